@@ -1,0 +1,39 @@
+# `make` lists the targets. Everything runs in a virtual environment of its own.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aiohttp,proxy,redis,test]'
+	touch $@
+
+install: $(STAMP) ## make the virtual environment
+
+test: $(STAMP) ## all tests, with branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered -q
+
+lint: $(STAMP) ## ruff, and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test ## what CI runs
+
+format: $(STAMP) ## put the code in shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## µs of CPU per event, as ratios in one run
+	$(BIN)/python -m bench
+
+clean: ## remove the virtual environment
+	rm -rf $(VENV)
+
+.PHONY: help install test lint check format bench clean

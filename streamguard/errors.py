@@ -1,0 +1,153 @@
+"""The errors, all of them.
+
+* :exc:`StreamguardError`
+    * :exc:`ConfigError`: bad input, found before anything is sent
+        * :exc:`PolicyError`: a policy, in a file or in code
+        * :exc:`SchemaError`: a JSON Schema
+        * :exc:`JobError`: a job file, its input or its template
+    * :exc:`CallError`: a call that ended without an outcome; carries the call's whole record
+        * :exc:`GaveUp`: an attempt tripped or failed and the policy does not retry (any more)
+        * :exc:`DeadlineExceeded`: a deadline of the whole call
+        * :exc:`BudgetExhausted`: no budget has room; nothing was sent
+        * :exc:`Interrupted`: somebody interrupted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from streamguard.outcome import CallRecord
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One mistake in an input, with its place."""
+
+    problem: str
+    """What is wrong and what would be right."""
+    file: str | None = None
+    line: int | None = None
+    """1-based."""
+    column: int | None = None
+    """1-based, in characters."""
+    pointer: str | None = None
+    """JSON Pointer into the input, where it has a structure."""
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+        return ": ".join(part for part in (place, self.pointer, self.problem) if part)
+
+
+class StreamguardError(Exception):
+    """Whatever this package raises."""
+
+
+class ConfigError(StreamguardError):
+    """Bad input. Nothing was sent. Holds every mistake at once in `problems`, of which the first is also spread out."""
+
+    def __init__(self, problems: str | Problem | Iterable[Problem]) -> None:
+        if isinstance(problems, str):
+            problems = Problem(problem=problems)
+        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__(*self.problems)
+
+    @property
+    def file(self) -> str | None:
+        return self.problems[0].file
+
+    @property
+    def line(self) -> int | None:
+        return self.problems[0].line
+
+    @property
+    def column(self) -> int | None:
+        return self.problems[0].column
+
+    @property
+    def pointer(self) -> str | None:
+        return self.problems[0].pointer
+
+    @property
+    def problem(self) -> str:
+        return self.problems[0].problem
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+
+class PolicyError(ConfigError):
+    """A policy that cannot be used."""
+
+
+class SchemaError(ConfigError):
+    """A JSON Schema that cannot be used."""
+
+
+class JobError(ConfigError):
+    """A job, its input or its template that cannot be used."""
+
+
+class CallError(StreamguardError):
+    """A call that ended without an outcome."""
+
+    def __init__(self, message: str, *, reason: str, record: CallRecord) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """Why, as a key of `verdict.REASONS`."""
+        self.record = record
+        """The same record that an outcome has: every attempt, usage, cost, labels."""
+
+    @property
+    def attempts(self) -> Sequence[Any]:
+        """Every attempt, the last one last."""
+        return self.record.attempts
+
+
+class GaveUp(CallError):
+    """The last attempt tripped or failed, and the policy says to give up."""
+
+
+class DeadlineExceeded(CallError):
+    """A deadline of the whole call passed, in the queue, between attempts or in one."""
+
+    def __init__(self, message: str, *, reason: str, record: CallRecord, knob: str) -> None:
+        super().__init__(message, reason=reason, record=record)
+        self.knob = knob
+        """The policy key that set the deadline."""
+
+
+class BudgetExhausted(CallError):
+    """No room in a budget. The request in question was not sent."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        record: CallRecord,
+        scope: str,
+        asked: int | None,
+        available: int | None,
+        unit: str,
+    ) -> None:
+        super().__init__(message, reason=reason, record=record)
+        self.scope = scope
+        """The budget that has no room."""
+        self.asked = asked
+        """What the request could have cost at the most, in `unit`."""
+        self.available = available
+        """What the budget had left, in `unit`."""
+        self.unit = unit
+        """`micro_usd` or `tokens`."""
+
+
+class Interrupted(CallError):
+    """Somebody, not the policy, ended the call."""
+
+    def __init__(self, message: str, *, reason: str, record: CallRecord, by: str) -> None:
+        super().__init__(message, reason=reason, record=record)
+        self.by = by
+        """Who or what interrupted, in the caller's own words."""

@@ -1,0 +1,151 @@
+"""What a stream says, in neutral words.
+
+This file is in charge of the vocabulary between adapters, guards and consumers. It does not know any provider's wire
+form, and it holds no state: every event is a small frozen value that is cheap to build.
+
+A stream is `Started`, then blocks (`BlockStarted`, `Delta`…, `BlockStopped`, each carrying its block's index), then
+`Metered` (usage and stop reason, cumulative, may come several times), then `Stopped`. `Ping` and `Other` may stand
+anywhere; `Failed` ends the stream. `Restarted` never comes from a source: the engine puts it between attempts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from streamguard.retry import Decision
+
+DeltaKind = Literal["text", "thinking", "tool_input"]
+"""What a piece of output belongs to."""
+
+BlockKind = Literal["text", "thinking", "tool_input", "server_tool", "other"]
+"""What a block is: `tool_input` is a tool of the caller's, `server_tool` one that the provider runs itself."""
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens as the provider counted them. `None` means that it did not say, never zero."""
+
+    input_tokens: int | None = None
+    """Input that was neither read from nor written to a cache."""
+    output_tokens: int | None = None
+    """All output billed, thinking included."""
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    """All tokens written to a cache, whatever their lifetime."""
+    cache_write_1h_tokens: int | None = None
+    """The part of `cache_write_tokens` with a lifetime of one hour (priced higher than five minutes)."""
+    thinking_tokens: int | None = None
+    """The part of `output_tokens` spent on thinking."""
+
+    def updated(self, newer: Usage) -> Usage:
+        """Field by field the newer count where it is given: counts are cumulative, so they replace and never add."""
+        return Usage(
+            **{
+                name: getattr(self, name) if getattr(newer, name) is None else getattr(newer, name)
+                for name in self.__struct_fields__
+            }
+        )
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The provider accepted the request and began to answer. Its output count is a placeholder and is left out."""
+
+    id: str | None = None
+    model: str | None = None
+    usage: Usage = Usage()
+
+
+class BlockStarted(msgspec.Struct, frozen=True, gc=False):
+    """A content block opened."""
+
+    index: int
+    kind: BlockKind
+    type: str = ""
+    """The provider's own word for the block, such as `redacted_thinking`."""
+    name: str | None = None
+    """The tool's name, for tools."""
+    id: str | None = None
+    """The tool call's id, for tools."""
+
+
+class Delta(msgspec.Struct, frozen=True, gc=False):
+    """A piece of output of one block. Sources leave empty pieces out; guards ignore them all the same."""
+
+    index: int
+    kind: DeltaKind
+    text: str
+
+
+class BlockStopped(msgspec.Struct, frozen=True, gc=False):
+    """A content block is complete."""
+
+    index: int
+
+
+class Metered(msgspec.Struct, frozen=True):
+    """Cumulative usage, and why the provider stopped once it knows. May come more than once; the last one counts."""
+
+    usage: Usage
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+
+
+class Stopped(msgspec.Struct, frozen=True, gc=False):
+    """The provider's own end of the message. The answer is final here; the socket may end later."""
+
+    stop_reason: str | None = None
+    """Of the last `Metered`."""
+
+
+class Ping(msgspec.Struct, frozen=True, gc=False):
+    """A keep-alive: the connection lives, nothing was produced."""
+
+
+class Other(msgspec.Struct, frozen=True, gc=False):
+    """An event this vocabulary has no word for (signatures, citations, event types yet to be invented)."""
+
+    type: str
+    index: int | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """The attempt ended by a failure of the provider or of the transport, before or inside the stream."""
+
+    reason: str
+    """One of `verdict.REASONS`: `provider.*` or `transport.*`, or `source.error`."""
+    message: str
+    type: str | None = None
+    """The provider's own error type, such as `overloaded_error`."""
+    status: int | None = None
+    """The HTTP status; 200 for an error inside a stream."""
+    code: str | None = None
+    """The provider's finer error code, such as `enforced_spend_limit_reached`."""
+    retry_after: float | None = None
+    """Seconds the provider asks to wait, from the response."""
+    request_id: str | None = None
+    sent: bool = True
+    """Whether any byte of the request may have reached the provider. False means that nothing can have been billed."""
+    billable: bool = True
+    """Whether the provider may bill for this attempt. False for a request it refused before working on it."""
+
+    @property
+    def knob(self) -> None:
+        """A failure is nobody's knob."""
+        return None
+
+
+class Restarted(msgspec.Struct, frozen=True):
+    """What came before is void: a new attempt begins. Only under `deliver: restarting`."""
+
+    attempt: int
+    """The number of the new attempt, from 2."""
+    decision: Decision | None = None
+
+
+Event = Started | BlockStarted | Delta | BlockStopped | Metered | Stopped | Ping | Other | Failed | Restarted
+"""Everything a stream can say."""
+
+OUTPUT_EVENTS: tuple[type, ...] = (BlockStarted, Delta, BlockStopped)
+"""The events whose delivery commits an attempt under `deliver: live`."""

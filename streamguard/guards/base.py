@@ -1,0 +1,126 @@
+"""What a guard is: a frozen spec (`Guard`) that makes a small state machine for each attempt (`Watch`).
+
+Guards do no I/O, read no clock and log nothing: `now` is an argument. A watch is fed every event of its attempt, in
+order, until it trips, has enough or the attempt ends. It never sees the consumer, the socket or other watches.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import msgspec
+from pydantic import BaseModel, ConfigDict
+
+from streamguard.events import Event
+from streamguard.pricing import Price
+from streamguard.request import Request
+from streamguard.tokens import TokenScale
+from streamguard.verdict import Enough, Trip
+
+Mode = Literal["enforce", "observe"]
+"""`observe`: the guard is fed like any other, its trip is recorded once, and never acted on."""
+
+NEVER = math.inf
+"""The deadline of a watch that waits for no clock."""
+
+
+class Spec(BaseModel):
+    """A part of a policy: frozen, hashable, strict about types, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, ser_json_inf_nan="strings")
+
+
+class AttemptContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guard may know about its attempt before the first event."""
+
+    attempt: int = 1
+    """1-based."""
+    request: Request | None = None
+    """The request as patched for this attempt; `None` for an opaque source."""
+    sees_bytes: bool = True
+    """Whether the source shows pings and raw bytes (the `alive` clock needs them)."""
+    price: Price | None = None
+    """The model's price; `None` if unknown."""
+    scale: TokenScale = TokenScale()
+    """How to make tokens of weighed text, for this model, as known when the attempt began."""
+    input_tokens: int | None = None
+    """Input tokens, estimated; `None` if unknown."""
+
+
+@runtime_checkable
+class Watch(Protocol):
+    """A guard's state on one attempt. `now` is always the running backend's clock, in seconds, and never goes back."""
+
+    deadline: float
+    """When to call `expire()`; `inf` for never. May change at any call."""
+
+    def waiting(self, now: float) -> None:
+        """From now on we wait for the provider, not for the consumer."""
+
+    def heard(self, now: float) -> None:
+        """Bytes arrived, whatever they were. The wait is over."""
+
+    def feed(self, event: Event, now: float) -> Trip | Enough | None:
+        """Take the next event."""
+
+    def expire(self, now: float) -> Trip | None:
+        """The deadline has passed. `None` if after all nothing is wrong."""
+
+
+class Guard(Protocol):
+    """A condition on a stream: frozen, hashable, shared by all attempts and calls."""
+
+    @property
+    def name(self) -> str:
+        """A short name for records, such as `timeouts`."""
+
+    @property
+    def mode(self) -> Mode | None:
+        """Own mode, or `None` for the policy's."""
+
+    def watch(self, ctx: AttemptContext, now: float) -> Watch:
+        """The state for one attempt, which begins `now`."""
+
+
+class BaseWatch:
+    """A watch without a clock: subclasses override what they need.
+
+    `wants` names the event types it must be fed; the panel skips it for all others. `None` means all.
+    """
+
+    wants: tuple[type, ...] | None = None
+    deadline: float = NEVER
+
+    def waiting(self, now: float) -> None:
+        pass
+
+    def heard(self, now: float) -> None:
+        pass
+
+    def feed(self, event: Event, now: float) -> Trip | Enough | None:
+        raise NotImplementedError
+
+    def expire(self, now: float) -> Trip | None:
+        return None
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guard of documents makes of an attempt: see `HoldsDocument`."""
+
+    text: str
+    """The document's own text, without fences, preamble and trailing text."""
+    value: Any = None
+    """The parsed value, checked if `complete`; else as much as was finished."""
+    complete: bool = False
+    """Whether `value` was accepted: parsed strictly in full and valid."""
+
+
+@runtime_checkable
+class HoldsDocument(Protocol):
+    """A watch that knows the answer's document. The first one of an attempt gives the outcome its value."""
+
+    def document(self) -> Document:
+        """The document so far."""
+
+

@@ -1,0 +1,122 @@
+"""The request of a call: its body as sent, and the facts that guards and rules read from it.
+
+A `Request` is frozen. A retry's request is `original.patched(patch)`: the original with a rule's patch on top, never the
+previous attempt's request, so patches do not compound.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, cast
+
+import msgspec
+
+REMOVE = None
+"""The value that removes a field in a patch."""
+
+
+class Request:
+    """A Messages API request body, with the facts that guards read from it.
+
+    :param body: the JSON body; copied, and not to be changed afterwards.
+    """
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self.body: Mapping[str, Any] = copy.deepcopy(dict(body))
+
+    def __repr__(self) -> str:
+        return f"Request(model={self.model!r}, max_tokens={self.max_tokens!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Request) and self.body == other.body
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def model(self) -> str | None:
+        """The model asked for."""
+        return cast("str | None", self.body.get("model"))
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The provider's own hard limit on output tokens."""
+        return cast("int | None", self.body.get("max_tokens"))
+
+    @cached_property
+    def tools(self) -> dict[str, Mapping[str, Any]]:
+        """The caller's own tools: name → JSON Schema of the input."""
+        return {
+            tool["name"]: tool["input_schema"]
+            for tool in self.body.get("tools") or ()
+            if isinstance(tool, Mapping) and isinstance(tool.get("input_schema"), Mapping) and "name" in tool
+        }
+
+    @cached_property
+    def output_schema(self) -> Mapping[str, Any] | None:
+        """The JSON Schema of the structured output format, if the request has one."""
+        config = self.body.get("output_config")
+        output_format = (config or {}).get("format") if isinstance(config, Mapping | None) else None
+        output_format = output_format or self.body.get("output_format")
+        schema = output_format.get("schema") if isinstance(output_format, Mapping) else None
+        return schema if isinstance(schema, Mapping) else None
+
+    @cached_property
+    def prefill(self) -> str:
+        """The text the request puts in the assistant's mouth: the answer goes on from there. Empty for none."""
+        messages = self.body.get("messages")
+        last = messages[-1] if isinstance(messages, list | tuple) and messages else None
+        if not isinstance(last, Mapping) or last.get("role") != "assistant":
+            return ""
+        content = last.get("content")
+        if isinstance(content, str):
+            return content
+        return "".join(
+            block.get("text", "") for block in content or () if isinstance(block, Mapping) and block.get("type") == "text"
+        )
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the request turns thinking on; hidden thinking makes visible text no bound on output tokens."""
+        thinking = self.body.get("thinking")
+        return isinstance(thinking, Mapping) and thinking.get("type") not in (None, "disabled")
+
+    @cached_property
+    def input_bytes(self) -> int:
+        """UTF-8 bytes of everything the model reads as text: `system`, `messages` and `tools`. Base64 data counts too."""
+        return sum(len(msgspec.json.encode(self.body[key])) for key in ("system", "messages", "tools") if key in self.body)
+
+    def patched(self, patch: Mapping[str, Any]) -> Request:
+        """This request with `patch` on top.
+
+        A mapping goes into a mapping key by key; any other value replaces; `None` removes the field;
+        `{"times": x, "most": y}` multiplies a number that is there, up to `y`.
+
+        :raises ValueError: `times` on a field that is missing or is no number.
+        """
+        return Request(_merged(self.body, patch, ""))
+
+
+def _merged(base: Mapping[str, Any], patch: Mapping[str, Any], at: str) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in patch.items():
+        if value is REMOVE:
+            merged.pop(key, None)
+        elif is_scaling(value):
+            old = merged.get(key)
+            if not isinstance(old, int | float) or isinstance(old, bool):
+                raise ValueError(f"patch {at}/{key}: times needs a number in the request, which has {old!r}")
+            scaled = type(old)(old * value["times"])
+            # A ceiling never lowers what the caller asked for.
+            merged[key] = scaled if value.get("most") is None else max(old, min(scaled, value["most"]))
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merged(merged[key], value, f"{at}/{key}")
+        else:
+            merged[key] = value
+    return merged
+
+
+def is_scaling(value: object) -> bool:
+    """Whether a patch value is `{times: …}` or `{times: …, most: …}`."""
+    return isinstance(value, Mapping) and "times" in value and set(value) <= {"times", "most"}

@@ -1,0 +1,64 @@
+"""What can be asked, again and again, from scratch: `Source`, and one open attempt of it: `EventStream`.
+
+Adapters implement these two; the engine knows nothing else of the outside. A source maps what it can name to a
+`Failed` event: inside a stream as the last event of a batch, before the stream as a raised `SourceFailed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import msgspec
+
+from streamguard.events import Event, Failed
+from streamguard.request import Request
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine asks a source for."""
+
+    number: int
+    """1-based."""
+    request: Request | None
+    """The request as patched for this attempt; `None` for an opaque source."""
+    deadline: float
+    """When the call ends at the latest, on the running backend's clock; `inf` for never."""
+
+
+class EventStream(Protocol):
+    """One open attempt. The response head has arrived (or there is none to wait for)."""
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Event]]:
+        """Batches: the events that one socket read completed; empty if it completed none (bytes, not an event).
+
+        A read that is cancelled ends the iteration: the engine cancels one only to abort. Iteration may go on after
+        `Stopped` until the socket ends, which keeps the connection for reuse.
+        """
+
+    def message(self) -> Any:
+        """The provider's own message, assembled from raw frames; `None` if the source has no such form."""
+
+
+class Source(Protocol):
+    """A request that can be sent again and again, from scratch."""
+
+    @property
+    def request(self) -> Request | None:
+        """The request as the caller made it; `None` = opaque: patches, budgets and `schema: request` are refused."""
+
+    @property
+    def sees_bytes(self) -> bool:
+        """Whether batches come for any byte, pings and comments included (needed by the `alive` clock)."""
+
+    def open(self, attempt: Attempt) -> AbstractAsyncContextManager[EventStream]:
+        """Send the attempt's request and wait for the response head. Leaving the context closes the connection."""
+
+
+class SourceFailed(Exception):
+    """Raised by a source that could not open, or broke inside a stream; the engine makes an attempt's end of it."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
