@@ -1,0 +1,181 @@
+"""All watches of one attempt as one machine.
+
+The panel feeds each event to the watches that want it, in a fixed order, and gives the first verdict. When several fire on
+the same event, the order decides: completion, JSON, content, repetition, caps, guards of one's own, clocks. A `Trip` beats
+an `Enough` on the same event, whoever is first. Among clocks the one whose deadline came first speaks.
+
+It knows nothing of sockets, retries or budgets; the engine and the replay drive it in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from streamguard.events import Event, Stopped
+from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, Guard, HoldsDocument, Mode, Watch
+from streamguard.guards.custom import AsyncWatch
+from streamguard.guards.transcript import Transcript
+from streamguard.verdict import Enough, Trip, Where
+
+Feed = Callable[[Event, float], Trip | Enough | None]
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """A trip that was not acted on: its guard is in `mode: observe`."""
+
+    trip: Trip
+    characters: int
+    """Characters of output the attempt had produced at that point."""
+
+
+class Panel:
+    """The watches of one attempt.
+
+    :param guards: in the order in which they speak; see the module.
+    :param mode: for guards that have none of their own.
+    """
+
+    def __init__(self, guards: Iterable[Guard], ctx: AttemptContext, now: float, *, mode: Mode = "enforce") -> None:
+        self.transcript = Transcript()
+        self.events = 0
+        """Events fed so far."""
+        self.observed: list[Observed] = []
+        self.stopped = False
+        """Whether the provider's own end of the message was fed."""
+        self._watches: list[Watch] = []
+        self._names: list[str] = []
+        self._clocked: list[Watch] = []
+        self.asynchronous: list[AsyncWatch] = []
+        """Watches with checks that the engine has to await; see `guards.custom`."""
+        self._observing: set[int] = set()
+        self._recorded: set[int] = set()
+        for guard in guards:
+            watch = guard.watch(ctx, now)
+            if (guard.mode or mode) == "observe":
+                self._observing.add(len(self._watches))
+            self._watches.append(watch)
+            self._names.append(guard.name)
+            if isinstance(watch, AsyncWatch):
+                self.asynchronous.append(watch)
+            if _has_clock(watch):
+                self._clocked.append(watch)
+        self._routes: dict[type, tuple[Feed, ...]] = {}
+
+    @property
+    def deadline(self) -> float:
+        """When to call `expire()`; `inf` for never."""
+        return min((watch.deadline for watch in self._clocked), default=NEVER)
+
+    def waiting(self, now: float) -> None:
+        """From now on we wait for the provider."""
+        for watch in self._clocked:
+            watch.waiting(now)
+
+    def heard(self, now: float) -> None:
+        """Bytes arrived."""
+        for watch in self._clocked:
+            watch.heard(now)
+
+    def feed(self, event: Event, now: float) -> Trip | Enough | None:
+        """Take the next event; `now` is when its bytes were read."""
+        self.events += 1
+        try:
+            route = self._routes[type(event)]
+        except KeyError:
+            route = self._route(type(event))
+        enough: Enough | None = None
+        for feed in route:
+            verdict = feed(event, now)
+            if verdict is not None:
+                if type(verdict) is Trip:
+                    return self.stamped(verdict, now)
+                enough = enough or verdict  # type: ignore[assignment]
+        return enough
+
+    def expire(self, now: float) -> Trip | None:
+        """The deadline has passed."""
+        for watch in sorted((w for w in self._clocked if w.deadline <= now), key=lambda w: w.deadline):
+            index = self._watches.index(watch)
+            trip = watch.expire(now)
+            if trip is None:
+                continue
+            if index in self._observing:
+                self._record(index, trip, now)
+            else:
+                return self.stamped(trip, now)
+        return None
+
+    def end(self, now: float) -> Trip | None:
+        """The stream ended. A trip unless the provider had said so itself: no message is whole without its stop."""
+        if self.stopped:
+            return None
+        text = "the stream ended without its message_stop: what came is not a complete answer"
+        observed = self.transcript.stop_reason and f"stop reason {self.transcript.stop_reason}, no message_stop"
+        trip = Trip(reason="transport.incomplete", message=text, observed=observed or "no stop reason", guard="completion")
+        return self.stamped(trip, now)
+
+    def document(self) -> Document | None:
+        """The document, of the first watch that holds one; `None` if no guard looks for one."""
+        for watch in self._watches:
+            if isinstance(watch, HoldsDocument):
+                return watch.document()
+        return None
+
+    def stamped(self, trip: Trip, now: float) -> Trip:
+        """The trip with its time and the index of the current event filled in."""
+        where = trip.where or Where()
+        if where.event is None:
+            where = msgspec.structs.replace(where, event=max(0, self.events - 1))
+        return msgspec.structs.replace(trip, at=now if trip.at is None else trip.at, where=where)
+
+    def observe(self, watch: AsyncWatch, trip: Trip, now: float) -> bool:
+        """Record an asynchronous watch's trip if it only observes; whether it does."""
+        index = self._watches.index(watch)
+        if index in self._observing:
+            self._record(index, trip, now)
+            return True
+        return False
+
+    def _route(self, kind: type) -> tuple[Feed, ...]:
+        """Which watches want an event type: worked out once per type, on its first event."""
+        feeds: list[Feed] = []
+        handler: Any = self.transcript.routes.get(kind)
+        if handler is not None:
+            feeds.append(handler)
+        if kind is Stopped:
+            feeds.append(self._note_stop)
+        for index, watch in enumerate(self._watches):
+            wants: Sequence[type] | None = getattr(watch, "wants", None)
+            if wants is None or kind in wants:
+                feeds.append(self._observing_feed(index, watch) if index in self._observing else watch.feed)
+        self._routes[kind] = tuple(feeds)
+        return self._routes[kind]
+
+    def _note_stop(self, event: Event, now: float) -> None:
+        self.stopped = True
+
+    def _observing_feed(self, index: int, watch: Watch) -> Feed:
+        def feed(event: Event, now: float) -> None:
+            if index not in self._recorded:
+                verdict = watch.feed(event, now)
+                if isinstance(verdict, Trip):
+                    self._record(index, verdict, now)
+
+        return feed
+
+    def _record(self, index: int, trip: Trip, now: float) -> None:
+        """Keep the first trip of an observing watch; after it the watch is not asked again."""
+        if index in self._recorded:
+            return
+        self._recorded.add(index)
+        trip = msgspec.structs.replace(self.stamped(trip, now), guard=trip.guard or self._names[index])
+        self.observed.append(Observed(trip=trip, characters=self.transcript.characters))
+        self._clocked = [watch for watch in self._clocked if watch is not self._watches[index]]
+
+
+def _has_clock(watch: Watch) -> bool:
+    """Whether a watch ever has a deadline: it has its own `expire`, or its deadline is set."""
+    return not isinstance(watch, BaseWatch) or type(watch).expire is not BaseWatch.expire or watch.deadline != NEVER

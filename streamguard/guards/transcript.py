@@ -1,0 +1,98 @@
+"""What an attempt has said so far: text by block, usage, and the moments that matter.
+
+Kept for every attempt, whatever the guards: it is what an outcome, an error and an estimate are made of. Bounded by the
+stream itself; costs one list append per delta.
+"""
+
+from __future__ import annotations
+
+from streamguard.events import BlockKind, BlockStarted, Delta, Event, Metered, Started, Stopped, Usage
+from streamguard.tokens import weigh
+
+
+class Transcript:
+    """The record of one attempt's stream."""
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.model: str | None = None
+        self.usage = Usage()
+        """The provider's own counts so far."""
+        self.metered = False
+        """Whether the provider gave its final count of the output."""
+        self.stop_reason: str | None = None
+        self.stopped = False
+        self.blocks: dict[int, BlockStarted] = {}
+        self._pieces: dict[int, list[str]] = {}
+        self.first_token_at: float | None = None
+        self.routes = {
+            Started: self._started,
+            BlockStarted: self._block_started,
+            Delta: self._delta,
+            Metered: self._metered,
+            Stopped: self._stopped,
+        }
+        """The handler for each event type that matters here."""
+
+    def feed(self, event: Event, now: float) -> None:
+        """Take the next event."""
+        handler = self.routes.get(type(event))
+        if handler is not None:
+            handler(event, now)  # type: ignore[operator]
+
+    def _started(self, event: Started, now: float) -> None:
+        self.id, self.model = event.id, event.model
+        self.usage = self.usage.updated(event.usage)
+
+    def _block_started(self, event: BlockStarted, now: float) -> None:
+        self.blocks[event.index] = event
+        self._pieces[event.index] = []
+
+    def _delta(self, event: Delta, now: float) -> None:
+        try:
+            self._pieces[event.index].append(event.text)
+        except KeyError:
+            self._pieces[event.index] = [event.text]
+        if self.first_token_at is None and event.text:
+            self.first_token_at = now
+
+    def _metered(self, event: Metered, now: float) -> None:
+        self.usage = self.usage.updated(event.usage)
+        self.stop_reason = event.stop_reason or self.stop_reason
+        # A count that comes with the stop reason is the final one; earlier ones are running totals.
+        self.metered = self.metered or (event.stop_reason is not None and event.usage.output_tokens is not None)
+
+    def _stopped(self, event: Stopped, now: float) -> None:
+        self.stopped = True
+        self.stop_reason = event.stop_reason or self.stop_reason
+
+    def kind(self, index: int) -> BlockKind:
+        """What a block is."""
+        return self.blocks[index].kind if index in self.blocks else "other"
+
+    def block_text(self, index: int) -> str:
+        """The text of one block so far."""
+        return "".join(self._pieces.get(index, ()))
+
+    @property
+    def text(self) -> str:
+        """The text blocks so far, one after the other."""
+        return "".join(self.block_text(index) for index in self.blocks if self.blocks[index].kind == "text")
+
+    @property
+    def characters(self) -> int:
+        """Characters of all output so far, of every kind."""
+        return sum(len(piece) for pieces in self._pieces.values() for piece in pieces)
+
+    def weights(self) -> dict[BlockKind, float]:
+        """The weight of the output so far by kind of block: see `tokens.weigh`. Reads all text: once per attempt."""
+        weights: dict[BlockKind, float] = {}
+        for index in self._pieces:
+            kind = self.kind(index)
+            weights[kind] = weights.get(kind, 0.0) + weigh(self.block_text(index))
+        return weights
+
+    @property
+    def tool_calls(self) -> int:
+        """The caller's own tools called so far."""
+        return sum(block.kind == "tool_input" for block in self.blocks.values())

@@ -1,0 +1,136 @@
+"""What a call looks like from outside: the outcome, and the record that errors carry too.
+
+Plain frozen data, made by the engine. Token counts that the provider did not give are intervals and estimates, and the
+fields say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from streamguard.events import Failed, Usage
+from streamguard.guards.panel import Observed
+from streamguard.retry import Decision
+from streamguard.usage import UsageRange
+from streamguard.verdict import Completed, Trip
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """Micro-USD, as an interval; `None` where a price is unknown."""
+
+    low: int | None
+    high: int | None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the cost is known exactly."""
+        return self.low is not None and self.low == self.high
+
+    @property
+    def usd(self) -> Decimal | None:
+        """The upper end in US dollars."""
+        return None if self.high is None else Decimal(self.high) / 1_000_000
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(_sum(self.low, other.low), _sum(self.high, other.high))
+
+
+def _sum(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a + b
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """Moments of an attempt, in seconds since it began; `None` for what did not happen."""
+
+    head: float | None = None
+    """The response head arrived."""
+    first_token: float | None = None
+    """The first piece of output arrived."""
+    dead: float | None = None
+    """The guard tripped."""
+    end: float = 0.0
+    """The attempt was over, connection closed."""
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt, whatever became of it."""
+
+    number: int
+    """1-based."""
+    patch: Mapping[str, Any] | None = None
+    """What was changed in the original request for it."""
+    model: str | None = None
+    """The model asked for, after the patch."""
+    ended: Trip | Failed | None = None
+    """Why it was aborted or failed; `None` for the attempt that was accepted."""
+    completed: Completed | None = None
+    """How it was accepted."""
+    stop_reason: str | None = None
+    """The provider's."""
+    request_id: str | None = None
+    """The provider's id of the message or request."""
+    text: str = ""
+    """The text so far: partial, unless `completed`."""
+    value: Any = None
+    """As much of the document's value as was finished; see `Outcome.value` for the accepted one."""
+    usage: UsageRange
+    cost: Cost = Cost(None, None)
+    times: Times = Times()
+    saved_tokens: int | None = None
+    """≈ Output tokens that were not generated because of the abort: an estimate from completed answers of the same model
+    in the same runtime; `None` while there are none to estimate from."""
+    observed: tuple[Observed, ...] = ()
+    """Trips of guards in `mode: observe`: not acted on."""
+    decision: Decision | None = None
+    """What followed, for an attempt that was not accepted."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it ended; `None` if it was accepted."""
+        return None if self.ended is None else self.ended.reason
+
+
+class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One call: every attempt, and their sums."""
+
+    attempts: tuple[AttemptRecord, ...] = ()
+    usage: UsageRange
+    """Of all attempts together."""
+    cost: Cost = Cost(None, None)
+    """Of all attempts together."""
+    seconds: float = 0.0
+    """From the entry of the call to its end, waiting included."""
+    lag: float = 0.0
+    """Seconds by which the latest of the call's timers was late: what the event loop was blocked for."""
+    labels: Mapping[str, Any] = {}
+    group: str | None = None
+
+    @property
+    def saved_tokens(self) -> int | None:
+        """≈ Output tokens that all aborts together avoided; `None` if unknown for any of them."""
+        aborted = [attempt.saved_tokens for attempt in self.attempts if isinstance(attempt.ended, Trip)]
+        return None if any(saved is None for saved in aborted) else sum(saved for saved in aborted if saved is not None)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the attempts that were not accepted ended, in order."""
+        return tuple(attempt.ended.reason for attempt in self.attempts if attempt.ended is not None)
+
+
+class Outcome(CallRecord, frozen=True, kw_only=True):
+    """A call that succeeded."""
+
+    completed: Completed | None
+    """`whole`: read to the provider's end and fully checked. `cut`: stopped when the document closed, fully checked.
+    `enough`: the named parts are complete and valid, nothing else is claimed. `None`: a guard in `mode: observe` would
+    have rejected the answer, so nothing is claimed; see `attempts[-1].observed`."""
+    value: Any = None
+    """The parsed and checked JSON; `None` without a `json` section."""
+    text: str = ""
+    """The answer's text; with a document, the document's own text."""
+    message: Any = None
+    """The provider's own message object."""
