@@ -1,0 +1,503 @@
+"""The syntax of a JSON text (RFC 8259), one piece at a time: exact, linear, and fast inside strings.
+
+In charge of: finding the first character after which no continuation is JSON, knowing the path to it, and telling a
+`Listener` what it passes (the schema part is one). Does not know: schemas, values, what surrounds the document.
+
+A piece is scanned once. Inside a string one regular expression skips to the next character that matters, so a long
+string costs the same per character at its end as at its start.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar, Literal, Protocol
+
+import msgspec
+
+from streamguard.viability.dead import Dead, Duplicates
+from streamguard.viability.grammar import (
+    AFTER_VALUE,
+    ARRAY,
+    AT_COLON,
+    AT_FIRST_NAME,
+    AT_FIRST_VALUE,
+    AT_NAME,
+    AT_VALUE,
+    DIGITS,
+    DONE,
+    ESCAPED,
+    EXPECT,
+    FIRST,
+    HEXDIGITS,
+    IN_ESCAPE,
+    IN_LITERAL,
+    IN_NUMBER,
+    IN_STRING,
+    INSIDE,
+    KIND_NAMES,
+    LITERALS,
+    NUM_START,
+    NUM_ZERO,
+    NUMBER,
+    NUMBER_ENDS,
+    NUMBERS,
+    OBJECT,
+    RUN,
+    RUNNING,
+    SPACE,
+    SPACES,
+    SPECIAL,
+    STRING,
+    TYPES,
+    WANTED,
+    WANTED_IN_NUMBER,
+    WORD,
+)
+from streamguard.viability.pointer import pointer, quote
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a listener says dead; the scanner adds the place."""
+
+    keyword: str
+    schema_pointer: str | None
+    message: str
+    at: int = 0
+    """For `chars()`: the character within the fragment."""
+    byte: int = 0
+    """The byte within that character."""
+    above: int = 0
+    """How many levels above the current value the value concerned is."""
+
+
+class Listener(Protocol):
+    """Told of every token in order. A cause means: dead at the very character that brought the call about."""
+
+    def value_open(self, kind: int) -> Cause | None:
+        """A value begins, of this kind. For `true`, `false` and `null` it is thereby also known in full."""
+
+    def name_open(self) -> Cause | None:
+        """A member's name begins."""
+
+    def chars(self, fragment: str) -> Cause | None:
+        """More of the open string, name (undecoded, without quotes) or number. Never empty."""
+
+    def value_close(self, kind: int) -> Cause | None:
+        """The innermost open value has ended. Not called for literals."""
+
+    def name_close(self, name: str) -> Cause | None:
+        """The name has ended; decoded."""
+
+    def comma(self, kind: int) -> Cause | None:
+        """Another member or item is promised."""
+
+
+def decode(raw: str) -> str:
+    """The text of a JSON string from what stands between its quotes, as `json.loads` reads it."""
+    if "\\" not in raw:
+        return raw
+    text: str = json.loads(f'"{raw}"')
+    return text
+
+
+class SyntaxPrefix:
+    """A `Prefix` that knows the syntax alone.
+
+    `max_depth` bounds open containers, `max_digits` the digits of one number (`None`: no bound), `expect` the kind of
+    the top value. A lone surrogate escape is valid; a byte order mark is not.
+    """
+
+    __slots__ = (
+        "_digits",
+        "_duplicates",
+        "_expect",
+        "_extra",
+        "_hex",
+        "_in_name",
+        "_kind",
+        "_listener",
+        "_max_depth",
+        "_max_digits",
+        "_names",
+        "_number",
+        "_parts",
+        "_path",
+        "_rest",
+        "_state",
+        "complete",
+        "consumed",
+        "dead",
+        "depth",
+        "end",
+        "token_start",
+    )
+
+    def __init__(
+        self,
+        *,
+        duplicate_names: Duplicates = "reject",
+        max_depth: int | None = 64,
+        max_digits: int | None = 400,
+        expect: Literal["object", "array", "any"] = "any",
+        listener: Listener | None = None,
+    ) -> None:
+        self.dead: Dead | None = None
+        self.complete = False
+        self.end: int | None = None
+        self.consumed = 0
+        self.token_start: int | None = None
+        self.depth = 0
+        self._duplicates = duplicate_names == "reject"
+        self._max_depth = max_depth
+        self._max_digits = max_digits
+        self._expect = EXPECT[expect]
+        self._listener = listener
+        self._state = AT_VALUE
+        self._extra = 0  # bytes of what was consumed, less its characters
+        self._path: list[str | int | None] = []  # per open container: current index or name
+        self._names: list[set[str] | None] = []  # per open container: names used; None for an array
+        self._in_name = False  # whether the open string is a name
+        self._parts: list[str] = []  # of the open name, undecoded
+        self._kind = 0  # of the open scalar
+        self._rest = ""  # what is still to come of the open literal
+        self._hex = 0  # see `_step_escape`
+        self._number = NUM_START
+        self._digits = 0  # of the open number
+
+    def feed(self, text: str) -> Dead | None:
+        if self.dead is not None or not text:
+            return self.dead
+        if self._state == IN_STRING and SPECIAL(text) is None:  # most pieces are the middle of a string
+            if self._listener is not None and (cause := self._listener.chars(text)):
+                return self._stop(text, cause.at, cause)
+            if self._in_name:
+                self._parts.append(text)
+        else:
+            i = 0
+            n = len(text)
+            while i < n:
+                i = self._STEPS[self._state](self, text, i, n)
+                if self.dead is not None:
+                    return self.dead
+        self.consumed += len(text)
+        if not text.isascii():
+            self._extra += len(text.encode("utf-8", "surrogatepass")) - len(text)
+        return None
+
+    def close(self) -> Dead | None:
+        if self.dead is not None or self._state == DONE:
+            return self.dead
+        if self._state == IN_NUMBER and not self._path and self._number in NUMBER_ENDS:
+            self._finish(self.consumed)
+            if self._listener is not None and (cause := self._listener.value_close(NUMBER)):
+                self._stop("", "eof", cause)
+            return self.dead
+        if self._state in INSIDE:
+            seen = f"the input ended inside {INSIDE[self._state]}"
+        elif self._path:
+            seen = f"the input ended with {len(self._path)} unclosed object(s) or array(s)"
+        else:
+            seen = "the input ended before a value" if self.consumed else "the input is empty; expected a JSON value"
+        return self._stop("", "eof", Cause(keyword="malformed", schema_pointer=None, message=seen))
+
+    # -- steps: each takes a piece and where to go on in it, and gives where it left off ------------------------------
+
+    def _step_value(self, text: str, i: int, n: int) -> int:
+        char = text[i]
+        kind = FIRST.get(char)
+        if kind is None:
+            if char in SPACES:
+                return SPACE(text, i).end()  # type: ignore[union-attr]  # matches the empty string
+            if char == "]" and self._state == AT_FIRST_VALUE:
+                return self._close_container(text, i)
+            return self._malformed(text, i)
+        if self._expect is not None and kind != self._expect and not self._path:
+            message = f"the document is of type {TYPES[kind]}; an {KIND_NAMES[self._expect]} is expected"
+            return self._fail(text, i, "type", message)
+        listener = self._listener
+        if listener is not None and (cause := listener.value_open(kind)):
+            self._stop(text, i, cause)
+            return n
+        self._kind = kind
+        if kind == STRING:
+            self._in_name = False
+            self._state = IN_STRING
+            self.token_start = self.consumed + i
+            return i + 1
+        if kind == NUMBER:
+            self._number = NUM_START
+            self._digits = 0
+            self._state = IN_NUMBER
+            self.token_start = self.consumed + i
+            return i
+        if kind > NUMBER:
+            self._rest = LITERALS[kind]
+            self._state = IN_LITERAL
+            self.token_start = self.consumed + i
+            return i
+        if self._max_depth is not None and self.depth >= self._max_depth:
+            return self._fail(text, i, "depth", f"more than {self._max_depth} objects and arrays are open at once")
+        self.depth += 1
+        if kind == OBJECT:
+            self._path.append(None)
+            self._names.append(set())
+            self._state = AT_FIRST_NAME
+        else:
+            self._path.append(0)
+            self._names.append(None)
+            self._state = AT_FIRST_VALUE
+        return i + 1
+
+    def _step_name(self, text: str, i: int, n: int) -> int:
+        char = text[i]
+        if char == '"':
+            if self._listener is not None and (cause := self._listener.name_open()):
+                self._stop(text, i, cause)
+                return n
+            self._in_name = True
+            self._parts = []
+            self._state = IN_STRING
+            self.token_start = self.consumed + i
+            return i + 1
+        if char in SPACES:
+            return SPACE(text, i).end()  # type: ignore[union-attr]  # matches the empty string
+        if char == "}" and self._state == AT_FIRST_NAME:
+            return self._close_container(text, i)
+        return self._malformed(text, i)
+
+    def _step_colon(self, text: str, i: int, n: int) -> int:  # noqa: ARG002  # steps share a signature
+        char = text[i]
+        if char == ":":
+            self._state = AT_VALUE
+            return i + 1
+        if char in SPACES:
+            return SPACE(text, i).end()  # type: ignore[union-attr]  # matches the empty string
+        return self._malformed(text, i)
+
+    def _step_after(self, text: str, i: int, n: int) -> int:
+        char = text[i]
+        names = self._names[-1]
+        if char == ",":
+            if self._listener is not None and (cause := self._listener.comma(ARRAY if names is None else OBJECT)):
+                self._stop(text, i, cause)
+                return n
+            if names is None:
+                self._path[-1] += 1  # type: ignore[operator]  # an array's place is an index
+                self._state = AT_VALUE
+            else:
+                self._path[-1] = None
+                self._state = AT_NAME
+            return i + 1
+        if char in SPACES:
+            return SPACE(text, i).end()  # type: ignore[union-attr]  # matches the empty string
+        if char == ("]" if names is None else "}"):
+            return self._close_container(text, i)
+        return self._malformed(text, i)
+
+    def _step_done(self, text: str, i: int, n: int) -> int:  # noqa: ARG002  # steps share a signature
+        if text[i] in SPACES:
+            return SPACE(text, i).end()  # type: ignore[union-attr]  # matches the empty string
+        return self._fail(text, i, "trailing", f"{quote(text[i])} after the end of the document")
+
+    def _step_string(self, text: str, i: int, n: int) -> int:
+        j = RUN(text, i).end()  # type: ignore[union-attr]  # matches the empty string
+        if j > i:
+            if self._listener is not None and (cause := self._listener.chars(text[i:j])):
+                self._stop(text, i + cause.at, cause)
+                return n
+            if self._in_name:
+                self._parts.append(text[i:j])
+            if j == n:
+                return n
+        char = text[j]
+        if char == "\\":
+            self._hex = -1
+            self._state = IN_ESCAPE
+            return self._step_escape(text, j, n)
+        if char != '"':
+            return self._malformed(text, j)
+        if self._in_name:
+            self._close_name(text, j)
+        else:
+            self._finish(self.consumed + j + 1)
+            if self._listener is not None and (cause := self._listener.value_close(STRING)):
+                self._stop(text, j, cause)
+        return j + 1
+
+    def _step_escape(self, text: str, i: int, n: int) -> int:
+        """An escape that a piece may end in, or that is wrong. `_hex`: digits to come; 0 before `\\` was followed by
+        anything, -1 before the backslash itself."""
+        j = i
+        bad = False
+        while j < n and self._state == IN_ESCAPE:
+            char = text[j]
+            if self._hex < 0:
+                self._hex = 0
+            elif self._hex == 0:
+                if char == "u":
+                    self._hex = 4
+                elif char in ESCAPED:
+                    self._state = IN_STRING
+                else:
+                    bad = True
+                    break
+            elif char in HEXDIGITS:
+                self._hex -= 1
+                if self._hex == 0:
+                    self._state = IN_STRING
+            else:
+                bad = True
+                break
+            j += 1
+        if j > i:
+            if self._listener is not None and (cause := self._listener.chars(text[i:j])):
+                self._stop(text, i + cause.at, cause)
+                return n
+            if self._in_name:
+                self._parts.append(text[i:j])
+        return self._malformed(text, j) if bad else j
+
+    def _step_number(self, text: str, i: int, n: int) -> int:
+        state = self._number
+        j = i
+        most = self._max_digits
+        while j < n:
+            char = text[j]
+            after = NUMBERS[state].get(char)
+            if after is None:
+                break
+            if after in RUNNING or after == NUM_ZERO:
+                k = j + 1 if after == NUM_ZERO else DIGITS(text, j).end()  # type: ignore[union-attr]
+                self._digits += k - j
+                if most is not None and self._digits > most:
+                    k -= self._digits - most
+                    if k > i and self._listener is not None and (cause := self._listener.chars(text[i:k])):
+                        self._stop(text, i + cause.at, cause)
+                        return n
+                    return self._fail(text, k, "number", f"a number with more than {most} digits")
+                j = k
+            else:
+                j += 1
+            state = after
+        self._number = state
+        if j > i and self._listener is not None and (cause := self._listener.chars(text[i:j])):
+            self._stop(text, i + cause.at, cause)
+            return n
+        if j == n:
+            return n
+        if state not in NUMBER_ENDS or (not self._path and text[j] in WORD):
+            return self._malformed(text, j)
+        self._finish(self.consumed + j)
+        if self._listener is not None and (cause := self._listener.value_close(NUMBER)):
+            self._stop(text, j, cause)
+        return j
+
+    def _step_literal(self, text: str, i: int, n: int) -> int:
+        rest = self._rest
+        take = min(len(rest), n - i)
+        if text[i : i + take] != rest[:take]:
+            while text[i] == self._rest[0]:
+                i += 1
+                self._rest = self._rest[1:]
+            return self._malformed(text, i)
+        self._rest = rest[take:]
+        if not self._rest:
+            self._finish(self.consumed + i + take)
+        return i + take
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _finish(self, end: int) -> None:
+        """A value has ended before character `end`."""
+        self.token_start = None
+        if self._path:
+            self._state = AFTER_VALUE
+        else:
+            self._state = DONE
+            self.complete = True
+            self.end = end
+
+    def _close_container(self, text: str, i: int) -> int:
+        kind = ARRAY if self._names[-1] is None else OBJECT
+        if self._listener is not None and (cause := self._listener.value_close(kind)):
+            self._path.pop()
+            self._stop(text, i, cause)
+            return len(text)
+        self._path.pop()
+        self._names.pop()
+        self.depth -= 1
+        self._finish(self.consumed + i + 1)
+        return i + 1
+
+    def _close_name(self, text: str, i: int) -> None:
+        name = decode("".join(self._parts))
+        names = self._names[-1]
+        assert names is not None  # noqa: S101  # names are read in objects only
+        if self._duplicates:
+            if name in names:
+                self._path[-1] = name
+                self._fail(text, i, "duplicate_name", f"the name {quote(name)} stands twice in one object")
+                return
+            names.add(name)
+        self.token_start = None
+        self._state = AT_COLON
+        if self._listener is not None and (cause := self._listener.name_close(name)):
+            self._path[-1] = name
+            self._stop(text, i, cause)
+            return
+        self._path[-1] = name
+
+    def _malformed(self, text: str, i: int) -> int:
+        state = self._state
+        char = quote(text[i])
+        if state == AFTER_VALUE:
+            closing = "]" if self._names[-1] is None else "}"
+            wanted = f'"," or "{closing}"'
+        elif state == IN_LITERAL:
+            wanted = f'the rest of {LITERALS[self._kind]}, "{self._rest}",'
+        elif state == IN_STRING:
+            wanted = "an escape for this control character"
+        elif state == IN_ESCAPE:
+            wanted = "a hexadecimal digit" if self._hex else "a known escape"
+        elif state == IN_NUMBER:
+            wanted = WANTED_IN_NUMBER[self._number]
+        else:
+            wanted = WANTED[state]
+        return self._fail(text, i, "malformed", f"{char} where {wanted} would have been right")
+
+    def _fail(self, text: str, i: int, keyword: str, message: str) -> int:
+        self._stop(text, i, Cause(keyword=keyword, schema_pointer=None, message=message))
+        return len(text)
+
+    def _stop(self, text: str, i: int | Literal["eof"], cause: Cause) -> Dead:
+        char: int | Literal["eof"] = "eof"
+        offset: int | Literal["eof"] = "eof"
+        if i != "eof":
+            char = self.consumed + i
+            offset = char + self._extra + len(text[:i].encode("utf-8", "surrogatepass")) - i + cause.byte
+            self.consumed += len(text)
+        parts = self._path[: len(self._path) - cause.above]
+        self.dead = Dead(
+            offset=offset,
+            char=char,
+            pointer=pointer(part for part in parts if part is not None),
+            keyword=cause.keyword,
+            schema_pointer=cause.schema_pointer,
+            message=cause.message,
+        )
+        return self.dead
+
+    _STEPS: ClassVar = {
+        AT_VALUE: _step_value,
+        AT_FIRST_VALUE: _step_value,
+        AT_NAME: _step_name,
+        AT_FIRST_NAME: _step_name,
+        AT_COLON: _step_colon,
+        AFTER_VALUE: _step_after,
+        DONE: _step_done,
+        IN_STRING: _step_string,
+        IN_ESCAPE: _step_escape,
+        IN_LITERAL: _step_literal,
+        IN_NUMBER: _step_number,
+    }
+    """What to do in each state."""
