@@ -1,0 +1,340 @@
+"""Frames of the Messages API → neutral events.
+
+In charge of the wire form of the provider's events. It does not know where the frames come from, and does not import
+the SDK. Unknown events, blocks, deltas and fields are let through, never fatal: the API may add any of them.
+
+The event's type is the one in its JSON; the SSE name stands in where the JSON has none, and is not needed otherwise
+(the SDK drops data without a name; not every server and proxy sends one). A name of `error` or `ping` decides by
+itself, as it does in the SDK.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from streamguard.adapters import failures
+from streamguard.adapters.sse import Frame
+from streamguard.events import (
+    BlockKind,
+    BlockStarted,
+    BlockStopped,
+    Delta,
+    Event,
+    Failed,
+    Metered,
+    Other,
+    Ping,
+    Started,
+    Stopped,
+    Usage,
+)
+
+BLOCK_KINDS: dict[str, BlockKind] = {
+    "text": "text",
+    "thinking": "thinking",
+    "redacted_thinking": "thinking",
+    "tool_use": "tool_input",
+    "server_tool_use": "server_tool",
+    "mcp_tool_use": "server_tool",
+}
+"""The provider's block types; every other one is `other`."""
+
+
+class _CacheCreation(msgspec.Struct):
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: int | None = None
+
+
+class WireUsage(msgspec.Struct):
+    """`usage` of `message_start` and of `message_delta`."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation: _CacheCreation | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+    def neutral(self, *, final: bool) -> Usage:
+        """In neutral words. The output count of `message_start` is a placeholder: not `final`, so it is left out."""
+        return Usage(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens if final else None,
+            cache_read_tokens=self.cache_read_input_tokens,
+            cache_write_tokens=self.cache_creation_input_tokens,
+            cache_write_1h_tokens=self.cache_creation.ephemeral_1h_input_tokens if self.cache_creation else None,
+            thinking_tokens=self.output_tokens_details.thinking_tokens
+            if final and self.output_tokens_details
+            else None,
+        )
+
+
+class _Message(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    usage: WireUsage | None = None
+
+
+class _MessageStart(msgspec.Struct, tag="message_start"):
+    message: _Message
+
+
+class _Block(msgspec.Struct):
+    type: str
+    text: str = ""
+    thinking: str = ""
+    id: str | None = None
+    name: str | None = None
+    input: msgspec.Raw = msgspec.Raw(b"{}")
+
+    def __post_init__(self) -> None:
+        self.document()  # a raw value is not checked when it is decoded: what is no UTF-8 is refused here
+
+    def document(self) -> str:
+        return bytes(self.input).decode()
+
+
+class _BlockStart(msgspec.Struct, tag="content_block_start"):
+    index: int
+    content_block: _Block
+
+
+class _TextDelta(msgspec.Struct, tag="text_delta", gc=False):
+    text: str
+
+
+class _InputJsonDelta(msgspec.Struct, tag="input_json_delta", gc=False):
+    partial_json: str
+
+
+class _ThinkingDelta(msgspec.Struct, tag="thinking_delta", gc=False):
+    thinking: str
+
+
+class _SignatureDelta(msgspec.Struct, tag="signature_delta", gc=False):
+    signature: str
+
+
+class _CitationsDelta(msgspec.Struct, tag="citations_delta", gc=False):
+    pass
+
+
+_AnyDelta = _TextDelta | _InputJsonDelta | _ThinkingDelta | _SignatureDelta | _CitationsDelta
+
+
+class _BlockDelta(msgspec.Struct, tag="content_block_delta"):
+    index: int
+    delta: _AnyDelta
+
+
+class _BlockStop(msgspec.Struct, tag="content_block_stop", gc=False):
+    index: int
+
+
+class _StopDelta(msgspec.Struct):
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+
+
+class _MessageDelta(msgspec.Struct, tag="message_delta"):
+    delta: _StopDelta | None = None
+    usage: WireUsage | None = None
+
+
+class _MessageStop(msgspec.Struct, tag="message_stop"):
+    pass
+
+
+class _Ping(msgspec.Struct, tag="ping"):
+    pass
+
+
+class _Error(msgspec.Struct, tag="error"):
+    error: Any = None
+    request_id: Any = None
+
+
+_Wire = _BlockDelta | _BlockStart | _BlockStop | _MessageStart | _MessageDelta | _MessageStop | _Ping | _Error
+
+
+def _tags(union: Any) -> frozenset[str]:
+    return frozenset(struct.__struct_config__.tag for struct in union.__args__)
+
+
+_TYPES: Final = _tags(_Wire)
+_DELTA_TYPES: Final = _tags(_AnyDelta)
+_INNER: Final = {"content_block_delta": "delta", "content_block_start": "content_block"}
+_decode: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(_Wire).decode
+
+
+_Append = Callable[[Event], None]
+
+
+class Translator:
+    """Translates one stream. After a `Failed` it says nothing more."""
+
+    __slots__ = ("_ended", "_inputs", "_seen", "_stop_reason")
+
+    def __init__(self) -> None:
+        # The initial input of open tool blocks that have not sent a piece of JSON yet.
+        self._inputs: dict[int, str] = {}
+        self._stop_reason: str | None = None
+        self._seen = 0
+        self._ended = False
+
+    def translate(self, frames: Iterable[Frame]) -> list[Event]:
+        """The events of some more frames, in order."""
+        events: list[Event] = []
+        if self._ended:
+            return events
+        append = events.append
+        for name, data in frames:
+            self._seen += 1
+            if name == b"ping":
+                append(Ping())
+                continue
+            wire: Any
+            try:
+                wire = _decode(data) if name != b"error" else _error(data)
+            except (ValueError, RecursionError) as error:
+                wire = self._unusual(name, data, error)
+            kind = type(wire)
+            if kind is _Error:
+                wire, kind = (
+                    failures.from_body({"error": wire.error, "request_id": wire.request_id}, status=200),
+                    Failed,
+                )
+            # Deltas are nearly all of a stream, so they are asked for first; all else goes by the table.
+            if kind is _BlockDelta:
+                delta = wire.delta
+                piece = type(delta)
+                if piece is _TextDelta:
+                    if delta.text:
+                        append(Delta(wire.index, "text", delta.text))
+                elif piece is _InputJsonDelta:
+                    if delta.partial_json:
+                        if self._inputs:
+                            self._inputs.pop(wire.index, None)
+                        append(Delta(wire.index, "tool_input", delta.partial_json))
+                elif piece is _ThinkingDelta:
+                    if delta.thinking:
+                        append(Delta(wire.index, "thinking", delta.thinking))
+                else:
+                    append(Other(piece.__struct_config__.tag, wire.index))
+            elif (handle := self._HANDLERS.get(kind)) is not None:
+                handle(self, wire, append)
+            elif wire is not None:
+                append(wire)
+                if kind is Failed:
+                    self._ended = True
+                    break
+        return events
+
+    def _started(self, wire: _MessageStart, append: _Append) -> None:
+        usage = wire.message.usage.neutral(final=False) if wire.message.usage else Usage()
+        append(Started(wire.message.id, wire.message.model, usage))
+
+    def _block_started(self, wire: _BlockStart, append: _Append) -> None:
+        block, index = wire.content_block, wire.index
+        kind = BLOCK_KINDS.get(block.type, "other")
+        append(BlockStarted(index, kind, block.type, block.name, block.id))
+        if kind == "text" and block.text:
+            append(Delta(index, "text", block.text))
+        elif kind == "thinking" and block.thinking:
+            append(Delta(index, "thinking", block.thinking))
+        elif kind in ("tool_input", "server_tool"):
+            self._inputs[index] = block.document()
+
+    def _block_stopped(self, wire: _BlockStop, append: _Append) -> None:
+        # A tool whose input came whole with its start, or who takes none: then the document is `{}`, as in the SDK.
+        if self._inputs and (document := self._inputs.pop(wire.index, None)) is not None:
+            append(Delta(wire.index, "tool_input", document))
+        append(BlockStopped(wire.index))
+
+    def _metered(self, wire: _MessageDelta, append: _Append) -> None:
+        usage = wire.usage.neutral(final=True) if wire.usage else Usage()
+        delta = wire.delta or _StopDelta()
+        self._stop_reason = delta.stop_reason or self._stop_reason
+        append(Metered(usage, delta.stop_reason, delta.stop_sequence))
+
+    def _stopped(self, wire: _MessageStop, append: _Append) -> None:  # noqa: ARG002
+        append(Stopped(self._stop_reason))
+
+    def _pinged(self, wire: _Ping, append: _Append) -> None:  # noqa: ARG002
+        append(Ping())
+
+    _HANDLERS: ClassVar[dict[type, Callable[[Translator, Any, _Append], None]]] = {
+        _BlockStart: _block_started,
+        _BlockStop: _block_stopped,
+        _MessageStart: _started,
+        _MessageDelta: _metered,
+        _MessageStop: _stopped,
+        _Ping: _pinged,
+    }
+
+    def _unusual(self, name: bytes, data: bytes, error: Exception) -> Any:
+        """A frame the typed decoder refused: an event, a wire struct, or `None` for a frame that says nothing.
+
+        Its reasons: types yet to be invented; lone surrogates (`"\\ud83d"`, half an emoji, is JSON that msgspec
+        refuses); a missing type; wrong types; no JSON.
+        """
+        if not data:
+            return None
+        try:
+            wire = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        except (ValueError, RecursionError) as reason:
+            return self._undecodable(name, "is no JSON", reason, data)
+        if not isinstance(wire, dict):
+            return self._undecodable(name, "is no JSON object", None, data)
+        if "type" not in wire:
+            if "error" in wire:
+                return failures.from_body(wire, status=200)
+            wire["type"] = name.decode("utf-8", "replace")
+        kind, index = wire["type"], wire.get("index")
+        if not isinstance(kind, str) or not kind:
+            return self._undecodable(name, "has no type", None, data)
+        at = index if type(index) is int else None
+        if kind not in _TYPES:
+            return Other(kind, at)
+        inner: object = wire.get(_INNER.get(kind, ""))
+        if isinstance(inner, dict) and isinstance(of := inner.get("type"), str) and at is not None:
+            if kind == "content_block_delta" and of not in _DELTA_TYPES:
+                return Other(of, at)
+            if kind == "content_block_start" and of not in BLOCK_KINDS:
+                return BlockStarted(at, "other", of)
+            if "input" in inner:
+                inner["input"] = msgspec.Raw(json.dumps(inner["input"]).encode())
+        try:
+            return msgspec.convert(wire, _Wire)
+        except msgspec.ValidationError as reason:
+            return self._undecodable(name, "has a field of a wrong type", reason, data)
+        except RecursionError:
+            return self._undecodable(name, "is nested too deeply", error, data)
+
+    def _undecodable(self, name: bytes, what: str, reason: Exception | None, data: bytes) -> Failed:
+        label = f" ({name.decode('utf-8', 'replace')})" if name else ""
+        # Not the exception's own text where it quotes the data: the excerpt is the one place for that.
+        why = f", {reason}" if reason is not None and not isinstance(reason, UnicodeDecodeError) else ""
+        if isinstance(reason, UnicodeDecodeError):
+            why = f", no UTF-8 at byte {reason.start}"
+        return failures.undecodable(f"event {self._seen - 1}{label} of the stream {what}{why}", data)
+
+
+def _error(data: bytes) -> Failed:
+    """An event called `error`, whose data some servers leave as text."""
+    try:
+        body: object = json.loads(data)
+    except (ValueError, RecursionError):
+        body = data.decode("utf-8", "backslashreplace")
+    return failures.from_body(body, status=200)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

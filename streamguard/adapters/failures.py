@@ -1,0 +1,160 @@
+"""Failures of the outside, in this package's words: error bodies, statuses, headers and exceptions → `Failed`.
+
+In charge of classification, by type and code. Message texts are kept for people and never read by the code, but for the
+one case that has no code (see `_SPEND_LIMIT_TEXT`). It does not import the SDK: exceptions are told apart through
+modules that are loaded when they can be raised.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from streamguard.events import Failed
+
+TYPES: dict[str, str] = {
+    # https://platform.claude.com/docs/en/api/errors, and `anthropic.types.shared.ErrorType`
+    "overloaded_error": "provider.overloaded",
+    "rate_limit_error": "provider.rate_limited",
+    "api_error": "provider.api_error",
+    "timeout_error": "provider.timeout",
+    "invalid_request_error": "provider.invalid_request",
+    "authentication_error": "provider.authentication",
+    "permission_error": "provider.permission",
+    "not_found_error": "provider.not_found",
+    "request_too_large": "provider.request_too_large",
+    "billing_error": "provider.billing",
+    # Servers that speak the same protocol: llama.cpp (tools/server), vLLM and gateways in OpenAI's words.
+    "server_error": "provider.api_error",
+    "internal_server_error": "provider.api_error",
+    "unavailable_error": "provider.overloaded",
+    "not_supported_error": "provider.invalid_request",
+    "exceed_context_size_error": "provider.invalid_request",
+    "insufficient_quota": "provider.spend_limit",
+}
+"""`error.type` → reason. It decides before the status does: an error inside a 200 stream is like any other."""
+
+STATUSES: dict[int, str] = {
+    400: "provider.invalid_request",
+    401: "provider.authentication",
+    402: "provider.billing",
+    403: "provider.permission",
+    404: "provider.not_found",
+    408: "provider.timeout",
+    413: "provider.request_too_large",
+    422: "provider.invalid_request",
+    429: "provider.rate_limited",
+    431: "provider.request_too_large",
+    503: "provider.overloaded",
+    504: "provider.timeout",
+    529: "provider.overloaded",
+}
+"""HTTP status → reason, where the body names no type that we know."""
+
+REFUSED = frozenset({400, 401, 402, 403, 404, 405, 409, 413, 415, 422, 429, 431, 503, 529})
+"""Statuses that say the request was refused before any work on it: nothing to bill."""
+
+_SPEND_LIMIT_CODES = ("spend_limit_reached", "spend_limit_exceeded", "insufficient_quota", "billing_hard_limit_reached")
+# "You have reached your specified API usage limits": a 400 of type invalid_request_error, without any code.
+_SPEND_LIMIT_TEXT = "usage limits"
+
+_SECRET = re.compile(
+    r"""(?ix)
+    \b sk- [\w-]{8,}                                     # keys of this and other providers
+    | \b (?:bearer|basic) \s+ [\w.~+/=-]{8,}             # an authorization header, echoed
+    | \b ey[\w-]{10,} \. [\w-]{10,} \. [\w-]*            # a JSON Web Token
+    | (?:api[_-]?key|token|secret|password) ["']? \s* [=:] \s* ["']? [^\s"'&,}]{6,}
+    """
+)
+
+EXCERPT_BYTES = 4096
+"""The most of a foreign body that is kept in an error."""
+
+
+def redacted(data: bytes | str, limit: int = EXCERPT_BYTES) -> str:
+    """The beginning of a foreign text, for a person: at most `limit` bytes, without what looks like a key."""
+    data = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    # Cut first: a long body need not be searched. The end is redacted again where the cut halved a key.
+    text = data[:limit].decode("utf-8", "backslashreplace")
+    return _SECRET.sub("[redacted]", text) + ("…" if len(data) > limit else "")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds the provider asks to wait: `retry-after-ms`, else `retry-after` in seconds or as a date.
+
+    A date is taken relative to the response's own `date`, so that no clock of ours takes part; without one it is
+    unknown. What is negative, infinite or no number is unknown too; a date that has passed is 0.
+    """
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name) or "") / unit
+        except ValueError:
+            continue
+        return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    until = email.utils.parsedate_tz(headers.get("retry-after") or "")
+    now = email.utils.parsedate_tz(headers.get("date") or "")
+    if until is None or now is None:
+        return None
+    try:
+        return float(max(0, email.utils.mktime_tz(until) - email.utils.mktime_tz(now)))
+    except (OverflowError, ValueError):
+        return None
+
+
+def from_body(body: object, *, status: int | None, headers: Mapping[str, str] | None = None) -> Failed:
+    """An error body, of a response or of an `error` event inside a stream (then `status` is 200).
+
+    :param body: the parsed JSON, or the text where it is none.
+    """
+    headers = headers or {}
+    error = _mapping(_mapping(body).get("error")) or _mapping(body)
+    kind = _text(error.get("type"))
+    if error is body and kind == "error":
+        kind = None
+    # llama.cpp sends `code: 500`, a status, where others have a name.
+    own_code = error.get("code")
+    code = _text(_mapping(error.get("details")).get("error_code")) or _text(own_code)
+    effective = own_code if isinstance(own_code, int) and 400 <= own_code < 600 and status in (None, 200) else status
+    message = _text(error.get("message")) or (_text(body) or "").strip()
+    return Failed(
+        reason=_reason(kind, code, effective, message),
+        message=redacted(message) if message else f"an error without a message, HTTP status {status}",
+        type=kind,
+        status=status,
+        code=code,
+        retry_after=retry_after(headers),
+        request_id=headers.get("request-id") or _text(_mapping(body).get("request_id")),
+        billable=status not in REFUSED,
+    )
+
+
+def _reason(kind: str | None, code: str | None, status: int | None, message: str) -> str:
+    if code is not None and code.endswith(_SPEND_LIMIT_CODES):
+        return "provider.spend_limit"
+    if status == 400 and kind in (None, "invalid_request_error") and _SPEND_LIMIT_TEXT in message.lower():
+        return "provider.spend_limit"
+    if kind in TYPES:
+        return TYPES[kind]
+    if status in STATUSES:
+        return STATUSES[status]
+    if status is not None and status >= 500:
+        return "provider.api_error"
+    if status is not None and status >= 400:
+        return "provider.invalid_request"
+    return "provider.unknown"
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def undecodable(what: str, data: bytes | str, *, limit: int = 120) -> Failed:
+    """Bytes inside a stream that are not what they should be. `what` is a sentence that says so."""
+    return Failed(reason="transport.decode", message=f"{what}: {redacted(data, limit)!r}", status=200)

@@ -1,0 +1,155 @@
+"""Server-sent events: bytes in, frames out.
+
+In charge of the WHATWG event stream format (https://html.spec.whatwg.org/multipage/server-sent-events.html, section
+9.2.6), as a push decoder without I/O. It does not know what an event means, and leaves `data` as the bytes it found:
+UTF-8 and JSON are the next reader's business. `id` and `retry` are for reconnecting clients and are read over.
+
+Any split of the same bytes gives the same frames, in time linear in the bytes.
+"""
+
+from __future__ import annotations
+
+from streamguard.events import Failed
+
+Frame = tuple[bytes, bytes]
+"""An event's name (empty if it has none) and its data, with the lines of the data joined by LF."""
+
+MAX_EVENT_BYTES = 1_048_576
+"""The default bound on one event, 1 MiB, as `httpx2.EventSource` has it."""
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class EventTooLarge(Exception):
+    """An event, or one line, is larger than allowed. The decoder is of no use afterwards."""
+
+    def __init__(self, limit: int, observed: int, frames: list[Frame]) -> None:
+        super().__init__(f"one event of the stream has {observed} bytes or more; at most {limit} are allowed")
+        self.limit = limit
+        """The bound, in bytes."""
+        self.observed = observed
+        """The bytes seen so far."""
+        self.frames = frames
+        """The frames that were complete before it, in the same chunk."""
+
+    @property
+    def failed(self) -> Failed:
+        """The same as the end of an attempt."""
+        return Failed(reason="transport.event_too_large", message=str(self), status=200)
+
+
+class Decoder:
+    """Decodes one stream. Feed it what was read, in order; an event still open at the end of input is no event.
+
+    :param max_event_bytes: the most bytes of one line, and of one event's data. Comments and unknown fields count for
+        their own line only, so that keep-alives without a blank line between them never add up.
+    """
+
+    __slots__ = ("_after_cr", "_check_at", "_head", "_pieces", "_size", "max_event_bytes")
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.max_event_bytes = max_event_bytes
+        # The bytes since the last blank line, in pieces: they are joined once, when the event is complete.
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._check_at = max_event_bytes
+        # Whether the last byte was a CR, whose LF may still come.
+        self._after_cr = False
+        # The first bytes of the stream as long as they may be a byte order mark; `None` when that is settled.
+        self._head: bytes | None = b""
+
+    @property
+    def pending(self) -> int:
+        """Bytes of an event that is not complete yet. Not 0 at the end of input: the stream was cut inside an event."""
+        return self._size
+
+    def feed(self, chunk: bytes) -> list[Frame]:
+        """Every event that `chunk` completes.
+
+        :raises EventTooLarge: with the frames that were complete before.
+        """
+        if self._head is not None:
+            chunk = self._without_bom(chunk)
+        if self._after_cr or b"\r" in chunk:
+            chunk = self._with_line_feeds(chunk)
+        if not chunk:
+            return []
+        pieces = self._pieces
+        if pieces:
+            pieces.append(chunk)
+            if b"\n\n" not in chunk and not (chunk[0] == 10 and pieces[-2][-1] == 10):
+                self._size += len(chunk)
+                if self._size > self._check_at:
+                    self._squeeze([])
+                return []
+            chunk = b"".join(pieces)
+            pieces.clear()
+        blocks = chunk.split(b"\n\n")
+        rest = blocks.pop()
+        frames: list[Frame] = []
+        largest = self.max_event_bytes
+        for block in blocks:
+            # What nearly every block looks like, in one look; the format's other faces take the long way.
+            if block.count(b"\n") == 1 and len(block) <= largest:
+                name, _, data = block.partition(b"\ndata: ")
+                if data and name[:7] == b"event: ":
+                    frames.append((name[7:], data))
+                    continue
+            if frame := self._frame(block, frames):
+                frames.append(frame)
+        self._size = len(rest)
+        self._check_at = largest
+        if rest:
+            pieces.append(rest)
+            if self._size > largest:
+                self._squeeze(frames)
+        return frames
+
+    def _without_bom(self, chunk: bytes) -> bytes:
+        head = (self._head or b"") + chunk
+        if len(head) < len(_BOM) and _BOM.startswith(head):
+            self._head = head
+            return b""
+        self._head = None
+        return head.removeprefix(_BOM)
+
+    def _with_line_feeds(self, chunk: bytes) -> bytes:
+        """The chunk with LF for CR LF and CR. A CR at the end is a line's end at once; a later LF of its is dropped."""
+        if self._after_cr:
+            if not chunk:
+                return chunk
+            chunk = chunk.removeprefix(b"\n")
+        self._after_cr = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _frame(self, block: bytes, complete: list[Frame]) -> Frame | None:
+        """The event of one block, read line by line; `None` if the block has no data."""
+        largest = self.max_event_bytes
+        name = b""
+        data: list[bytes] = []
+        size = -1
+        for line in block.split(b"\n"):
+            field, _, value = line.partition(b":")
+            if value[:1] == b" ":
+                value = value[1:]
+            if field == b"data":
+                data.append(value)
+                size += len(value) + 1
+            elif field == b"event":
+                name = value
+            if len(line) > largest or size > largest:
+                raise EventTooLarge(largest, max(len(line), size), complete)
+        return (name, b"\n".join(data)) if data else None
+
+    def _squeeze(self, complete: list[Frame]) -> None:
+        """See whether the pending event is too large, and drop from it what no event is made of."""
+        pending = b"".join(self._pieces)
+        self._frame(pending, complete)
+        *lines, last = pending.split(b"\n")
+        names = [line for line in lines if line.partition(b":")[0] == b"event"]
+        data = [line for line in lines if line.partition(b":")[0] == b"data"]
+        rest = b"\n".join([*names[-1:], *data, last])
+        self._pieces[:] = [rest] if rest else []
+        self._size = len(rest)
+        # Not again at the next byte: twice the bound in memory buys linear time.
+        self._check_at = self._size + self.max_event_bytes
