@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 class FrozenJson(Mapping[str, Any]):
     """A JSON object that does not change: equal to any mapping with the same content, hashable by that content.
 
-    The values must be JSON (or `Decimal`); nested lists and objects are kept as they are and not to be changed.
+    The values must be JSON, or frozen with a telling `repr`; nested lists and objects are not to be changed.
     """
 
     __slots__ = ("_data", "_hash")
@@ -36,7 +36,7 @@ class FrozenJson(Mapping[str, Any]):
 
     def __hash__(self) -> int:
         if self._hash is None:
-            self._hash = hash(msgspec.json.encode(self._data, order="sorted"))
+            self._hash = hash(msgspec.json.encode(self._data, order="sorted", enc_hook=repr))
         return self._hash
 
     def __repr__(self) -> str:

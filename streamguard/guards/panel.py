@@ -29,6 +29,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     trip: Trip
     characters: int
     """Characters of output the attempt had produced at that point."""
+    saved_tokens: int | None = None
+    """≈ Output tokens that came after it: what acting on the trip would have saved. Known once the attempt ended."""
 
 
 class Panel:
@@ -47,36 +49,44 @@ class Panel:
         """Whether the provider's own end of the message was fed."""
         self._watches: list[Watch] = []
         self._names: list[str] = []
-        self._clocked: list[Watch] = []
+        self._clocks: list[Watch] = []
+        self._observing_clocks: list[Watch] = []
         self.asynchronous: list[AsyncWatch] = []
         """Watches with checks that the engine has to await; see `guards.custom`."""
         self._observing: set[int] = set()
         self._recorded: set[int] = set()
         for guard in guards:
             watch = guard.watch(ctx, now)
-            if (guard.mode or mode) == "observe":
+            observing = (guard.mode or mode) == "observe"
+            if observing:
                 self._observing.add(len(self._watches))
             self._watches.append(watch)
             self._names.append(guard.name)
             if isinstance(watch, AsyncWatch):
                 self.asynchronous.append(watch)
             if _has_clock(watch):
-                self._clocked.append(watch)
+                (self._observing_clocks if observing else self._clocks).append(watch)
         self._routes: dict[type, tuple[Feed, ...]] = {}
 
     @property
     def deadline(self) -> float:
-        """When to call `expire()`; `inf` for never."""
-        return min((watch.deadline for watch in self._clocked), default=NEVER)
+        """When to call `expire()`; `inf` for never. Clocks that only observe never interrupt a wait."""
+        return min((watch.deadline for watch in self._clocks), default=NEVER)
 
     def waiting(self, now: float) -> None:
         """From now on we wait for the provider."""
-        for watch in self._clocked:
+        for watch in self._clocks:
+            watch.waiting(now)
+        for watch in self._observing_clocks:
             watch.waiting(now)
 
     def heard(self, now: float) -> None:
         """Bytes arrived."""
-        for watch in self._clocked:
+        for watch in self._clocks:
+            watch.heard(now)
+        for watch in tuple(self._observing_clocks):
+            if watch.deadline <= now and (trip := watch.expire(now)) is not None:
+                self._record(self._watches.index(watch), trip, now)
             watch.heard(now)
 
     def feed(self, event: Event, now: float) -> Trip | Enough | None:
@@ -97,14 +107,9 @@ class Panel:
 
     def expire(self, now: float) -> Trip | None:
         """The deadline has passed."""
-        for watch in sorted((w for w in self._clocked if w.deadline <= now), key=lambda w: w.deadline):
-            index = self._watches.index(watch)
+        for watch in sorted((w for w in self._clocks if w.deadline <= now), key=lambda w: w.deadline):
             trip = watch.expire(now)
-            if trip is None:
-                continue
-            if index in self._observing:
-                self._record(index, trip, now)
-            else:
+            if trip is not None:
                 return self.stamped(trip, now)
         return None
 
@@ -173,7 +178,7 @@ class Panel:
         self._recorded.add(index)
         trip = msgspec.structs.replace(self.stamped(trip, now), guard=trip.guard or self._names[index])
         self.observed.append(Observed(trip=trip, characters=self.transcript.characters))
-        self._clocked = [watch for watch in self._clocked if watch is not self._watches[index]]
+        self._observing_clocks = [watch for watch in self._observing_clocks if watch is not self._watches[index]]
 
 
 def _has_clock(watch: Watch) -> bool:

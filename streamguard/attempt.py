@@ -1,0 +1,234 @@
+"""One attempt: open the source, read and guard its stream, close it. No retries, no budgets, no policy's decisions.
+
+Time is split as the design asks: one cancel scope is opened per wait for the provider, at the nearest deadline, and none is
+ever held while the consumer runs. A read that a scope cancels is the attempt's last, because the stream below it is
+finished by the cancellation; so a scope fires only where some watch then trips.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import anyio
+
+from streamguard.callclock import CallClock
+from streamguard.delivery import Delivery
+from streamguard.events import Event, Failed, Other, Ping
+from streamguard.guards.panel import Panel
+from streamguard.request import Request
+from streamguard.source import Attempt, EventStream, Source, SourceFailed
+from streamguard.verdict import Enough, Trip
+
+_log = logging.getLogger("streamguard")
+
+CLOSE_LIMIT = 0.05
+"""Seconds that closing a connection may take. A call returns at most 0.1 s after its deadline, closing included."""
+
+LATE = 0.02
+"""A timer later than this (seconds) means that the event loop was blocked, so bytes may have arrived that nobody read."""
+
+GRACE = 0.005
+"""Seconds given to such bytes to come up before a clock that they might have satisfied is declared expired."""
+
+End = Trip | Failed | Enough | None
+"""How an attempt ended; `None` for an answer that was read to its end and accepted."""
+
+
+class RunningAttempt:
+    """One attempt, from opening to closing. Used by one task."""
+
+    def __init__(self, number: int, request: Request | None, panel: Panel, delivery: Delivery, clock: CallClock) -> None:
+        self.number = number
+        self.request = request
+        self.panel = panel
+        self.delivery = delivery
+        self.began = clock.now()
+        self.head_at: float | None = None
+        self.stream: EventStream | None = None
+        self.sent = False
+        """Whether anything of the request may have reached the provider."""
+        self._clock = clock
+        self._context: AbstractAsyncContextManager[EventStream] | None = None
+        self._batches: AsyncIterator[Sequence[Event]] | None = None
+        self._over = False
+        self._drain_once = False
+
+    async def open(self, source: Source) -> Trip | Failed | None:
+        """Ask the source. The reason if that did not work out."""
+        clock, panel = self._clock, self.panel
+        panel.waiting(clock.now())
+        context = source.open(Attempt(number=self.number, request=self.request, deadline=clock.deadline))
+        failed: Failed | None = None
+        self.sent = True
+        with clock.until(min(panel.deadline, clock.deadline)) as limit:
+            try:
+                stream = await context.__aenter__()
+            except SourceFailed as error:
+                failed = error.failed
+            except Exception as error:  # whatever a source of one's own raises: the call must end in one typed error
+                failed = _unexpected(error)
+            else:
+                self._context, self.stream, self._batches = context, stream, aiter(stream)
+        if self.stream is not None:
+            self.head_at = clock.now()
+            panel.heard(self.head_at)
+            return None
+        if failed is not None:
+            self.sent = failed.sent
+            return failed
+        return self._expired(limit.deadline) or _unexpected(RuntimeError("the source opened nothing"))
+
+    async def read(self) -> tuple[bool, End]:
+        """One socket read: feed what it gave to the panel and the delivery.
+
+        :returns: whether the attempt is over, and how.
+        """
+        clock, panel = self._clock, self.panel
+        now = clock.now()
+        panel.waiting(now)
+        deadline = min(panel.deadline, clock.deadline)
+        if now >= deadline or clock.interrupted is not None:
+            if not self._drain_once or now >= clock.deadline or clock.interrupted is not None:
+                trip = self._expired(now)
+                if trip is not None:
+                    return True, trip
+                deadline = min(panel.deadline, clock.deadline)
+            else:
+                deadline = now + GRACE
+        assert self._batches is not None
+        batch: Sequence[Event] | None = None
+        with clock.until(deadline) as limit:
+            try:
+                batch = await anext(self._batches)
+            except StopAsyncIteration:
+                self._over = True
+                batch = ()
+            except SourceFailed as error:
+                batch = (error.failed,)
+            except Exception as error:  # see open()
+                batch = (_unexpected(error),)
+        now = clock.now()
+        if batch is None:
+            trip = self._expired(limit.deadline)
+            return True, trip or _unexpected(RuntimeError("a timer fired that no guard had set"))
+        # A read that outlasted its deadline means a blocked loop: more bytes may lie in the socket's buffer.
+        self._drain_once = now - deadline > LATE
+        clock.lag = max(clock.lag, now - deadline if self._drain_once else 0.0)
+        if self._over:
+            return True, panel.end(now)
+        panel.heard(now)
+        return await self._feed(batch, now)
+
+    async def _feed(self, batch: Sequence[Event], now: float) -> tuple[bool, End]:
+        panel, push = self.panel, self.delivery.push
+        for position, event in enumerate(batch):
+            if type(event) is Failed:
+                return True, event
+            verdict = panel.feed(event, now)
+            if verdict is None and panel.asynchronous:
+                verdict = await self._ask_asynchronous()
+            if verdict is not None:
+                if type(verdict) is Enough:
+                    push(event)
+                    # What the same read brought is paid for already: its usage makes the interval exact.
+                    for later in batch[position + 1 :]:
+                        panel.transcript.feed(later, now)
+                return True, verdict
+            push(event)
+        if panel.stopped:
+            return True, None
+        return False, None
+
+    async def _ask_asynchronous(self) -> Trip | Enough | None:
+        """Run the checks that are due. Their time counts for the attempt and the call, not for the provider's clocks."""
+        clock, panel = self._clock, self.panel
+        enough: Enough | None = None
+        for watch in panel.asynchronous:
+            for view in watch.pending():
+                verdict: Trip | Enough | None = None
+                with clock.until(min(panel.deadline, clock.deadline)) as limit:
+                    verdict = await watch.check(view)
+                if limit.ended:
+                    return self._expired(limit.deadline)
+                if isinstance(verdict, Enough):
+                    enough = verdict
+                elif verdict is not None and not panel.observe(watch, verdict, clock.now()):
+                    return panel.stamped(verdict, clock.now())
+        return enough
+
+    def _expired(self, deadline: float) -> Trip | None:
+        """Which limit it was: an interrupt, the call's deadline, or a clock of the panel. In this order."""
+        clock = self._clock
+        # A timer may fire a tick of the clock early, so it is at least as late as the deadline that fired.
+        now = max(clock.now(), deadline)
+        if clock.interrupted is not None:
+            return self.panel.stamped(interrupt_trip(clock.interrupted), now)
+        if now >= clock.deadline:
+            return self.panel.stamped(total_trip(clock), now)
+        return self.panel.expire(now)
+
+    async def drain(self, seconds: float) -> Trip | Failed | None:
+        """After the provider's own end: read to the socket's end, so that the connection can be used again.
+
+        Nothing but keep-alives may come; anything else is a violation of the protocol and voids the answer.
+        """
+        if self._over or self._batches is None:
+            return None
+        clock = self._clock
+        with clock.until(min(clock.now() + seconds, max(clock.deadline, clock.now()))):
+            try:
+                async for batch in self._batches:
+                    now = clock.now()
+                    for event in batch:
+                        if type(event) is Failed:
+                            return event
+                        if type(event) is not Ping and type(event) is not Other:
+                            verdict = self.panel.feed(event, now)
+                            if isinstance(verdict, Trip):
+                                return verdict
+            except SourceFailed as error:
+                # The message was complete; how the socket ended does not matter any more.
+                _log.debug("after the end of the message: %s", error)
+            except Exception as error:
+                _log.debug("after the end of the message: %s", error)
+        self._over = True
+        return None
+
+    async def close(self) -> None:
+        """Close the connection, whatever state the attempt or the task is in."""
+        context, self._context = self._context, None
+        if context is None:
+            return
+        with anyio.CancelScope(shield=True, deadline=self._clock.now() + CLOSE_LIMIT) as scope:
+            try:
+                await context.__aexit__(None, None, None)
+            except Exception as error:
+                # The attempt's result stands; a connection that breaks while it is closed is closed all the same.
+                _log.debug("closing attempt %d: %s: %s", self.number, type(error).__name__, error)
+        if scope.cancelled_caught:
+            _log.warning("closing attempt %d took longer than %.2f s and was cut short", self.number, CLOSE_LIMIT)
+
+
+def _unexpected(error: Exception) -> Failed:
+    return Failed(reason="source.error", message=f"the source raised {type(error).__name__}: {error}")
+
+
+def total_trip(clock: CallClock) -> Trip:
+    """The whole call's deadline passed."""
+    total = clock.deadline - clock.began
+    seconds = clock.now() - clock.began
+    return Trip(
+        reason="timeout.total",
+        message=f"the call took {seconds:.1f} s, waiting and retries included (timeouts.total is {total:g} s)",
+        knob="timeouts.total",
+        limit=total,
+        observed=seconds,
+        guard="timeouts",
+    )
+
+
+def interrupt_trip(by: str) -> Trip:
+    """Somebody ended the call."""
+    return Trip(reason="operator.interrupt", message=f"interrupted by {by}", observed=by)

@@ -1,0 +1,88 @@
+"""One call's time: the running backend's clock, the deadline of everything, and somebody's interrupt.
+
+The only reader of a clock in the package. asyncio and trio have clocks of their own with bases of their own (and virtual
+ones in tests), so the clock is looked up once per call on the loop that runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from types import TracebackType
+
+import anyio
+
+
+def backend_clock() -> Callable[[], float]:
+    """The running backend's own clock, in seconds: monotonic, with an arbitrary base."""
+    try:
+        return asyncio.get_running_loop().time
+    except RuntimeError:
+        return anyio.current_time
+
+
+class CallClock:
+    """The time of one call.
+
+    :param total: seconds that the call may take in all, from now; `None` for no limit.
+    """
+
+    def __init__(self, total: float | None) -> None:
+        self.now = backend_clock()
+        self.began = self.now()
+        self.deadline = math.inf if total is None else self.began + total
+        """When the call ends at the latest."""
+        self.lag = 0.0
+        """Seconds by which the latest timer was late."""
+        self.interrupted: str | None = None
+        """Who interrupted the call, if somebody did."""
+        self._scope: anyio.CancelScope | None = None
+
+    def interrupt(self, by: str) -> None:
+        """End the call: at once if it waits, else before it waits again. From any task of the same loop."""
+        if self.interrupted is None:
+            self.interrupted = by
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def until(self, deadline: float) -> Limit:
+        """A context that ends its body at `deadline`, or at an interrupt."""
+        return Limit(self, deadline)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, but not past the deadline or an interrupt."""
+        with self.until(min(self.now() + seconds, self.deadline)):
+            await anyio.sleep_forever()
+
+
+class Limit:
+    """See `CallClock.until`. Around one wait for the provider, never around a consumer's code."""
+
+    __slots__ = ("_clock", "_scope", "deadline")
+
+    def __init__(self, clock: CallClock, deadline: float) -> None:
+        self._clock = clock
+        self.deadline = deadline
+        self._scope = anyio.CancelScope(deadline=deadline)
+
+    def __enter__(self) -> Limit:
+        self._scope.__enter__()
+        self._clock._scope = self._scope  # noqa: SLF001  the clock's other half
+        if self._clock.interrupted is not None:
+            self._scope.cancel()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._clock._scope = None  # noqa: SLF001
+        suppress = bool(self._scope.__exit__(exc_type, exc, traceback))
+        if self._scope.cancelled_caught and self._clock.interrupted is None:
+            self._clock.lag = max(self._clock.lag, self._clock.now() - self.deadline)
+        return suppress and self._scope.cancelled_caught
+
+    @property
+    def ended(self) -> bool:
+        """Whether the body was cut short, by the deadline or by an interrupt."""
+        return self._scope.cancelled_caught

@@ -1,0 +1,156 @@
+"""The library's doors: `run`, `stream` and `guarded`. Thin: all they do is drive a `Call`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from streamguard.engine import Call
+from streamguard.errors import PolicyError
+from streamguard.events import Event
+from streamguard.outcome import CallRecord, Outcome
+from streamguard.policy import Deliver, Policy
+from streamguard.retry import Retry
+from streamguard.runtime import Runtime
+from streamguard.source import Attempt, EventStream, Source
+
+
+async def run(
+    source: Source,
+    *,
+    policy: Policy,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> Outcome:
+    """Ask a source under a policy until an answer stands.
+
+    :param runtime: what calls share; a fresh one by default.
+    :param labels: go into every record and log line of the call.
+    :param group: calls of one group are shown together, such as the steps of one agent run.
+    :raises PolicyError: the policy does not fit the source. Nothing was sent.
+    :raises CallError: the call ended otherwise; its `record` has every attempt.
+    """
+    call = Call(source, policy, runtime, keep=False, labels=labels, group=group)
+    while await call.next() is not None:
+        pass
+    assert call.outcome is not None
+    return call.outcome
+
+
+class GuardedStream:
+    """The events of one call; made by `stream()`. Enter it with `async with` and iterate.
+
+    What comes when is the policy's `deliver`. The iteration ends when the answer stands (`outcome`), or raises a
+    `CallError`. Leaving the context early closes the connection and ends the call without an outcome.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._batch: list[Event] = []
+        self._next = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._call.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while self._next >= len(self._batch):
+            batch = await self._call.next()
+            if batch is None:
+                raise StopAsyncIteration
+            self._batch, self._next = batch, 0
+        event = self._batch[self._next]
+        self._next += 1
+        return event
+
+    async def batch(self) -> list[Event] | None:
+        """All events that are ready, at least one; `None` at the end. Cheaper than one event at a time."""
+        if self._next < len(self._batch):
+            rest, self._batch, self._next = self._batch[self._next :], [], 0
+            return rest
+        return await self._call.next()
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome, once the iteration has ended well."""
+        return self._call.outcome
+
+    @property
+    def record(self) -> CallRecord:
+        """The call so far, whatever became of it."""
+        return self._call.record
+
+    def abort(self, by: str = "the consumer") -> None:
+        """End the call at once, from any task of the same event loop: `operator.interrupt`, never retried.
+
+        :param by: who or what interrupts; goes into the error.
+        """
+        self._call.interrupt(by)
+
+
+def stream(
+    source: Source,
+    *,
+    policy: Policy,
+    deliver: Deliver | None = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> GuardedStream:
+    """Like `run`, for a consumer of events: `async with stream(…) as events: async for event in events`.
+
+    Call it inside the event loop. The clock of `timeouts.total` starts now.
+
+    :param deliver: instead of the policy's.
+    """
+    return GuardedStream(Call(source, policy, runtime, deliver=deliver, labels=labels, group=group))
+
+
+class _Opened:
+    """One attempt on a stream that the caller opened."""
+
+    request = None
+    sees_bytes = False
+
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+
+    @asynccontextmanager
+    async def open(self, attempt: Attempt) -> AsyncIterator[EventStream]:
+        from streamguard.adapters.anthropic import sdk_events
+
+        async with sdk_events(self._opened) as events:
+            yield events
+
+
+def guarded(
+    sdk_stream: Any,
+    *,
+    policy: Policy,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> GuardedStream:
+    """Guard a stream that is already open: one attempt, no retries; a trip raises `GaveUp`.
+
+    Events are delivered at once, unless the policy itself says `deliver: committed`: there is no second attempt that they
+    could be mixed with. The policy's retry rules have no effect here.
+
+    :param sdk_stream: what `await client.messages.create(…, stream=True)` or `async with client.messages.stream(…)` gave.
+    :raises PolicyError: the policy needs what an open stream does not have: more than one attempt's request, or pings.
+    """
+    policy = policy.model_copy(update={"retry": Retry()})
+    deliver: Deliver = policy.deliver if "deliver" in policy.model_fields_set else "live"
+    if deliver == "restarting":
+        raise PolicyError("deliver: restarting needs a source that can be asked again; use messages(client, …) with stream()")
+    return GuardedStream(Call(_Opened(sdk_stream), policy, runtime, deliver=deliver, labels=labels, group=group))
