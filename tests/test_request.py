@@ -1,0 +1,63 @@
+"""Requests: the facts read from a body, and patches on the original."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamguard.request import Request
+
+BODY = {
+    "model": "m",
+    "max_tokens": 1000,
+    "messages": [{"role": "user", "content": "häh"}, {"role": "assistant", "content": '{"a":'}],
+    "tools": [{"name": "t", "input_schema": {"type": "object"}}, {"type": "web_search_1", "name": "web"}],
+    "output_config": {"format": {"type": "json_schema", "schema": {"type": "array"}}},
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+}
+
+
+def test_facts() -> None:
+    """The facts that guards need are read from the body."""
+    request = Request(BODY)
+    assert (request.model, request.max_tokens, request.prefill, request.thinking) == ("m", 1000, '{"a":', True)
+    assert request.tools == {"t": {"type": "object"}}
+    assert request.output_schema == {"type": "array"}
+    assert request.input_bytes > len('"häh"'.encode())
+
+
+def test_facts_of_a_bare_request() -> None:
+    """What a request does not say is None or empty, never an error."""
+    request = Request({"model": "m"})
+    assert (request.max_tokens, request.prefill, request.thinking, request.tools) == (None, "", False, {})
+    assert request.output_schema is None
+    assert request.input_bytes == 0
+
+
+def test_prefill_of_blocks() -> None:
+    """A prefill may be given as text blocks."""
+    blocks = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
+    assert Request({"messages": [{"role": "assistant", "content": blocks}]}).prefill == "ab"
+
+
+@pytest.mark.parametrize(
+    ("patch", "expected"),
+    [
+        ({"model": "n"}, {"model": "n", "max_tokens": 1000, "m": {"a": 1, "b": 2}}),
+        ({"max_tokens": {"times": 2}}, {"model": "m", "max_tokens": 2000, "m": {"a": 1, "b": 2}}),
+        ({"max_tokens": {"times": 20, "most": 8192}}, {"model": "m", "max_tokens": 8192, "m": {"a": 1, "b": 2}}),
+        ({"max_tokens": {"times": 2, "most": 500}}, {"model": "m", "max_tokens": 1000, "m": {"a": 1, "b": 2}}),
+        ({"m": {"b": None, "c": 3}}, {"model": "m", "max_tokens": 1000, "m": {"a": 1, "c": 3}}),
+        ({"max_tokens": None, "temperature": 0.2}, {"model": "m", "temperature": 0.2, "m": {"a": 1, "b": 2}}),
+    ],
+)
+def test_patches(patch: dict, expected: dict) -> None:
+    """A patch goes on top of the original: nested, replacing, removing, scaling up to a ceiling that never lowers."""
+    original = Request({"model": "m", "max_tokens": 1000, "m": {"a": 1, "b": 2}})
+    assert original.patched(patch).body == expected
+    assert original.body == {"model": "m", "max_tokens": 1000, "m": {"a": 1, "b": 2}}
+
+
+def test_scaling_needs_a_number() -> None:
+    """Scaling a field that is not there is a mistake with a name."""
+    with pytest.raises(ValueError, match="patch /max_tokens: times needs a number in the request, which has None"):
+        Request({"model": "m"}).patched({"max_tokens": {"times": 2}})
