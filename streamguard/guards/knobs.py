@@ -1,0 +1,59 @@
+"""The kinds of values that guards' knobs have, checked so that the message names the knob and says what would be right.
+
+In charge of validation alone; it knows no guard.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationInfo
+
+
+def _number(value: Any, info: ValidationInfo, what: str, least: str) -> float:
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not fits or value < 0 or (value == 0 and least != "zero or more"):
+        raise ValueError(f"{info.field_name} must be {what}: a finite number, {least}, not {value!r}")
+    return float(value)
+
+
+def _seconds(value: Any, info: ValidationInfo) -> float | None:
+    return None if value is None else _number(value, info, "seconds, or null for no limit", "more than zero")
+
+
+def _seconds_or_zero(value: Any, info: ValidationInfo) -> float:
+    return _number(value, info, "seconds", "zero or more")
+
+
+def _positive(value: Any, info: ValidationInfo) -> float:
+    return _number(value, info, "positive", "more than zero")
+
+
+def _count(value: Any, info: ValidationInfo) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{info.field_name} must be a whole number, 1 or more, not {value!r}")
+    return value
+
+
+def _count_or_none(value: Any, info: ValidationInfo) -> int | None:
+    return None if value is None else _count(value, info)
+
+
+Seconds = Annotated[float | None, BeforeValidator(_seconds)]
+"""A limit in seconds, more than zero; `None` for none."""
+
+SecondsOrZero = Annotated[float, BeforeValidator(_seconds_or_zero)]
+"""Seconds, zero included."""
+
+Positive = Annotated[float, BeforeValidator(_positive)]
+"""A finite number above zero."""
+
+Count = Annotated[int, BeforeValidator(_count)]
+"""A whole number from 1."""
+
+Ceiling = Annotated[int | None, BeforeValidator(_count_or_none)]
+"""A whole number from 1; `None` for no limit."""
+
+Words = Annotated[tuple[str, ...], Field(strict=False)]
+"""A tuple of strings; a file's lists are taken as well."""

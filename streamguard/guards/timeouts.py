@@ -1,0 +1,301 @@
+"""The clocks of one attempt: has it begun, does it go on, is the connection alive, is it over in time.
+
+In charge of which clock runs when, and which one ran out. It reads no clock, knows no socket and stops nothing: the
+engine says when the wait for the provider begins (`waiting`) and ends (`heard`), and calls `expire` at its `deadline`.
+
+All clocks but `attempt` count *waiting time*: they stand still while the consumer or a check of one's own has its
+turn, so whoever is slow on this side never trips a healthy stream. Bytes end a wait; only `alive` starts anew with them.
+
+| knob | counts | from | starts anew with | ends with |
+| --- | --- | --- | --- | --- |
+| `connect` | waiting time | start of the attempt | - | the response head |
+| `first_token` | waiting time | start of the attempt | - | first output |
+| `progress` | waiting time | first output | output; the end of thinking or of a server tool | `Stopped` |
+| `alive` | waiting time | the response head | any byte | `Stopped` |
+| `attempt` | time | start of the attempt | - | `Stopped` |
+| `min_rate` | waiting time | first output, and again after thinking or a server tool | - | `Stopped` |
+
+Output is a delta that is not empty. An opened thinking or server-tool block is as good as first output, not as later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Stopped
+from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Mode, Spec
+from streamguard.guards.knobs import Positive, Seconds, SecondsOrZero
+from streamguard.tokens import weigh
+from streamguard.verdict import Trip
+
+
+class MinRate(Spec):
+    """The slowest output that is still worth waiting for."""
+
+    tokens_per_second: Positive
+    """Of all output. Estimated at the upper end (`TokenScale.high`), so that only what is surely slower trips."""
+    window: Positive = 10.0
+    """Seconds of waiting time that the rate is taken over."""
+
+
+class Timeouts(Spec):
+    """Every timeout, in seconds; `None` turns one off. What each one counts: see the module."""
+
+    connect: Seconds = 10.0
+    """From the start of the attempt to the response head."""
+    first_token: Seconds = 60.0
+    """From the start of the attempt to the first output."""
+    first_token_per_1k_input: SecondsOrZero = 0.1
+    """Added to `first_token` per 1000 input tokens, where their number is known: long prompts take long to read. (A busy
+    site measured 105 s for 400,000 characters; there 0.5 is right.)"""
+    progress: Seconds = 60.0
+    """Between output deltas, whatever else arrives."""
+    progress_thinking: Seconds = 300.0
+    """The same while a thinking block is open or a server tool is at work: healthy thinking is silent for 180 s."""
+    alive: Seconds = 60.0
+    """Between any bytes; keep-alives come every 15 to 30 s. Off where the source does not show them."""
+    attempt: Seconds = None
+    """One attempt, the consumer's time included."""
+    total: Seconds = None
+    """The whole call, queueing and waits between attempts included. Kept by the engine, not by this watch."""
+    min_rate: MinRate | None = None
+    close_grace: SecondsOrZero = 2.0
+    """From the end of the message to the end of the socket; the answer is final before. Kept by the engine."""
+    mode: Mode | None = None
+
+    @property
+    def name(self) -> str:
+        return "timeouts"
+
+    def watch(self, ctx: AttemptContext, now: float) -> TimeoutsWatch:
+        return TimeoutsWatch(self, ctx, now)
+
+
+_OFF: Final = math.inf
+
+_Clock = tuple[str, float, float]
+"""A knob, from when it counts, and how long it may; both in seconds of what it counts."""
+
+_WORDS: Final[dict[str, tuple[str, str]]] = {
+    "connect": ("timeout.connect", "no response head for {:.1f} s"),
+    "first_token": ("timeout.first_token", "no output for {:.1f} s"),
+    "progress": ("timeout.progress", "no output for {:.1f} s"),
+    "progress_thinking": ("timeout.progress", "no output for {:.1f} s of thinking or of a server tool"),
+    "alive": ("timeout.alive", "no byte for {:.1f} s, not even a keep-alive"),
+    "attempt": ("timeout.attempt", "the attempt took {:.1f} s"),
+    "min_rate": ("timeout.min_rate", ""),
+}
+"""Knob → reason and what was seen. Of clocks that ran out at the same moment the first one here speaks."""
+
+_ORDER: Final = {knob: place for place, knob in enumerate(_WORDS)}
+
+
+def _limit(seconds: float | None) -> float:
+    return _OFF if seconds is None else seconds
+
+
+class TimeoutsWatch(BaseWatch):
+    """The clocks of one attempt, which starts, waiting for the provider, when this is made."""
+
+    wants = (Delta, BlockStarted, BlockStopped, Stopped)
+
+    def __init__(self, spec: Timeouts, ctx: AttemptContext, now: float) -> None:
+        self._spec = spec
+        input_tokens = ctx.input_tokens or 0
+        self._connect: _Clock = ("connect", 0.0, _limit(spec.connect))
+        first = _limit(spec.first_token) + spec.first_token_per_1k_input * input_tokens / 1000
+        self._first: _Clock = ("first_token", 0.0, first)
+        self._progress, self._thinking = _limit(spec.progress), _limit(spec.progress_thinking)
+        self._alive = _limit(spec.alive) if ctx.sees_bytes else _OFF
+        self._began = now
+        self._end = now + _limit(spec.attempt)
+        self._waited = 0.0
+        """Waiting time up to `_since`, or up to now while we do not wait."""
+        self._since: float | None = None
+        """Since when we wait for the provider; `None` while we do not."""
+        self._heard_at: float | None = None
+        """`_waited` at the last bytes; `None` before the first."""
+        self._output = False
+        """Whether there was output since the last wait began. Feeding must be cheap, so sums are made per wait."""
+        self._output_at: float | None = None
+        """`_waited` at the last output; `None` before the first."""
+        self._thoughts: set[int] = set()
+        """Thinking blocks that are open."""
+        self._tools = 0
+        """Server tools at work. Their results come as blocks of their own, after the calls' blocks have stopped."""
+        self._over = False
+        self._rate = None if spec.min_rate is None else _Rate(spec.min_rate, ctx.scale.high)
+        self.waiting(now)
+
+    def waiting(self, now: float) -> None:
+        if self._over:
+            return
+        if self._since is not None:
+            self._waited += now - self._since
+        self._since = now
+        if self._output:
+            self._output = False
+            self._output_at = self._waited
+        if self._rate is not None:
+            self._rate.take(self._waited, paused=bool(self._thoughts or self._tools))
+        waited, deadline = self._waited, self._end
+        for _, start, limit in self._running():
+            due = now + (start + limit - waited)
+            if due < deadline:
+                deadline = due
+        self.deadline = deadline
+
+    def heard(self, now: float) -> None:
+        if self._since is not None:
+            self._waited += now - self._since
+            self._since = None
+        self._heard_at = self._waited
+        if not self._over:
+            self.deadline = self._end
+
+    def feed(self, event: Event, now: float) -> None:
+        if type(event) is Delta:
+            if event.text:
+                self._output = True
+                if self._rate is not None:
+                    self._rate.pieces.append(event.text)
+        elif type(event) is BlockStarted:
+            self._block_started(event)
+        elif type(event) is BlockStopped:
+            if event.index in self._thoughts:
+                self._thoughts.discard(event.index)
+                # The longer allowance ends here; the silence it allowed must not count against the shorter one.
+                self._output = True
+        elif type(event) is Stopped:
+            self._over = True
+            self.deadline = NEVER
+
+    def _block_started(self, event: BlockStarted) -> None:
+        was_at_work = self._tools > 0
+        if event.kind == "server_tool":
+            self._tools += 1
+        elif event.kind == "other":
+            self._tools = max(0, self._tools - 1)
+        else:
+            self._tools = 0  # the model goes on only when every tool has answered
+        if event.kind == "thinking":
+            self._thoughts.add(event.index)
+        first = self._output_at is None and event.kind in ("thinking", "server_tool")
+        if first or (was_at_work and not self._tools):
+            self._output = True
+
+    def expire(self, now: float) -> Trip | None:
+        if self._over:
+            return None
+        due: list[tuple[float, int, _Clock]] = []
+        if self._end <= now:
+            due.append((self._end, _ORDER["attempt"], ("attempt", 0.0, _limit(self._spec.attempt))))
+        waited = self._waited
+        if self._since is not None:
+            for clock in self._running():
+                # The same sum as in waiting(), so that the deadline is the very moment at which this trips.
+                deadline = self._since + (clock[1] + clock[2] - waited)
+                if deadline <= now:
+                    due.append((deadline, _ORDER[clock[0]], clock))
+            waited += now - self._since
+        if not due:
+            return None
+        _, _, (knob, start, limit) = min(due)
+        if knob == "min_rate" and self._rate is not None:
+            return self._rate.trip(waited, now)
+        observed = now - self._began if knob == "attempt" else waited - start
+        # A deadline is a rounded sum: at that very moment the difference may be a hair short of the limit.
+        return self._trip(knob, limit, max(observed, limit), start, now)
+
+    def _running(self) -> list[_Clock]:
+        """The clocks that count waiting time, while we wait."""
+        clocks: list[_Clock] = []
+        if self._output_at is None:
+            clocks.append(self._first)
+        elif self._thoughts or self._tools:
+            clocks.append(("progress_thinking", self._output_at, self._thinking))
+        else:
+            clocks.append(("progress", self._output_at, self._progress))
+        if self._heard_at is None:
+            clocks.append(self._connect)
+        else:
+            clocks.append(("alive", self._heard_at, self._alive))
+        if self._rate is not None:
+            clocks.append(("min_rate", 0.0, self._rate.due))
+        return clocks
+
+    def _trip(self, knob: str, limit: float, observed: float, start: float, now: float) -> Trip:
+        reason, seen = _WORDS[knob]
+        notes = []
+        if knob in ("first_token", "progress", "progress_thinking") and (self._heard_at or 0.0) > start:
+            # That tells a stalled model from a dead line.
+            notes.append("bytes such as pings kept coming")
+        notes.append(f"timeouts.{knob} is {limit:g} s")
+        if knob == "first_token" and limit != self._spec.first_token:
+            notes.append(f"{limit - (self._spec.first_token or 0.0):.1f} s of it for the length of the input")
+        return Trip(
+            reason=reason,
+            message=f"{seen.format(observed)} ({'; '.join(notes)})",
+            knob=f"timeouts.{knob}",
+            limit=limit,
+            observed=observed,
+            at=now,
+            guard="timeouts",
+        )
+
+
+class _Rate:
+    """Tokens per second of waiting time over a sliding window, in amortised constant time per read."""
+
+    def __init__(self, spec: MinRate, scale: float) -> None:
+        self._spec = spec
+        self._scale = scale
+        self._need = spec.tokens_per_second * spec.window
+        self.pieces: list[str] = []
+        """Output since the last `take`."""
+        self.due = _OFF
+        """Waiting time at which the window will hold too little, if nothing more comes."""
+        self._start: float | None = None
+        self._reads: deque[tuple[float, float]] = deque()
+        """(waiting time, tokens) of the latest reads; the oldest go as long as the rest suffices."""
+        self._sum = 0.0
+
+    def take(self, waited: float, *, paused: bool) -> None:
+        """A wait begins. While `paused` no rate is asked for; afterwards the next output starts a new window."""
+        if paused:
+            self.pieces.clear()
+            self._reads.clear()
+            self._start, self._sum, self.due = None, 0.0, _OFF
+            return
+        if not self.pieces:
+            return
+        if self._start is None:
+            self._start = waited
+        tokens = weigh("".join(self.pieces)) * self._scale
+        self.pieces.clear()
+        self._reads.append((waited, tokens))
+        self._sum += tokens
+        while len(self._reads) > 1 and self._sum - self._reads[0][1] >= self._need:
+            self._sum -= self._reads.popleft()[1]
+        # With enough in it the window lasts until the oldest read that is needed leaves it.
+        oldest = self._reads[0][0] if self._sum >= self._need else self._start
+        self.due = oldest + self._spec.window
+
+    def trip(self, waited: float, now: float) -> Trip:
+        """What to say when `due` has come."""
+        asked, window = self._spec.tokens_per_second, self._spec.window
+        # The read that leaves the window at this very moment does not count any more; sums of floats are not exact.
+        rate = min(sum(tokens for at, tokens in self._reads if at + window > waited) / window, asked)
+        return Trip(
+            reason="timeout.min_rate",
+            message=f"at most {rate:.1f} tokens per second, estimated, over the last {window:g} s"
+            f" (timeouts.min_rate.tokens_per_second is {asked:g})",
+            knob="timeouts.min_rate",
+            limit=asked,
+            observed=rate,
+            at=now,
+            estimated=True,
+            guard="timeouts",
+        )
