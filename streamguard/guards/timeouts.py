@@ -4,7 +4,7 @@ In charge of which clock runs when, and which one ran out. It reads no clock, kn
 engine says when the wait for the provider begins (`waiting`) and ends (`heard`), and calls `expire` at its `deadline`.
 
 All clocks but `attempt` count *waiting time*: they stand still while the consumer or a check of one's own has its
-turn, so whoever is slow on this side never trips a healthy stream. Bytes end a wait; only `alive` starts anew with them.
+turn, so whoever is slow on this side never trips a healthy stream. Bytes end a wait; only `alive` starts anew.
 
 | knob | counts | from | starts anew with | ends with |
 | --- | --- | --- | --- | --- |
@@ -48,8 +48,8 @@ class Timeouts(Spec):
     first_token: Seconds = 60.0
     """From the start of the attempt to the first output."""
     first_token_per_1k_input: SecondsOrZero = 0.1
-    """Added to `first_token` per 1000 input tokens, where their number is known: long prompts take long to read. (A busy
-    site measured 105 s for 400,000 characters; there 0.5 is right.)"""
+    """Added to `first_token` per 1000 input tokens, where their number is known: long prompts take long to read. (A
+    busy site measured 105 s for 400,000 characters; there 0.5 is right.)"""
     progress: Seconds = 60.0
     """Between output deltas, whatever else arrives."""
     progress_thinking: Seconds = 300.0

@@ -1,0 +1,195 @@
+"""A truthful end: the protocol was kept, the provider stopped for a good reason, and something was said.
+
+In charge of the order of events and of stop reasons. It does not know what the content means. That a stream ended
+without `Stopped` is not seen here, since nothing is fed any more: the panel says so.
+
+The protocol, from which nothing but `Ping` and `Other` is exempt:
+
+    Started  ( BlockStarted  Delta*  BlockStopped )*  Metered*  Stopped
+
+where blocks may interleave, each index is used once, and `Metered` may stand anywhere between `Started` and `Stopped`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Final
+
+from pydantic import field_validator
+
+from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Metered, Started, Stopped
+from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
+from streamguard.guards.knobs import Words
+from streamguard.verdict import Trip, Where
+
+STOP_REASONS: Final[dict[str, tuple[str, str]]] = {
+    "end_turn": ("stop.not_allowed", "the model ended its turn"),
+    "stop_sequence": ("stop.not_allowed", "the model came to a stop sequence"),
+    "tool_use": ("stop.not_allowed", "the model called a tool"),
+    "max_tokens": ("stop.max_tokens", "the answer was cut off at max_tokens"),
+    "refusal": ("stop.refusal", "the model refused"),
+    "pause_turn": ("stop.pause", "the provider paused the turn"),
+    "model_context_window_exceeded": ("stop.context_window", "the answer was cut off where the context window ends"),
+    "compaction": ("stop.not_allowed", "the provider compacted the conversation"),
+}
+"""The provider's stop reasons (Messages API, 2026-11, betas included), with our reason for one that is not accepted."""
+
+
+class Completion(Spec):
+    """What counts as the end of an answer. Always on: an absent section means these defaults."""
+
+    accept: Words = ("end_turn", "stop_sequence", "tool_use")
+    """The provider's stop reasons that count as success."""
+    require_content: bool = True
+    """Whether an answer needs text that is not blank, or a call of one of the caller's tools."""
+    mode: Mode | None = None
+
+    @field_validator("accept")
+    @classmethod
+    def _known(cls, accept: tuple[str, ...]) -> tuple[str, ...]:
+        if not accept:
+            raise ValueError("accept needs at least one stop reason: without one every answer trips")
+        for reason in accept:
+            if reason not in STOP_REASONS:
+                near = difflib.get_close_matches(reason, STOP_REASONS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(STOP_REASONS)}"
+                raise ValueError(f"accept: unknown stop reason {reason!r}; {hint}")
+        return accept
+
+    @property
+    def name(self) -> str:
+        return "completion"
+
+    def watch(self, ctx: AttemptContext, now: float) -> CompletionWatch:  # noqa: ARG002
+        return CompletionWatch(self, ctx)
+
+
+class CompletionWatch(BaseWatch):
+    """Where one attempt is in the protocol."""
+
+    wants = (Started, BlockStarted, Delta, BlockStopped, Metered, Stopped)
+
+    def __init__(self, spec: Completion, ctx: AttemptContext) -> None:
+        self._spec = spec
+        self._max_tokens = ctx.request.max_tokens if ctx.request is not None else None
+        self._started = False
+        self._stopped = False
+        self._open: set[int] = set()
+        self._closed: set[int] = set()
+        self._content = False
+        """Whether there was text that is not blank, or a call of a caller's tool."""
+        self._called = False
+        """Whether one of the caller's tools was called."""
+        self._stop_reason: str | None = None
+        self._handlers = {
+            Started: self._on_started,
+            BlockStarted: self._on_block_started,
+            BlockStopped: self._on_block_stopped,
+            Metered: self._on_metered,
+            Stopped: self._on_stopped,
+        }
+
+    def feed(self, event: Event, now: float) -> Trip | None:  # noqa: ARG002
+        if type(event) is Delta:
+            # Nothing is open before Started and after Stopped.
+            if event.index not in self._open:
+                return self._stray(event)
+            if not self._content and event.kind == "text" and event.text and not event.text.isspace():
+                self._content = True
+            return None
+        handler = self._handlers.get(type(event))
+        if handler is None:
+            return None
+        if self._stopped:
+            return _broken(f"{_called(event)} after the message's end", event)
+        if not self._started and type(event) is not Started:
+            return _broken(f"{_called(event)} before the message's start", event)
+        return handler(event)  # type: ignore[operator, no-any-return]
+
+    def _stray(self, delta: Delta) -> Trip:
+        if self._stopped:
+            return _broken("output after the message's end", delta)
+        if not self._started:
+            return _broken("output before the message's start", delta)
+        state = "is closed" if delta.index in self._closed else "was never opened"
+        return _broken(f"output for content block {delta.index}, which {state}", delta)
+
+    def _on_started(self, event: Started) -> Trip | None:
+        if self._started:
+            return _broken("a second message start", event)
+        self._started = True
+        return None
+
+    def _on_block_started(self, event: BlockStarted) -> Trip | None:
+        if event.index in self._open or event.index in self._closed:
+            return _broken(f"content block {event.index} opened a second time", event)
+        self._open.add(event.index)
+        if event.kind == "tool_input":
+            self._called = self._content = True
+        return None
+
+    def _on_block_stopped(self, event: BlockStopped) -> Trip | None:
+        if event.index not in self._open:
+            state = "closed already" if event.index in self._closed else "never opened"
+            return _broken(f"the end of content block {event.index}, which was {state}", event)
+        self._open.discard(event.index)
+        self._closed.add(event.index)
+        return None
+
+    def _on_metered(self, event: Metered) -> None:
+        self._stop_reason = event.stop_reason or self._stop_reason
+
+    def _on_stopped(self, event: Stopped) -> Trip | None:
+        self._stopped = True
+        if self._open:
+            which = ", ".join(map(str, sorted(self._open)[:5]))
+            self._open.clear()
+            return _broken(f"the message's end while content block {which} is open", event)
+        return self._judged(event.stop_reason or self._stop_reason)
+
+    def _judged(self, stop_reason: str | None) -> Trip | None:
+        """Whether an answer that is complete by the protocol counts as a success."""
+        if stop_reason not in self._spec.accept:
+            return self._refused(stop_reason)
+        if stop_reason == "tool_use" and not self._called:
+            return _trip("stop.empty", "the stop reason is tool_use, but no tool was called", "completion.accept")
+        if self._spec.require_content and not self._content:
+            text = f"an answer without text and without a tool call (stop reason {stop_reason})"
+            return _trip("stop.empty", text, "completion.require_content", limit=True, observed=False)
+        return None
+
+    def _refused(self, stop_reason: str | None) -> Trip:
+        unknown = "the provider gave no stop reason" if stop_reason is None else f"unknown stop reason {stop_reason!r}"
+        reason, text = STOP_REASONS.get(stop_reason or "", ("stop.unknown", unknown))
+        if stop_reason == "max_tokens" and self._max_tokens is not None:
+            text = f"{text} ({self._max_tokens})"
+        accept = self._spec.accept
+        text = f"{text}; completion.accept is {', '.join(accept)}"
+        return _trip(reason, text, "completion.accept", limit=accept, observed=stop_reason)
+
+
+def _trip(reason: str, message: str, knob: str | None, *, limit: object = None, observed: object = None) -> Trip:
+    return Trip(reason=reason, message=message, knob=knob, limit=limit, observed=observed, guard="completion")
+
+
+_CALLED: Final[dict[type, str]] = {
+    Started: "a message start",
+    BlockStarted: "the start of a content block",
+    BlockStopped: "the end of a content block",
+    Metered: "usage",
+    Stopped: "a message end",
+}
+
+
+def _called(event: Event) -> str:
+    return _CALLED[type(event)]
+
+
+def _broken(what: str, event: Event) -> Trip:
+    """The stream breaks the protocol: events are missing, doubled or mixed up, so nothing in it can be trusted."""
+    return Trip(
+        reason="transport.decode",
+        message=f"the stream breaks the protocol: {what}",
+        where=Where(block=getattr(event, "index", None)),
+        guard="completion",
+    )
