@@ -8,13 +8,14 @@ A rate is USD per million tokens, which is the same number as micro-USD per toke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema, core_schema
 
 from streamguard.events import Usage
 
@@ -269,3 +270,39 @@ class PriceSpec(_Own):
         own = {name: getattr(self, name) for name in RATES}
         tiers = tuple(Tier(above=tier.above, **{name: getattr(tier, name) for name in RATES}) for tier in self.tiers)
         return Price(**own, tiers=tiers, source=self.source, as_of=self.as_of)
+
+
+class Prices(Mapping[str, PriceSpec]):
+    """Own prices by model: frozen and hashable, so that a policy can be. Equal to any mapping with the same content."""
+
+    __slots__ = ("_own",)
+
+    def __init__(self, own: Mapping[str, PriceSpec] | None = None) -> None:
+        self._own = dict(own or {})
+
+    def __getitem__(self, model: str) -> PriceSpec:
+        return self._own[model]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._own)
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._own.items()))
+
+    def __repr__(self) -> str:
+        return f"Prices({self._own!r})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Pydantic takes any mapping of models to prices for this type and writes a plain dict."""
+        from_mapping = core_schema.no_info_after_validator_function(
+            cls, core_schema.dict_schema(core_schema.str_schema(min_length=1), handler(PriceSpec))
+        )
+        return core_schema.json_or_python_schema(
+            json_schema=from_mapping,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_mapping]),
+            serialization=core_schema.plain_serializer_function_ser_schema(dict),
+        )

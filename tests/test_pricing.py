@@ -10,12 +10,12 @@ from decimal import Decimal, localcontext
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from streamguard.errors import PolicyError
 from streamguard.events import Usage
 from streamguard.pricebook import PriceBook, unknown_price
-from streamguard.pricing import Price, PriceSpec, Tier, affordable_output, cost, micro_usd, usd, worst_case
+from streamguard.pricing import Price, Prices, PriceSpec, Tier, affordable_output, cost, micro_usd, usd, worst_case
 from streamguard.request import Request
 
 D = Decimal
@@ -286,3 +286,15 @@ def test_usd_for_people(micro: int, text: str) -> None:
 def test_limits_round_down() -> None:
     """A limit finer than a micro-USD does not grow by rounding."""
     assert (micro_usd(D("0.04")), micro_usd(D("0.0000019"))) == (40_000, 1)
+
+
+def test_prices_of_a_policy_are_frozen_and_hashable() -> None:
+    """A policy's own prices are a mapping that can be compared, hashed, dumped and read again."""
+    adapter = TypeAdapter(Prices)
+    prices = adapter.validate_python({"m": {"input": "1", "output": "2"}})
+    assert prices == {"m": PriceSpec(input=D(1), output=D(2))}
+    assert hash(prices) == hash(adapter.validate_python({"m": {"input": "1", "output": "2"}}))
+    assert adapter.validate_json(adapter.dump_json(prices)) == prices
+    assert (len(Prices()), repr(Prices()), hash(Prices())) == (0, "Prices({})", hash(Prices()))
+    with pytest.raises(ValidationError, match=r"m\.input"):
+        adapter.validate_python({"m": {"input": 1, "output": "2"}})
