@@ -34,6 +34,7 @@ REASONS: dict[str, str] = {
     "json.trailing": "text after the document",
     "json.depth": "nested too deeply",
     "json.number": "a number with too many digits",
+    "json.size": "the document is larger than allowed",
     "json.incomplete": "the answer ended inside the document",
     "stop.max_tokens": "cut off at max_tokens",
     "stop.refusal": "the model refused",
