@@ -1,14 +1,14 @@
 """The finished values of an unfinished document, by ijson.
 
-In charge of: what a prefix that the scanner has passed already says for certain. It never judges: it is fed what is known
-to be the beginning of a JSON text, and acceptance is a full parse elsewhere. It does not know schemas.
+In charge of: what a prefix that the scanner has passed already says for certain. It never judges: it is fed what is
+known to be the beginning of a JSON text, and acceptance is a full parse elsewhere. It does not know schemas.
 
 ijson (`yajl2_c` where there is one) is fast and has traps; this file is where they are kept away from it:
 
-* it lexes an unfinished token again on every push, so it gets finished tokens only (`Prefix.token_start` tells where the
-  unfinished one begins) and is never pushed nothing;
-* lone surrogate escapes make it raise (`"\\udc00"`) or read another character (`"\\ud800\\u0041"`), and an exponent with
-  many digits overflows its decimals, so such tokens go through `json.loads` and a stand-in takes their place;
+* it lexes an unfinished token again on every push, so it gets finished tokens only (`Prefix.token_start` tells where
+  the unfinished one begins) and is never pushed nothing;
+* lone surrogate escapes make it raise (`"\\udc00"`) or read another character (`"\\ud800\\u0041"`), and an exponent
+  with many digits overflows its decimals, so such tokens go through `json.loads` and a stand-in takes their place;
 * integers with thousands of digits crash it: the caller's `max_digits` must be at most `MOST_DIGITS`.
 """
 
@@ -34,7 +34,7 @@ Path = tuple[str, ...]
 _STAND_IN: Final = "\x00"
 # Strings with an escaped surrogate or with the stand-in's own character; surrogates that came unescaped; exponents.
 _RISKY: Final = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)|[\ud800-\udfff]|[eE][+-]?[0-9]{4}")
-_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|-?[0-9][0-9.eE+-]*+')
+_TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+')
 
 
 def parse_pointer(pointer: str) -> Path:
@@ -63,6 +63,8 @@ class FinishedValues:
         """What has finished so far; containers that are still open hold what finished in them. `None` for nothing."""
         self.found: dict[Path, Any] = {}
         """The finished values of the wanted paths. A repeated name counts when it stands first."""
+        self.lost = False
+        """Whether the parser gave up on a text, so that what comes after it is not seen."""
         self._wanted = frozenset(wanted)
         self._depths = frozenset(map(len, self._wanted))
         self._stack: list[Any] = []  # open containers
@@ -81,12 +83,17 @@ class FinishedValues:
 
         The last piece may end inside a token, which is then ignored.
         """
-        if not text or self.satisfied:
+        if not text or self.lost or self.satisfied:
             return
         if _RISKY.search(text) is not None:
             text = _TOKEN.sub(self._replace, text)
-        # What is left of raw surrogates is in an unfinished string.
-        self._parser.send(text.encode("utf-8", "replace"))
+        try:
+            # What is left of raw surrogates is in an unfinished string.
+            self._parser.send(text.encode("utf-8", "replace"))
+        except (ijson.JSONError, ValueError, ArithmeticError):
+            # The scanner has passed this text and is right by definition. Nothing more is found here: the rest of the
+            # document is known only when it is parsed in full.
+            self.lost = True
         events = list(self._events)
         self._events.clear()
         for event, value in events:
