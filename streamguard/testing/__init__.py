@@ -1,4 +1,4 @@
-"""The kit that this package is tested with, for tests of what is built on it: scripts, a server, virtual time, a plugin.
+"""The kit that this package is tested with: scripts, a scripted server, virtual time, a pytest plugin.
 
 Names are loaded when they are used, so that the pytest plugin costs nothing where it is not.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         script,
         tool_answer,
     )
-    from streamguard.testing.server import ScriptedServer, burst, paced
+    from streamguard.testing.server import ScriptedServer, burst, endless, paced
     from streamguard.testing.steps import (
         Item,
         Step,
@@ -54,7 +54,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "play": ("Chunk",),
     "record": ("Bill", "Exchange", "total"),
     "scripted": ("Script", "ScriptedSource", "ScriptedStream", "answer", "chunkings", "script", "tool_answer"),
-    "server": ("ScriptedServer", "burst", "paced"),
+    "server": ("ScriptedServer", "burst", "endless", "paced"),
     "steps": (
         *("Item", "Step", "drip", "encode", "error", "event", "expect_disconnect", "fin", "gather", "half_close"),
         *("omit_last_chunk", "on_attempt", "pace", "pause", "raw", "repeat", "rst", "send", "sleep", "split", "stall"),
@@ -81,6 +81,7 @@ __all__ = [
     "tool_answer",
     "ScriptedServer",
     "burst",
+    "endless",
     "paced",
     "Item",
     "Step",

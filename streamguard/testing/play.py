@@ -219,7 +219,7 @@ class _Player:
         if first is not None and is_early_failure(first) and not self._facts.has_status:
             yield from self._early(first)
             return
-        if not self._facts.has_status:
+        if not self._facts.has_status and not isinstance(_first_said(self._items), Raw):
             yield self._head(Status())
         for item in self._unrolled(self._items):
             for op in self._ops(item):
@@ -349,6 +349,11 @@ class _Player:
         if self._split.seed is not None:
             return _random_offsets(random.Random(self._split.seed * 1_000_003 + self._random.getrandbits(31)), size)  # noqa: S311
         return self._split.offsets
+
+
+def _first_said(items: Sequence[Item]) -> Item | None:
+    """The first item that is no pause: if it is raw bytes, the head is the script's own business."""
+    return next((item for item in items if not isinstance(item, Pause | Truth | Encode)), None)
 
 
 def _random_offsets(source: random.Random, size: int) -> list[int]:

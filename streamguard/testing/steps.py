@@ -192,7 +192,10 @@ def event(type: str, data: Mapping[str, Any] | bytes | str, style: wire.Style = 
 
 
 def raw(data: bytes) -> Raw:
-    """Bytes on the socket as they are: malformed heads, bad chunk sizes. Sockets only."""
+    """Bytes on the socket as they are: malformed heads, bad chunk sizes. Sockets only.
+
+    A script that begins with them sends no head of its own. The connection is not used again.
+    """
     return Raw(data=data)
 
 
