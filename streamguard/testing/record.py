@@ -10,6 +10,7 @@ import msgspec
 from streamguard.events import Usage
 from streamguard.testing.play import Facts
 from streamguard.testing.steps import Truth
+from streamguard.testing.wire import INPUT_TOKENS
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +68,8 @@ class Exchange(msgspec.Struct, kw_only=True):
     deltas_sent: int = 0
     complete: bool = False
     """Whether the script ran to its end."""
+    refused: bool = False
+    """Whether the provider did no work on it: nothing was sent to it, or it turned the request down."""
     violations: list[str] = msgspec.field(default_factory=list)
     """What the client should have done and had not, such as going away in time."""
     facts: Facts | None = None
@@ -78,14 +81,18 @@ class Exchange(msgspec.Struct, kw_only=True):
 
     @property
     def bill(self) -> Bill:
-        """What the provider bills for this request, as of now."""
+        """What the provider bills for this request, as of now.
+
+        Without a `truth` step it is what the script's own usage says, 12 input tokens where it says nothing; an error
+        response costs nothing. The default is a provider that stops at a disconnect and bills what it had made.
+        """
         known = self.facts
         truth = known.truth if known else None
-        if known is None or (truth is None and self.status is not None and self.status >= 400):
+        if known is None or (truth is None and (self.refused or (self.status or 0) >= 400)):
             return Bill()
         truth = truth or Truth()
         return Bill(
-            input_tokens=_first(truth.input, known.input_tokens, 0),
+            input_tokens=_first(truth.input, known.input_tokens, INPUT_TOKENS),
             output_tokens=self._output(known, truth),
             cache_read_tokens=truth.cache_read,
             cache_write_tokens=truth.cache_write,

@@ -248,6 +248,10 @@ class ScriptedStream:
                     return
                 case play.Raise():
                     self.exchange.complete = True
+                    if isinstance(op.error, SourceFailed):
+                        failed = op.error.failed
+                        self.exchange.refused = not (failed.sent and failed.billable)
+                        self.exchange.status = failed.status
                     raise op.error
                 case play.Wait():
                     await _sleep(op.seconds)

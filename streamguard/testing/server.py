@@ -418,22 +418,23 @@ def deltas(count: int, seed: int = 0) -> list[bytes]:
 
 def burst(count: int, *, style: wire.Style = wire.PLAIN) -> list[Item]:
     """A good answer of `count` text deltas at full speed, each its own HTTP chunk, hundreds to a socket read."""
-    usage = {"output_tokens": count}
-    return [
-        gather(),
-        wire.message_start(style=style),
-        wire.block_start(style=style),
-        *deltas(count),
-        wire.block_stop(style=style),
-        wire.message_delta(usage=usage, style=style),
-        wire.message_stop(style=style),
-    ]
+    return [gather(), *_around(count, style, deltas(count))]
 
 
 def paced(count: int, per_second: float, *, style: wire.Style = wire.PLAIN) -> list[Item]:
     """A good answer of `count` text deltas at a fixed rate, each its own socket write, as a live model's."""
-    start, begin, *end = burst(0, style=style)[1:]
-    return [start, begin, pace(per_second), *deltas(count), pace(None), *end]
+    return _around(count, style, [pace(per_second), *deltas(count), pace(None)])
+
+
+def _around(count: int, style: wire.Style, items: Iterable[Item]) -> list[Item]:
+    return [
+        wire.message_start(style=style),
+        wire.block_start(style=style),
+        *items,
+        wire.block_stop(style=style),
+        wire.message_delta(usage={"output_tokens": count}, style=style),
+        wire.message_stop(style=style),
+    ]
 
 
 def endless(per_second: float | None = None) -> list[Item]:
