@@ -1,0 +1,94 @@
+"""A JSON Schema from a file: JSON, at most 1 MiB, strictly as RFC 8259 has it.
+
+In charge of reading one JSON object with the place of a syntax error. It does not know what a schema means.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from streamguard.errors import Problem
+
+MAX_BYTES = 1024 * 1024
+"""Largest schema file."""
+
+MAX_DEPTH = 100
+"""Deepest nesting of a schema's own text. Pydantic's JSON parser stops at 200."""
+
+
+def read_schema(path: Path) -> dict[str, Any] | Problem:
+    """The schema, or the first thing wrong with the file (with a line, if it is about the text)."""
+    file = str(path)
+    try:
+        if not path.is_file():
+            return Problem(file=file, problem="not a file" if path.exists() else "no such file")
+        with path.open("rb") as opened:
+            raw = opened.read(MAX_BYTES + 1)
+    except OSError as mistake:
+        return Problem(file=file, problem=f"cannot be read: {mistake.strerror or mistake}")
+    except ValueError:
+        return Problem(file=file, problem="no file can have such a name")
+    if len(raw) > MAX_BYTES:
+        return Problem(file=file, problem=f"more than {MAX_BYTES:,} bytes")
+    return parse_schema(raw, file)
+
+
+def parse_schema(raw: bytes, file: str) -> dict[str, Any] | Problem:
+    """The same for bytes."""
+
+    def wrong(what: str, line: int = 1, column: int = 1) -> Problem:
+        return Problem(file=file, line=line, column=column, problem=what)
+
+    try:
+        text = raw.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as mistake:
+        before = raw[: mistake.start].decode("utf-8")
+        return wrong("not UTF-8", before.count("\n") + 1, len(before) - before.rfind("\n"))
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+    except json.JSONDecodeError as mistake:
+        return wrong(f"not JSON: {mistake.msg[:1].lower()}{mistake.msg[1:]}", mistake.lineno, mistake.colno)
+    except RecursionError:
+        return wrong(f"nested more than {MAX_DEPTH} deep")
+    except ValueError as mistake:
+        return wrong(f"not JSON: {mistake}")
+    if not isinstance(value, dict):
+        return wrong("must be a JSON Schema, which is a JSON object")
+    return wrong(f"nested more than {MAX_DEPTH} deep") if _deeper(value, MAX_DEPTH) else value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'the name "{twice}" stands twice in one object')
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large for a number")
+    return value
+
+
+def _deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [
+            below
+            for item in level
+            if isinstance(item, dict | list)
+            for below in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return False
+    return any(isinstance(item, dict | list) for item in level)
