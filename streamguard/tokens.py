@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import threading
 from collections import OrderedDict, deque
 from typing import Final
 
@@ -91,7 +90,7 @@ def weigh(text: str) -> float:
 class Calibration:
     """What completed answers taught about each model's tokens: the last `window` ratios of at most `models` models.
 
-    A fact about models, not about calls: one `Runtime` holds one, and any number of calls and threads use it at once.
+    A fact about models, not about calls: one `Runtime` holds one for all its calls on one event loop.
     """
 
     SMALLEST: Final = 16.0
@@ -107,7 +106,6 @@ class Calibration:
         self._prior = prior or TokenScale()
         self._ratios: OrderedDict[str, deque[float]] = OrderedDict()
         self._scales: dict[str, TokenScale] = {}
-        self._lock = threading.Lock()
 
     def observe(self, model: str | None, weighed: float, tokens: int) -> None:
         """Learn from one completed answer.
@@ -118,14 +116,12 @@ class Calibration:
         """
         if model is None or not (self.SMALLEST <= weighed < math.inf) or tokens <= 0:
             return
-        with self._lock:
-            ratios = self._ratios.setdefault(model, deque(maxlen=self._window))
-            ratios.append(tokens / weighed)
-            self._ratios.move_to_end(model)
-            self._scales.pop(model, None)
-            if len(self._ratios) > self._models:
-                forgotten, _ = self._ratios.popitem(last=False)
-                self._scales.pop(forgotten, None)
+        self._ratios.setdefault(model, deque(maxlen=self._window)).append(tokens / weighed)
+        self._ratios.move_to_end(model)
+        self._scales.pop(model, None)
+        if len(self._ratios) > self._models:
+            forgotten, _ = self._ratios.popitem(last=False)
+            self._scales.pop(forgotten, None)
 
     def scale(self, model: str | None) -> TokenScale:
         """The scale for a model: the prior for one without samples.
@@ -133,16 +129,11 @@ class Calibration:
         `mid` is the median, drawn to the prior by `PRIOR_SAMPLES`. `low` and `high` are the extremes of the window,
         which the next answer leaves with a probability of 2 in n + 1; a margin of 1.2 + 0.8 / n is for those.
         """
-        if model is None:
+        if model is None or model not in self._ratios:
             return self._prior
-        with self._lock:
-            scale = self._scales.get(model)
-            if scale is None:
-                ratios = self._ratios.get(model)
-                scale = self._prior if ratios is None else self._learned(sorted(ratios))
-                if ratios is not None:
-                    self._scales[model] = scale
-            return scale
+        if model not in self._scales:
+            self._scales[model] = self._learned(sorted(self._ratios[model]))
+        return self._scales[model]
 
     def _learned(self, ratios: list[float]) -> TokenScale:
         n = len(ratios)
