@@ -6,6 +6,7 @@ for nothing and sends nothing: whoever plays the operations does.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import json
 import math
@@ -44,8 +45,8 @@ Chunk = Literal["whole", "event", "byte"] | int | None
 """How the same stream is cut: all that comes without a pause at once, one event at a time, one byte (or character) at
 a time, at random places by a seed; `None` for as the script has it."""
 
-WHOLE = 65_536
-"""The most bytes, or events, that are put together: an endless script has no whole."""
+WHOLE_BYTES, WHOLE_EVENTS = 65_536, 1_000
+"""The most bytes, and events, that are put together: an endless script has no whole."""
 
 _DELTA_FRAME = re.compile(rb'"type": ?"content_block_delta"')
 _FRAME_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
@@ -378,7 +379,7 @@ def _pieces(data: bytes, offsets: Iterable[int], deltas: int) -> Iterator[tuple[
     begin = 0
     for end in (*(at for at in offsets if 0 < at < len(data)), len(data)):
         if end > begin:
-            yield data[begin:end], sum(begin <= at < end for at in starts)
+            yield data[begin:end], bisect.bisect_left(starts, end) - bisect.bisect_left(starts, begin)
             begin = end
 
 
@@ -388,15 +389,16 @@ def rechunked(ops: Iterator[Op], chunk: Chunk, seed: int = 0) -> Iterator[Op]:
     run: list[Emit | Write] = []
     size = 0
     for op in ops:
-        if isinstance(op, Emit | Write) and (not run or type(op) is type(run[0])) and size < WHOLE:
+        if isinstance(op, Emit | Write):
+            most = WHOLE_BYTES if isinstance(op, Write) else WHOLE_EVENTS
+            if run and (type(op) is not type(run[0]) or size >= most):
+                yield from _recut(run, chunk, source)
+                run, size = [], 0
             run.append(op)
             size += len(op.data) if isinstance(op, Write) else len(op.events)
-            continue
-        yield from _recut(run, chunk, source)
-        run, size = [], 0
-        if isinstance(op, Emit | Write):
-            run, size = [op], 1
         else:
+            yield from _recut(run, chunk, source)
+            run, size = [], 0
             yield op
     yield from _recut(run, chunk, source)
 
@@ -424,10 +426,11 @@ def _recut(run: Sequence[Emit | Write], chunk: Chunk, source: random.Random) -> 
         yield from (Emit((event,)) for whole in events for event in _crumbs(whole, 1))
     elif isinstance(chunk, int):
         crumbs = [event for whole in events for event in _crumbs(whole, source.randint(1, 12))]
-        while crumbs:
+        at = 0
+        while at < len(crumbs):
             many = source.randint(0, 5)
-            yield Emit(tuple(crumbs[:many]))
-            del crumbs[:many]
+            yield Emit(tuple(crumbs[at : at + many]))
+            at += many
 
 
 def _crumbs(event: Event, size: int) -> list[Event]:
