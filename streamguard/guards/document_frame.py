@@ -23,6 +23,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from streamguard.viability.pointer import quote
+
 Expect = Literal["object", "array", "any"]
 """What the top value must be."""
 
@@ -114,8 +116,8 @@ class Frame:
             elif char == self._fence and self._closing >= 0:
                 self._closing += 1
                 continue
-            what = "its code fence" if self._closing else "the document"
-            return Fault("json.trailing", at, f"{char!r} after the end of {what}")
+            what = "closing code fence" if self._closing else "document"
+            return Fault("json.trailing", at, f"{quote(char)} after the {what}")
         return None
 
     # Each step takes the piece and where to go on in it.
@@ -130,13 +132,15 @@ class Frame:
         if char in "`~" and not self.fenced:
             if not self._strip:
                 return Fault(
-                    "json.fence", self.fed + match.start(), f"the answer begins with {char!r}, as a code fence does"
+                    "json.fence",
+                    self.fed + match.start(),
+                    f"the answer begins with {quote(char)}, as a code fence does",
                 )
             self._fence, self._step = char, Frame._run
             return self._run(text, match.start())
         if char not in KINDS and char not in _STRUCTURE:
             place = "code fence" if self.fenced else "answer"
-            problem = f"the {place} begins with {char!r}, which no JSON value begins with"
+            problem = f"the {place} begins with {quote(char)}, which no JSON value begins with"
             return Fault("json.preamble", self.fed + match.start(), problem)
         return "".join((*self._before, text[at:]))
 
@@ -148,7 +152,7 @@ class Frame:
         if at == len(text):
             return None
         if self._count < 3:
-            problem = f"the answer begins with {self._fence * self._count!r}, which opens no code fence"
+            problem = f"the answer begins with {quote(self._fence * self._count)}, which opens no code fence"
             return Fault("json.fence", self.fed + at, problem)
         self._step = Frame._info_word
         return self._info_word(text, at)
@@ -156,7 +160,7 @@ class Frame:
     def _info_word(self, text: str, at: int) -> str | Fault | None:
         """In the rest of an opening fence's line: short, so that reading it again costs nothing."""
         known = len(self._info)
-        info = self._info + text[at : at + LONGEST_INFO]
+        info = self._info + text[at : at + LONGEST_INFO - known]
         end = _INFO.match(info).end()  # type: ignore[union-attr]  # matches the empty string
         if info[:end].endswith("\n"):
             self.fenced = True
@@ -165,7 +169,7 @@ class Frame:
             return self._start(text, at + end - known)
         if end < len(info) or len(info) >= LONGEST_INFO:
             end = min(end, len(info) - 1)
-            problem = f"{info[end]!r} in the opening line of a code fence, which holds one word at most"
+            problem = f"{quote(info[end])} in the opening line of a code fence, which holds one word at most"
             return Fault("json.fence", self.fed + at + end - known, problem)
         self._info = info
         return None
@@ -183,7 +187,9 @@ class Frame:
                 if fence and not self._strip:
                     at = self._line + fence.start(1)
                     return Fault(
-                        "json.fence", at, f"a line before the document begins with {fence.group(1)[:3]!r}, a code fence"
+                        "json.fence",
+                        at,
+                        f"a line before the document begins with {quote(fence.group(1)[:3])}, a code fence",
                     )
             if newline < 0:
                 break

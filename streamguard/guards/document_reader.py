@@ -16,6 +16,7 @@ import msgspec
 from streamguard.guards.document_frame import KINDS, Expect, Fault, Frame
 from streamguard.verdict import Enough, Trip, Where
 from streamguard.viability.dead import Dead, Duplicates, Prefix
+from streamguard.viability.pointer import quote
 from streamguard.viability.scanner import SyntaxPrefix
 from streamguard.viability.strict import Refused, parse
 from streamguard.viability.values import FinishedValues, Path
@@ -98,6 +99,7 @@ class DocumentReader:
     """
 
     __slots__ = (
+        "_died_at",
         "_eager",
         "_frame",
         "_over",
@@ -127,6 +129,7 @@ class DocumentReader:
         self._frame = Frame(fence=plan.fence, preamble=plan.preamble, opens=plan.opens)
         self._prefix = plan.prefix()
         self._pieces: list[str] = []
+        self._died_at: int | None = None  # the first dead character
         self._over = False  # a verdict of no has been given
         self._parsed: Any = None  # by the full parse
         self._partial: Any = None  # what enough was said of
@@ -162,11 +165,11 @@ class DocumentReader:
         if self.complete:
             return self._parsed
         if self._partial is None:
-            dead = self._prefix.dead
-            known = self.text if dead is None or dead.char == "eof" else self.text[: dead.char]
+            if self._parsed is not None:
+                return self._parsed
             values = FinishedValues()
-            values.feed(known)
-            return values.value if self._parsed is None else self._parsed
+            values.feed(self.text[: self._died_at])
+            return values.value
         return self._partial
 
     def finish(self) -> Trip | None:
@@ -194,7 +197,7 @@ class DocumentReader:
         expect = self._plan.expect
         if expect not in ("any", KINDS.get(first, expect)):
             at = found.index(first)
-            problem = f"the document begins with {first!r}, a JSON {KINDS[first]}, where json.expect says {expect}"
+            problem = f"the document begins with {quote(first)}, a JSON {KINDS[first]}, where json.expect is {expect}"
             dead = Dead(offset=at, char=at, pointer="", keyword="type", message=problem)
             self._pieces.append(found)
             return self._dead(dead, knob="json.expect", limit=expect, observed=KINDS[first])
@@ -306,6 +309,7 @@ class DocumentReader:
     def _dead(self, dead: Dead, *, final: bool = False, **known: Any) -> Trip:
         reason = REASONS.get(dead.keyword, "json.schema")
         ended = dead.char == "eof"
+        self._died_at = None if dead.char == "eof" else dead.char
         if ended and reason == "json.malformed":
             reason = "json.incomplete"
         if reason in ("json.depth", "json.number") and not ended:
