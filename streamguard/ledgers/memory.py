@@ -45,6 +45,8 @@ class _Account(msgspec.Struct):
     uncertain: int = 0
     finished: int = 0
     """What the rows that are gone settled at: where `rebuild` begins."""
+    rows: int = 0
+    """Rows in `MemoryStore._rows`, open or uncertain."""
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -106,7 +108,9 @@ class MemoryStore:
                 key: _Row(window=windows[key], amount=amount, lease=now + lease) for key, amount in amounts.items()
             }
             for key, amount in amounts.items():
-                self._account(key, windows[key]).held += amount
+                account = self._account(key, windows[key])
+                account.held += amount
+                account.rows += 1
             return None
 
     def heartbeat(self, hold: str, lease: float) -> None:
@@ -174,6 +178,8 @@ class MemoryStore:
         rows = self._rows.get(hold)
         if rows is not None and all(row.state == "closed" and not row.uncertain for row in rows.values()):
             del self._rows[hold]
+            for key, row in rows.items():
+                self._account(key, row.window).rows -= 1
 
     def balance(self, scope: str, window: str | None = None) -> Balance:
         with self._lock:
@@ -211,7 +217,7 @@ class MemoryStore:
     def rebuild(self) -> Sequence[Repair]:
         with self._lock:
             true = {
-                (key, window): _Account(settled=account.finished, finished=account.finished)
+                (key, window): _Account(settled=account.finished, finished=account.finished, rows=account.rows)
                 for key, windows in self._accounts.items()
                 for window, account in windows.items()
             }
@@ -235,7 +241,7 @@ class MemoryStore:
         windows = self._accounts[key]
         if window not in windows:
             for old, account in list(windows.items()):
-                if not account.held and not account.uncertain:
+                if not account.rows:
                     del windows[old]
             windows[window] = _Account()
         return windows[window]
