@@ -132,7 +132,7 @@ class DocumentReader:
         self._died_at: int | None = None  # the first dead character
         self._over = False  # a verdict of no has been given
         self._parsed: Any = None  # by the full parse
-        self._partial: Any = None  # what enough was said of
+        self._partial: Any = None  # what enough was said of, or what is known of a document that is over
         self._room = math.inf if plan.max_bytes is None else plan.max_bytes // 4
         self._sized = (0, 0)  # pieces whose bytes were counted, and their bytes
         self._tail_at = (0, 0)  # where the next piece after the document begins, in characters and bytes
@@ -169,7 +169,9 @@ class DocumentReader:
                 return self._parsed
             values = FinishedValues()
             values.feed(self.text[: self._died_at])
-            return values.value
+            if not self._over:
+                return values.value
+            self._partial = values.value
         return self._partial
 
     def finish(self) -> Trip | None:

@@ -29,7 +29,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import msgspec
 from pydantic import BeforeValidator, Field, model_validator
 
-from streamguard.errors import PolicyError, Problem
+from streamguard.errors import PolicyError, Problem, SchemaError
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Stopped
 from streamguard.frozen import FrozenJson
 from streamguard.guards.base import AttemptContext, BaseWatch, Document, Mode, Spec
@@ -182,7 +182,7 @@ def _plan(spec: JsonDocument, schema: str | None) -> Plan:
 def _compile(spec: JsonDocument, schema: Mapping[str, Any], registry: Any = None) -> Any:
     from streamguard.viability import compile_schema
 
-    return compile_schema(
+    compiled = compile_schema(
         schema,
         registry=registry,
         assert_formats=spec.assert_formats,
@@ -191,6 +191,9 @@ def _compile(spec: JsonDocument, schema: Mapping[str, Any], registry: Any = None
         max_depth=spec.max_depth,
         max_digits=spec.max_digits,
     )
+    if not compiled.satisfiable:
+        raise SchemaError(Problem(pointer="/json/schema", problem="no document can satisfy this schema"))
+    return compiled
 
 
 def _part(spec: JsonDocument, root: Mapping[str, Any], path: Path) -> Any:
