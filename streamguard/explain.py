@@ -83,7 +83,19 @@ def explain(policy: Policy) -> Explanation:
 
 
 _SECONDS = frozenset(
-    "connect first_token progress progress_thinking alive attempt total close_grace window initial most".split(" ")
+    (
+        "connect",
+        "first_token",
+        "progress",
+        "progress_thinking",
+        "alive",
+        "attempt",
+        "total",
+        "close_grace",
+        "window",
+        "wait",
+        "release_uncertain_after",
+    )
 )
 """Knobs in seconds, whatever their section."""
 
@@ -141,7 +153,7 @@ def _consequences(policy: Policy) -> Iterator[Consequence]:
 
 def _how(rule: Rule, attempts: int) -> str:
     most = min(attempts - 1, rule.times or attempts)
-    parts = ["once" if most == 1 else f"up to {most} times", _wait(rule)]
+    parts = ["once" if most == 1 else f"up to {most} times", _wait(rule, most)]
     if rule.honour_retry_after:
         parts.append("or as long as the provider asks")
     if rule.patch:
@@ -149,12 +161,11 @@ def _how(rule: Rule, attempts: int) -> str:
     return ", ".join(parts)
 
 
-def _wait(rule: Rule) -> str:
+def _wait(rule: Rule, retries: int) -> str:
     if isinstance(rule.wait, Backoff):
         jitter = "a random part of " if rule.wait.jitter == "full" else ""
-        return (
-            f"after {jitter}{rule.wait.initial:g} s, times {rule.wait.factor:g} each time, at most {rule.wait.most:g} s"
-        )
+        waits = [f"{rule.wait.seconds(retry, 1.0):g} s" for retry in range(1, min(retries, 5) + 1)]
+        return f"after {jitter}{', '.join(waits)}{' …' if retries > 5 else ''}"
     return "at once" if rule.wait in ("none", 0) else f"after {rule.wait:g} s"
 
 

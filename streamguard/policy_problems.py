@@ -190,6 +190,11 @@ def _sentence(error: _Error, schema: Mapping[str, Any]) -> str:
     if error.type in _MISMATCH:
         return _mismatch([error, *error.also], value)
     context = error.raw.get("ctx", {})
+    if error.type == "union_tag_not_found":
+        return f"the key {_unquoted(context['discriminator'])} is missing"
+    if error.type == "union_tag_invalid":
+        name, tags = _unquoted(context["discriminator"]), _unquoted(context["expected_tags"])
+        return f"{name} must be one of {tags}, got {shown(context['tag'])}"
     if error.type in _BOUNDS:
         return f"{_BOUNDS[error.type](context)}, got {shown(value)}"
     if "error" not in context:
@@ -276,16 +281,12 @@ def _members(nodes: Iterable[Mapping[str, Any]], schema: Mapping[str, Any]) -> l
 
 
 def _mismatch(errors: Sequence[_Error], value: Any) -> str:
-    wanted: list[str] = []
-    words: list[str] = []
-    for error in errors:
-        if error.type in ("literal_error", "enum"):
-            text = error.raw.get("ctx", {}).get("expected", "")
-            words += re.findall(r"'([^']*)'", text)
-            wanted += [f'"{word}"' for word in re.findall(r"'([^']*)'", text)] or [text]
-        elif error.type in _KINDS:
-            wanted.append(_KINDS[error.type])
-    wanted = list(dict.fromkeys(wanted)) or ["something else"]
+    literals = [str(error.raw["ctx"]["expected"]) for error in errors if error.type in ("literal_error", "enum")]
+    words = [word for text in literals for word in re.findall(r"'([^']*)'", text)]
+    kinds = [_KINDS[error.type] for error in errors if error.type in _KINDS]
+    # Literals that are no text (`version: 1`) stand in pydantic's list as they are.
+    quoted = [f'"{word}"' for word in words] or literals
+    wanted = list(dict.fromkeys([*quoted, *kinds])) or ["something else"]
     listed = ", ".join(wanted[:-1]) + " or " + wanted[-1] if len(wanted) > 1 else wanted[0]
     return f"must be {listed}, got {shown(value)}{_advice(wanted, words, value)}"
 
@@ -332,6 +333,10 @@ def _advice(wanted: Sequence[str], words: Sequence[str], value: Any) -> str:
         if isinstance(value, float) and value.is_integer() and "a whole number" in wanted and abs(value) < 1e15:
             return f"; write {int(value)}"
     return ""
+
+
+def _unquoted(text: str) -> str:
+    return text.replace("'", '"')
 
 
 def _count(context: Mapping[str, Any], word: str, number: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -51,8 +52,20 @@ def policy_schema(*, describe: bool = True) -> dict[str, Any]:
     for node in plain.get("$defs", {}).values():
         if "schema" in node.get("properties", {}):
             node["properties"] = {"schema_file": SCHEMA_FILE, **node["properties"]}
+    plain["properties"] = {name: _section(node, plain["$defs"]) for name, node in plain["properties"].items()}
     plain["title"] = "streamguard policy"
     return {"$schema": DIALECT, **plain}
+
+
+def _section(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A key of the top: with its model's description, and `null` to remove what a parent says."""
+    options = node.get("anyOf", [node])
+    model = definitions.get(str(options[0].get("$ref", "")).rpartition("/")[2], {})
+    about = {key: node[key] for key in ("description", "default") if key in node}
+    if "description" in model:
+        about.setdefault("description", model["description"])
+    bare = [{key: value for key, value in option.items() if key not in about} for option in options]
+    return {**about, "anyOf": [*bare, *([] if {"type": "null"} in bare else [{"type": "null"}])]}
 
 
 def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -125,3 +138,8 @@ def _plain(node: Any) -> Any:
         plain.pop("anyOf")
         return {**plain, "anyOf": [_AMOUNT, *rest]} if rest else {**plain, **_AMOUNT}
     return plain
+
+
+def schema_text() -> str:
+    """The same as the text of `policy.schema.json`."""
+    return json.dumps(policy_schema(), indent=1, ensure_ascii=False) + "\n"

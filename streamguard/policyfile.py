@@ -230,11 +230,11 @@ class _Reading:
         path = self.beside(name, folder)
         if isinstance(path, str):
             return None, path
-        if _identity(path) in self.identities:
-            return None, f"extends itself: {self.chain_with(str(path))}"
         text = _read_bytes(path)
         if isinstance(text, str):
             return None, f"{path}: {text}" + self.shipped_instead(name)
+        if _identity(path) in self.identities:
+            return None, f"extends itself: {self.chain_with(str(path))}"
         return self.chain(text, str(path), path.parent, _identity(path)), None
 
     def chain_with(self, name: str) -> str:
@@ -247,6 +247,8 @@ class _Reading:
     @staticmethod
     def beside(name: str, folder: Path | None) -> Path | str:
         """A path relative to the file that names it, or what is wrong with it."""
+        if not name.isprintable():
+            return f"{shown(name)[9:]} is no file's name"
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", name):
             return f"{shown(name)[9:]} is no relative path; nothing is fetched from a URL"
         if Path(name).is_absolute() or name.startswith("~"):

@@ -155,7 +155,7 @@ class _Reader:
             self.refuse_at(1, 1, f"not YAML: {str(mistake).splitlines()[0]}")
         else:
             if () not in self.positions and not self.problems:
-                self.refuse_at(1, 1, "empty; at least `version: 1` has to stand here")
+                self.refuse_at(1, 1, "empty; there have to be lines of `key: value`")
 
     def events(self, text: str) -> Iterator[Any]:
         """The parser's events. ruamel's "rt" loader gives the same ones, but attaches comments and stumbles on some."""
@@ -313,6 +313,8 @@ def _line_column(text: str, at: int) -> tuple[int, int]:
 
 
 def _short(text: str) -> str:
+    """Enough of a text to know it again, and nothing that a terminal would obey."""
+    text = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
     return text if len(text) <= 40 else text[:39] + "…"
 
 

@@ -68,8 +68,8 @@ def test_scalars(text: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", ["f:1:1: empty; at least `version: 1` has to stand here"]),
-        ("# a comment\n", ["f:1:1: empty; at least `version: 1` has to stand here"]),
+        ("", ["f:1:1: empty; there have to be lines of `key: value`"]),
+        ("# a comment\n", ["f:1:1: empty; there have to be lines of `key: value`"]),
         ("- a\n", ["f:1:1: a list; the top of the file has to be a mapping, lines of `key: value`"]),
         ("\n  hello\n", ["f:2:3: no mapping; the top of the file has to be lines of `key: value`"]),
         ("~\n", ["f:1:1: no mapping; the top of the file has to be lines of `key: value`"]),
