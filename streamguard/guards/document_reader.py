@@ -240,11 +240,12 @@ class DocumentReader:
     def _stopped(self, dead: Dead, text: str) -> Trip | Enough | None:
         """The prefix has died, with this piece. What stands in front of the dead character still counts."""
         assert dead.char != "eof" and dead.offset != "eof"  # noqa: S101, PT018  # feeding does not end the input
+        trailing = dead.keyword == "trailing"
+        if trailing and self._plan.trailing == "cut" and self.may_end:
+            return self._cut()
         if self._seeker is not None and self.may_end and (enough := self._seek(text, dead.char)) is not None:
             return enough
-        if dead.keyword == "trailing":
-            if self._plan.trailing == "cut" and self.may_end:
-                return self._cut()
+        if trailing:
             if self._plan.trailing != "reject":
                 self._step = DocumentReader._ignore
                 return None

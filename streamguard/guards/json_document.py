@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -192,7 +193,7 @@ def _compile(spec: JsonDocument, schema: Mapping[str, Any], registry: Any = None
         max_digits=spec.max_digits,
     )
     if not compiled.satisfiable:
-        raise SchemaError(Problem(pointer="/json/schema", problem="no document can satisfy this schema"))
+        raise SchemaError("no document can satisfy this schema")
     return compiled
 
 
@@ -212,9 +213,11 @@ def _part(spec: JsonDocument, root: Mapping[str, Any], path: Path) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Mappings of any kind as dicts."""
+    """A schema as `json` knows it: mappings of any kind as dicts, decimals (files are read with them) as floats."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Decimal):
+        return float(value)
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 

@@ -412,6 +412,14 @@ def test_named_values_count_even_if_the_same_delta_goes_wrong_after_them() -> No
         assert run(JsonDocument(enough_when=["/a"]), text_events(parts)).verdict.completed == "enough"
 
 
+def test_a_document_that_closes_is_cut_rather_than_enough() -> None:
+    """Of two good ends with the same delta the one that claims more counts."""
+    spec = JsonDocument(trailing="cut", enough_when=["/a"])
+    for text in ('{"a": "x"}', '{"a": "x"} and so on'):
+        assert run(spec, text_events([text])).verdict == Enough("cut", 10)
+        assert run(spec, text_events(list(text))).verdict == Enough("enough", 9)
+
+
 def test_a_named_value_that_never_comes_is_no_reason_to_trip() -> None:
     """The whole document was accepted; the name was a hint for ending early, not a demand."""
     result = run(JsonDocument(enough_when=["/z"]), text_events(['{"a": 1}']))
@@ -692,16 +700,20 @@ def test_cost_per_delta_does_not_grow() -> None:
 def _sse(raw: bytes) -> list[Event]:
     """Events of a recorded stream: enough of SSE for recordings that are known to be well formed."""
     events: list[Event] = []
-    for frame in raw.decode().split("\n\n"):
+    for frame in raw.decode().split("\n\n")[:-1]:  # what a blank line does not end is no frame
         lines = dict(line.split(": ", 1) for line in frame.splitlines() if ": " in line)
         data = json.loads(lines.get("data", "null")) or {}
         match data.get("type"):
             case "message_start":
                 events.append(Started())
             case "content_block_start":
-                events.append(BlockStarted(data["index"], data["content_block"]["type"]))
+                block = data["content_block"]
+                kind = {"tool_use": "tool_input"}.get(block["type"], block["type"])
+                events.append(BlockStarted(data["index"], kind, block["type"], block.get("name"), block.get("id")))
             case "content_block_delta" if data["delta"]["type"] == "text_delta":
                 events.append(Delta(data["index"], "text", data["delta"]["text"]))
+            case "content_block_delta" if data["delta"]["type"] == "input_json_delta":
+                events.append(Delta(data["index"], "tool_input", data["delta"]["partial_json"]))
             case "content_block_stop":
                 events.append(BlockStopped(data["index"]))
             case "message_delta":
@@ -709,6 +721,25 @@ def _sse(raw: bytes) -> list[Event]:
             case "message_stop":
                 events.append(Stopped())
     return events
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "reason", "complete", "names"),
+    [
+        ("text_json_answer", "text", None, True, ["invoice_no", "supplier", "currency", "lines"]),
+        ("max_tokens_truncated", "text", "json.incomplete", False, ["invoice_no", "supplier", "currency", "lines"]),
+        ("thinking_text", "text", "json.preamble", False, None),
+        ("error_overloaded_midstream", "text", "json.preamble", False, None),
+        ("tool_use_fine_grained", "tool:write_file", None, True, ["path", "mode", "content"]),
+        ("tool_use_fine_grained", "tool:write", "json.incomplete", False, None),
+        ("dropped_no_message_stop", "tool:write_file", None, False, ["path"]),
+    ],
+)
+def test_transcripts(name: str, where: str, reason: str | None, complete: bool, names: list[str] | None) -> None:
+    """Documented wire forms: text, fine-grained tool input, cut off, dropped."""
+    result = run(JsonDocument(where=where), _sse(path("sse", f"{name}.sse").read_bytes()))
+    assert (result.verdict and result.verdict.reason, result.document.complete) == (reason, complete)
+    assert (result.document.value and list(result.document.value)[: len(names or ())]) == names
 
 
 def test_sixty_recorded_streams() -> None:
