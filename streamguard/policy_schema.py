@@ -61,7 +61,7 @@ def _section(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     """A key of the top: with its model's description, and `null` to remove what a parent says."""
     options = node.get("anyOf", [node])
     model = definitions.get(str(options[0].get("$ref", "")).rpartition("/")[2], {})
-    about = {key: node[key] for key in ("description", "default") if key in node}
+    about: dict[str, Any] = {key: node[key] for key in ("description", "default") if key in node}
     if "description" in model:
         about.setdefault("description", model["description"])
     bare = [{key: value for key, value in option.items() if key not in about} for option in options]

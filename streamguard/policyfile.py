@@ -114,9 +114,10 @@ def shipped_policies() -> dict[str, resources.abc.Traversable]:
 def _shipped_folders() -> Iterator[resources.abc.Traversable]:
     """In a wheel the folder is inside the package, in a checkout beside it."""
     package = resources.files("streamguard")
-    yield package / "policies"
-    if isinstance(package, Path):
-        yield package.parent / "policies"
+    if (package / "policies").is_dir():
+        yield package / "policies"
+    elif isinstance(package, Path) and (package.parent / "pyproject.toml").is_file():
+        yield package.parent / "policies"  # not somebody else's folder beside an installed package
 
 
 def _policies_in(folder: resources.abc.Traversable) -> Iterator[tuple[str, resources.abc.Traversable]]:

@@ -126,7 +126,7 @@ class _Reader:
         """The text, if its size and characters can be read at all."""
         raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
         if len(raw) > MAX_BYTES:
-            self.refuse_at(1, 1, f"{len(raw):,} bytes; at most {MAX_BYTES:,} are read")
+            self.refuse_at(1, 1, f"more than {MAX_BYTES:,} bytes")
             return None
         try:
             decoded = raw.decode("utf-8").removeprefix("\ufeff")

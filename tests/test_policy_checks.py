@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 
+from streamguard import yaml_positions
 from streamguard.guards.caps import Caps
 from streamguard.policy import Policy
 from streamguard.policy_checks import Finding, check_policy
 from streamguard.policyfile import loads_policy
 from streamguard.pricing import Price
-
-BACKOFF = "wait: {initial: 1}"
+from streamguard.retry import Retry
 
 
 def rules(*lines: str, attempts: int = 3) -> Policy:
-    return loads_policy(f"retry:\n  attempts: {attempts}\n  rules:\n" + "".join(f"    - {line}\n" for line in lines))
+    """A policy in code: what a file says wrongly would not load."""
+    items = yaml_positions.load("rules:\n" + "".join(f"  - {line}\n" for line in lines)).data["rules"]
+    return Policy(retry=Retry(attempts=attempts, rules=items))
 
 
 def at(rule: int, *path: str | int) -> tuple[str | int, ...]:
@@ -48,6 +50,11 @@ def at(rule: int, *path: str | int) -> tuple[str | int, ...]:
          [Finding("warning", at(0, "patch", "max_tokens"), "times without most: the model's own limit is the only ceiling")]),
         (rules("{when: [stop.*], patch: {max_tokens: {times: 1, most: 5}}}"),
          [Finding("warning", at(0, "patch", "max_tokens", "times"), "times 1 changes nothing")]),
+        (rules("{when: [stop.*], patch: {max_tokens: '5', top_k: 0, model: '', messages: null}}"),
+         [Finding("error", at(0, "patch", "max_tokens"), "max_tokens must be a positive whole number or {times: …, most: …}"),
+          Finding("error", at(0, "patch", "top_k"), "top_k must be a positive whole number or {times: …, most: …}"),
+          Finding("error", at(0, "patch", "model"), "model must be a model's name"),
+          Finding("error", at(0, "patch", "messages"), "null removes messages, and no request goes without it")]),
         (rules("{when: [stop.*], patch: {temperature: null, metadata: {a: 1}, max_tokens: 5}}"), []),
         (loads_policy("timeouts: {total: 30, attempt: 40}"),
          [Finding("warning", ("timeouts", "attempt"), "total (30 s) ends before attempt (40 s) can")]),

@@ -15,13 +15,13 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streamguard.guards.repetition import Repetition
 
 from streamguard.errors import PolicyError
 from streamguard.guards.caps import Caps
 from streamguard.guards.completion import Completion
 from streamguard.guards.content import Content
 from streamguard.guards.json_document import JsonDocument
+from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import MinRate, Timeouts
 from streamguard.policy import Policy
 from streamguard.policyfile import MAX_CHAIN, load_policy, loads_policy, policy_schema, read_policy, shipped_policies
@@ -758,6 +758,18 @@ def test_warnings(tmp_path: Path) -> None:
 def test_which_policies_are_shipped() -> None:
     """The shipped policies are found by name, in a checkout as in a wheel."""
     assert sorted(shipped_policies()) == SHIPPED
+
+
+def test_where_shipped_policies_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside an installed package; beside it only in a checkout."""
+    monkeypatch.setattr("importlib.resources.files", lambda name: tmp_path / name)
+    write(tmp_path, {"policies/beside.yaml": "mode: observe\n", "policies/README.md": "", "streamguard/x": ""})
+    assert list(shipped_policies()) == []
+    write(tmp_path, {"pyproject.toml": ""})
+    assert list(shipped_policies()) == ["beside"]
+    write(tmp_path, {"streamguard/policies/inside.yaml": "mode: observe\n"})
+    assert list(shipped_policies()) == ["inside"]
+    assert load_policy("streamguard:inside").mode == "observe"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
