@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -414,40 +414,37 @@ def assemble(frames: Iterable[bytes] | bytes) -> dict[str, Any]:
     from streamguard.adapters.sse import Decoder
 
     data = frames if isinstance(frames, bytes) else b"".join(frames)
-    message: dict[str, Any] = {"id": MESSAGE_ID, "type": "message", "role": "assistant", "model": MODEL, "content": []}
-    message |= {"stop_reason": None, "stop_sequence": None, "usage": {}}
-    partial: dict[int, str] = {}
+    message: dict[str, Any] = {"id": MESSAGE_ID, "type": "message", "role": "assistant", "model": MODEL}
+    message |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": {}}
+    blocks: dict[int, dict[str, Any]] = {}
     for _, body in Decoder(max_event_bytes=1 << 30).feed(data):
-        wire = json.loads(body)
-        match wire.get("type"):
+        wire = _parsed(body)
+        match wire.get("type") if isinstance(wire, dict) else None:
             case "error":
                 return dict(wire)
             case "message_start":
                 message |= wire["message"]
             case "content_block_start":
-                message["content"].append(wire["content_block"])
-            case "content_block_delta":
-                _grow(message["content"], partial, wire["index"], wire["delta"])
-            case "content_block_stop" if wire["index"] in partial:
-                message["content"][wire["index"]]["input"] = _parsed(partial[wire["index"]])
+                blocks[wire["index"]] = wire["content_block"]
+            case "content_block_delta" if wire["index"] in blocks:
+                _grow(blocks[wire["index"]], wire["delta"])
+            case "content_block_stop" if "partial_json" in (block := blocks.get(wire["index"], {})):
+                block["input"] = _parsed(block.pop("partial_json") or "{}")
             case "message_delta":
                 message |= wire["delta"]
                 message["usage"] |= wire["usage"]
-    return message
+    return message | {"content": list(blocks.values())}
 
 
-def _parsed(text: str) -> Any:
-    """A tool's input; the text itself where it is no JSON, as scripts of faults have it."""
+def _parsed(text: str | bytes) -> Any:
+    """JSON; the text itself where it is none, as scripts of faults have it."""
     try:
-        return json.loads(text or "{}")
+        return json.loads(text)
     except ValueError:
         return text
 
 
-def _grow(content: Sequence[dict[str, Any]], partial: dict[int, str], index: int, delta: Mapping[str, Any]) -> None:
-    if delta["type"] == "input_json_delta":
-        partial[index] = partial.get(index, "") + delta["partial_json"]
-        return
-    for name in ("text", "thinking", "signature"):
+def _grow(block: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    for name in ("text", "thinking", "signature", "partial_json"):
         if name in delta:
-            content[index][name] = content[index].get(name, "") + delta[name]
+            block[name] = block.get(name, "") + delta[name]

@@ -1,0 +1,658 @@
+"""A provider over real sockets, seen by a client that is nothing but a socket."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+import urllib.parse
+import urllib.request
+import zlib
+from functools import partial
+
+import anyio
+import httpx2
+import pytest
+
+import streamguard.testing as kit
+from streamguard.adapters.anthropic_events import Translator
+from streamguard.adapters.sse import Decoder
+from streamguard.events import Delta, Failed
+from streamguard.source import Attempt
+from streamguard.testing import ScriptedServer, answer, pause, script, stall, status, wire
+
+A = Delta(0, "text", "a")
+FRAME = wire.encode(A)
+ASK = {"model": "m", "max_tokens": 9, "stream": True}
+
+
+class Client:
+    """A socket, and what came over it: reads with their times, and how it ended."""
+
+    def __init__(self, stream) -> None:
+        self.stream = stream
+        self.reads: list[tuple[float, bytes]] = []
+        self.end: tuple[float, str] | None = None
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(data for _, data in self.reads)
+
+    @property
+    def head(self) -> bytes:
+        return self.data.partition(b"\r\n\r\n")[0]
+
+    @property
+    def body(self) -> bytes:
+        return self.data.partition(b"\r\n\r\n")[2]
+
+    @property
+    def status(self) -> int:
+        return int(self.data.split(b" ")[1])
+
+    @property
+    def chunks(self) -> list[bytes]:
+        """The HTTP chunks; the empty one is the last chunk."""
+        chunks, rest = [], self.body
+        while rest:
+            size, _, rest = rest.partition(b"\r\n")
+            chunks.append(rest[: int(size, 16)])
+            rest = rest[int(size, 16) + 2 :]
+        return chunks
+
+    async def ask(self, body=ASK, path="/v1/messages", method="POST", **headers) -> None:
+        data = b"" if body is None else json.dumps(body).encode()
+        fields = {"host": "x", "content-length": str(len(data))} | headers
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name.replace('_', '-')}: {value}" for name, value in fields.items())]
+        await self.stream.send("\r\n".join([*lines, "", ""]).encode() + data)
+
+    async def read(self, until=None) -> None:
+        """Read to the end, or until these bytes have come."""
+        while until is None or until not in self.data:
+            try:
+                data = await self.stream.receive()
+            except anyio.EndOfStream:
+                self.end = (anyio.current_time(), "fin")
+                return
+            except anyio.BrokenResourceError:
+                self.end = (anyio.current_time(), "rst")
+                return
+            self.reads.append((anyio.current_time(), data))
+
+
+async def connect(server):
+    return await anyio.connect_tcp("127.0.0.1", urllib.parse.urlsplit(server.url).port)
+
+
+async def whole(*attempts, body=ASK, path="/v1/messages", method="POST", until=None, headers=None, **options):
+    """One request to a fresh server, read to the end: the client and the server, which is closed."""
+    async with ScriptedServer(*attempts, **options) as server, await connect(server) as stream:
+        client = Client(stream)
+        await client.ask(body, path, method, **({"connection": "close"} | (headers or {})))
+        await client.read(until)
+    return client, server
+
+
+def events_of(data: bytes):
+    return Translator().translate(Decoder().feed(data))
+
+
+def test_good_answer(run_virtual):
+    """A good answer: its head, a chunk for each event, the last chunk, and the record of it all."""
+    client, server = run_virtual(whole, answer("hello"))
+    assert client.head.split(b"\r\n") == [
+        b"HTTP/1.1 200 OK",
+        b"request-id: req_scripted_1",
+        b"content-type: text/event-stream; charset=utf-8",
+        b"cache-control: no-cache",
+        b"transfer-encoding: chunked",
+    ]
+    assert client.chunks == [*map(wire.encode, answer("hello")), b""]
+    assert client.end == (0.0, "fin")
+    (exchange,) = server.exchanges
+    assert (exchange.number, exchange.body, exchange.headers["connection"]) == (1, ASK, "close")
+    assert (exchange.complete, exchange.disconnected_at, exchange.closed_at, exchange.status) == (True, None, 0.0, 200)
+    assert exchange.bytes_sent == len(client.data)
+    assert server.billed == [kit.Bill(input_tokens=12, output_tokens=2)]
+    assert (server.requests, server.errors, server.connections) == ([ASK], [], 1)
+
+
+ENDS = {
+    "last chunk": ([A], [FRAME, b""], "fin"),
+    "fin": ([A, kit.fin(), A], [FRAME], "fin"),
+    "rst": ([A, pause(1), kit.rst(), A], [FRAME], "rst"),
+    "half_close": ([A, kit.half_close(), A], [FRAME], "fin"),
+    "omit_last_chunk": ([kit.omit_last_chunk(), A], [FRAME], "fin"),
+    "failed": ([A, pause(1), Failed(reason="transport.reset", message="")], [FRAME], "rst"),
+    "exception": ([A, pause(1), ValueError("x")], [FRAME], "rst"),
+    "repeat": ([kit.repeat([A, b": c\n\n"], 2)], [FRAME, b": c\n\n", FRAME, b": c\n\n", b""], "fin"),
+    "split": ([kit.split(every=100), A], [FRAME[:100], FRAME[100:], b""], "fin"),
+    "gather": ([kit.gather(), A, A], [FRAME, FRAME, b""], "fin"),
+    "gather and fin": ([kit.gather(), A, kit.fin()], [FRAME], "fin"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_bodies_and_their_ends(run_virtual, name):
+    """What each primitive puts on the wire, chunk by chunk, and how the connection ends."""
+    items, chunks, end = ENDS[name]
+    client, _ = run_virtual(whole, items)
+    assert (client.chunks, client.end[1]) == (chunks, end)
+
+
+@pytest.mark.parametrize(
+    ("items", "end"), [([kit.rst()], "rst"), (LookupError("x"), "rst"), ([kit.fin(), status()], "fin")]
+)
+def test_no_response(run_virtual, items, end):
+    """A connection can end before the head of a response is whole or there."""
+    client, _ = run_virtual(whole, items)
+    # A reset may overtake the head that was sent before it.
+    assert client.body == b""
+    assert client.end[1] == end
+
+
+@pytest.mark.parametrize("ending", [[], [kit.fin()]])
+def test_body_delimited_by_the_connection(run_virtual, ending):
+    """A body without chunks and length ends with the connection."""
+    client, _ = run_virtual(partial(whole, [status(framing="eof"), A, *ending], headers={"connection": "keep-alive"}))
+    assert (client.body, client.end) == (FRAME, (0.0, "fin"))
+    assert b"connection: close" in client.head
+    assert b"chunked" not in client.head
+
+
+def test_timing(run_virtual):
+    """Pauses, drips and paces pass in the loop's own time, one write after the other."""
+    items = [pause(1), status(), pause(2), b"a", kit.drip(2), b"bc", kit.drip(None), kit.pace(4), b"d", b"e", b"f"]
+    client, _ = run_virtual(whole, items)
+    # Writes at the same time may come in one read or in several.
+    heard = {at: b"".join(data for when, data in client.reads if when == at) for at, _ in client.reads}
+    assert list(heard) == [1.0, 3.0, 3.5, 4.0, 4.25, 4.5]
+    assert heard[1.0].endswith(b"\r\n\r\n")
+    assert heard[3.0] == b"1\r\na\r\n1\r\nb\r\n"
+    assert client.chunks == [b"a", b"b", b"c", b"d", b"e", b"f", b""]
+
+
+@pytest.mark.parametrize("cut", [0, 4])
+def test_gzip(run_virtual, cut):
+    """A compressed body says so, and may lack its end."""
+    client, _ = run_virtual(whole, [kit.encode("gzip", cut=cut), answer("hello")])
+    assert b"content-encoding: gzip" in client.head
+    inflate = zlib.decompressobj(wbits=31)
+    assert events_of(inflate.decompress(b"".join(client.chunks))) == answer("hello")
+    assert inflate.eof == (cut == 0)
+
+
+def test_raw_bytes(run_virtual):
+    """A script may be its own HTTP, from the first byte or from the middle."""
+    client, _ = run_virtual(partial(whole, kit.raw(b"HTTP/1.1 200 OK\r\nbroken"), headers={"connection": "keep-alive"}))
+    assert (client.data, client.end[1]) == (b"HTTP/1.1 200 OK\r\nbroken", "fin")
+    client, _ = run_virtual(whole, [b"x", kit.raw(b"ZZ\r\n"), kit.fin()])
+    assert client.body == b"1\r\nx\r\nZZ\r\n"
+
+
+@pytest.mark.parametrize(
+    ("items", "code", "kind", "headers"),
+    [
+        (kit.error("overloaded_error"), 529, "overloaded_error", b""),
+        (status(429, {"retry-after": "3"}), 429, "rate_limit_error", b"retry-after: 3"),
+        (
+            Failed(reason="provider.rate_limited", message="m", retry_after=2.5, request_id="r"),
+            429,
+            "rate_limit_error",
+            b"retry-after: 2.5\r\nrequest-id: r",
+        ),
+        (Failed(reason="provider.overloaded", message="m", status=503), 503, "overloaded_error", b""),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_error_responses(run_virtual, items, code, kind, headers, stream):
+    """An error response has status, headers, length and JSON, however the request asked."""
+    client, server = run_virtual(partial(whole, items, body={"stream": stream}))
+    assert (client.status, json.loads(client.body)["error"]["type"]) == (code, kind)
+    for header in filter(None, headers.split(b"\r\n")):
+        assert header in client.head
+    assert server.billed == [kit.Bill()]
+
+
+def test_keep_alive(run_virtual):
+    """A connection serves request after request, each with the next attempt."""
+
+    async def main():
+        async with (
+            ScriptedServer(answer("one"), kit.error(), answer("three")) as server,
+            await connect(server) as stream,
+        ):
+            bodies = []
+            for until in (b"0\r\n\r\n", b"Overloaded", b"0\r\n\r\n"):
+                client = Client(stream)
+                await client.ask()
+                await client.read(until)
+                bodies.append(client.status)
+            return bodies, server
+
+    bodies, server = run_virtual(main)
+    assert bodies == [200, 529, 200]
+    assert ([one.number for one in server.exchanges], server.connections) == ([1, 2, 3], 1)
+
+
+def test_pipelined_requests(run_virtual):
+    """A request that comes during a response is answered after it, and is no disconnect."""
+
+    async def main():
+        async with ScriptedServer([A, pause(1), A]) as server, await connect(server) as stream:
+            client = Client(stream)
+            await client.ask()
+            await client.read(b"text_delta")
+            await client.ask(connection="close")
+            await client.read()
+            return client, server
+
+    client, server = run_virtual(main)
+    assert client.data.count(b"HTTP/1.1 200 OK") == 2
+    assert [one.complete for one in server.exchanges] == [True, True]
+
+
+def test_disconnect(run_virtual):
+    """The server sees at once that the client has gone, stops, and bills what was sent and the lag."""
+
+    async def main():
+        endless = [kit.truth(input=3, lag=2), kit.pace(1), kit.repeat(A)]
+        async with ScriptedServer(endless) as server:
+            async with await connect(server) as stream:
+                client = Client(stream)
+                await client.ask()
+                with anyio.move_on_after(4.5):
+                    await client.read()
+            await anyio.sleep(60)
+            return server
+
+    server = run_virtual(main)
+    (exchange,) = server.exchanges
+    assert (exchange.disconnected_at, exchange.closed_at, exchange.complete) == (4.5, 4.5, False)
+    assert exchange.arrived_monotonic <= exchange.disconnected_monotonic <= time.monotonic()
+    assert (exchange.deltas_sent, server.billed) == (5, [kit.Bill(input_tokens=3, output_tokens=7)])
+
+
+def test_bill_of_a_backend_that_does_not_stop(run_virtual):
+    """Where a disconnect does not stop the generation, all of it is billed."""
+
+    async def main():
+        async with ScriptedServer([kit.truth(stops=False), *answer("x" * 400)[:10], stall()]) as server:
+            async with await connect(server) as stream:
+                client = Client(stream)
+                await client.ask()
+                await client.read(b"text_delta")
+            await anyio.sleep(1)
+            return server.billed
+
+    assert run_virtual(main) == [kit.Bill(input_tokens=12, output_tokens=8)]
+
+
+def test_expect_disconnect(run_virtual):
+    """A client that goes in time is fine, one that stays is a violation."""
+
+    async def main(leaves_after):
+        async with ScriptedServer([A, kit.expect_disconnect(2), A]) as server:
+            async with await connect(server) as stream:
+                client = Client(stream)
+                await client.ask()
+                with anyio.move_on_after(leaves_after):
+                    await client.read()
+            await anyio.sleep(10)
+            return server
+
+    assert run_virtual(main, 1).violations == []
+    assert run_virtual(main, 3).violations == ["attempt 1: the client was still there after 2 s"]
+
+
+def test_half_close_still_listens(run_virtual):
+    """After a half close the client reads the end while the attempt is open, until the client goes."""
+
+    async def main():
+        async with ScriptedServer([A, kit.half_close()]) as server:
+            async with await connect(server) as stream:
+                client = Client(stream)
+                await client.ask()
+                await client.read()
+                await anyio.sleep(5)
+                assert server.exchanges[0].open
+            await anyio.sleep(1)
+            return client.end, server.exchanges[0].closed_at
+
+    assert run_virtual(main) == ((0.0, "fin"), 5.0)
+
+
+SCRIPTS = {
+    "events": answer("Grüße, 世界", thinking="hm"),
+    "batches": [answer("hello")],
+    "frames": wire.text_stream("hello", style=wire.REAL),
+    "tool": kit.tool_answer("t", '{"a": [1, 2]}', text="So"),
+    "paused": [*answer("hello")[:3], pause(30), *answer("hello")[3:]],
+    "split": [kit.split(seed=3), *wire.text_stream("hello", style=wire.STYLES["crlf"])],
+    "error inside": [*answer("hello")[:3], kit.event("error", wire.error_body("overloaded_error", "busy"))],
+    "comments": [b": hi\n\n", *answer("hello"), b"retry: 3000\n\n"],
+    "repeat": [*answer("")[:2], kit.repeat(A, 5), *answer("")[2:]],
+    "dripping": [kit.drip(1000), *wire.text_stream("hello")],
+    "no end": answer("hello")[:-1],
+}
+
+
+@pytest.mark.parametrize("chunk", [None, "whole", "byte", 7])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_memory_and_sockets_agree(run_virtual, name, chunk):
+    """The same script gives the same events, bill and duration in memory and over sockets, however it is cut."""
+    source = script(SCRIPTS[name])
+
+    async def in_memory():
+        said = []
+        async with source.open(Attempt(number=1, request=source.request, deadline=math.inf)) as stream:
+            async for batch in stream:
+                said += batch
+        return said, anyio.current_time()
+
+    async def over_sockets():
+        client, server = await whole(source, chunk=chunk)
+        return events_of(b"".join(client.chunks)), anyio.current_time(), server.billed
+
+    said, at = run_virtual(in_memory)
+    heard, heard_at, billed = run_virtual(over_sockets)
+    assert (heard, billed) == (said, source.billed)
+    assert heard_at == pytest.approx(at)
+
+
+@pytest.mark.parametrize("items", [answer("hello"), wire.text_stream("hello"), [kit.encode("gzip"), answer("hello")]])
+def test_without_streaming(run_virtual, items):
+    """The same answer as one JSON where the request does not ask for a stream, after the same time."""
+    client, server = run_virtual(partial(whole, [pause(2), status(), *items], body={"model": "m"}))
+    assert client.status == 200
+    assert b"content-type: application/json" in client.head
+    assert json.loads(client.body)["content"] == [{"type": "text", "text": "hello"}]
+    assert (client.reads[0][0], server.billed) == (2.0, [kit.Bill(input_tokens=12, output_tokens=2)])
+
+
+def test_errors_inside_without_streaming(run_virtual):
+    """An error inside a stream is an error response without one; an empty answer is an empty message."""
+    client, _ = run_virtual(partial(whole, [A, kit.event("error", wire.error_body("overloaded_error"))], body={}))
+    assert (client.status, json.loads(client.body)["error"]["type"]) == (529, "overloaded_error")
+    client, _ = run_virtual(partial(whole, [], body={}))
+    assert (client.status, json.loads(client.body)["content"]) == (200, [])
+
+
+def test_selection_by_header_and_mapping(run_virtual):
+    """Scripts are chosen by name and attempts by number, where requests say so; each script counts its own."""
+
+    async def main():
+        scripts = {"a": script(answer("a1"), answer("a2")), "b": answer("b1")}
+        async with ScriptedServer(scripts, by="x-case") as server:
+            texts = []
+            for headers in (
+                {"x_case": "a"},
+                {"x_case": "b"},
+                {"x_case": "a"},
+                {"x_case": "a", "x_streamguard_attempt": "1"},
+            ):
+                async with await connect(server) as stream:
+                    client = Client(stream)
+                    await client.ask({}, connection="close", **headers)
+                    await client.read()
+                    texts.append(json.loads(client.body)["content"][0]["text"])
+            async with await connect(server) as stream:
+                client = Client(stream)
+                await client.ask({}, x_case="c")
+                await client.read()
+            return texts, client, server
+
+    texts, client, server = run_virtual(main)
+    assert texts == ["a1", "b1", "a2", "a1"]
+    assert (client.status, client.end[1]) == (400, "fin")
+    assert server.errors == ["script: no script 'c': the header x-case names one of ['a', 'b']"]
+    assert server.billed[-1] == kit.Bill()
+
+
+def test_selection_by_function(run_virtual):
+    """A function chooses by the request itself."""
+
+    async def main():
+        scripts = {"m": script(answer("one"), answer("two"))}
+
+        def choose(exchange):
+            return scripts.get(exchange.body["model"]) or answer(exchange.headers["host"])
+
+        async with ScriptedServer(script_for=choose) as server:
+            texts = []
+            for model in ("m", "n", "m"):
+                async with await connect(server) as stream:
+                    client = Client(stream)
+                    await client.ask({"model": model}, connection="close")
+                    await client.read()
+                    texts.append(json.loads(client.body)["content"][0]["text"])
+            return texts
+
+    assert run_virtual(main) == ["one", "x", "two"]
+
+
+def test_script_without_the_attempt(run_virtual):
+    """An attempt that is not scripted is told to the client and to the test."""
+    client, server = run_virtual(whole, kit.on_attempt(2, A))
+    assert (client.status, len(server.errors)) == (400, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "body"),
+    [
+        ("POST", "/v1/messages/count_tokens?beta=true", 200, {"input_tokens": 12}),
+        (
+            "GET",
+            "/v1/models/some-model",
+            200,
+            {"type": "model", "id": "some-model", "display_name": "some-model", "created_at": "2026-01-01T00:00:00Z"},
+        ),
+        ("GET", "/v1/messages", 404, wire.error_body("not_found_error", "/v1/messages")),
+        ("POST", "/v1/complete", 404, wire.error_body("not_found_error", "/v1/complete")),
+    ],
+)
+def test_other_endpoints(run_virtual, method, path, code, body):
+    """Counting and models are served, all else is not found; none of them is an attempt."""
+    client, server = run_virtual(partial(whole, answer("x"), path=path, method=method))
+    assert (client.status, json.loads(client.body)) == (code, body)
+    assert (server.exchanges, [one.path for one in server.others]) == ([], [path.partition("?")[0]])
+
+
+def test_models(run_virtual):
+    """The list of models has one."""
+    client, _ = run_virtual(partial(whole, answer("x"), path="/v1/models", method="GET", body=None))
+    assert [model["id"] for model in json.loads(client.body)["data"]] == [wire.MODEL]
+
+
+def test_chunked_requests(run_virtual):
+    """A request's body may be chunked, and come in pieces."""
+
+    async def main():
+        async with ScriptedServer(answer("x")) as server, await connect(server) as stream:
+            client = Client(stream)
+            head = b"POST /v1/messages HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            for piece in (head[:20], head[20:], b'5;x=y\r\n{"a":\r', b"\n2\r\n1}\r\n0\r\nTrailer: x\r\n", b"\r\n"):
+                await stream.send(piece)
+                await anyio.sleep(1)
+            await client.read()
+            return client.status, server.requests
+
+    assert run_virtual(main) == (200, [{"a": 1}])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\ncontent-length: x\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n",
+        b"x" * 70_000,
+    ],
+)
+def test_bad_requests(run_virtual, data):
+    """What is no request closes the connection and is recorded."""
+
+    async def main():
+        async with ScriptedServer(answer("x")) as server, await connect(server) as stream:
+            client = Client(stream)
+            await stream.send(data)
+            await client.read()
+            return client.end is not None, len(server.errors), server.exchanges
+
+    assert run_virtual(main) == (True, 1, [])
+
+
+@pytest.mark.parametrize("data", [b"", b"POST /v1/mess", b"POST /v1/messages HTTP/1.1\r\ncontent-length: 10\r\n\r\n{"])
+def test_clients_that_leave_early(run_virtual, data):
+    """A client that closes before its request is whole is nobody's error."""
+
+    async def main():
+        async with ScriptedServer(answer("x")) as server:
+            async with await connect(server) as stream:
+                if data:
+                    await stream.send(data)
+            await anyio.sleep(1)
+            return server.connections, server.errors, server.exchanges
+
+    assert run_virtual(main) == (1, [], [])
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+def test_leaving_closes_everything(run_real):
+    """Leaving the server ends stalled and endless attempts and closes every socket, at once."""
+
+    async def main():
+        before = descriptors()
+        async with ScriptedServer([stall()], [kit.repeat(A)], [A, kit.half_close()], [stall(), status()]) as server:
+            streams = [await connect(server) for _ in range(12)]
+            for stream in streams:
+                await Client(stream).ask()
+            while len(server.exchanges) < 12:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+        for stream in streams:
+            await stream.aclose()
+        with anyio.fail_after(5):
+            while descriptors() > before:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+        return server
+
+    server = run_real(main)
+    assert not any(one.open for one in server.exchanges)
+
+
+def test_a_test_s_own_error_comes_out_bare(run_virtual):
+    """What the block raises is not wrapped in an exception group, and a cancelled block stays cancelled."""
+
+    async def fails():
+        async with ScriptedServer(stall()) as server, await connect(server):
+            raise LookupError("mine")
+
+    async def cancelled():
+        with anyio.move_on_after(3) as scope:
+            async with ScriptedServer(stall()) as server, await connect(server):
+                await anyio.sleep_forever()
+        return scope.cancelled_caught, anyio.current_time()
+
+    with pytest.raises(LookupError, match="mine"):
+        run_virtual(fails)
+    assert run_virtual(cancelled) == (True, 3.0)
+
+
+def test_serves_again(run_virtual):
+    """A server can be entered again after it was left, not twice at once."""
+
+    async def main():
+        server = ScriptedServer(answer("x"))
+        async with server:
+            with pytest.raises(RuntimeError, match="serves already"):
+                await server.__aenter__()
+        async with server, await connect(server) as stream:
+            client = Client(stream)
+            await client.ask({}, connection="close")
+            await client.read()
+        return client.status
+
+    assert run_virtual(main) == 200
+    with pytest.raises(ValueError, match="needs attempts"):
+        ScriptedServer()
+
+
+def test_under_a_real_client(run_virtual):
+    """httpx2 reads a stream, reuses the connection, and reports a reset as what it is."""
+
+    async def main():
+        async with ScriptedServer(answer("hello"), [A, pause(1), kit.rst()]) as server, httpx2.AsyncClient() as client:
+            data = b""
+            async with client.stream("POST", server.url + "/v1/messages", json=ASK) as response:
+                async for piece in response.aiter_raw():
+                    data += piece
+            with pytest.raises(httpx2.ReadError):
+                await client.post(server.url + "/v1/messages", json=ASK)
+            return events_of(data), server.connections
+
+    assert run_virtual(main) == (answer("hello"), 1)
+
+
+def post(server, body):
+    request = urllib.request.Request(server.url + "/v1/messages", json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return response.read()
+
+
+def test_in_a_thread(backend):
+    """From a thread, a server serves synchronous clients, on either backend."""
+    with ScriptedServer(answer("hello")).in_thread(backend) as server:
+        assert events_of(post(server, ASK)) == answer("hello")
+    assert server.requests == [ASK]
+
+
+def test_in_a_process():
+    """From a process of its own, the records come back when it ends."""
+    with ScriptedServer({"a": answer("hello"), "": kit.burst(300)}).in_process(core=0) as server:
+        events = events_of(post(server, ASK))
+        assert sum(isinstance(event, Delta) for event in events) == 300
+    assert (server.requests, server.connections, server.errors) == ([ASK], 1, [])
+    assert server.billed == [kit.Bill(input_tokens=12, output_tokens=300)]
+
+
+def test_a_process_takes_no_functions():
+    """A function cannot go to another process; that is said before one starts."""
+    with pytest.raises(ValueError, match="script_for is a function"), ScriptedServer(script_for=answer).in_process():
+        pass
+
+
+def test_paced(run_virtual):
+    """A paced answer has its deltas on a fixed schedule."""
+    client, server = run_virtual(whole, kit.paced(20, 10))
+    times = sorted({at for at, _ in client.reads})
+    assert times == pytest.approx([k / 10 for k in range(20)])
+    assert len(client.chunks) == 20 + 5 + 1
+    assert server.billed == [kit.Bill(input_tokens=12, output_tokens=20)]
+
+
+def test_burst_is_few_writes(run_virtual):
+    """A burst comes in large reads, each event its own HTTP chunk."""
+    client, _ = run_virtual(whole, kit.burst(2000))
+    assert len(client.chunks) == 2000 + 5 + 1
+    assert len(client.reads) < 50
+
+
+def test_endless(run_virtual):
+    """An endless answer goes on as long as the client does."""
+
+    async def main():
+        async with ScriptedServer(kit.endless(per_second=10)) as server:
+            async with await connect(server) as stream:
+                client = Client(stream)
+                await client.ask()
+                with anyio.move_on_after(3.05):
+                    await client.read()
+            await anyio.sleep(1)
+            return server.exchanges[0].deltas_sent
+
+    assert run_virtual(main) == 31
