@@ -213,7 +213,7 @@ def _part(spec: JsonDocument, root: Mapping[str, Any], path: Path) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A schema as `json` knows it: mappings of any kind as dicts, decimals (files are read with them) as floats."""
+    """A schema as `json` knows it: mappings of any kind as dicts, decimals as floats."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, Decimal):

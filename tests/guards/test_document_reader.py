@@ -18,12 +18,13 @@ from tests.guards.documents import ways
 class Judged:
     """A schema that lets every prefix live and judges the whole by a function."""
 
-    def __init__(self, valid: Callable[[Any], bool]) -> None:
+    def __init__(self, valid: Callable[[Any], bool], **options: Any) -> None:
         self.valid = valid
+        self.options = options
         self.judged: list[Any] = []
 
     def prefix(self) -> Prefix:
-        return SyntaxPrefix()
+        return SyntaxPrefix(**self.options)
 
     def judge(self, value: Any) -> Dead | None:
         self.judged.append(value)
@@ -92,6 +93,28 @@ def test_a_document_that_died_is_not_judged() -> None:
     assert _read(list('{"a": 1'), schema=schema)[0].reason == "json.incomplete"
     assert _read(list('{"a": x}'), schema=schema)[0].reason == "json.malformed"
     assert schema.judged == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "message"),
+    [
+        (
+            '{"a": 1, "a": 2}',
+            "json.duplicate_name",
+            'the name "a" stands twice in one object (at the end of the answer)',
+        ),
+        (
+            "[" + "9" * 5000 + "]",
+            "json.number",
+            "the document holds a number that cannot be read: ",
+        ),
+    ],
+)
+def test_the_full_parse_does_not_trust_the_scan(text: str, reason: str, message: str) -> None:
+    """I3: what a prefix let pass is still not accepted if the strict parse refuses it."""
+    schema = Judged(lambda value: True, duplicate_names="allow", max_digits=None)
+    trip, reader = _read([text], schema=schema)
+    assert (trip.reason, trip.message.startswith(message), reader.complete, schema.judged) == (reason, True, False, [])
 
 
 def test_a_named_value_is_judged_by_its_own_schema() -> None:
