@@ -23,6 +23,7 @@ from streamguard.events import (
     BlockStarted,
     BlockStopped,
     Delta,
+    DeltaKind,
     Event,
     Failed,
     Metered,
@@ -171,6 +172,11 @@ def _tags(union: Any) -> frozenset[str]:
 _TYPES: Final = _tags(_Wire)
 _DELTA_TYPES: Final = _tags(_AnyDelta)
 _INNER: Final = {"content_block_delta": "delta", "content_block_start": "content_block"}
+_PIECES: Final[dict[type, tuple[DeltaKind, str]]] = {
+    _TextDelta: ("text", "text"),
+    _InputJsonDelta: ("tool_input", "partial_json"),
+    _ThinkingDelta: ("thinking", "thinking"),
+}
 _decode: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(_Wire).decode
 
 
@@ -180,19 +186,20 @@ _Append = Callable[[Event], None]
 class Translator:
     """Translates one stream. After a `Failed` it says nothing more."""
 
-    __slots__ = ("_ended", "_inputs", "_seen", "_stop_reason")
+    __slots__ = ("_inputs", "_seen", "_stop_reason", "ended")
 
     def __init__(self) -> None:
         # The initial input of open tool blocks that have not sent a piece of JSON yet.
         self._inputs: dict[int, str] = {}
         self._stop_reason: str | None = None
         self._seen = 0
-        self._ended = False
+        self.ended = False
+        """Whether a `Failed` was said."""
 
     def translate(self, frames: Iterable[Frame]) -> list[Event]:
         """The events of some more frames, in order."""
         events: list[Event] = []
-        if self._ended:
+        if self.ended:
             return events
         append = events.append
         for name, data in frames:
@@ -203,39 +210,59 @@ class Translator:
             wire: Any
             try:
                 wire = _decode(data) if name != b"error" else _error(data)
-            except (ValueError, RecursionError) as error:
-                wire = self._unusual(name, data, error)
-            kind = type(wire)
-            if kind is _Error:
-                wire, kind = (
-                    failures.from_body({"error": wire.error, "request_id": wire.request_id}, status=200),
-                    Failed,
-                )
-            # Deltas are nearly all of a stream, so they are asked for first; all else goes by the table.
-            if kind is _BlockDelta:
-                delta = wire.delta
-                piece = type(delta)
+            except (ValueError, RecursionError):
+                wire = self._unusual(name, data)
+            # Pieces of output are nearly all of a stream, so they go no further than here.
+            if type(wire) is _BlockDelta:
+                delta: Any = wire.delta
+                piece: type = type(delta)
                 if piece is _TextDelta:
                     if delta.text:
                         append(Delta(wire.index, "text", delta.text))
-                elif piece is _InputJsonDelta:
+                    continue
+                if piece is _InputJsonDelta:
                     if delta.partial_json:
                         if self._inputs:
                             self._inputs.pop(wire.index, None)
                         append(Delta(wire.index, "tool_input", delta.partial_json))
-                elif piece is _ThinkingDelta:
+                    continue
+                if piece is _ThinkingDelta:
                     if delta.thinking:
                         append(Delta(wire.index, "thinking", delta.thinking))
-                else:
-                    append(Other(piece.__struct_config__.tag, wire.index))
-            elif (handle := self._HANDLERS.get(kind)) is not None:
-                handle(self, wire, append)
-            elif wire is not None:
-                append(wire)
-                if kind is Failed:
-                    self._ended = True
-                    break
+                    continue
+            self._take(wire, append)
+            if self.ended:
+                break
         return events
+
+    def translate_object(self, event: dict[str, Any]) -> list[Event]:
+        """The same for one event that has been parsed already."""
+        events: list[Event] = []
+        if not self.ended:
+            self._seen += 1
+            wire = self._typed(event, b"", repr(event).encode("utf-8", "backslashreplace"))
+            if type(wire) is _BlockDelta and type(wire.delta) in _PIECES:
+                kind, field = _PIECES[type(wire.delta)]
+                return self.translate_piece(wire.index, kind, getattr(wire.delta, field))
+            self._take(wire, events.append)
+        return events
+
+    def translate_piece(self, index: int, kind: DeltaKind, text: str) -> list[Event]:
+        """The same for a piece of output whose parts are known."""
+        if not text or self.ended:
+            return []
+        if kind == "tool_input":
+            self._inputs.pop(index, None)
+        return [Delta(index, kind, text)]
+
+    def _take(self, wire: Any, append: _Append) -> None:
+        """Whatever is no piece of output: a wire struct, an event as it is, or nothing."""
+        kind = type(wire)
+        if (handle := self._HANDLERS.get(kind)) is not None:
+            handle(self, wire, append)
+        elif wire is not None:
+            append(wire)
+            self.ended = kind is Failed
 
     def _started(self, wire: _MessageStart, append: _Append) -> None:
         usage = wire.message.usage.neutral(final=False) if wire.message.usage else Usage()
@@ -270,6 +297,13 @@ class Translator:
     def _pinged(self, wire: _Ping, append: _Append) -> None:  # noqa: ARG002
         append(Ping())
 
+    def _unnamed(self, wire: _BlockDelta, append: _Append) -> None:
+        append(Other(str(type(wire.delta).__struct_config__.tag), wire.index))
+
+    def _failed(self, wire: _Error, append: _Append) -> None:
+        append(failures.from_body({"error": wire.error, "request_id": wire.request_id}, status=200))
+        self.ended = True
+
     _HANDLERS: ClassVar[dict[type, Callable[[Translator, Any, _Append], None]]] = {
         _BlockStart: _block_started,
         _BlockStop: _block_stopped,
@@ -277,9 +311,11 @@ class Translator:
         _MessageDelta: _metered,
         _MessageStop: _stopped,
         _Ping: _pinged,
+        _BlockDelta: _unnamed,
+        _Error: _failed,
     }
 
-    def _unusual(self, name: bytes, data: bytes, error: Exception) -> Any:
+    def _unusual(self, name: bytes, data: bytes) -> Any:
         """A frame the typed decoder refused: an event, a wire struct, or `None` for a frame that says nothing.
 
         Its reasons: types yet to be invented; lone surrogates (`"\\ud83d"`, half an emoji, is JSON that msgspec
@@ -293,6 +329,10 @@ class Translator:
             return self._undecodable(name, "is no JSON", reason, data)
         if not isinstance(wire, dict):
             return self._undecodable(name, "is no JSON object", None, data)
+        return self._typed(wire, name, data)
+
+    def _typed(self, wire: dict[str, Any], name: bytes, data: bytes) -> Any:
+        """A parsed event as `_unusual` returns it."""
         if "type" not in wire:
             if "error" in wire:
                 return failures.from_body(wire, status=200)
@@ -316,7 +356,7 @@ class Translator:
         except msgspec.ValidationError as reason:
             return self._undecodable(name, "has a field of a wrong type", reason, data)
         except RecursionError:
-            return self._undecodable(name, "is nested too deeply", error, data)
+            return self._undecodable(name, "is nested too deeply", None, data)
 
     def _undecodable(self, name: bytes, what: str, reason: Exception | None, data: bytes) -> Failed:
         label = f" ({name.decode('utf-8', 'replace')})" if name else ""

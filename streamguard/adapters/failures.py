@@ -8,8 +8,10 @@ modules that are loaded when they can be raised.
 from __future__ import annotations
 
 import email.utils
+import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,6 +67,7 @@ _SECRET = re.compile(
     r"""(?ix)
     \b sk- [\w-]{8,}                                     # keys of this and other providers
     | \b (?:bearer|basic) \s+ [\w.~+/=-]{8,}             # an authorization header, echoed
+    | (?<=://) [^/\s:@]+ : [^/\s@]+ (?=@)                # user and password of a proxy
     | \b ey[\w-]{10,} \. [\w-]{10,} \. [\w-]*            # a JSON Web Token
     | (?:api[_-]?key|token|secret|password) ["']? \s* [=:] \s* ["']? [^\s"'&,}]{6,}
     """
@@ -155,6 +158,75 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def undecodable(what: str, data: bytes | str, *, limit: int = 120) -> Failed:
-    """Bytes inside a stream that are not what they should be. `what` is a sentence that says so."""
-    return Failed(reason="transport.decode", message=f"{what}: {redacted(data, limit)!r}", status=200)
+def undecodable(what: str, data: bytes | str, *, limit: int = 120, request_id: str | None = None) -> Failed:
+    """Bytes of a 200 answer that are not what they should be: `what` says so, and the first `limit` bytes stand by."""
+    message = f"{what}: {redacted(data, limit)!r}"
+    return Failed(reason="transport.decode", message=message, status=200, request_id=request_id)
+
+
+def from_exception(error: BaseException, *, in_stream: bool) -> Failed | None:
+    """What an exception of the SDK, of httpx2 or of aiohttp means; `None` if it is none of theirs.
+
+    Before the response head, an error of connecting is `transport.connect`: nothing was sent. Any other break of the
+    connection is `transport.reset`, be it in the middle of the request, before the head or in the stream; a body that
+    ends without its final chunk is one too, whereas a body that ends in good order without `message_stop` is no failure
+    of the transport and no exception.
+    """
+    anthropic = sys.modules.get("anthropic")
+    if anthropic is not None and isinstance(error, anthropic.AnthropicError):
+        return _from_sdk(anthropic, error, in_stream=in_stream)
+    if isinstance(error, UnicodeDecodeError):
+        return Failed(reason="transport.decode", message=f"the stream is no UTF-8: {error.reason}", status=200)
+    if isinstance(error, json.JSONDecodeError):
+        return Failed(reason="transport.decode", message=f"an event of the stream is no JSON: {error}", status=200)
+    httpx2 = sys.modules.get("httpx2")
+    if httpx2 is None or not isinstance(error, httpx2.HTTPError | httpx2.StreamError):
+        return _broken(error, in_stream=in_stream) if isinstance(error, OSError) or _is_transport(error) else None
+    if isinstance(error, httpx2.DecodingError):
+        message = f"the body's compression is broken: {error}"
+        return Failed(reason="transport.decode", message=message, status=200 if in_stream else None)
+    connecting = httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError
+    if not in_stream and isinstance(error, connecting | httpx2.UnsupportedProtocol | httpx2.LocalProtocolError):
+        sent = _sent_by_aiohttp(error)
+        return Failed(
+            reason="transport.reset" if sent else "transport.connect",
+            message=_words(error, "no connection"),
+            sent=sent,
+            billable=sent,
+        )
+    return _broken(error, in_stream=in_stream)
+
+
+def _from_sdk(anthropic: Any, error: BaseException, *, in_stream: bool) -> Failed | None:
+    if isinstance(error, anthropic.APIStatusError):
+        return from_body(error.body, status=error.status_code, headers=error.response.headers)
+    if isinstance(error, anthropic.APIResponseValidationError):
+        return Failed(reason="transport.decode", message=_words(error, "an event of the wrong form"), status=200)
+    if isinstance(error, anthropic.APIConnectionError):
+        cause = error.__cause__
+        named = from_exception(cause, in_stream=in_stream) if cause is not None else None
+        return named or _broken(cause or error, in_stream=in_stream)
+    if isinstance(error, anthropic.CredentialsError):
+        message = _words(error, "no credentials")
+        return Failed(reason="provider.authentication", message=message, sent=False, billable=False)
+    return None
+
+
+def _broken(error: BaseException, *, in_stream: bool) -> Failed:
+    message = _words(error, "the connection broke")
+    return Failed(reason="transport.reset", message=message, status=200 if in_stream else None)
+
+
+def _is_transport(error: BaseException) -> bool:
+    """Errors of the libraries below httpx2 that come through unmapped at times."""
+    return type(error).__module__.partition(".")[0] in ("aiohttp", "anyio", "httpcore2", "h11", "h2", "ssl", "trio")
+
+
+def _sent_by_aiohttp(error: BaseException) -> bool:
+    """Whether the request may have been sent after all: aiohttp's transport calls any break a `ConnectError`."""
+    names = {base.__name__ for base in type(error.__cause__).__mro__ if base.__module__.startswith("aiohttp")}
+    return bool(names) and not names & {"ClientConnectorError", "ConnectionTimeoutError", "ClientHttpProxyError"}
+
+
+def _words(error: BaseException, otherwise: str) -> str:
+    return redacted(f"{type(error).__name__}: {str(error) or otherwise}", 300)

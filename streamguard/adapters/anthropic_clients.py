@@ -1,0 +1,123 @@
+"""Clients of the `anthropic` SDK: which can be used, and copies with a connection pool of their own.
+
+Connections belong to the event loop that opened them, and a synchronous client has none that a loop could use. What
+is copied is what the SDK makes public. A client's own HTTP client (proxies, certificates, transports) cannot be copied:
+where one is in use the caller says how to make another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from streamguard.errors import ConfigError, Problem
+
+
+def is_async(client: Any) -> bool:
+    """Whether it is one of the SDK's asynchronous clients."""
+    return hasattr(client, "__aenter__")
+
+
+def problems(client: Any, http_client: Callable[[], Any] | None) -> Iterator[Problem]:
+    """Why a client cannot be used, if it cannot."""
+    import anthropic
+
+    if not hasattr(client, "messages") or not hasattr(client, "with_options"):
+        yield Problem(problem=f"{type(client).__name__} is no client of the anthropic SDK: pass an `AsyncAnthropic`")
+        return
+    if any(base.__name__ in ("AnthropicBedrock", "AsyncAnthropicBedrock") for base in type(client).__mro__):
+        yield Problem(problem="Bedrock answers in a format that is no SSE: open the stream with the SDK and guard that")
+    base = type(client) in (anthropic.Anthropic, anthropic.AsyncAnthropic)
+    if base and not _has_credentials(client):
+        yield Problem(problem="the client has no credentials: set ANTHROPIC_API_KEY or pass `api_key=`")
+    if is_async(client):
+        return
+    if not isinstance(client, anthropic.Anthropic):
+        yield Problem(problem=f"{type(client).__name__} is synchronous: pass its asynchronous counterpart")
+    elif any(not isinstance(entry, anthropic.Middleware) for entry in client.middleware):
+        yield Problem(problem="the client has a synchronous middleware function: pass an `AsyncAnthropic`")
+    elif http_client is None and _own_http_client(client) not in (None, "SyncHttpxClientWrapper"):
+        yield Problem(problem=_NEEDS_HTTP_CLIENT)
+
+
+@asynccontextmanager
+async def isolated(client: Any, http_client: Callable[[], Any] | None) -> AsyncIterator[Any]:
+    """A copy of `client` (of a synchronous one, an asynchronous twin) with a pool of its own, closed at exit.
+
+    :raises ConfigError: the client has an HTTP client of its own making, and `http_client` does not make another.
+    """
+    pool = _new_pool(client, http_client)
+    try:
+        yield client.copy(http_client=pool) if is_async(client) else _twin(client, pool)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await pool.aclose()
+
+
+_NEEDS_HTTP_CLIENT = (
+    "the client has an `http_client` of its own, whose connections belong to one event loop: "
+    "pass `http_client=`, a function that makes an `httpx2.AsyncClient` like it"
+)
+
+
+def _own_http_client(client: Any) -> str | None:
+    """The class of the client's HTTP client; the SDK keeps it private, so it is used for refusals only."""
+    inner = getattr(client, "_client", None)
+    return type(inner).__name__ if inner is not None else None
+
+
+def _new_pool(client: Any, http_client: Callable[[], Any] | None) -> Any:
+    import anthropic
+
+    if http_client is not None:
+        return http_client()
+    inner = getattr(client, "_client", None)
+    if type(inner) is anthropic.DefaultAioHttpClient:
+        return anthropic.DefaultAioHttpClient()
+    if is_async(client) and _own_http_client(client) not in (None, "AsyncHttpxClientWrapper"):
+        raise ConfigError(_NEEDS_HTTP_CLIENT)
+    return anthropic.DefaultAsyncHttpxClient()
+
+
+def _twin(client: Any, pool: Any) -> Any:
+    import anthropic
+
+    # One credential at the most, in the SDK's own order.
+    credential = next(
+        (
+            {name: value}
+            for name in ("api_key", "auth_token", "credentials")
+            if (value := getattr(client, name, None)) is not None
+        ),
+        {},
+    )
+    twin = anthropic.AsyncAnthropic(
+        **credential,
+        base_url=client.base_url,
+        timeout=client.timeout,
+        max_retries=client.max_retries,
+        default_query=client.default_query or None,
+        http_client=pool,
+        middleware=client.middleware,
+    )
+    # What a pristine client would not send, the caller or the credential's profile added.
+    own = {"user-agent": client.user_agent, "x-stainless-async": "false", **_lowered(twin.default_headers)}
+    added = {name: value for name, value in client.default_headers.items() if own.get(name.lower()) != value}
+    return twin.with_options(default_headers=added) if added else twin
+
+
+def _lowered(headers: Any) -> dict[str, Any]:
+    return {
+        name.lower(): value
+        for name, value in headers.items()
+        if name.lower() not in ("user-agent", "x-stainless-async")
+    }
+
+
+def _has_credentials(client: Any) -> bool:
+    if any(getattr(client, name, None) is not None for name in ("api_key", "auth_token", "credentials")):
+        return True
+    return any(name.lower() in ("authorization", "x-api-key") for name in client.default_headers)
