@@ -197,8 +197,8 @@ def _json(policy: Policy) -> Iterator[Finding]:
         guard.plan(guard.own_schema())
     except ConfigError as mistake:
         for problem in mistake.problems:
-            inside = f"{problem.pointer}: " if problem.pointer else ""
-            yield Finding("error", ("json", "schema"), f"{inside}{problem.problem}")
+            inside = (problem.pointer or "").removeprefix("/json/schema")
+            yield Finding("error", ("json", "schema"), f"{inside}: {problem.problem}" if inside else problem.problem)
     accept = policy.completion.accept
     if guard.where != "text" and "tool_use" not in accept:
         what = (

@@ -202,6 +202,7 @@ def _sentence(error: _Error, schema: Mapping[str, Any]) -> str:
     # A validator's own sentence. It may begin with the field's name, which the pointer says already.
     field = re.escape(str(error.path[-1])) if error.path else ""
     said = re.sub(rf"^{field}:? (?=must |unknown )", "", str(context["error"]))
+    said = said.replace("Invalid isoformat string:", 'must be a date in quotes, such as "2026-11-30", not')
     kinds = [kind for kind in ("a whole number", "a number", "true or false") if kind in said]
     kinds += ["a number"] if "seconds" in said else []
     return said + (_advice(kinds, (), value) if isinstance(value, str) else "")

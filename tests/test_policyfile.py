@@ -270,7 +270,7 @@ BROKEN: list[tuple[str, list[str]]] = [
     ("prices: {m: {input: '3'}}\n", ['p.yaml:1:13: /prices/m: the key "output" is missing']),
     (
         "prices: {m: {input: '3', output: '4', as_of: yesterday}}\n",
-        ["p.yaml:1:13: /prices/m: Invalid isoformat string: 'yesterday'"],
+        ["p.yaml:1:13: /prices/m: must be a date in quotes, such as \"2026-11-30\", not 'yesterday'"],
     ),
     ("prices: [m]\n", ["p.yaml:1:9: /prices: must be a mapping, got a list of 1"]),
     ("guards: 'a:b'\n", ['p.yaml:1:9: /guards: must be a list, got the text "a:b"; write it in [ ]']),
