@@ -82,7 +82,7 @@ class RedisStore:
         parts = urlsplit(address)
         options = dict(parse_qsl(parts.query))
         name = options.pop("ledger", "default")
-        where = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         retry = Retry(ExponentialBackoff(cap=0.2, base=0.01), 3)  # every verb may run twice: see `Store`
         try:
             client = Redis.from_url(

@@ -49,6 +49,9 @@ BUSY = 30.0
 CHECKED_BYTES = 16 * 1024 * 1024
 """Files up to this size are checked when they are opened (about 0.1 s)."""
 
+SMALLEST = 512
+"""Bytes of the smallest database: one page of the smallest size."""
+
 HELD, SWEPT, CLOSED = 0, 1, 2
 
 SCHEMA = """
@@ -372,12 +375,15 @@ class SqliteStore:
         return status.st_dev, status.st_ino
 
     def _open(self) -> sqlite3.Connection:
-        self._refuse_strangers()
+        existed = self._refuse_strangers()
         deadline = time.monotonic() + self._busy
         while True:
             db: sqlite3.Connection | None = None
             try:
                 db = sqlite3.connect(self._path, timeout=self._busy, isolation_level=None, check_same_thread=False)
+                if not existed:
+                    # Only its owner may read it: scope names tell who the tenants are. The WAL gets the same mode.
+                    self._path.chmod(0o600)
                 self._prepare(db)
             except sqlite3.Error as error:
                 if db is not None:
@@ -393,19 +399,24 @@ class SqliteStore:
             else:
                 return db
 
-    def _refuse_strangers(self) -> None:
+    def _refuse_strangers(self) -> bool:
+        """Check the path without opening the file; returns whether there is one.
+
+        Never open and close the file beside SQLite: closing *any* descriptor of a file drops all of the process's locks
+        on it (sqlite.org, "How To Corrupt An SQLite Database File", 2.2).
+        """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Only its owner may read it: scope names tell who the tenants are.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            if not stat.S_ISREG(self._path.stat().st_mode):
-                raise LedgerError(f"{self._path}: no regular file, so no ledger")
-            with self._path.open("rb") as file:
-                head = file.read(16)
+            status = self._path.stat()
+        except FileNotFoundError:
+            return False
         except OSError as error:
             raise LedgerError(f"{self._path}: cannot be used as a ledger: {error.strerror}") from error
-        if head and head != b"SQLite format 3\0":
+        if not stat.S_ISREG(status.st_mode):
+            raise LedgerError(f"{self._path}: no regular file, so no ledger")
+        if 0 < status.st_size < SMALLEST:  # SQLite would take it for empty and write over it
             raise LedgerError(f"{self._path}: no SQLite database; give the ledger a file of its own")
+        return True
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -429,9 +440,11 @@ class SqliteStore:
         db.execute("COMMIT")
 
     def _refusal(self, error: sqlite3.Error) -> LedgerError | LedgerLost:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+            return LedgerError(f"{self._path}: no SQLite database; give the ledger a file of its own")
         if isinstance(error, sqlite3.OperationalError):
             return self._lost(error)
-        return LedgerError(f"{self._path}: cannot be used as a ledger: {error}")
+        return LedgerError(f"{self._path}: cannot be used as a ledger: {error}; restore the file, or move it away")
 
     def _lost(self, error: sqlite3.Error) -> LedgerLost:
         what = f"locked by others for {self._busy:g} s" if _is_busy(error) else str(error)
