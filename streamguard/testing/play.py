@@ -37,6 +37,7 @@ from streamguard.testing.steps import (
     Send,
     Split,
     Status,
+    Step,
     Truth,
     is_early_failure,
 )
@@ -164,7 +165,7 @@ def facts(items: Sequence[Item]) -> Facts:
                 tokens["input"] = one.usage.input_tokens if one.usage.input_tokens is not None else tokens["input"]
             if isinstance(one, Metered) and one.usage.output_tokens is not None:
                 tokens["output"] = one.usage.output_tokens
-        for name, pattern in (("input", _INPUT), ("output", _OUTPUT)):
+        for name, pattern in (("input", _INPUT), ("output", _OUTPUT)) if b"_tokens" in data else ():
             if found := pattern.findall(data):
                 tokens[name] = int(found[-1])
     kinds = {type(item): item for item, _ in reversed(flat)}
@@ -187,24 +188,30 @@ def _flat(items: Iterable[Item], times: int | None = 1) -> Iterator[tuple[Item, 
             yield item, times
 
 
-def operations(items: Sequence[Item], *, sockets: bool, chunk: Chunk = None, seed: int = 0) -> Iterator[Op]:
+def operations(
+    items: Sequence[Item], *, sockets: bool, chunk: Chunk = None, seed: int = 0, known: Facts | None = None
+) -> Iterator[Op]:
     """Everything to do in one attempt, ending with a `Stop`.
 
+    :param known: the items' own facts, where they were looked up before.
     :param sockets: whether events become bytes.
     :param seed: mixed into every random cut, so that attempts differ.
     """
-    ops = _Player(items, sockets=sockets, seed=seed).play()
+    ops = _Player(items, known or facts(items), sockets=sockets, seed=seed).play()
     return ops if chunk is None else rechunked(ops, chunk, seed)
+
+
+_UNSPLIT = Split()
 
 
 class _Player:
     """The state of a script being played."""
 
-    def __init__(self, items: Sequence[Item], *, sockets: bool, seed: int) -> None:
+    def __init__(self, items: Sequence[Item], known: Facts, *, sockets: bool, seed: int) -> None:
         self._items = items
         self._sockets = sockets
-        self._facts = facts(items)
-        self._split = Split()
+        self._facts = known
+        self._split = _UNSPLIT
         self._drip: float | None = None
         self._pace: float | None = None
         self._paced = 0
@@ -265,6 +272,9 @@ class _Player:
         yield Stop("end")
 
     def _ops(self, item: Item) -> Iterator[Op]:
+        if not isinstance(item, Step | bytes | BaseException):
+            yield from self._said(item if isinstance(item, tuple) else (item,))
+            return
         match item:
             case bytes() | Send():
                 data = item if isinstance(item, bytes) else item.data
@@ -296,8 +306,6 @@ class _Player:
                 yield Stop("rst") if self._sockets else Raise(item)
             case Truth() | Encode():
                 pass
-            case _:
-                yield from self._said(item if isinstance(item, tuple) else (item,))
 
     def _said(self, events: tuple[Event, ...]) -> Iterator[Op]:
         """Neutral events: as they are in memory, as frames over sockets. A failure is the last thing said."""
@@ -335,6 +343,9 @@ class _Player:
         return data
 
     def _written(self, data: bytes, deltas: int) -> Iterator[Op]:
+        if data and self._drip is None and self._split == _UNSPLIT:
+            yield Write(data, deltas)
+            return
         for piece, made in _pieces(data, self._offsets(len(data)), deltas):
             if self._drip is None:
                 yield Write(piece, made)

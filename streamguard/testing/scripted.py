@@ -215,8 +215,13 @@ class ScriptedStream:
             facts=play.facts(items),
         )
         self._source.exchanges.append(self.exchange)
-        seed = self._attempt.number
-        self._ops = play.operations(items, sockets=False, chunk=self._source.chunk, seed=seed)
+        self._ops = play.operations(
+            items,
+            sockets=False,
+            chunk=self._source.chunk,
+            seed=self._attempt.number,
+            known=self.exchange.facts,
+        )
         try:
             await self._head()
         except BaseException:

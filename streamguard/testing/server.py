@@ -268,7 +268,8 @@ class _Performance:
             items = tuple(one for one in items if not isinstance(one, Encode))
         self._connection = connection
         self._exchange = exchange
-        self._ops = play.operations(items, sockets=True, chunk=chunk, seed=exchange.number)
+        exchange.facts = play.facts(items)
+        self._ops = play.operations(items, sockets=True, chunk=chunk, seed=exchange.number, known=exchange.facts)
         self._framing: Framing | None = None
         # Whether the client can tell where the response ends, and wants to go on.
         self._reusable = exchange.headers.get("connection", "").lower() != "close"
@@ -277,7 +278,6 @@ class _Performance:
         self._gather = 0
         self._gathered = bytearray()
         self._collected = bytearray()
-        exchange.facts = play.facts(items)
 
     async def run(self) -> bool:
         """Play it, while the client is there. Whether the connection can be used again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import urllib.request
@@ -18,10 +19,16 @@ def test_backends(backend, run_virtual, run_real):
 
     async def library():
         await anyio.lowlevel.checkpoint()
-        return anyio.get_current_task().name is not None, anyio.current_time()
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return "trio", anyio.current_time()
+        return "asyncio", anyio.current_time()
 
-    assert run_virtual(library) == (True, 0.0)
-    assert run_real(library)[0]
+    assert run_virtual(library) == (backend, 0.0)
+    name, now = run_real(library)
+    assert name == backend
+    assert now > 0
     assert run_virtual.keywords == {"backend": backend}
 
 

@@ -656,3 +656,28 @@ def test_endless(run_virtual):
             return server.exchanges[0].deltas_sent
 
     assert run_virtual(main) == 31
+
+
+def test_a_client_that_does_not_read(run_virtual):
+    """The server waits for a client that does not read, goes on when it does, and sees it go inside of a write."""
+
+    async def main():
+        async with ScriptedServer([kit.repeat(b"x" * 100_000)]) as server:
+            async with await connect(server) as stream:
+                client = Client(stream)
+                await client.ask()
+                await anyio.sleep(5)
+                before = server.exchanges[0].bytes_sent
+                await anyio.sleep(5)
+                assert server.exchanges[0].bytes_sent == before
+                read = 0
+                while read < before + 100_000:
+                    read += len(await stream.receive())
+                await anyio.sleep(1)
+                assert server.exchanges[0].bytes_sent > before
+            await anyio.sleep(1)
+            return server.exchanges[0]
+
+    exchange = run_virtual(main)
+    assert (exchange.complete, exchange.disconnected_at) == (False, exchange.closed_at)
+    assert exchange.disconnected_at == 11.0
