@@ -30,7 +30,7 @@ class Schema(Protocol):
     def prefix(self) -> Prefix:
         """The state for one document."""
 
-    def judge(self, value: Any) -> Dead | None:
+    def validate(self, value: Any) -> Dead | None:
         """The final judgement of a whole value; `None` if it is valid."""
 
 
@@ -275,7 +275,7 @@ class DocumentReader:
             return None
         values, self._seeker, self._unpushed = self._seeker, None, []
         for path, schema in self._plan.parts.items():
-            if schema is not None and schema.judge(values.found[path]) is not None:
+            if schema is not None and schema.validate(values.found[path]) is not None:
                 return None  # only the whole document can tell what this means
         self._partial = values.value
         return Enough("enough", boundary)
@@ -287,7 +287,7 @@ class DocumentReader:
         except Refused as refused:
             return self._dead(refused.dead)
         if self._plan.schema is not None:
-            dead = self._plan.schema.judge(self._parsed)
+            dead = self._plan.schema.validate(self._parsed)
             if dead is not None:
                 return self._dead(dead, final=True)
         self.complete = True

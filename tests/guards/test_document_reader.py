@@ -26,7 +26,7 @@ class Judged:
     def prefix(self) -> Prefix:
         return SyntaxPrefix(**self.options)
 
-    def judge(self, value: Any) -> Dead | None:
+    def validate(self, value: Any) -> Dead | None:
         self.judged.append(value)
         if self.valid(value):
             return None
