@@ -39,6 +39,7 @@ FIRST: Final = {
     **dict.fromkeys("-0123456789", NUMBER),
 }
 EXPECT: Final = {"any": None, "object": OBJECT, "array": ARRAY}
+CONSTANTS: Final = {TRUE: True, FALSE: False, NULL: None}
 LITERALS: Final = {TRUE: "true", FALSE: "false", NULL: "null"}
 
 # States between tokens. `AT_FIRST_*` differ by allowing the container to close at once.

@@ -66,8 +66,8 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     """For `chars()`: the character within the fragment."""
     byte: int = 0
     """The byte within that character."""
-    above: int = 0
-    """How many levels above the current value the value concerned is."""
+    level: int | None = None
+    """How deep the value concerned lies, 0 being the top value; `None` for where the scanner is."""
 
 
 class Listener(Protocol):
@@ -104,10 +104,11 @@ class SyntaxPrefix:
     """A `Prefix` that knows the syntax alone.
 
     `max_depth` bounds open containers, `max_digits` the digits of one number (`None`: no bound), `expect` the kind of
-    the top value. A lone surrogate escape is valid; a byte order mark is not.
+    the top value. `listener` is told of every token; `barred` is a reason to be dead at the first character. A lone surrogate escape is valid; a byte order mark is not.
     """
 
     __slots__ = (
+        "_barred",
         "_digits",
         "_duplicates",
         "_expect",
@@ -140,6 +141,7 @@ class SyntaxPrefix:
         max_digits: int | None = 400,
         expect: Literal["object", "array", "any"] = "any",
         listener: Listener | None = None,
+        barred: Cause | None = None,
     ) -> None:
         self.dead: Dead | None = None
         self.complete = False
@@ -152,6 +154,7 @@ class SyntaxPrefix:
         self._max_digits = max_digits
         self._expect = EXPECT[expect]
         self._listener = listener
+        self._barred = barred
         self._state = AT_VALUE
         self._extra = 0  # bytes of what was consumed, less its characters
         self._path: list[str | int | None] = []  # per open container: current index or name
@@ -167,6 +170,8 @@ class SyntaxPrefix:
     def feed(self, text: str) -> Dead | None:
         if self.dead is not None or not text:
             return self.dead
+        if self._barred is not None:
+            return self._stop(text, 0, self._barred)
         if self._state == IN_STRING and SPECIAL(text) is None:  # most pieces are the middle of a string
             if self._listener is not None and (cause := self._listener.chars(text)):
                 return self._stop(text, cause.at, cause)
@@ -476,7 +481,7 @@ class SyntaxPrefix:
             char = self.consumed + i
             offset = char + self._extra + len(text[:i].encode("utf-8", "surrogatepass")) - i + cause.byte
             self.consumed += len(text)
-        parts = self._path[: len(self._path) - cause.above]
+        parts = self._path[: cause.level]
         self.dead = Dead(
             offset=offset,
             char=char,

@@ -1,0 +1,117 @@
+"""What is kept per open value while a document is followed: `Frame`, and per demand on it a `Tracker`.
+
+A tracker holds the alternatives of one demand that are still alive on one value; it is dead when none is left, and if
+the value has closed with one left, the demand is met. Trackers die once and never come back, so a parent need only look
+when one of its children's has died. Does not know what the alternatives say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamguard.viability.formula import Demand
+from streamguard.viability.grammar import ARRAY, NUMBER, OBJECT, STRING
+from streamguard.viability.strings import StringState, Text
+
+Reason = tuple[Any, int]
+"""What killed an alternative: the atom, and the level of the value it is about."""
+
+
+class Tracker:
+    """One demand on one open value."""
+
+    __slots__ = ("cause", "demand", "states")
+
+    def __init__(self, demand: Demand, states: list[Any], cause: Reason) -> None:
+        self.demand = demand
+        self.states = states
+        self.cause = cause
+
+
+class NumberState:
+    """One alternative on one number."""
+
+    __slots__ = ("alt", "subs", "taken")
+
+    def __init__(self, alt: Any, taken: set[Any] | None) -> None:
+        self.alt = alt
+        self.taken = taken
+        self.subs: tuple[Tracker, ...] = ()
+
+
+class ConstantState:
+    """One alternative on `true`, `false` or `null`: nothing is left to be seen."""
+
+    __slots__ = ("alt", "subs")
+
+    def __init__(self, alt: Any) -> None:
+        self.alt = alt
+        self.subs: tuple[Tracker, ...] = ()
+
+
+class Frame:
+    """One open value. `build`: whether its Python value is wanted by somebody."""
+
+    __slots__ = (
+        "build",
+        "by_demand",
+        "canon",
+        "count",
+        "distinct",
+        "kind",
+        "level",
+        "name",
+        "name_text",
+        "parts",
+        "seen",
+        "text",
+        "trackers",
+        "value",
+    )
+
+    def __init__(self, kind: int, level: int) -> None:
+        self.kind = kind
+        self.level = level
+        self.trackers: list[Tracker] = []
+        self.by_demand: dict[Any, Tracker] = {}
+        self.build = False
+        self.text: Text | None = None
+        self.parts: list[str] = []  # of a number
+        self.seen: set[str] = set()  # names
+        self.name: str | None = None
+        self.name_text: Text | None = None
+        self.count = 0  # items that have begun
+        self.distinct = False  # whether somebody asks for equal items
+        self.canon: set[Any] = set()  # closed items, canonical, if so
+        self.value: Any = None
+
+    def track(self, demand: Demand, taken: set[Any] | None = None) -> Tracker | None:
+        """The tracker of a demand on this value; `None` where the demand accepts everything."""
+        if not demand.key and taken is None:
+            return None
+        key = demand if taken is None else (demand, id(taken))
+        tracker = self.by_demand.get(key)
+        if tracker is None:
+            states: list[Any] = []
+            for alt in demand.alts(self.kind):
+                if self.kind == STRING:
+                    state: Any = StringState(alt, taken or ())
+                    if state.candidates is not None and not state.candidates:
+                        continue
+                elif self.kind == NUMBER:
+                    state = NumberState(alt, taken)
+                elif self.kind in (OBJECT, ARRAY):
+                    state = alt.state(self)
+                else:
+                    state = ConstantState(alt)
+                if alt.subs:
+                    state.subs = tuple(t for t in (self.track(sub) for sub in alt.subs) if t is not None)
+                    if not all(sub.states for sub in state.subs):
+                        continue
+                if alt.wants_value:
+                    self.build = True
+                states.append(state)
+            tracker = Tracker(demand, states, (None if states else demand.why(self.kind), self.level))
+            self.by_demand[key] = tracker
+            self.trackers.append(tracker)
+        return tracker

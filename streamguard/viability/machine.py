@@ -1,0 +1,362 @@
+"""Follows one document, as the scanner tells it, through the demands of a schema.
+
+In charge of: one frame per open value, handing each token to what it concerns, carrying deaths upwards, and finding the
+exact character where a piece of a string, name or number killed the document. Says why in a sentence. Does not know
+syntax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from streamguard.viability.formula import Demand
+from streamguard.viability.frames import Frame, NumberState, Reason, Tracker
+from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING, TRUE, TYPES
+from streamguard.viability.messages import explain
+from streamguard.viability.numbers import NumberText, parse
+from streamguard.viability.scanner import Cause
+from streamguard.viability.strings import Text
+from streamguard.viability.values_equal import canonical
+
+_LONG_NUMBER: Final = 600
+"""Characters of a number beyond which it is judged at its end only, so that its cost stays linear."""
+
+
+class Machine:
+    """A `Listener` for one document."""
+
+    __slots__ = ("_died", "_frames", "_idle", "_judge", "_log", "_plain", "_recording", "_repeats", "_root", "_skip")
+
+    def __init__(self, root: Demand, *, judge: Any, plain: bool, repeats: bool) -> None:
+        self._judge = judge
+        self._root = root
+        self._plain = plain
+        self._repeats = repeats
+        self._frames: list[Frame] = []
+        self._skip = 0  # containers open in which nothing is asked
+        self._idle = False  # whether the open scalar or name concerns nobody
+        self._log: list[tuple[Tracker, list[Any], Reason]] = []
+        self._recording = False  # whether deaths go into `_log`, to be undone
+        self._died = False  # whether a tracker has died since the last look
+
+    # -- tokens --------------------------------------------------------------------------------------------------------
+
+    def value_open(self, kind: int) -> Cause | None:
+        if self._skip:
+            if kind <= ARRAY:
+                self._skip += 1
+            return None
+        frames = self._frames
+        child = Frame(kind, len(frames))
+        if not frames:
+            root = child.track(self._root)
+            if root is not None and not root.states:
+                return self._cause(root.cause, kind)
+        else:
+            parent = frames[-1]
+            child.build = parent.build
+            if parent.kind == ARRAY:
+                if parent.count == 0:
+                    self._each(parent, lambda state: state.promise(parent))
+                    if cause := self._settle(kind):
+                        return cause
+                parent.count += 1
+            self._each(parent, lambda state: state.bind(parent, child), reasons=True)
+            self._look(parent)
+            if cause := self._settle(kind):
+                return cause
+        if kind >= TRUE:
+            return self._closed(child, CONSTANTS[kind], kind)
+        if child.trackers or child.build:
+            self._idle = False
+            frames.append(child)
+            if kind in (STRING, NUMBER):
+                child.text = Text(self._root.logic.longest) if kind == STRING else None
+                self._idle = not child.build and all(s.alt.trivial for t in child.trackers for s in t.states)
+            elif child.build:
+                child.value = {} if kind == OBJECT else []
+        elif kind <= ARRAY:
+            self._skip = 1
+        else:
+            self._idle = True
+            frames.append(child)
+        return None
+
+    def name_open(self) -> Cause | None:
+        if self._skip:
+            return None
+        frame = self._frames[-1]
+        self._idle = True
+        for tracker in frame.trackers:
+            for state in tracker.states:
+                if not state.alt.unlimited:
+                    self._idle = False
+                    break
+        if self._idle:
+            for tracker in frame.trackers:
+                for state in tracker.states:
+                    state.names = None
+            return None
+        frame.name_text = Text(self._root.logic.longest)
+        frame.name = None
+        self._each(frame, lambda state: state.promise(frame, self._repeats))
+        return self._settle()
+
+    def chars(self, fragment: str) -> Cause | None:
+        if self._skip or self._idle:
+            return None
+        cause = self._chars(fragment)
+        if cause is None:
+            return None
+        # Dead: which character did it? Undo, and halve.
+        low, high = 1, len(fragment)  # dead with `high`
+        while low < high:
+            middle = (low + high) // 2
+            self._undo()
+            found = self._chars(fragment[:middle])
+            if found is None:
+                low = middle + 1
+            else:
+                high, cause = middle, found
+        self._undo()
+        if low > 1:
+            self._chars(fragment[: low - 1])
+        char = fragment[low - 1]
+        byte = 0 if char < "\x80" else self._byte(char)
+        return Cause(
+            keyword=cause.keyword,
+            schema_pointer=cause.schema_pointer,
+            message=cause.message,
+            level=cause.level,
+            at=low - 1,
+            byte=byte,
+        )
+
+    def value_close(self, kind: int) -> Cause | None:
+        if self._skip:
+            if kind <= ARRAY:
+                self._skip -= 1
+                if not self._skip:
+                    return self._closed(Frame(kind, len(self._frames)), None, kind)
+            return None
+        frame = self._frames[-1]
+        value: Any = frame.value
+        if kind == STRING:
+            if not self._idle:
+                assert frame.text is not None  # noqa: S101  # made when the string began
+                value = frame.text.finish()
+                self._each(frame, lambda state: state.alt.failing(value))
+        elif kind == NUMBER:
+            if not self._idle:
+                try:
+                    value = parse("".join(frame.parts))
+                except ValueError:  # more digits than Python reads: nothing is known of its value
+                    value = None
+                else:
+                    self._each(frame, lambda state: state.alt.failing(value))
+        else:
+            self._each(frame, lambda state: state.final(frame, self._judge))
+        if cause := self._settle(kind):
+            return cause
+        self._frames.pop()
+        return self._closed(frame, value, kind)
+
+    def name_close(self, name: str) -> Cause | None:
+        if self._skip:
+            return None
+        frame = self._frames[-1]
+        frame.seen.add(name)
+        frame.name = name
+        self._each(frame, lambda state: state.name_closed(frame, name))
+        return self._settle()
+
+    def comma(self, kind: int) -> Cause | None:
+        if self._skip:
+            return None
+        frame = self._frames[-1]
+        if kind == ARRAY:
+            self._each(frame, lambda state: state.promise(frame))
+        else:
+            self._each(frame, lambda state: state.promise(frame, self._repeats))
+        return self._settle()
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _chars(self, fragment: str) -> Cause | None:
+        self._recording = True
+        try:
+            return self._follow(self._frames[-1], fragment)
+        finally:
+            self._recording = False
+
+    def _follow(self, frame: Frame, fragment: str) -> Cause | None:
+        if self._log:
+            self._log.clear()
+        if frame.kind == STRING:
+            text = frame.text
+            assert text is not None  # noqa: S101  # made when the string began
+            text.feed(fragment)
+            for tracker in frame.trackers:
+                for state in tracker.states:
+                    if not state.alt.trivial and state.alt.dead(text, state) is not None:
+                        break
+                else:
+                    continue
+                self._each(frame, lambda state: state.alt.dead(text, state))
+                return self._settle(frame.kind)
+            return None
+        if frame.kind == OBJECT:
+            name = frame.name_text
+            assert name is not None  # noqa: S101  # made when the name began
+            name.feed(fragment)
+            self._each(frame, lambda state: state.name_dead(name))
+            return self._settle()
+        frame.parts.append(fragment)
+        so_far = "".join(frame.parts)
+        if len(so_far) > _LONG_NUMBER:
+            return None
+        if self._plain and ("e" in so_far or "E" in so_far):  # alive again, but it was dead before: that counts
+            before = NumberText(so_far.lower().partition("e")[0], plain=True)
+            self._each(frame, lambda state: _number_dead(state, before))
+        number = NumberText(so_far, plain=self._plain)
+        self._each(frame, lambda state: _number_dead(state, number))
+        return self._settle(frame.kind)
+
+    def _undo(self) -> None:
+        """Take back the latest `_chars()`."""
+        for tracker, states, cause in reversed(self._log):
+            tracker.states, tracker.cause = states, cause
+        self._log.clear()
+        frame = self._frames[-1]
+        if frame.kind == NUMBER:
+            frame.parts.pop()
+            return
+        text = Text(self._root.logic.longest)
+        old = frame.text if frame.kind == STRING else frame.name_text
+        assert old is not None  # noqa: S101  # something was fed
+        if before := "".join(old.parts[:-1]):
+            text.feed(before)
+        if frame.kind == STRING:
+            frame.text = text
+        else:
+            frame.name_text = text
+        for tracker in frame.trackers:
+            for state in tracker.states:
+                state.reset()
+
+    def _byte(self, char: str) -> int:
+        """The byte of a character that killed: the first after which no character with the same bytes would do."""
+        encoded = char.encode("utf-8", "surrogatepass")
+        for k in range(1, len(encoded)):
+            if not any(self._would_live(other) for other in _siblings(encoded[:k], len(encoded))):
+                return k - 1
+        return len(encoded) - 1
+
+    def _would_live(self, char: str) -> bool:
+        cause = self._chars(char)
+        self._undo()
+        return cause is None
+
+    def _closed(self, child: Frame, value: Any, kind: int) -> Cause | None:
+        """A value has closed, and stands: its parent is told."""
+        if not self._frames:
+            return None
+        parent = self._frames[-1]
+        if parent.build:
+            if parent.value is None:
+                parent.value = {} if parent.kind == OBJECT else []
+            if parent.kind == OBJECT:
+                parent.value[parent.name] = value
+            else:
+                parent.value.append(value)
+        self._each(parent, lambda state: state.child_closed(parent, value))
+        if parent.distinct:
+            parent.canon.add(canonical(value))
+        return self._settle(kind)
+
+    def _each(self, frame: Frame, ask: Any, *, reasons: bool = False) -> None:
+        """Drop the states of which `ask` knows what kills them."""
+        for tracker in frame.trackers:
+            kept = []
+            reason = None
+            for state in tracker.states:
+                found = ask(state)
+                if found is None:
+                    for sub in state.subs:
+                        if not sub.states:
+                            reason = sub.cause
+                            break
+                    else:
+                        kept.append(state)
+                else:
+                    reason = found if reasons else (found, frame.level)
+            if reason is not None:
+                self._drop(tracker, kept, reason)
+
+    def _drop(self, tracker: Tracker, kept: list[Any], reason: Reason) -> None:
+        if self._recording:
+            self._log.append((tracker, tracker.states, tracker.cause))
+        tracker.states, tracker.cause = kept, reason
+        if not kept:
+            self._died = True
+
+    def _look(self, frame: Frame) -> bool:
+        """Look at a frame after something below died; whether a tracker died of it."""
+        died = False
+        for tracker in frame.trackers:
+            if not tracker.states:
+                continue
+            kept = []
+            reason = None
+            for state in tracker.states:
+                found = state.problem(frame)
+                if found is None:
+                    kept.append(state)
+                else:
+                    reason = found
+            if reason is not None:
+                self._drop(tracker, kept, reason)
+                died = died or not kept
+        return died
+
+    def _settle(self, kind: int = 0) -> Cause | None:
+        """Carry deaths upwards from the innermost frame."""
+        if not self._died:
+            return None
+        self._died = False
+        for frame in reversed(self._frames[:-1]):
+            if not self._look(frame):
+                break
+        main = self._frames[0].by_demand.get(self._root)
+        if main is not None and not main.states:
+            return self._cause(main.cause, kind)
+        return None
+
+    def _cause(self, reason: Reason, kind: int) -> Cause:
+        atom, level = reason
+        frame = self._frames[-1] if self._frames else None
+        return Cause(
+            keyword=atom.keyword,
+            schema_pointer=atom.pointer,
+            message=explain(atom, frame, TYPES.get(kind, "")),
+            level=level,
+        )
+
+
+def _number_dead(state: NumberState, number: NumberText) -> Any:
+    if state.alt.trivial:
+        return None
+    return state.alt.dead(number, state.taken)
+
+
+def _siblings(begin: bytes, size: int) -> Iterator[str]:
+    """Characters of so many bytes that begin with these: all of them, or a sample of a great many."""
+    left = size - len(begin)
+    step = 1 if left < 3 else 61  # 64³ would be too many
+    for number in range(0, 64**left, step):
+        tail = bytes(0x80 | number >> 6 * k & 0x3F for k in reversed(range(left)))
+        try:
+            yield (begin + tail).decode("utf-8")
+        except UnicodeDecodeError:
+            continue

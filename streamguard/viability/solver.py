@@ -1,0 +1,172 @@
+"""What can be satisfied at all: builds the alternatives of each demand and drops those that no value meets.
+
+In charge of: least fixpoints over recursive schemas (a schema whose every instance would be infinite accepts nothing),
+and of giving up soundly: what is too much work counts as satisfiable.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from streamguard.viability.arrays import ArrayAlt
+from streamguard.viability.formula import Choice, Conj, Demand, Logic
+from streamguard.viability.grammar import ARRAY, NUMBER, OBJECT, STRING
+from streamguard.viability.keywords import EVERY_KIND
+from streamguard.viability.numbers import NumberAlt
+from streamguard.viability.objects import ObjectAlt
+from streamguard.viability.strings import StringAlt, units
+
+_WORK: Final = 20_000
+"""Demands looked at for one answer."""
+
+_SCALARS_FIRST: Final = (*(k for k in EVERY_KIND if k not in (OBJECT, ARRAY)), ARRAY, OBJECT)
+
+
+class ConstantAlt:
+    """`true`, `false` or `null`: nothing but choices can be asked of them, and those were made."""
+
+    __slots__ = ("subs", "wants_value")
+
+    def __init__(self) -> None:
+        self.subs: tuple[Any, ...] = ()
+        self.wants_value = False
+
+
+class Solver:
+    """Answers for one schema."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Demand, int], bool] = {}
+        self._open: dict[tuple[Demand, int], int] = {}
+        self._lowest = 0
+        self._work = 0
+        self._raw: dict[tuple[Demand, int], tuple[Any, ...]] = {}
+
+    def __call__(self, query: Demand) -> bool:
+        """Whether some value meets the demand."""
+        return not query.key or any(self.any(query, kind) for kind in _SCALARS_FIRST)
+
+    def choice(self, choice: Choice) -> bool:
+        return self.any(choice, choice.kind)
+
+    def any(self, demand: Demand, kind: int) -> bool:
+        """Whether some value of that kind meets the demand."""
+        key = (demand, kind)
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        if key in self._open:
+            self._lowest = min(self._lowest, self._open[key])
+            return False
+        depth = len(self._open)
+        if depth == 0:
+            self._work = 0
+        self._work += 1
+        if self._work > _WORK or depth > 200:
+            return True
+        before, self._lowest = self._lowest, depth
+        self._open[key] = depth
+        try:
+            found = any(self._possible(alt) for alt in self.raw(demand, kind))
+        finally:
+            del self._open[key]
+        lowest = self._lowest
+        self._lowest = min(before, lowest)
+        if found or lowest >= depth:
+            self._known[key] = found
+        return found
+
+    def _possible(self, alt: Any) -> bool:
+        if isinstance(alt, (ObjectAlt, ArrayAlt)):
+            return alt.possible(self)
+        return all(map(self.choice, alt.subs))
+
+    def raw(self, demand: Demand, kind: int) -> tuple[Any, ...]:
+        """The alternatives that are not absurd in themselves."""
+        key = (demand, kind)
+        found = self._raw.get(key)
+        if found is None:
+            made = (_make(demand.logic, conj, kind) for conj in demand.options(kind))
+            found = self._raw[key] = tuple(alt for alt in made if alt is not None)
+        return found
+
+    def build(self, demand: Demand, kind: int) -> tuple[Any, ...]:
+        """The alternatives that some value meets, ready for use."""
+        found = tuple(alt for alt in self.raw(demand, kind) if self._possible(alt))
+        for alt in found:
+            if isinstance(alt, (ObjectAlt, ArrayAlt)):
+                alt.finish(self)
+        return found
+
+
+def _make(logic: Logic, conj: Conj, kind: int) -> Any:
+    if kind == OBJECT:
+        return ObjectAlt(logic, conj)
+    if kind == ARRAY:
+        return ArrayAlt(logic, conj)
+    if kind == STRING:
+        return _string(logic, conj)
+    if kind == NUMBER:
+        return _number(logic, conj)
+    alt = ConstantAlt()
+    alt.subs = tuple(logic.choice(atom, kind) for atom, _ in conj.atoms if atom.tag == "choice")
+    return alt
+
+
+def _string(logic: Logic, conj: Conj) -> StringAlt | None:
+    alt = StringAlt()
+    for atom, positive in conj.atoms:
+        if atom.tag == "values":
+            if not positive:
+                alt.banned.update(atom.arg)
+                alt.sources["banned"] = atom
+                continue
+            texts = {units(text): text for text in atom.arg}
+            old = alt.candidates
+            alt.candidates = texts if old is None else {u: t for u, t in texts.items() if u in old}
+            alt.sources["candidates"] = atom
+        elif atom.tag == "length":
+            lo, hi = atom.arg
+            if lo > alt.lo:
+                alt.lo, alt.sources["lo"] = lo, atom
+            if hi < alt.hi:
+                alt.hi, alt.sources["hi"] = hi, atom
+        elif atom.tag == "pattern":
+            (alt.patterns if positive else alt.no_patterns).append((atom.arg, atom))
+        elif atom.tag == "format":
+            (alt.formats if positive else alt.no_formats).append((atom.arg, atom))
+        elif atom.tag == "choice":
+            alt.subs += (logic.choice(atom, STRING),)
+    return alt if alt.settle() else None
+
+
+def _number(logic: Logic, conj: Conj) -> NumberAlt | None:
+    alt = NumberAlt()
+    for atom, positive in conj.atoms:
+        if atom.tag == "values":
+            if not positive:
+                alt.banned += atom.arg
+                alt.sources["banned"] = atom
+                continue
+            old = alt.candidates
+            alt.candidates = [v for v in atom.arg if old is None or v in old]
+            alt.sources["candidates"] = atom
+        elif atom.tag == "bound":
+            alt.limit(*atom.arg, atom)
+        elif atom.tag in ("integer", "strict_integer"):
+            if positive:
+                alt.integer = True
+                alt.strict_integer = alt.strict_integer or atom.tag == "strict_integer"
+                alt.sources["integer"] = atom
+            elif atom.tag == "integer":
+                alt.not_integer = True
+                alt.sources["not_integer"] = atom
+            else:
+                alt.no_strict = True
+                alt.sources["not_integer"] = atom
+        elif atom.tag == "multiple":
+            (alt.multiples if positive else alt.no_multiples).append((atom.arg, atom))
+            alt.sources["multiples" if positive else "no_multiples"] = atom
+        elif atom.tag == "choice":
+            alt.subs += (logic.choice(atom, NUMBER),)
+    return alt if alt.settle() else None

@@ -1,0 +1,255 @@
+"""An unfinished string: what is known of it, and what a conjunction of string keywords says to that.
+
+In charge of: escapes cut anywhere, surrogate pairs, lengths in code points, candidates, patterns and formats. Strings
+are compared in UTF-16 units, since that is what escapes spell. Does not know schemas beyond the atoms it is given.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Container, Iterable
+from typing import Final
+
+from streamguard.viability.formats import Format
+from streamguard.viability.nodes import Sources
+from streamguard.viability.regexes import MOST, Pattern, PatternTimeout
+from streamguard.viability.scanner import decode
+
+_PENDING = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z").search
+_BACKSLASHES = re.compile(r"\\+\Z")
+_LOW = re.compile(r"\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]*)?)?)?\Z").match
+_HIGH_LENGTH: Final = 6
+
+
+def units(text: str) -> str:
+    """The text as UTF-16 units, each a character."""
+    if text.isascii() or max(text) <= "\uffff":
+        return text
+    return "".join(
+        char if char <= "\uffff" else chr(0xD7C0 + (ord(char) >> 10)) + chr(0xDC00 + (ord(char) & 0x3FF))
+        for char in text
+    )
+
+
+class Text:
+    """A string or name so far.
+
+    `head`: its first characters, decoded, as far as anything asks for them. `least`: code points it has at the least,
+    an escape that has begun included. `pending`: raw text at the end that is no finished character, an escape or a high
+    surrogate that a low one may join.
+    """
+
+    __slots__ = ("_most", "_units", "exact", "head", "least", "parts", "pending")
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._units: str | None = ""
+        self.head = ""
+        self.least = 0
+        self.parts: list[str] = []
+        self.pending = ""
+        self.exact = 0  # code points decoded
+
+    def feed(self, raw: str) -> None:
+        self.parts.append(raw)
+        if self.pending or "\\" in raw:
+            raw = self.pending + raw
+            self.pending = pending = _pending(raw)
+            raw = decode(raw[: len(raw) - len(pending)])
+        if raw:
+            self.exact += len(raw)
+            if len(self.head) <= self._most:
+                self.head += raw
+                self._units = None
+        self.least = self.exact + (self._least_pending() if self.pending else 0)
+
+    def _least_pending(self) -> int:
+        escape = self.pending
+        if len(escape) < _HIGH_LENGTH:
+            return 1
+        rest = escape[_HIGH_LENGTH:]
+        return 2 if rest and not _LOW(rest) else 1
+
+    def snapshot(self) -> tuple[str, int, int, str, int]:
+        return self.head, self.least, len(self.parts), self.pending, self.exact
+
+    def restore(self, snapshot: tuple[str, int, int, str, int]) -> None:
+        self.head, self.least, count, self.pending, self.exact = snapshot
+        del self.parts[count:]
+        self._units = None
+
+    def finish(self) -> str:
+        return decode("".join(self.parts))
+
+    @property
+    def complete_head(self) -> bool:
+        """Whether `head` is all there is but for what is pending."""
+        return len(self.head) == self.exact
+
+    def extends(self, candidates: Iterable[str]) -> list[str]:
+        """Those of the candidates, in units, that the text may still become."""
+        so_far = self._units
+        if so_far is None:
+            so_far = self._units = units(self.head)
+        if not self.complete_head:
+            return [c for c in candidates if len(c) > self._most and c.startswith(so_far)]
+        escape = self.pending
+        if len(escape) >= _HIGH_LENGTH:
+            so_far += chr(int(escape[2:_HIGH_LENGTH], 16))
+            escape = escape[_HIGH_LENGTH:]
+        found = [c for c in candidates if c.startswith(so_far)]
+        if escape:
+            at = len(so_far)
+            digits = escape[2:].lower()
+            found = [c for c in found if len(c) > at and f"{ord(c[at]):04x}".startswith(digits)]
+        return found
+
+
+def _pending(raw: str) -> str:
+    found = _PENDING(raw)
+    pending = found.group() if found else ""
+    if not pending:
+        return ""
+    # A backslash may itself be escaped: count those that stand before.
+    before = _BACKSLASHES.search(raw, 0, len(raw) - len(pending))
+    if before and len(before.group()) % 2:
+        pending = pending[1:]  # its first backslash belongs to the one before
+        inner = _PENDING(pending)
+        pending = inner.group() if inner else ""
+        if pending and not pending.startswith("\\"):
+            pending = ""
+    return pending
+
+
+class StringAlt:
+    """A conjunction of string keywords. `None` as candidates: any string."""
+
+    __slots__ = (
+        "banned",
+        "candidates",
+        "formats",
+        "hi",
+        "lo",
+        "no_formats",
+        "no_patterns",
+        "patterns",
+        "sources",
+        "subs",
+        "trivial",
+        "wants_value",
+    )
+
+    def __init__(self) -> None:
+        self.lo: float = 0
+        self.hi: float = math.inf
+        self.candidates: dict[str, str] | None = None  # units → text
+        self.banned: set[str] = set()
+        self.patterns: list[tuple[Pattern, object]] = []
+        self.no_patterns: list[tuple[Pattern, object]] = []
+        self.formats: list[tuple[Format, object]] = []
+        self.no_formats: list[tuple[Format, object]] = []
+        self.subs: tuple[object, ...] = ()
+        self.sources = Sources()  # what set `lo`, `hi`, `candidates`, `banned`
+        self.wants_value = False
+        self.trivial = False
+
+    def settle(self) -> bool:
+        """Filter the candidates by everything else; whether any string is left, as far as one can tell."""
+        if self.hi < self.lo:
+            return False
+        if self.hi <= 0 and self.candidates is None:
+            self.candidates = {"": ""}
+            self.sources["candidates"] = self.sources["hi"]
+        if self.candidates is not None:
+            self.candidates = {u: text for u, text in self.candidates.items() if self.failing(text) is None}
+            return bool(self.candidates)
+        self.trivial = not (
+            self.lo or self.hi < math.inf or self.banned or self.patterns or self.no_patterns or self.formats
+            or self.no_formats or self.subs
+        )  # fmt: skip
+        return True
+
+    def dead(self, text: Text, state: StringState) -> object:
+        """What kills the beginning, or `None`."""
+        if state.candidates is not None:
+            left = text.extends(state.candidates)
+            if not left:
+                return self.sources["candidates"]
+            state.candidates = left
+            return None
+        if text.least > self.hi:
+            return self.sources["hi"]
+        if text.exact <= MOST and len(text.head) <= MOST:
+            head = text.head
+            for pattern, source in self.patterns:
+                if pattern.early and not (pattern.alive(head) and _escape_alive(pattern, head, text.pending)):
+                    return source
+            for pattern, source in self.no_patterns:
+                if pattern.certain(head):
+                    return source
+            for form, source in self.formats:
+                if form.prefix is not None and not form.prefix.alive(head):
+                    return source
+        return None
+
+    def failing(self, text: str) -> object:
+        """What a finished string violates, or `None`."""
+        if self.candidates is not None and units(text) not in self.candidates:
+            return self.sources["candidates"]
+        if text in self.banned:
+            return self.sources["banned"]
+        if len(text) > self.hi:
+            return self.sources["hi"]
+        if len(text) < self.lo:
+            return self.sources["lo"]
+        for pattern, source in self.patterns:
+            try:
+                if not pattern.matches(text):
+                    return source
+            except PatternTimeout:
+                return source
+        for pattern, source in self.no_patterns:
+            try:
+                if pattern.matches(text):
+                    return source
+            except PatternTimeout:
+                continue
+        for form, source in self.formats:
+            if not form.check(text):
+                return source
+        for form, source in self.no_formats:
+            if form.check(text):
+                return source
+        return None
+
+
+class StringState:
+    """What is left of the candidates on one string."""
+
+    __slots__ = ("_start", "alt", "candidates", "subs")
+
+    def __init__(self, alt: StringAlt, taken: Container[object] = ()) -> None:
+        self.alt = alt
+        self.subs: tuple[object, ...] = ()
+        self.candidates: list[str] | None = None
+        if alt.candidates is not None:
+            self.candidates = [u for u, text in alt.candidates.items() if text not in taken]
+        self._start = self.candidates
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        self.candidates = self._start
+
+
+def _escape_alive(pattern: Pattern, head: str, pending: str) -> bool:
+    """Whether an escape that has begun can still be a character that the pattern takes. Tried for two hexadecimal
+    digits and more (at most 256 characters); below that anything may come."""
+    if len(pending) < 4 or len(pending) >= _HIGH_LENGTH:  # a lone or joining surrogate is seen when it is known
+        return True
+    digits = pending[2:]
+    if digits[:2].lower() in ("d8", "d9", "da", "db"):
+        return True
+    first = int(digits.ljust(4, "0"), 16)
+    last = int(digits.ljust(4, "f"), 16)
+    return any(pattern.alive(head + chr(code)) for code in range(first, last + 1))
