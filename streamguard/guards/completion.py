@@ -13,13 +13,12 @@ where blocks may interleave, each index is used once, and `Metered` may stand an
 from __future__ import annotations
 
 import difflib
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Metered, Started, Stopped
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
-from streamguard.guards.knobs import Words
 from streamguard.verdict import Trip, Where
 
 STOP_REASONS: Final[dict[str, tuple[str, str]]] = {
@@ -35,10 +34,13 @@ STOP_REASONS: Final[dict[str, tuple[str, str]]] = {
 """The provider's stop reasons (Messages API, 2026-11, betas included), with our reason for one that is not accepted."""
 
 
+StopReason = Annotated[str, Field(json_schema_extra={"enum": list(STOP_REASONS)})]
+
+
 class Completion(Spec):
     """What counts as the end of an answer. Always on: an absent section means these defaults."""
 
-    accept: Words = ("end_turn", "stop_sequence", "tool_use")
+    accept: Annotated[tuple[StopReason, ...], Field(strict=False)] = ("end_turn", "stop_sequence", "tool_use")
     """The provider's stop reasons that count as success."""
     require_content: bool = True
     """Whether an answer needs text that is not blank, or a call of one of the caller's tools."""

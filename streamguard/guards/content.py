@@ -19,7 +19,7 @@ import re
 from typing import Annotated, Any, Final, Literal
 
 import regex
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from streamguard.events import BlockStopped, Delta, DeltaKind, Event, Stopped
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
@@ -69,16 +69,17 @@ class Content(Spec):
             raise ValueError(f"reason must be a name under 'content.', such as 'content.apology', not {reason!r}")
         return reason
 
-    @model_validator(mode="after")
-    def _compiles(self) -> Content:
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
         try:
-            empty = _compiled(self).search("", timeout=TIMEOUT)
+            empty = regex.compile(pattern).search("", timeout=TIMEOUT)
         except regex.error as error:
             place = "" if error.pos is None else f" at position {error.pos}"
-            raise ValueError(f"pattern {self.pattern!r}: {error.msg}{place}") from None
+            raise ValueError(f"pattern {pattern!r}: {error.msg}{place}") from None
         if empty is not None:
-            raise ValueError(f"pattern {self.pattern!r} matches the empty text, so every answer would trip")
-        return self
+            raise ValueError(f"pattern {pattern!r} matches the empty text, so every answer would trip")
+        return pattern
 
     @property
     def name(self) -> str:

@@ -40,20 +40,19 @@ def _count_or_none(value: Any, info: ValidationInfo) -> int | None:
     return None if value is None else _count(value, info)
 
 
-Seconds = Annotated[float | None, BeforeValidator(_seconds)]
+# The bounds stand twice: the functions say them in words and come first, the fields put them into the format's schema.
+
+Seconds = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_seconds)]
 """A limit in seconds, more than zero; `None` for none."""
 
-SecondsOrZero = Annotated[float, BeforeValidator(_seconds_or_zero)]
+SecondsOrZero = Annotated[float, Field(ge=0), BeforeValidator(_seconds_or_zero)]
 """Seconds, zero included."""
 
-Positive = Annotated[float, BeforeValidator(_positive)]
+Positive = Annotated[float, Field(gt=0), BeforeValidator(_positive)]
 """A finite number above zero."""
 
-Count = Annotated[int, BeforeValidator(_count)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_count)]
 """A whole number from 1."""
 
-Ceiling = Annotated[int | None, BeforeValidator(_count_or_none)]
+Ceiling = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_count_or_none)]
 """A whole number from 1; `None` for no limit."""
-
-Words = Annotated[tuple[str, ...], Field(strict=False)]
-"""A tuple of strings; a file's lists are taken as well."""

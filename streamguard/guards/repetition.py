@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from streamguard.events import Delta, DeltaKind, Event
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
@@ -59,6 +59,13 @@ class Repetition(Spec):
     where: Literal["text", "thinking", "tool_input", "any"] = "any"
     """Which output is watched. With `any` each kind is a text of its own."""
     mode: Mode | None = None
+
+    @field_validator("min_repeats")
+    @classmethod
+    def _more_than_twice(cls, repeats: int) -> int:
+        if repeats < 3:
+            raise ValueError(f"min_repeats must be 3 or more, not {repeats}: saying something twice is no loop")
+        return repeats
 
     @model_validator(mode="after")
     def _bounded(self) -> Repetition:
