@@ -181,7 +181,8 @@ def _plan(spec: JsonDocument, schema: str | None) -> Plan:
 
 
 def _compile(spec: JsonDocument, schema: Mapping[str, Any], registry: Any = None) -> Any:
-    from streamguard.viability import compile_schema
+    # Where it is used: jsonschema behind it takes a tenth of a second to import, and many policies have no schema.
+    from streamguard.viability.compile import compile_schema
 
     compiled = compile_schema(
         schema,
