@@ -160,7 +160,9 @@ class _Text:
         try:
             found = self._pattern.search(text, position, timeout=TIMEOUT)
             tries = 0
-            while found is not None and not over and found.end() == len(text) and not self._stays(text, found.start()):
+            # One character before the end counts as the end: $ looks past a line's end.
+            near = len(text) - 1
+            while found is not None and not over and found.end() >= near and not self._stays(text, found.start()):
                 tries += 1
                 # What is not found now is found with the next batch: the work for one batch is bounded instead.
                 found = self._pattern.search(text, found.start() + 1, timeout=TIMEOUT) if tries < RETRIES else None

@@ -61,7 +61,6 @@ class Timeouts(Spec):
     total: Seconds = None
     """The whole call, queueing and waits between attempts included. Kept by the engine, not by this watch."""
     min_rate: MinRate | None = None
-    """The slowest output, in tokens per second over a window; estimated."""
     close_grace: SecondsOrZero = 2.0
     """From the end of the message to the end of the socket; the answer is final before. Kept by the engine."""
     mode: Mode | None = None

@@ -88,7 +88,7 @@ def test_a_pattern_means_the_same_however_the_text_is_cut(
     assert at(found(guard, *deltas(*pieces))) == place
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.text("ab \n", max_size=30), max_size=12),
     st.sampled_from(["ab", "^ab", r"\bab\b", "ba$", "a{3,5}b", "(?<=b )a", r"\n\n", "b+ a", "(?m)^b$"]),
