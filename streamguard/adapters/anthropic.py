@@ -153,6 +153,9 @@ class AnthropicSource:
             if failed is None:
                 raise
             raise SourceFailed(failed) from error
+        if not hasattr(response, "http_response"):
+            what = f"a middleware of the client answers with a {type(response).__name__}, which is no response"
+            raise SourceFailed(Failed(reason="source.error", message=f"{what}: leave it out of the guarded client"))
         return BodyStream(response, beta=self._beta, max_event_bytes=self._max_event_bytes)
 
     @asynccontextmanager

@@ -336,7 +336,7 @@ class Translator:
         if "type" not in wire:
             if "error" in wire:
                 return failures.from_body(wire, status=200)
-            wire["type"] = name.decode("utf-8", "replace")
+            wire = {**wire, "type": name.decode("utf-8", "replace")}
         kind, index = wire["type"], wire.get("index")
         if not isinstance(kind, str) or not kind:
             return self._undecodable(name, "has no type", None, data)
@@ -350,7 +350,8 @@ class Translator:
             if kind == "content_block_start" and of not in BLOCK_KINDS:
                 return BlockStarted(at, "other", of)
             if "input" in inner:
-                inner["input"] = msgspec.Raw(json.dumps(inner["input"]).encode())
+                inner = {**inner, "input": msgspec.Raw(json.dumps(inner["input"]).encode())}
+                wire = {**wire, _INNER[kind]: inner}
         try:
             return msgspec.convert(wire, _Wire)
         except msgspec.ValidationError as reason:

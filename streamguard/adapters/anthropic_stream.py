@@ -6,18 +6,20 @@ behind. It knows neither requests nor policies.
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 import anyio
+import msgspec
 
 from streamguard.adapters import failures
 from streamguard.adapters.anthropic_events import Translator
 from streamguard.adapters.assembly import Assembly, assembled
 from streamguard.adapters.sse import Decoder, EventTooLarge
-from streamguard.events import DeltaKind, Event
+from streamguard.events import DeltaKind, Event, Failed
 from streamguard.source import Attempt
 
 INFLATE_BYTES: Final = 1_048_576
@@ -32,6 +34,8 @@ PIECES: Final[Mapping[str, tuple[DeltaKind, str]]] = {
     "input_json_delta": ("tool_input", "partial_json"),
 }
 """Deltas that are output: their kind, and the field with the text."""
+
+_Piece = tuple[int, str, str, str]
 
 
 class BodyStream:
@@ -90,14 +94,14 @@ class BodyStream:
         except StopAsyncIteration:
             self._over = True
             if inflate is not None and inflate.cut:
-                return [failures.undecodable("the compressed body ended before its end mark", b"")]
+                return [self._signed(_broken_gzip("ended before its end mark"))]
             raise
         except Exception as error:
             self._over = True
             failed = failures.from_exception(error, in_stream=True)
             if failed is None:
                 raise
-            return [failed]
+            return [self._signed(failed)]
         except BaseException:
             self._over = True
             raise
@@ -109,15 +113,21 @@ class BodyStream:
     def _events(self, chunk: bytes | None) -> list[Event]:
         if chunk is None:
             self._over = True
-            return [failures.undecodable("the body's compression is broken", b"")]
+            return [self._signed(_broken_gzip("is broken"))]
         self._assembly.keep(chunk)
         try:
             events = self._translator.translate(self._decoder.feed(chunk))
         except EventTooLarge as error:
+            events = [*self._translator.translate(error.frames), error.failed]
+        if events and isinstance(failed := events[-1], Failed):
             self._over = True
-            return [*self._translator.translate(error.frames), error.failed]
-        self._over = self._over or self._translator.ended
+            events[-1] = self._signed(failed)
         return events
+
+    def _signed(self, failed: Failed) -> Failed:
+        """With the request's id, which a provider's support asks for first."""
+        request_id = failed.request_id or self.headers.get("request-id")
+        return msgspec.structs.replace(failed, request_id=request_id)
 
     def message(self) -> Any:
         """The SDK's `Message` (`BetaMessage` for beta requests) as far as it has come; `None` before it started."""
@@ -139,7 +149,9 @@ class SdkStream:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._translator = Translator()
-        self._kept: list[Any] = []
+        # Pieces of output as tuples, all else as dicts: the SDK's own objects take ten times the memory.
+        self._kept: list[_Piece | dict[str, Any]] = []
+        self._beta = False
         self._reading = False
         self._over = False
 
@@ -181,21 +193,31 @@ class SdkStream:
             raise
         if event.type in DERIVED:
             return ()
-        self._kept.append(event)
         # A class does not say what an event is: the SDK gives unknown ones the class of a known one.
         if event.type == "content_block_delta" and (piece := PIECES.get(event.delta.type)) is not None:
             kind, field = piece
             text = getattr(event.delta, field, None)
             if type(text) is str and type(event.index) is int:
+                self._kept.append((event.index, event.delta.type, field, text))
                 return self._translator.translate_piece(event.index, kind, text)
-        return self._translator.translate_object(event.to_dict())
+        self._beta = self._beta or ".beta." in type(event).__module__
+        parsed = event.to_dict(mode="json")
+        self._kept.append(parsed)
+        events = self._translator.translate_object(parsed)
+        self._over = self._translator.ended
+        return events
 
     def message(self) -> Any:
         """The SDK's message as far as it has come; `None` before it started."""
-        if not self._kept:
-            return None
-        beta = ".beta." in type(self._kept[0]).__module__
-        return _message(assembled(event.to_dict() for event in self._kept), beta=beta)
+        return _message(assembled(map(_whole, self._kept)), beta=self._beta)
+
+
+def _whole(kept: _Piece | dict[str, Any]) -> dict[str, Any]:
+    """What `SdkStream` kept of an event, as a wire event again; copied, since the assembly writes into it."""
+    if isinstance(kept, dict):
+        return copy.deepcopy(kept)
+    index, kind, field, text = kept
+    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, field: text}}
 
 
 class _Inflate:
@@ -224,6 +246,10 @@ class _Inflate:
             return None
         self.rest = self._gzip.unused_data if self._gzip.eof else self._gzip.unconsumed_tail
         return data
+
+
+def _broken_gzip(what: str) -> Failed:
+    return Failed(reason="transport.decode", message=f"the body's gzip compression {what}", status=200)
 
 
 async def _finish(reading: AsyncIterator[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import subprocess
@@ -17,10 +18,12 @@ import pytest
 
 from streamguard.adapters.anthropic import AnthropicSource, messages, sdk_events
 from streamguard.adapters.anthropic_events import Translator
+from streamguard.adapters.anthropic_stream import SdkStream
 from streamguard.adapters.sse import Decoder
 from streamguard.errors import ConfigError
 from streamguard.events import BlockStarted, Delta, Event, Failed, Metered, Ping, Started, Stopped, Usage
-from streamguard.source import Attempt, SourceFailed
+from streamguard.request import Request
+from streamguard.source import Attempt, Source, SourceFailed
 from tests.adapters.wire import CHUNKED, CLOSE, END, HANG, HEAD, RESET, Server, chunk, events, gzipped, mocked, serving
 from tests.data import path
 
@@ -137,6 +140,7 @@ def test_the_sdks_own_stream_gives_the_same_events(name: str, door: str, backend
             if door == "create":
                 async with sdk_events(await sdk.messages.create(**REQUEST, stream=True)) as opened:
                     batches, message = [list(batch) async for batch in opened], opened.message()
+                    assert opened.message() == message
             else:
                 async with sdk.messages.stream(**REQUEST) as entered, sdk_events(entered) as opened:
                     batches, message = [list(batch) async for batch in opened], opened.message()
@@ -187,6 +191,30 @@ def test_a_comment_alone_is_an_empty_batch() -> None:
             return (await read(messages(sdk, **REQUEST)))[0]
 
     assert anyio.run(main) == [[], [], [Ping()]]
+
+
+def test_sources_are_sources() -> None:
+    """Both doors are what the engine asks for; the type checker holds them to it in full."""
+    source: Source = messages(client(mocked(SMALL)), **REQUEST)
+    opened: Source = SdkStream(None)
+    assert (source.sees_bytes, source.request) == (True, Request(REQUEST))
+    assert (opened.sees_bytes, opened.request) == (False, None)
+
+
+def test_a_middleware_that_answers_by_itself_is_named() -> None:
+    """A middleware that hands back something of its own cannot be read as a stream, and the failure says so."""
+
+    async def own(request: Any, call_next: Any) -> Any:
+        return object()
+
+    async def main() -> Failed:
+        async with client(mocked(SMALL), middleware=[own]) as sdk:
+            with pytest.raises(SourceFailed) as raised:
+                await read(messages(sdk, **REQUEST))
+            return raised.value.failed
+
+    failed = anyio.run(main)
+    assert (failed.reason, "middleware" in failed.message) == ("source.error", True)
 
 
 # Requests
@@ -555,7 +583,8 @@ def test_faults_on_the_wire_are_named(
     failed = anyio.run(main, backend=backend)
     assert (failed.reason if failed else None) == reason
     if failed is not None:
-        assert (failed.sent, failed.billable, failed.status) == (True, True, 200 if in_stream else None)
+        assert (failed.sent, failed.billable) == (True, True)
+        assert (failed.status, failed.request_id) == ((200, "req_wire") if in_stream else (None, None))
 
 
 @pytest.mark.parametrize(("backend", "aiohttp"), [("asyncio", False), ("trio", False), ("asyncio", True)])
@@ -625,6 +654,9 @@ def test_leaving_early_closes_the_connection(batches: int, leaving: str, backend
                             assert [batch async for batch in stream] == []
                 except LookupError:
                     pass
+            if backend == "asyncio":
+                # asyncio closes generators that were left behind in tasks of their own.
+                assert [task for task in asyncio.all_tasks() if "async_generator" in repr(task)] == []
             with anyio.fail_after(5):
                 await server.eof.wait()
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamguard.adapters.anthropic_events import Translator
+from streamguard.adapters.assembly import assembled
 from streamguard.adapters.sse import Decoder
 from streamguard.events import (
     BlockStarted,
@@ -380,3 +381,51 @@ def test_interleaved_tools_keep_their_own_documents() -> None:
         Delta(0, "tool_input", "{}"),
         BlockStopped(0),
     ]
+
+
+NAMES = [
+    *("message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta"),
+    *("message_stop", "ping", "error", "future", "text_delta", "input_json_delta", "tool_use", "text", "thinking"),
+]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.floats() | st.sampled_from(NAMES) | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["type", "index", "delta", "text", "input", "usage", "error"]), inner, max_size=4
+        )
+    ),
+    max_leaves=6,
+)
+TYPED = st.fixed_dictionaries(
+    {"type": st.sampled_from(NAMES)}, optional={"text": VALUES, "thinking": VALUES, "input": VALUES}
+)
+OBJECTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(NAMES) | VALUES,
+        "index": st.integers(0, 1) | VALUES,
+        "message": VALUES,
+        "content_block": st.fixed_dictionaries(
+            {"type": st.sampled_from(NAMES)}, optional={"text": VALUES, "input": VALUES}
+        ),
+        "delta": st.fixed_dictionaries({"type": st.sampled_from(NAMES)}, optional={"text": VALUES, "thinking": VALUES}),
+        "usage": VALUES,
+        "error": VALUES,
+    },
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([b"", b"error", b"x"]), OBJECTS.map(json.dumps).map(str.encode) | st.binary()))
+)
+def test_no_frame_breaks_the_reader(frames: list[tuple[bytes, bytes]]) -> None:
+    """Whatever the wire says, there are events and at most one failure, at the end; and a message can be asked for."""
+    events = Translator().translate(frames)
+    failures = [index for index, event in enumerate(events) if isinstance(event, Failed)]
+    assert failures in ([], [len(events) - 1])
+    start = b'{"type":"message_start","message":{"content":[]}}'
+    message = assembled([start, *(data for _, data in frames)])
+    assert message is not None
+    assert isinstance(message["content"], list)
