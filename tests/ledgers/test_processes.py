@@ -14,7 +14,7 @@ import pytest
 from tests.data import ROOT
 
 SEEDS = int(os.environ.get("STREAMGUARD_SCHEDULES", "4"))
-"""Schedules per ledger; a release runs 200 (`bench/ledgers.py --schedules 200`)."""
+"""Schedules per ledger; a release runs 200 (`python -m bench.ledgers --schedules 200`)."""
 
 CAP = 5_000_000
 MOST = 100_000
