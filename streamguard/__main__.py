@@ -1,0 +1,6 @@
+"""`python -m streamguard`."""
+
+from streamguard.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The command line: every command's signature, and nothing of its body.
+
+Bodies are in `commands/`, imported when their command runs: `--help` loads neither the SDK nor the policy's models.
+Exit codes are `commands.exits.Exit`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="streamguard",
+    help="Guard LLM streams: abort early, retry from scratch, never overspend.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DEBUG = "--debug"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The entry point. `--debug` may stand anywhere.
+
+    :raises SystemExit: always, with the exit code.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if DEBUG in own:
+        arguments.remove(DEBUG)
+        arguments.insert(0, DEBUG)
+    app(args=arguments, prog_name="streamguard")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"streamguard {version('streamguard-llm')}")
+        except PackageNotFoundError:
+            typer.echo("streamguard, not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show tracebacks of unexpected errors.")] = False,
+    version: Annotated[  # noqa: ARG001  the callback answers
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    context.obj = debug
+
+
+def _finish(context: typer.Context, body: Any) -> None:
+    from streamguard.commands.exits import guarded
+
+    raise typer.Exit(guarded(body, debug=bool(context.obj)))
+
+
+Policy = Annotated[str, typer.Option("--policy", "-p", help="A policy file, or streamguard:NAME for a shipped one.")]
+Model = Annotated[str | None, typer.Option("--model", help="For every row, whatever the input or template says.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="For every row, likewise.", min=1)]
+Template = Annotated[
+    str | None, typer.Option("--template", help="A Jinja2 text that makes the user's message of a row of data.")
+]
+AllowImports = Annotated[
+    bool, typer.Option("--allow-imports", help="Let the policy import guards from Python modules.")
+]
+
+
+@app.command("run")
+def run(
+    context: typer.Context,
+    input: Annotated[  # noqa: A002
+        str, typer.Argument(metavar="INPUT.jsonl", help="Message Batch lines, or rows of data; - for standard input.")
+    ],
+    policy: Policy,
+    out: Annotated[str, typer.Option("--out", "-o", help="One result per row; run again to go on where it stopped.")],
+    schema: Annotated[str | None, typer.Option("--schema", help="A JSON Schema, instead of the policy's.")] = None,
+    template: Template = None,
+    model: Model = None,
+    max_tokens: MaxTokens = None,
+    base_url: Annotated[str | None, typer.Option("--base-url", help="Of the API; ANTHROPIC_BASE_URL else.")] = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", "-j", help="Rows at a time.")] = 8,
+    fail_on: Annotated[
+        str | None, typer.Option("--fail-on", help="Exit with 3 from so many failed rows on: 10, or 1%. By default 1.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask again for rows that have succeeded, too.")] = False,
+    partials: Annotated[
+        bool, typer.Option("--partials", help="Keep the text of rejected attempts in the output.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
+    allow_imports: AllowImports = False,
+) -> None:
+    """Run an extraction job: JSON Lines in, JSON Lines out, resumable.
+
+    Exit codes: 0 all rows succeeded, 1 internal error, 2 usage, policy or input (nothing was sent), 3 some rows failed,
+    4 stopped by a budget, 130 and 143 on signals.
+    """
+
+    def body() -> int:
+        from streamguard.commands import run as command
+        from streamguard.jobs.job import JobSpec
+
+        spec = JobSpec(
+            input=input,
+            out=out,
+            policy=policy,
+            schema=schema,
+            template=template,
+            model=model,
+            max_tokens=max_tokens,
+            fresh=fresh,
+            allow_imports=allow_imports,
+        )
+        options = command.Options(
+            base_url=base_url,
+            concurrency=concurrency,
+            fail_on=fail_on,
+            partials=partials,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return command.main(spec, options)
+
+    _finish(context, body)
+
+
+@app.command("check")
+def check(
+    context: typer.Context,
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="*.yaml, *.json, *.jsonl, *.j2.")],
+    explain: Annotated[bool, typer.Option("--explain", help="Show what a policy says, knob by knob.")] = False,
+    template: Template = None,
+    model: Model = None,
+    max_tokens: MaxTokens = None,
+    allow_imports: AllowImports = False,
+) -> None:
+    """Check policies, schemas, templates and job input. Nothing is sent. Exit code 2 if anything is wrong."""
+
+    def body() -> int:
+        from streamguard.commands import check as command
+
+        options = command.Options(
+            explain=explain, template=template, model=model, max_tokens=max_tokens, allow_imports=allow_imports
+        )
+        return command.main(files, options)
+
+    _finish(context, body)
+
+
+@app.command("schema")
+def schema(context: typer.Context) -> None:
+    """Print the JSON Schema of policy files, for editors."""
+
+    def body() -> int:
+        from streamguard.commands import schema as command
+
+        return command.main()
+
+    _finish(context, body)

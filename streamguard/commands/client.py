@@ -1,0 +1,68 @@
+"""The SDK's client for a command: where to, with which credentials, and what is said if there are none."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+from streamguard.errors import JobError
+
+NO_KEY = "none-needed-on-loopback"
+"""Sent instead of a key to a server on this machine, which asks for none."""
+
+
+def make_client(base_url: str | None) -> Any:
+    """An asynchronous client of the SDK, which never retries by itself.
+
+    :raises JobError: there are no credentials for it.
+    """
+    import anthropic
+
+    url = base_url or os.environ.get("ANTHROPIC_BASE_URL")
+    options: dict[str, Any] = {} if base_url is None else {"base_url": base_url}
+    if url is not None and is_loopback(url) and not _has_credentials():
+        options["api_key"] = NO_KEY
+    try:
+        client = anthropic.AsyncAnthropic(max_retries=0, **options)
+    except anthropic.AnthropicError as error:
+        raise JobError(f"the client cannot be made: {error}") from error
+    from streamguard.adapters.anthropic_clients import problems
+
+    found = list(problems(client, None))
+    if found:
+        raise JobError("no credentials: set ANTHROPIC_API_KEY (a --base-url on this machine can do without)")
+    return client
+
+
+def _has_credentials() -> bool:
+    return any(os.environ.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"))
+
+
+def checked_url(url: str | None) -> str | None:
+    """The URL, if it can be one of an API.
+
+    :raises JobError: it cannot.
+    """
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in ("http", "https"):
+        raise JobError("--base-url must be like https://api.example.com")
+    if parts.username is not None or parts.password is not None or parts.query:
+        raise JobError("--base-url must have no user, password or query: they would end up in logs")
+    return url
+
+
+def is_loopback(url: str) -> bool:
+    """Whether it is this machine's."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,206 @@
+"""A running job on standard error: one live line on a terminal, a plain line now and then elsewhere.
+
+In charge of words and layout. It reads the tally and changes nothing. `rich` is loaded only for a terminal.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Iterator
+from typing import Any, Literal, TextIO
+
+import anyio
+
+from streamguard.jobs.summary import Interval, Summary, Tally
+from streamguard.terminal import printable
+
+LIVE_EVERY = 0.2
+"""Seconds between two pictures of the live line."""
+
+PLAIN_EVERY = 15.0
+"""Seconds between two plain lines: a log that somebody reads later."""
+
+Show = Literal["live", "plain", "off"]
+
+
+def how(stream: TextIO, *, quiet: bool) -> Show:
+    """What to show on this stream."""
+    if quiet:
+        return "off"
+    return "live" if stream.isatty() else "plain"
+
+
+class Progress:
+    """The progress of one job.
+
+    :param show: see `how`.
+    """
+
+    def __init__(self, tally: Tally, show: Show, stream: TextIO | None = None) -> None:
+        self._tally = tally
+        self._show = show
+        self._stream = stream if stream is not None else sys.stderr
+        self._live: Any = None
+
+    async def run(self) -> None:
+        """Show it until cancelled; then `close()`."""
+        if self._show == "live":
+            self._open()
+            while True:
+                self._live.update(self._picture(), refresh=True)
+                await anyio.sleep(LIVE_EVERY)
+        while self._show == "plain":
+            await anyio.sleep(PLAIN_EVERY)
+            self._stream.write(line(self._tally) + "\n")
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Take the live line away and give the cursor back."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the live one."""
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.console.print(Text(printable(text)))
+        elif self._show != "off":
+            self._stream.write(printable(text) + "\n")
+            self._stream.flush()
+
+    def _open(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        # Own refreshes, from the event loop: rich's would come from a thread.
+        self._live = Live(console=Console(file=self._stream), auto_refresh=False, transient=True)
+        self._live.start()
+
+    def _picture(self) -> Any:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(width=20)
+        grid.add_column(no_wrap=True, overflow="ellipsis")
+        bar = ProgressBar(total=max(1, self._tally.rows), completed=self._tally.done, width=20)
+        grid.add_row(bar, Text(line(self._tally), no_wrap=True, overflow="ellipsis"))
+        return grid
+
+
+def line(tally: Tally) -> str:
+    """The state in one line of plain text."""
+    return " · ".join(_parts(tally))
+
+
+def _parts(tally: Tally) -> Iterator[str]:
+    yield f"{tally.done:,}/{tally.rows:,} done"
+    if tally.running:
+        yield f"{tally.running} running"
+    if tally.retries:
+        yield f"{tally.retries.total():,} retried"
+    if tally.failed:
+        yield f"{tally.failed.total():,} gave up"
+    if tally.output_tokens.known:
+        yield f"{tokens(tally.output_tokens)} tokens"
+    if tally.cost.known or tally.cost.unknown:
+        yield money(tally.cost)
+    if tally.recent_first_tokens:
+        yield f"first token {statistics.median(tally.recent_first_tokens):.2g} s"
+    if (eta := tally.eta) is not None and tally.done < tally.rows:
+        yield f"{duration(eta)} left"
+
+
+def tokens(interval: Interval) -> str:
+    """`1,234`, or `≈ 1.2k to 1.3k`, or `≥ 1.2k`."""
+    return _span(interval, _count)
+
+
+def money(interval: Interval) -> str:
+    """`$1.23`, or `≈ $1.20 to $1.30`, or `≥ $1.20`, or that no price is known. Of micro-USD."""
+    return _span(
+        interval, lambda micro: f"${micro / 1e6:,.2f}" if micro >= 10_000 or not micro else f"${micro / 1e6:.4f}"
+    )
+
+
+def _span(interval: Interval, shown: Any) -> str:
+    pair = interval.pair
+    if pair is None:
+        return "cost unknown" if shown is not _count else "unknown"
+    low, high = pair
+    if low == high:
+        return str(shown(low))
+    if high is None:
+        return f"≥ {shown(low)}"
+    return f"≈ {shown(low)} to {shown(high)}" if shown(low) != shown(high) else f"≈ {shown(low)}"
+
+
+def _count(number: int) -> str:
+    for size, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (10_000, "k")):
+        if number >= size:
+            return f"{number / (1000 if unit == 'k' else size):.3g}{unit}" if number < size * 1000 else f"{number:,}"
+    return f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
+    """The summary as a table of two columns, for people."""
+    yield "rows", f"{summary.rows:,}" + (f" ({summary.kept:,} kept from before)" if summary.kept else "")
+    yield "succeeded", _by(summary.succeeded)
+    if summary.failed:
+        yield "gave up", _by(summary.failed)
+    if summary.canceled:
+        yield "canceled", f"{summary.canceled:,}"
+    if summary.not_run:
+        yield "not run", f"{summary.not_run:,}"
+    yield "attempts", f"{summary.attempts:,}"
+    if summary.retries:
+        yield "retries", _by(summary.retries)
+    yield "output tokens", _pair(summary.output_tokens, lambda count: f"{count:,.0f}")
+    if summary.saved_tokens is not None:
+        but = f" (and {summary.saved_unknown:,} rows for which nobody knows)" if summary.saved_unknown else ""
+        yield "tokens saved", f"≈ {summary.saved_tokens:,}{but}"
+    but = f" (price unknown for {summary.cost_unknown:,} rows)" if summary.cost_unknown and summary.cost_usd else ""
+    yield "cost", _pair(summary.cost_usd, lambda usd: f"${usd:,.4f}") + but
+    yield "time", duration(summary.seconds)
+    for name, quantiles in (("first token", summary.first_token_seconds), ("row", summary.row_seconds)):
+        if quantiles is not None:
+            yield name, f"p50 {quantiles.p50:.2f} s, p95 {quantiles.p95:.2f} s"
+    if summary.lag_seconds > 0.05:
+        yield "lag", f"a timer was {summary.lag_seconds:.2f} s late: this machine was too busy"
+    if summary.stopped is not None:
+        yield "stopped", summary.stopped.why
+
+
+def _by(counts: dict[str, int]) -> str:
+    total = sum(counts.values())
+    return f"{total:,}" + (f" ({', '.join(f'{name} {count:,}' for name, count in counts.items())})" if counts else "")
+
+
+def _pair(pair: tuple[float, float | None] | None, shown: Any) -> str:
+    if pair is None:
+        return "unknown"
+    low, high = pair
+    if high is None:
+        return f"≥ {shown(low)}"
+    return str(shown(low)) if low == high else f"≈ {shown(low)} to {shown(high)}"
+
+
+def summary_text(summary: Summary) -> str:
+    """The table as plain text, aligned."""
+    rows = list(summary_rows(summary))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:>{width}}  {printable(value)}" for name, value in rows)

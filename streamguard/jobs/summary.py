@@ -1,0 +1,232 @@
+"""What became of a job, in numbers: `Tally` counts while it runs, `Summary` is what it came to.
+
+Plain data; how it is shown is `progress`'s and the command's business. Estimates are intervals, unknown is `None` and
+is counted, never zero.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from streamguard.errors import CallError, Interrupted
+from streamguard.outcome import AttemptRecord, CallRecord, Outcome
+from streamguard.telemetry import AttemptAborted, AttemptStarted, CallCompleted, RetryScheduled
+
+RECENT = 256
+"""Rows, and first tokens, that the live figures are made of."""
+
+
+class Interval(msgspec.Struct):
+    """A sum of intervals. What is unknown is counted apart."""
+
+    low: int = 0
+    high: int | None = 0
+    """`None` as soon as one has no upper end."""
+    known: int = 0
+    unknown: int = 0
+
+    def add(self, low: int | None, high: int | None) -> None:
+        """One more."""
+        if low is None:
+            self.unknown += 1
+            return
+        self.known += 1
+        self.low += low
+        self.high = None if high is None or self.high is None else self.high + high
+
+    @property
+    def pair(self) -> tuple[int, int | None] | None:
+        """`[low, high]`; with unknown parts there is no upper end, and if nothing is known, nothing."""
+        if self.unknown and not self.known:
+            return None
+        return self.low, None if self.unknown else self.high
+
+
+class Tally:
+    """The counts so far. Used on one event loop.
+
+    :param rows: of the input.
+    :param kept: rows of them that had succeeded before.
+    :param clock: the running backend's; seconds.
+    """
+
+    def __init__(self, rows: int, kept: int, clock: Callable[[], float]) -> None:
+        self.rows = rows
+        self.kept = kept
+        self.clock = clock
+        self.start = clock()
+        self.running = 0
+        self.succeeded: Counter[str] = Counter()
+        """By how the answer was accepted: `whole`, `cut`, `enough`, or `unclaimed` (a guard that only observes would
+        have rejected it)."""
+        self.failed: Counter[str] = Counter()
+        """By reason."""
+        self.canceled = 0
+        self.attempts = 0
+        self.retries: Counter[str] = Counter()
+        """By the reason of the attempt that was not good enough."""
+        self.output_tokens = Interval()
+        self.cost = Interval()
+        """Micro-USD, by row."""
+        self.saved_tokens = Interval()
+        """≈, by row with an abort."""
+        self.lag = 0.0
+        """Seconds by which the latest timer of any call was late."""
+        self.first_tokens = array("d")
+        self.row_seconds = array("d")
+        self.recent_first_tokens: deque[float] = deque(maxlen=RECENT)
+        self._ends: deque[float] = deque(maxlen=RECENT)
+
+    # What happens
+
+    def hook(self, record: Any) -> None:
+        """For `Runtime(hooks=…)`: what happens inside of calls."""
+        if isinstance(record, AttemptStarted):
+            self.attempts += 1
+        elif isinstance(record, RetryScheduled):
+            self.retries[record.decision.reason] += 1
+        elif isinstance(record, AttemptAborted):
+            self._first_token(record.attempt)
+        elif isinstance(record, CallCompleted):
+            self._first_token(record.outcome.attempts[-1])
+
+    def _first_token(self, attempt: AttemptRecord) -> None:
+        if attempt.times.first_token is not None:
+            self.first_tokens.append(attempt.times.first_token)
+            self.recent_first_tokens.append(attempt.times.first_token)
+
+    def began(self) -> None:
+        """A row was taken up."""
+        self.running += 1
+
+    def put_back(self) -> None:
+        """A row that was taken up was not asked for after all."""
+        self.running -= 1
+
+    def took(self, came: Outcome | CallError) -> None:
+        """A row ended."""
+        self.running -= 1
+        record: CallRecord = came.record if isinstance(came, CallError) else came
+        if isinstance(came, Outcome):
+            self.succeeded[came.completed or "unclaimed"] += 1
+        elif isinstance(came, Interrupted):
+            self.canceled += 1
+        else:
+            self.failed[came.reason] += 1
+        self.output_tokens.add(record.usage.low.output_tokens, record.usage.high.output_tokens)
+        self.cost.add(record.cost.low, record.cost.high)
+        if len(record.attempts) > 1 or isinstance(came, CallError):
+            self.saved_tokens.add(record.saved_tokens, record.saved_tokens)
+        self.lag = max(self.lag, record.lag)
+        self.row_seconds.append(record.seconds)
+        self._ends.append(self.clock())
+
+    # What it comes to
+
+    @property
+    def done(self) -> int:
+        """Rows that need no more asking: succeeded now or before, or failed."""
+        return self.kept + self.succeeded.total() + self.failed.total()
+
+    @property
+    def rate(self) -> float | None:
+        """Rows per second, lately; `None` before there are two."""
+        if len(self._ends) < 2:
+            return None
+        span = self.clock() - self._ends[0]
+        return (len(self._ends) - 1) / span if span > 0 else None
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to the last row, at the recent rate."""
+        rate = self.rate
+        return None if not rate else (self.rows - self.done) / rate
+
+    def summary(self, stopped: Any = None) -> Summary:
+        """The numbers now."""
+        cost = self.cost.pair
+        return Summary(
+            rows=self.rows,
+            kept=self.kept,
+            succeeded=dict(self.succeeded),
+            failed=dict(self.failed.most_common()),
+            canceled=self.canceled,
+            not_run=self.rows - self.done - self.canceled,
+            attempts=self.attempts,
+            retries=dict(self.retries.most_common()),
+            output_tokens=self.output_tokens.pair,
+            saved_tokens=None if self.saved_tokens.unknown and not self.saved_tokens.known else self.saved_tokens.low,
+            saved_unknown=self.saved_tokens.unknown,
+            cost_usd=None if cost is None else (cost[0] / 1e6, None if cost[1] is None else cost[1] / 1e6),
+            cost_unknown=self.cost.unknown,
+            seconds=self.clock() - self.start,
+            first_token_seconds=Quantiles.of(self.first_tokens),
+            row_seconds=Quantiles.of(self.row_seconds),
+            lag_seconds=self.lag,
+            stopped=stopped,
+        )
+
+
+class Quantiles(msgspec.Struct, frozen=True):
+    """The median, and the value that 95 % do not exceed."""
+
+    p50: float
+    p95: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Quantiles | None:
+        """By nearest rank; `None` of nothing."""
+        if not values:
+            return None
+        ranked = sorted(values)
+        return cls(*(round(ranked[math.ceil(share * len(ranked)) - 1], 3) for share in (0.5, 0.95)))
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of a job. Rows are of this run, but for `rows` and `kept`."""
+
+    rows: int
+    """Of the input."""
+    kept: int
+    """Had succeeded before, and were not asked again."""
+    succeeded: dict[str, int]
+    """By how the answer was accepted."""
+    failed: dict[str, int]
+    """By reason."""
+    canceled: int
+    """Interrupted while they ran."""
+    not_run: int
+    """Not asked, since the job was stopped."""
+    attempts: int
+    retries: dict[str, int]
+    """By the reason of the attempt before."""
+    output_tokens: tuple[int, int | None] | None
+    """`[low, high]`, of all attempts."""
+    saved_tokens: int | None
+    """≈ Output tokens that aborts avoided, where it can be estimated."""
+    saved_unknown: int
+    """Rows with aborts for which it cannot."""
+    cost_usd: tuple[float, float | None] | None
+    """`[low, high]`; without an upper end if the cost of some row is unknown."""
+    cost_unknown: int
+    """Rows whose cost is unknown."""
+    seconds: float
+    first_token_seconds: Quantiles | None
+    """Of all attempts that had one."""
+    row_seconds: Quantiles | None
+    """From a row's first attempt to its result, retries and waits included."""
+    lag_seconds: float
+    """By how much the latest timer was late: more than 0.05 says that this machine was too busy."""
+    stopped: Any = None
+    """Why the job ended early, if it did."""
+
+    @property
+    def failures(self) -> int:
+        """Rows that failed."""
+        return sum(self.failed.values())
