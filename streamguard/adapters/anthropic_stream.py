@@ -83,10 +83,10 @@ class BodyStream:
 
     async def __anext__(self) -> Sequence[Event]:
         inflate = self._inflate
-        if inflate is not None and inflate.rest:
-            return self._events(inflate.more())
         if self._over:
             raise StopAsyncIteration
+        if inflate is not None and inflate.has_more:
+            return self._events(inflate.more())
         if self._body is None:
             self._body = (self._http.aiter_raw() if inflate else self._http.aiter_bytes()).__aiter__()
         try:
@@ -227,7 +227,12 @@ class _Inflate:
         self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
         self.rest = b""
         """Compressed bytes not looked at yet."""
-        self._heard = False
+        self._heard = self._full = False
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is more without another read. A full step may leave output behind though all input is in."""
+        return bool(self.rest) or self._full
 
     @property
     def cut(self) -> bool:
@@ -244,6 +249,7 @@ class _Inflate:
         except zlib.error:
             self.rest = b""
             return None
+        self._full = len(data) == INFLATE_BYTES
         self.rest = self._gzip.unused_data if self._gzip.eof else self._gzip.unconsumed_tail
         return data
 

@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 
 from streamguard.adapters.anthropic import AnthropicSource, messages, sdk_events
 from streamguard.adapters.anthropic_events import Translator
-from streamguard.adapters.anthropic_stream import SdkStream
+from streamguard.adapters.anthropic_stream import INFLATE_BYTES, SdkStream
 from streamguard.adapters.sse import Decoder
 from streamguard.errors import ConfigError
 from streamguard.events import BlockStarted, Delta, Event, Failed, Metered, Ping, Started, Stopped, Usage
@@ -622,6 +623,76 @@ def test_a_compressed_stream_reads_like_a_plain_one(headers: dict[str, str], bac
             assert message.stop_reason == "end_turn"
 
     anyio.run(main, backend=backend)
+
+
+def test_a_flushed_block_comes_whole_before_the_next_read() -> None:
+    """Compressed events that a server has flushed are given out without waiting for more bytes, however long."""
+    size = 2 * INFLATE_BYTES
+    for length in (size - 1, size, size + 1):
+        stream = (b": " + b"x" * 97 + b"\n\n") * (length // 101 + 1) + SMALL
+        compressor = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+        flushed = compressor.compress(stream[-length:]) + compressor.flush(zlib.Z_SYNC_FLUSH)
+
+        async def main(script: Sequence[Any]) -> list[Event]:
+            async with against(script) as (_, source), source.open(FIRST) as opened:
+                events: list[Event] = []
+                with anyio.fail_after(5):
+                    while Stopped("end_turn") not in events:
+                        events += await anext(opened)
+                return events
+
+        assert anyio.run(main, [GZIP, chunk(flushed), HANG]) == decoded(stream[-length:])
+
+
+def test_a_sdk_stream_of_a_beta_request_gives_its_message() -> None:
+    """The events' own classes tell which of the SDK's messages they make; a validation failure is a decoding one."""
+
+    async def main() -> Any:
+        async with client(mocked(SMALL)) as sdk:
+            opened = await sdk.beta.messages.create(**REQUEST, stream=True)
+            async with sdk_events(opened) as stream:
+                async for _ in stream:
+                    pass
+                return stream.message()
+
+    message = anyio.run(main)
+    assert isinstance(message, anthropic.types.beta.BetaMessage)
+    assert (message.content[0].text, message.stop_reason) == ("Hi", "end_turn")
+
+
+def test_fields_of_a_wrong_type_fail_the_sdks_stream_too() -> None:
+    """The SDK hands on what it does not check; the adapter does not, and says nothing more."""
+    odd = SMALL.replace(b'"text":"Hi"', b'"text":null')
+
+    async def main() -> list[Event]:
+        async with client(mocked(odd)) as sdk, sdk_events(await sdk.messages.create(**REQUEST, stream=True)) as opened:
+            return flat([batch async for batch in opened])
+
+    *_, before, last = anyio.run(main)
+    assert isinstance(before, BlockStarted)
+    assert isinstance(last, Failed)
+    assert (last.reason, "$.delta.text" in last.message) == ("transport.decode", True)
+
+
+def test_an_error_of_the_callers_own_comes_through() -> None:
+    """What neither the transport nor the provider raised is nobody's failure to name."""
+
+    class Pieces:
+        def __iter__(self) -> Any:
+            yield SMALL[:50]
+            raise LookupError
+
+    async def main() -> None:
+        async with client(mocked(Pieces())) as sdk:
+            async with messages(sdk, **REQUEST).open(FIRST) as stream:
+                assert await anext(stream) == []
+                with pytest.raises(LookupError):
+                    await anext(stream)
+            async with sdk_events(await sdk.messages.create(**REQUEST, stream=True)) as opened:
+                with pytest.raises(LookupError):
+                    await anext(opened)
+
+    anyio.run(main)
 
 
 # Closing
