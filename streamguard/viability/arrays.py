@@ -1,6 +1,6 @@
 """Arrays: a conjunction of array keywords, and how far one open array has got with it.
 
-In charge of: what is asked of each item, how many fit, how many must or may not match `contains`, and that items differ.
+In charge of: what is asked of each item, how many fit, how many must match `contains`, and that items differ.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class ArrayState:
         self.same = False  # whether two items were equal
         self.child: Tracker | None = None
         self.query: Query | None = None
-        self.tests: list[Tracker | bool | None] = []
+        self.tests: list[Tracker | None] = []
         self.evidence: list[tuple[Any, Tracker | None]] = []
 
     def promise(self, frame: Frame) -> Any:

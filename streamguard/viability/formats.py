@@ -5,7 +5,7 @@ The final check of formats not listed here is jsonschema's own, as far as instal
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import functools
 import ipaddress
 from collections.abc import Callable
@@ -28,7 +28,8 @@ _GRAMMARS: Final = {
     "date-time": rf"{_DATE}[Tt ]{_TIME}".replace("[Tt ]", "[Tt]"),
     "ipv4": rf"(?:{_OCTET}\.){{3}}{_OCTET}",
     "uuid": rf"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}",
-    "duration": r"P(?:[0-9]+W|(?=[0-9T])(?:[0-9]+Y)?(?:[0-9]+M)?(?:[0-9]+D)?(?:T(?=[0-9])(?:[0-9]+H)?(?:[0-9]+M)?(?:[0-9]+S)?)?)",
+    "duration": r"P(?:[0-9]+W|(?=[0-9T])(?:[0-9]+Y)?(?:[0-9]+M)?(?:[0-9]+D)?"
+    r"(?:T(?=[0-9])(?:[0-9]+H)?(?:[0-9]+M)?(?:[0-9]+S)?)?)",
 }
 
 
@@ -56,7 +57,7 @@ def _leap(text: str) -> bool:
 
 def _real_date(text: str) -> bool:
     try:
-        datetime.date.fromisoformat(text)
+        dt.date.fromisoformat(text)
     except ValueError:
         return text[:4] == "0000" and text[5:] != "02-30"
     return True

@@ -57,7 +57,7 @@ class Demand:
     def why(self, kind: int) -> Atom:
         """What is to blame where no value of that kind is accepted."""
         nodes = [node for node, positive in self.key if positive]
-        seen = set()
+        seen: set[int] = set()
         fallback: Atom | None = None
         while nodes:
             node = nodes.pop(0)
@@ -71,7 +71,8 @@ class Demand:
                 if op.op in ("all", "any", "one"):
                     nodes += [n for n in op.nodes if n is not None]
             fallback = fallback or next(iter(node.atoms.get(kind, [])), None)
-        return UNKNOWN if fallback is None else fallback
+        found: Atom = UNKNOWN if fallback is None else fallback
+        return found
 
     def alts(self, kind: int) -> tuple[Any, ...]:
         found = self._alts.get(kind)

@@ -52,38 +52,34 @@ class ConstantState:
 class Frame:
     """One open value. `build`: whether its Python value is wanted by somebody."""
 
-    __slots__ = (
-        "build",
-        "by_demand",
-        "canon",
-        "count",
-        "distinct",
-        "kind",
-        "level",
-        "name",
-        "name_text",
-        "parts",
-        "seen",
-        "text",
-        "trackers",
-        "value",
-    )
+    text: Text | None = None
+    """Of a string."""
+    seen: set[str]
+    """Names of an object."""
+    name: str | None = None
+    name_text: Text | None = None
+    parts: list[str]
+    """Of a number."""
+    count = 0
+    """Items that have begun."""
+    distinct = False
+    """Whether somebody asks for equal items."""
+    canon: set[Any]
+    """Closed items, canonical, if so."""
+    build = False
+    value: Any = None
 
     def __init__(self, kind: int, level: int) -> None:
         self.kind = kind
         self.level = level
         self.trackers: list[Tracker] = []
         self.by_demand: dict[Any, Tracker] = {}
-        self.build = False
-        self.text: Text | None = None
-        self.parts: list[str] = []  # of a number
-        self.seen: set[str] = set()  # names
-        self.name: str | None = None
-        self.name_text: Text | None = None
-        self.count = 0  # items that have begun
-        self.distinct = False  # whether somebody asks for equal items
-        self.canon: set[Any] = set()  # closed items, canonical, if so
-        self.value: Any = None
+        if kind == OBJECT:
+            self.seen = set()
+        elif kind == ARRAY:
+            self.canon = set()
+        elif kind == NUMBER:
+            self.parts = []
 
     def track(self, demand: Demand, taken: set[Any] | None = None) -> Tracker | None:
         """The tracker of a demand on this value; `None` where the demand accepts everything."""

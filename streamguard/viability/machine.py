@@ -72,8 +72,9 @@ class Machine:
             self._idle = False
             frames.append(child)
             if kind in (STRING, NUMBER):
-                child.text = Text(self._root.logic.longest) if kind == STRING else None
                 self._idle = not child.build and all(s.alt.trivial for t in child.trackers for s in t.states)
+                if kind == STRING:
+                    child.text = Text(self._root.logic.longest)
             elif child.build:
                 child.value = {} if kind == OBJECT else []
         elif kind <= ARRAY:
@@ -106,6 +107,20 @@ class Machine:
     def chars(self, fragment: str) -> Cause | None:
         if self._skip or self._idle:
             return None
+        frame = self._frames[-1]
+        if (text := frame.text) is not None:  # the likely case, and nothing dies
+            text.feed(fragment)
+            for tracker in frame.trackers:
+                for state in tracker.states:
+                    if state.alt.dead(text, state) is not None:
+                        break
+                else:
+                    continue
+                break
+            else:
+                return None
+            self._log.clear()
+            self._undo()
         cause = self._chars(fragment)
         if cause is None:
             return None
@@ -193,19 +208,10 @@ class Machine:
     def _follow(self, frame: Frame, fragment: str) -> Cause | None:
         if self._log:
             self._log.clear()
-        if frame.kind == STRING:
-            text = frame.text
-            assert text is not None  # noqa: S101  # made when the string began
+        if (text := frame.text) is not None:
             text.feed(fragment)
-            for tracker in frame.trackers:
-                for state in tracker.states:
-                    if not state.alt.trivial and state.alt.dead(text, state) is not None:
-                        break
-                else:
-                    continue
-                self._each(frame, lambda state: state.alt.dead(text, state))
-                return self._settle(frame.kind)
-            return None
+            self._each(frame, lambda state: state.alt.dead(text, state))
+            return self._settle(STRING)
         if frame.kind == OBJECT:
             name = frame.name_text
             assert name is not None  # noqa: S101  # made when the name began
@@ -232,15 +238,10 @@ class Machine:
         if frame.kind == NUMBER:
             frame.parts.pop()
             return
-        text = Text(self._root.logic.longest)
-        old = frame.text if frame.kind == STRING else frame.name_text
-        assert old is not None  # noqa: S101  # something was fed
-        if before := "".join(old.parts[:-1]):
-            text.feed(before)
-        if frame.kind == STRING:
-            frame.text = text
-        else:
-            frame.name_text = text
+        if frame.text is not None:
+            frame.text = frame.text.without_last()
+        elif frame.name_text is not None:
+            frame.name_text = frame.name_text.without_last()
         for tracker in frame.trackers:
             for state in tracker.states:
                 state.reset()

@@ -18,6 +18,13 @@ MOST: Final = 1024
 """Characters of a string's beginning that are tried; more would make the cost of a long string quadratic."""
 
 
+_TAIL = regex.compile(
+    r"(?P<all>\^(?:(?!\(\?[=!<>])(?:[^\\\[$]|\\[^bBAZzGKRmMX]|\[(?:[^\]\\]|\\.)++\]))*?"
+    r"(?P<unit>\[(?!\]|\^\])(?:[^\]\\]|\\.)++\]|\\[wdsWDS]|\.)[+*])\$?"
+).fullmatch
+"""A pattern whose last part is one class of characters, repeated without end."""
+
+
 class PatternTimeout(Exception):
     """A pattern took too long on a finished string."""
 
@@ -29,7 +36,7 @@ class Pattern:
     `late`: why the pattern is judged at the end of a string only; `None` where `early`.
     """
 
-    __slots__ = ("_banned", "_begin", "_search", "early", "lasting", "late", "source")
+    __slots__ = ("_banned", "_begin", "_search", "_tail", "_to_tail", "early", "lasting", "late", "source")
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -49,6 +56,24 @@ class Pattern:
                 self._banned = regex.compile(split[0]).search
                 self._begin = regex.compile(split[1]).search
         self.early = self.late is None
+
+        self._tail: Any = None
+        self._to_tail: Any = None
+        if self.early and self._banned is None and (found := _TAIL(source)) and not _has_bar(source):
+            # With its last part repeated without end, what matches so far still does after more of the same.
+            self._tail = regex.compile(f"(?:{found['unit']})*+").fullmatch
+            self._to_tail = regex.compile(f"(?:{found['all']})\\Z").search
+
+    def in_tail(self, beginning: str) -> bool:
+        """Whether the beginning has reached a last part that may repeat without end."""
+        try:
+            return self._to_tail is not None and self._to_tail(beginning, timeout=TIMEOUT) is not None
+        except TimeoutError:
+            return False
+
+    def stays(self, more: str) -> bool:
+        """Whether a beginning that is `in_tail()` still is after this."""
+        return self._tail(more) is not None
 
     def alive(self, beginning: str) -> bool:
         """Whether some string with this beginning may match. Never wrongly `False`."""

@@ -104,7 +104,8 @@ class SyntaxPrefix:
     """A `Prefix` that knows the syntax alone.
 
     `max_depth` bounds open containers, `max_digits` the digits of one number (`None`: no bound), `expect` the kind of
-    the top value. `listener` is told of every token; `barred` is a reason to be dead at the first character. A lone surrogate escape is valid; a byte order mark is not.
+    the top value. `listener` is told of every token; `barred` is a reason to be dead at the first character. A lone
+    surrogate escape is valid; a byte order mark is not.
     """
 
     __slots__ = (

@@ -152,7 +152,8 @@ def _number(logic: Logic, conj: Conj) -> NumberAlt | None:
             alt.candidates = [v for v in atom.arg if old is None or v in old]
             alt.sources["candidates"] = atom
         elif atom.tag == "bound":
-            alt.limit(*atom.arg, atom)
+            op, limit = atom.arg
+            alt.limit(op, limit, atom)
         elif atom.tag in ("integer", "strict_integer"):
             if positive:
                 alt.integer = True

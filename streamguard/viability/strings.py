@@ -40,12 +40,13 @@ class Text:
     surrogate that a low one may join.
     """
 
-    __slots__ = ("_most", "_units", "exact", "head", "least", "parts", "pending")
+    __slots__ = ("_most", "_units", "exact", "head", "last", "least", "parts", "pending")
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._units: str | None = ""
         self.head = ""
+        self.last = ""  # what the latest piece added, decoded
         self.least = 0
         self.parts: list[str] = []
         self.pending = ""
@@ -57,12 +58,14 @@ class Text:
             raw = self.pending + raw
             self.pending = pending = _pending(raw)
             raw = decode(raw[: len(raw) - len(pending)])
-        if raw:
             self.exact += len(raw)
-            if len(self.head) <= self._most:
-                self.head += raw
-                self._units = None
-        self.least = self.exact + (self._least_pending() if self.pending else 0)
+            self.least = self.exact + (self._least_pending() if pending else 0)
+        else:
+            self.least = self.exact = self.exact + len(raw)
+        self.last = raw
+        if len(self.head) <= self._most:
+            self.head += raw
+            self._units = None
 
     def _least_pending(self) -> int:
         escape = self.pending
@@ -71,13 +74,12 @@ class Text:
         rest = escape[_HIGH_LENGTH:]
         return 2 if rest and not _LOW(rest) else 1
 
-    def snapshot(self) -> tuple[str, int, int, str, int]:
-        return self.head, self.least, len(self.parts), self.pending, self.exact
-
-    def restore(self, snapshot: tuple[str, int, int, str, int]) -> None:
-        self.head, self.least, count, self.pending, self.exact = snapshot
-        del self.parts[count:]
-        self._units = None
+    def without_last(self) -> Text:
+        """The same before the latest piece."""
+        text = Text(self._most)
+        if before := "".join(self.parts[:-1]):
+            text.feed(before)
+        return text
 
     def finish(self) -> str:
         return decode("".join(self.parts))
@@ -138,6 +140,7 @@ class StringAlt:
         "subs",
         "trivial",
         "wants_value",
+        "watches",
     )
 
     def __init__(self) -> None:
@@ -153,6 +156,7 @@ class StringAlt:
         self.sources = Sources()  # what set `lo`, `hi`, `candidates`, `banned`
         self.wants_value = False
         self.trivial = False
+        self.watches = False  # whether a beginning is looked at
 
     def settle(self) -> bool:
         """Filter the candidates by everything else; whether any string is left, as far as one can tell."""
@@ -164,6 +168,11 @@ class StringAlt:
         if self.candidates is not None:
             self.candidates = {u: text for u, text in self.candidates.items() if self.failing(text) is None}
             return bool(self.candidates)
+        self.watches = bool(
+            any(pattern.early for pattern, _ in self.patterns)
+            or any(pattern.lasting for pattern, _ in self.no_patterns)
+            or any(form.prefix is not None for form, _ in self.formats)
+        )
         self.trivial = not (
             self.lo or self.hi < math.inf or self.banned or self.patterns or self.no_patterns or self.formats
             or self.no_formats or self.subs
@@ -172,6 +181,8 @@ class StringAlt:
 
     def dead(self, text: Text, state: StringState) -> object:
         """What kills the beginning, or `None`."""
+        if self.trivial:
+            return None
         if state.candidates is not None:
             left = text.extends(state.candidates)
             if not left:
@@ -180,17 +191,27 @@ class StringAlt:
             return None
         if text.least > self.hi:
             return self.sources["hi"]
-        if text.exact <= MOST and len(text.head) <= MOST:
-            head = text.head
-            for pattern, source in self.patterns:
-                if pattern.early and not (pattern.alive(head) and _escape_alive(pattern, head, text.pending)):
-                    return source
-            for pattern, source in self.no_patterns:
-                if pattern.certain(head):
-                    return source
-            for form, source in self.formats:
-                if form.prefix is not None and not form.prefix.alive(head):
-                    return source
+        if self.watches and text.exact <= MOST:
+            return self._watched(text, state)
+        return None
+
+    def _watched(self, text: Text, state: StringState) -> object:
+        head = text.head
+        for i, (pattern, source) in enumerate(self.patterns):
+            if not pattern.early:
+                continue
+            bit = 1 << i
+            if state.in_tail & bit and pattern.stays(text.last):
+                continue
+            if not (pattern.alive(head) and _escape_alive(pattern, head, text.pending)):
+                return source
+            state.in_tail = state.in_tail | bit if pattern.in_tail(head) else state.in_tail & ~bit
+        for pattern, source in self.no_patterns:
+            if pattern.certain(head):
+                return source
+        for form, source in self.formats:
+            if form.prefix is not None and not form.prefix.alive(head):
+                return source
         return None
 
     def failing(self, text: str) -> object:
@@ -227,11 +248,12 @@ class StringAlt:
 class StringState:
     """What is left of the candidates on one string."""
 
-    __slots__ = ("_start", "alt", "candidates", "subs")
+    __slots__ = ("_start", "alt", "candidates", "in_tail", "subs")
 
     def __init__(self, alt: StringAlt, taken: Container[object] = ()) -> None:
         self.alt = alt
         self.subs: tuple[object, ...] = ()
+        self.in_tail = 0  # the patterns, as bits, whose repeated last part the string has reached
         self.candidates: list[str] | None = None
         if alt.candidates is not None:
             self.candidates = [u for u, text in alt.candidates.items() if text not in taken]
@@ -240,6 +262,7 @@ class StringState:
     def reset(self) -> None:
         """Forget what was seen."""
         self.candidates = self._start
+        self.in_tail = 0
 
 
 def _escape_alive(pattern: Pattern, head: str, pending: str) -> bool:
