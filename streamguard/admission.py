@@ -76,11 +76,12 @@ class Admission:
 
     async def settle(self, hold: Hold, shares: Mapping[str, Share]) -> bool:
         """Settle, and let the calls in front look again; see `Ledger.settle`."""
-        settled = await self.ledger.settle(hold, shares)
-        freed, self._freed = self._freed, None
-        if freed is not None:
-            freed.set()
-        return settled
+        try:
+            return await self.ledger.settle(hold, shares)
+        finally:
+            freed, self._freed = self._freed, None
+            if freed is not None:
+                freed.set()
 
     async def release(self, hold: Hold) -> bool:
         """Settle a hold for which nothing was sent."""

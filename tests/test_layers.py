@@ -16,7 +16,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "decisions": ("retry", "bound", "budget", "policy", "policyfile", "explain"),
     "engine": (
         "source", "engine", "attempt", "callclock", "delivery", "runtime", "outcome", "telemetry", "telemetry_structlog",
-        "ledger", "ledgers", "admission", "pricebook",
+        "ledger", "ledgers", "admission", "accounts", "pricebook",
     ),
     "edges": ("adapters", "jobs", "proxy", "replay", "testing", "cli", "doors", "sync", "__init__", "__main__"),
 }  # fmt: skip
