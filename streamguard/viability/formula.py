@@ -16,7 +16,7 @@ from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRI
 from streamguard.viability.nodes import UNKNOWN, Atom, Graph, Group, Node, Op
 from streamguard.viability.values_equal import canonical
 
-MOST: Final = 32
+MOST: Final = 48
 """Alternatives of one demand that are multiplied out."""
 _SPLIT: Final = 4
 """Branches of an `anyOf` below `unevaluated*` of which every combination is followed."""
@@ -56,7 +56,7 @@ class Demand:
 
     def why(self, kind: int) -> Atom:
         """What is to blame where no value of that kind is accepted."""
-        nodes = [node for node, positive in self.key if positive]
+        nodes: list[Node] = [node for node, positive in self.key if positive]
         seen: set[int] = set()
         fallback: Atom | None = None
         while nodes:
@@ -173,6 +173,8 @@ class Logic:
         found = conjoin(parts)
         if extra is not None:
             found = tuple(self._uneval(node, extra, kind, conj) for conj in found)
+            if not covering:  # what was evaluated inside matters to nobody outside
+                found = tuple(dict.fromkeys(Conj(conj.atoms) for conj in found))
         return found
 
     def _op(self, op: Op, kind: int, covering: bool) -> Options:

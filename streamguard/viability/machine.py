@@ -67,7 +67,7 @@ class Machine:
             if cause := self._settle(kind):
                 return cause
         if kind >= TRUE:
-            return self._closed(child, CONSTANTS[kind], kind)
+            return self._closed(CONSTANTS[kind], kind)
         if child.trackers or child.build:
             self._idle = False
             frames.append(child)
@@ -153,7 +153,7 @@ class Machine:
             if kind <= ARRAY:
                 self._skip -= 1
                 if not self._skip:
-                    return self._closed(Frame(kind, len(self._frames)), None, kind)
+                    return self._closed(None, kind)
             return None
         frame = self._frames[-1]
         value: Any = frame.value
@@ -175,7 +175,7 @@ class Machine:
         if cause := self._settle(kind):
             return cause
         self._frames.pop()
-        return self._closed(frame, value, kind)
+        return self._closed(value, kind)
 
     def name_close(self, name: str) -> Cause | None:
         if self._skip:
@@ -259,7 +259,7 @@ class Machine:
         self._undo()
         return cause is None
 
-    def _closed(self, child: Frame, value: Any, kind: int) -> Cause | None:
+    def _closed(self, value: Any, kind: int) -> Cause | None:
         """A value has closed, and stands: its parent is told."""
         if not self._frames:
             return None

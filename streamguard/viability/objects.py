@@ -204,7 +204,7 @@ class ObjectAlt:
 
     def could_violate(self, group: Group, sat: Any, used: set[str]) -> bool:
         """Whether some name not yet used could bring a member that violates the group."""
-        if group.patterns:
+        if any(sat(self.logic.query([(node, False)])) for _, node in group.patterns):
             return True
         for name in self.names_named():
             if name not in used and any(sat(query) for query in self.evidence(group, name)):
@@ -303,9 +303,8 @@ class ObjectState:
                     and not alt.logic.sat(alt.logic.query([(group.additional, True)]))
                 ):
                     return atom
-        if alt.names is not None:
-            if all(a.dead(text, StringState(a)) is not None for a in alt.names.alts(STRING)):
-                return alt.sources["names"]
+        if alt.names is not None and all(a.dead(text, StringState(a)) is not None for a in alt.names.alts(STRING)):
+            return alt.sources["names"]
         return None
 
     def name_closed(self, frame: Frame, name: str) -> Any:
