@@ -230,6 +230,36 @@ def test_snapshot_prices_change_by_date() -> None:
     assert (len(before.tiers), len(after.tiers)) == (1, 0)
 
 
+def test_a_downloaded_snapshot_has_its_own_day() -> None:
+    """A user's newer snapshot is used, with its day; a model priced in other units than tokens has no price."""
+    from genai_prices.data_snapshot import DataSnapshot, get_snapshot, set_custom_snapshot
+
+    by_the_second = next(
+        model.id
+        for provider in get_snapshot().providers
+        if provider.id == "groq"
+        for model in provider.models
+        if "whisper" in model.id
+    )
+    set_custom_snapshot(DataSnapshot(get_snapshot().providers, from_auto_update=True, timestamp=datetime(2026, 11, 19)))  # noqa: DTZ001
+    try:
+        price = PriceBook().price("claude-sonnet-5-5")
+        assert price is not None
+        assert price.as_of == date(2026, 11, 19)
+        assert PriceBook().price(by_the_second) is None
+    finally:
+        set_custom_snapshot(None)
+
+
+def test_bedrock_names_have_prices_of_their_own() -> None:
+    """A model's name at another provider is looked up in that provider's list, not guessed from the vendor's."""
+    book = PriceBook()
+    there, here = book.price("us.anthropic.claude-opus-4-6-v1"), book.price("claude-opus-4-6")
+    assert there is not None
+    assert here is not None
+    assert there.input > here.input
+
+
 @pytest.mark.parametrize("model", ["claude-opus-9", "nope", "", None])
 def test_unknown_models_have_no_price(model: str | None) -> None:
     """No source, no price: nothing is guessed from a similar name."""

@@ -1,12 +1,13 @@
 """Balances in Redis (or Valkey): shared by machines.
 
-In charge of one Lua script per verb, of telling a flushed or failed-over server from the one it knew, and of refusing
-servers that forget. The scripts see the server's clock only.
+In charge of one Lua script per verb, of telling an emptied server from the one it knew, and of refusing servers that
+forget. The scripts see the server's clock only.
 
 What holds, and on what condition: a reservation is one script, hence atomic. It survives the server's death if every
-write reaches its disk (`appendfsync always`); with `everysec` the last second's holds can be lost, and after a failover
-those that were not replicated yet. Whoever had the ledger open notices that another server, or an empty one, answers
-(the *epoch* differs) and stops; a process that starts afterwards cannot know.
+write reaches its disk (`appendfsync always`); with `everysec` the last second's holds can be lost. Whoever had the
+ledger open notices when it was emptied (the *epoch* differs or is gone) and stops; a process that starts afterwards
+cannot know. A failover to a replica has the same epoch and is not noticed: it loses the holds, and the settlements,
+that were granted within the replication lag. `caveats` says which of these applies to the server at hand.
 
 Keys share a hash tag, so they live together in a cluster: `{streamguard:NAME}:epoch`, `:scopes` (hash), `:counters`
 (hash: `SCOPE|WINDOW|s`, `h` or `u`), `:holds` (hash of JSON), `:leases` and `:uncertain` (sorted by time), `:log`
@@ -196,7 +197,7 @@ class RedisStore:
         except RedisError as error:
             raise LedgerLost(f"{self._where}: {type(error).__name__}: {error}") from error
         if answer[0] == "lost":
-            raise LedgerLost(f"{self._where}: this is no longer the ledger it was: flushed, restored or failed over")
+            raise LedgerLost(f"{self._where}: this is no longer the ledger it was: emptied, or replaced by another")
         if answer[0] == "unknown":
             raise unknown_scope(answer[1])
         return cast("list[str]", answer)
