@@ -102,9 +102,7 @@ class Input:
             if first != line.number:
                 said = json.dumps(row.custom_id, ensure_ascii=False)
                 problems.add(self._problem(line, f"the id {said} is already on line {first}"))
-            found = list(self._mistakes(line, row))
-            problems.extend(found)
-            if not found and first == line.number:
+            if self._fits(line, row, problems) and first == line.number:
                 self._admit(line, row, problems)
 
     def requests(self, entries: Iterable[Entry]) -> Iterator[RowRequest]:
@@ -142,24 +140,25 @@ class Input:
         assert self._template is not None  # noqa: S101  data without one is a mistake
         return {**self._template.params(row), **self._overrides}
 
-    def _mistakes(self, line: Line, row: Row) -> Iterator[Problem]:
+    def _fits(self, line: Line, row: Row, problems: Problems) -> bool:
+        """Whether a request can be made of the row; if not, why not is among the problems."""
         if row.params is not None and self._template is not None:
-            yield from self._once(line, "a whole request, for which a template has no use: leave --template out")
-        elif row.params is not None:
-            for mistake in mistakes({**row.params, **self._overrides}):
-                yield self._problem(line, mistake.problem, f"/params{mistake.pointer}")
-        elif self._template is None:
-            yield from self._once(
-                line, "data, no request: name the --template that makes requests of rows, or send batch lines (params)"
-            )
+            self._once(line, "a whole request, for which a template has no use: leave --template out", problems)
+            return False
+        if row.params is None and self._template is None:
+            what = "data, no request: name the --template that makes requests of rows, or send batch lines (params)"
+            self._once(line, what, problems)
+            return False
+        found = list(mistakes({**row.params, **self._overrides})) if row.params is not None else []
+        for mistake in found:
+            problems.add(self._problem(line, mistake.problem, f"/params{mistake.pointer}"))
+        return not found
 
-    def _once(self, line: Line, what: str) -> Iterator[Problem]:
-        """A mistake of all rows of a kind, shown for the first; the others are not looked at any further."""
+    def _once(self, line: Line, what: str, problems: Problems) -> None:
+        """A mistake of all rows of a kind is shown for the first of them."""
         if what not in self._said:
             self._said.add(what)
-            yield self._problem(line, what)
-        else:
-            yield from ()
+            problems.add(self._problem(line, what))
 
     def _template_mistakes(self, template: Template) -> Iterator[Problem]:
         fields = {**template.defaults, **self._overrides, "messages": [{"role": "user", "content": ""}]}

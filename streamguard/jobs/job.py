@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -57,43 +58,62 @@ class Job:
 
     def __init__(self, spec: JobSpec) -> None:
         self.spec = spec
+        self.notices: list[str] = []
+        """What is worth knowing before it starts, in sentences."""
+        self.todo: list[Entry] = []
+        """The rows to ask for, in the input's order."""
+        self.kept = 0
+        """Rows that had succeeded before and stay."""
         problems = Problems()
-        policy = _policy(spec, problems)
+        policy = self._policy(problems)
         template = _template(spec, problems)
-        self.input = _input(spec, policy, template, problems)
-        try:
+        rows = _input(spec, policy, template, problems)
+        with ExitStack() as stack:
+            if rows is not None:
+                stack.callback(rows.close)
             if (problem := writable(spec.out)) is not None:
                 problems.add(problem)
             elif same_file(spec.input, spec.out):
                 problems.add(Problem(file=spec.out, problem="is the input; results go to a file of their own"))
             problems.raise_any()
-            assert policy is not None  # noqa: S101  else there were problems
+            assert policy is not None and rows is not None  # noqa: S101, PT018  else there were problems
             self.policy: Policy = policy
-            self.output: Output = open_output(spec.out)
-        except BaseException:
-            self.close()
-            raise
-        self.todo: list[Entry] = []
-        """The rows to ask for, in the input's order."""
-        self.kept = 0
-        """Rows that had succeeded before and stay."""
-        self.strangers = 0
-        """Results in the output of ids that the input does not have; they stay."""
-        try:
+            self.input: Input = rows
+            self.output: Output = stack.enter_context(open_output(spec.out))
             self._resume()
-        except BaseException:
-            self.close()
-            raise
+            self._files = stack.pop_all()
 
     def close(self) -> None:
         """Close the files, and free the output's lock."""
-        if self.input is not None:
-            self.input.close()
-        if hasattr(self, "output"):
-            self.output.close()
+        self._files.close()
+
+    def _policy(self, problems: Problems) -> Policy | None:
+        spec = self.spec
+        try:
+            file = read_policy(spec.policy, allow_imports=spec.allow_imports)
+        except PolicyError as mistake:
+            problems.extend(mistake.problems)
+            return None
+        self.notices += [f"warning: {warning}" for warning in file.warnings]
+        self.notices += [said for budget in file.policy.budgets for said in budget.assumptions]
+        policy = file.policy
+        if policy.timeouts.total is None:
+            problems.add(_no_total(spec, file))
+        if spec.schema is not None:
+            schema = read_schema(Path(spec.schema))
+            if isinstance(schema, Problem):
+                problems.add(schema)
+                return None
+            policy = with_schema(policy, schema)
+        try:
+            check_schema(policy)
+        except ConfigError as mistake:
+            file_name = spec.schema or spec.policy
+            problems.extend(msgspec.structs.replace(one, file=one.file or file_name) for one in mistake.problems)
+            return None
+        return policy
 
     def _resume(self) -> None:
-        assert self.input is not None  # noqa: S101
         problems = Problems()
         rows = self.output.rows
         for entry in self.input.entries:
@@ -111,31 +131,13 @@ class Job:
                 )
                 problems.add(Problem(file=self.spec.out, line=kept.line, problem=what))
         problems.raise_any()
-        self.strangers = len(rows.keys() - {entry.custom_id for entry in self.input.entries})
-
-
-def _policy(spec: JobSpec, problems: Problems) -> Policy | None:
-    try:
-        file = read_policy(spec.policy, allow_imports=spec.allow_imports)
-    except PolicyError as mistake:
-        problems.extend(mistake.problems)
-        return None
-    if file.policy.timeouts.total is None:
-        problems.add(_no_total(spec, file))
-    policy = file.policy
-    if spec.schema is not None:
-        schema = read_schema(Path(spec.schema))
-        if isinstance(schema, Problem):
-            problems.add(schema)
-            return None
-        policy = with_schema(policy, schema)
-    try:
-        check_schema(policy)
-    except ConfigError as mistake:
-        file_name = spec.schema or spec.policy
-        problems.extend(msgspec.structs.replace(one, file=one.file or file_name) for one in mistake.problems)
-        return None
-    return policy
+        if self.output.torn:
+            self.notices.append(
+                f"{self.spec.out}: a torn last line of {self.output.torn:,} bytes was cut; its row is asked for again"
+            )
+        strangers = len(rows.keys() - {entry.custom_id for entry in self.input.entries})
+        if strangers:
+            self.notices.append(f"{self.spec.out}: {strangers:,} results of rows that are not in the input; they stay")
 
 
 def _no_total(spec: JobSpec, file: PolicyFile) -> Problem:
@@ -154,7 +156,7 @@ def with_schema(policy: Policy, schema: Mapping[str, Any]) -> Policy:
 
 
 def check_schema(policy: Policy) -> None:
-    """:raises ConfigError: the policy's own schema cannot be used."""
+    """:raises SchemaError: the policy's own schema cannot be used, or nothing at all satisfies it."""
     section = policy.json_document
     if section is not None and section.own_schema() is not None:
         section.plan(section.own_schema())

@@ -86,7 +86,6 @@ class Runner:
         :raises JobError: the input changed meanwhile.
         :raises OSError: the output cannot be written any more.
         """
-        assert self._job.input is not None  # noqa: S101  a job that stands has one
         requests = self._admit(self._job.input.requests(self._job.todo))
         async with anyio.create_task_group() as background:
             background.start_soon(self._sync)

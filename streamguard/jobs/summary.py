@@ -17,6 +17,7 @@ import msgspec
 from streamguard.errors import CallError, Interrupted
 from streamguard.outcome import AttemptRecord, CallRecord, Outcome
 from streamguard.telemetry import AttemptAborted, AttemptStarted, CallCompleted, RetryScheduled
+from streamguard.verdict import Trip
 
 RECENT = 256
 """Rows, and first tokens, that the live figures are made of."""
@@ -121,7 +122,7 @@ class Tally:
             self.failed[came.reason] += 1
         self.output_tokens.add(record.usage.low.output_tokens, record.usage.high.output_tokens)
         self.cost.add(record.cost.low, record.cost.high)
-        if len(record.attempts) > 1 or isinstance(came, CallError):
+        if any(isinstance(attempt.ended, Trip) for attempt in record.attempts):
             self.saved_tokens.add(record.saved_tokens, record.saved_tokens)
         self.lag = max(self.lag, record.lag)
         self.row_seconds.append(record.seconds)

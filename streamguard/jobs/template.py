@@ -161,7 +161,7 @@ class Template:
 
     def _split(self, text: str) -> tuple[Loaded, str, int]:
         """Front matter, the text below it, and the line that starts with."""
-        lines = text.splitlines(keepends=True)
+        self._lines = lines = text.splitlines(keepends=True)
         if not lines or lines[0].rstrip() != _FENCE:
             return Loaded({}, {}), text, 1
         end = next((index for index, line in enumerate(lines[1:], 1) if line.rstrip() == _FENCE), None)
@@ -205,7 +205,9 @@ class Template:
         value = front.data.get(name)
         if isinstance(value, str):
             at = front.positions[name,].value
-            return self._compile(value, at.line, f"/{name}")
+            # The text of a block scalar begins on the line after its sign.
+            block = self._lines[at.line - 1][at.column - 1 : at.column] in ("|", ">")
+            return self._compile(value, at.line + block, f"/{name}")
         if value is not None and not (name == "system" and isinstance(value, list)):
             self._at_value(front, name, "must be a text" + (" or a list of blocks" if name == "system" else ""))
         return None
