@@ -180,6 +180,8 @@ def writable(name: str) -> Problem | None:
         return Problem(file=name, problem=what)
 
     path = Path(name)
+    if "\0" in name:
+        return wrong("no file can have such a name")
     try:
         if path.is_symlink():
             return wrong("is a symbolic link; name the file itself")
@@ -191,8 +193,8 @@ def writable(name: str) -> Problem | None:
             return wrong(f"cannot be written: there is no folder {path.parent}")
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             return wrong("cannot be written: permission denied")
-    except (OSError, ValueError) as mistake:
-        return wrong(f"cannot be written: {mistake}")
+    except OSError as mistake:
+        return wrong(f"cannot be written: {mistake.strerror or mistake}")
     return None
 
 
