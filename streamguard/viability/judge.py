@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from attrs import fields as attrs_fields
 from jsonschema import FormatChecker, ValidationError
 from jsonschema.exceptions import relevance
 from jsonschema.protocols import Validator
@@ -20,6 +21,7 @@ from jsonschema.validators import (
     Draft202012Validator,
     extend,
 )
+from referencing.jsonschema import lookup_recursive_ref
 
 from streamguard.viability import keywords as kw
 from streamguard.viability.dead import Dead
@@ -71,6 +73,51 @@ def _additional_properties(validator: Any, extra: Any, instance: Any, schema: An
             yield ValidationError(f"the name {quote(name)} is not allowed", path=[name])
 
 
+def _evaluated(validator: Any, instance: dict[str, Any], schema: Any) -> set[str]:
+    """The names that a schema has evaluated; as jsonschema finds them, but for how patterns are searched."""
+    if not isinstance(schema, dict):
+        return set()
+    found: set[str] = schema.get("properties", {}).keys() & instance.keys()
+    for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
+        if keyword in schema and keyword in validator.VALIDATORS:
+            resolver = validator._resolver  # noqa: SLF001  # as jsonschema's own keywords do
+            resolved = (
+                lookup_recursive_ref(resolver) if keyword == "$recursiveRef" else resolver.lookup(schema[keyword])
+            )
+            target = validator.evolve(schema=resolved.contents, _resolver=resolved.resolver)
+            found |= _evaluated(target, instance, resolved.contents)
+    for keyword in ("additionalProperties", "unevaluatedProperties"):
+        if keyword in schema:
+            found |= {name for name, value in instance.items() if _passes(validator, value, schema[keyword])}
+    if patterns := schema.get("patternProperties"):
+        found |= {name for name in instance if next(_matching(name, patterns), None) is not None}
+    for name, inner in schema.get("dependentSchemas", {}).items():
+        if name in instance:
+            found |= _evaluated(validator, instance, inner)
+    for keyword in ("allOf", "oneOf", "anyOf"):
+        for inner in schema.get(keyword, ()):
+            if _passes(validator, instance, inner):
+                found |= _evaluated(validator, instance, inner)
+    if "if" in schema:
+        passes = _passes(validator, instance, schema["if"])
+        if passes:
+            found |= _evaluated(validator, instance, schema["if"])
+        found |= _evaluated(validator, instance, schema.get("then" if passes else "else"))
+    return found
+
+
+def _passes(validator: Any, instance: Any, schema: Any) -> bool:
+    return next(validator.descend(instance, schema), None) is None
+
+
+def _unevaluated_properties(validator: Any, extra: Any, instance: Any, schema: Any) -> Found:
+    if not validator.is_type(instance, "object"):
+        return
+    for name in instance.keys() - _evaluated(validator, instance, schema):
+        if not _passes(validator, instance[name], extra):
+            yield ValidationError(f"the name {quote(name)} is not allowed, or not with this value", path=[name])
+
+
 _OWN: Final[dict[str, Callable[..., Any]]] = {
     "pattern": _pattern,
     "patternProperties": _pattern_properties,
@@ -83,10 +130,32 @@ _BASES: Final[dict[int, Any]] = {
     kw.D2019: Draft201909Validator,
     kw.D2020: Draft202012Validator,
 }
-_CLASSES: Final[dict[int, Any]] = {
-    draft: extend(base, _OWN)  # type: ignore[no-untyped-call]
-    for draft, base in _BASES.items()
-}
+
+
+def _make_class(draft: int, own: dict[str, Any]) -> Any:
+    """jsonschema's validator of a draft, with our keywords, that stays ours on the way down: its own `evolve` falls
+    back to the plain class wherever a subschema has a `$schema`."""
+    made: Any = extend(_BASES[draft], own)  # type: ignore[no-untyped-call]
+    fields = [(field.name, field.alias) for field in attrs_fields(made) if field.init]
+
+    def evolve(self: Any, **changes: Any) -> Any:
+        schema = changes.setdefault("schema", self.schema)
+        uri = schema.get("$schema") if isinstance(schema, dict) else None
+        other = kw.draft_of(uri) if isinstance(uri, str) else None
+        cls = self.__class__ if other is None or other == draft else _CLASSES[other]
+        for name, alias in fields:
+            if alias not in changes:
+                changes[alias] = getattr(self, name)
+        return cls(**changes)
+
+    made.evolve = evolve
+    return made
+
+
+_UNEVALUATED: Final = {"unevaluatedProperties": _unevaluated_properties}
+_CLASSES: Final = {draft: _make_class(draft, _OWN | (_UNEVALUATED if draft >= kw.D2019 else {})) for draft in _BASES}
+_UNASSERTING: Final = _make_class(kw.D2020, _OWN | _UNEVALUATED | dict.fromkeys((*kw.ASSERTIONS, "format"), None))
+"""For a meta-schema that leaves the validation vocabulary out."""
 
 
 def _weight(error: ValidationError) -> tuple[Any, ...]:
@@ -117,7 +186,8 @@ class Judge:
         self._nodes: dict[int, Any] = {}
 
     def _make(self, schema: Any, draft: int, resolver: Any) -> Any:
-        return _CLASSES[draft](schema, _resolver=resolver, format_checker=self._formats)
+        cls = _CLASSES[draft] if self._graph.asserts(schema, resolver) else _UNASSERTING
+        return cls(schema, _resolver=resolver, format_checker=self._formats)
 
     def accepts(self, node: Node, value: Any) -> bool:
         """Whether one node accepts a finished value."""

@@ -16,6 +16,7 @@ import regex  # type: ignore[import-untyped]
 from jsonschema_specifications import REGISTRY as STANDARD  # type: ignore[import-untyped]
 from referencing import Registry
 from referencing.exceptions import Unresolvable
+from referencing.jsonschema import lookup_recursive_ref
 
 from streamguard.errors import Problem, SchemaError
 from streamguard.viability import keywords as kw
@@ -249,7 +250,7 @@ class Graph:
         checks = kw.KEYWORDS[draft]
         if draft <= kw.D7 and isinstance(schema.get("$ref"), str):
             schema = {"$ref": schema["$ref"]}
-        if not self._asserts(schema, node):
+        if not self.asserts(schema, node.resolver):
             schema = {k: v for k, v in schema.items() if k not in kw.ASSERTIONS}
         good = {}
         for keyword, value in schema.items():
@@ -271,13 +272,14 @@ class Graph:
         self._objects(node, good)
         self._arrays(node, good)
 
-    def _asserts(self, schema: dict[str, Any], node: Node) -> bool:
+    def asserts(self, schema: Any, resolver: Any) -> bool:
         """Whether the schema's meta-schema has the validation vocabulary, which is so unless it says otherwise."""
-        uri = schema.get("$schema") or (self.schema.get("$schema") if isinstance(self.schema, dict) else None)
+        found = [s.get("$schema") for s in (schema, self.schema) if isinstance(s, dict)]
+        uri = next((uri for uri in found if uri), None)
         if not isinstance(uri, str) or kw.draft_of(uri) is not None:
             return True
         try:
-            vocabulary = node.resolver.lookup(uri).contents.get("$vocabulary")
+            vocabulary = resolver.lookup(uri).contents.get("$vocabulary")
         except (Unresolvable, AttributeError):
             return True
         return not isinstance(vocabulary, dict) or kw.VALIDATION in vocabulary
@@ -289,12 +291,7 @@ class Graph:
     def _ref(self, node: Node, keyword: str, ref: str) -> None:
         at = f"{node.pointer}/{escape(keyword)}"
         try:
-            if keyword == "$recursiveRef":
-                from referencing.jsonschema import lookup_recursive_ref
-
-                found = lookup_recursive_ref(node.resolver)
-            else:
-                found = node.resolver.lookup(ref)
+            found = lookup_recursive_ref(node.resolver) if keyword == "$recursiveRef" else node.resolver.lookup(ref)
         except (Unresolvable, ValueError) as error:
             reason = "leads nowhere" if ref.startswith("#") else "is neither in the schema nor in the registry"
             if not isinstance(error, Unresolvable):
