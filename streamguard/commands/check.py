@@ -73,11 +73,14 @@ def _policy(name: str, options: Options) -> Notes:
 
 
 def _schema(name: str, options: Options) -> Notes:  # noqa: ARG001  every kind is called alike
+    from streamguard.jobs.job import check_schema, with_schema
+    from streamguard.policy import Policy
     from streamguard.schema_file import read_schema
 
     schema = read_schema(Path(name))
     if isinstance(schema, Problem):
         raise JobError(schema)
+    check_schema(with_schema(Policy(), schema))
     return [f"{name}: fine", *_late(schema)]
 
 
@@ -86,7 +89,7 @@ def _late(schema: Mapping[str, Any]) -> Iterator[str]:
     from streamguard.viability import compile_schema
 
     for late in compile_schema(schema).late_keywords:
-        yield f"  judged late: {late}"
+        yield f"  judged only when its value ends: {late.pointer} ({late.why})"
 
 
 def _template(name: str, options: Options) -> Notes:  # noqa: ARG001
@@ -103,17 +106,15 @@ def _rows(name: str, options: Options) -> Notes:
 
     template = None if options.template is None else read_template(Path(options.template))
     overrides = {"model": options.model, "max_tokens": options.max_tokens}
-    rows = Input(
-        open_input(name),
-        name,
-        template=template,
-        overrides={key: value for key, value in overrides.items() if value is not None},
-    )
     problems = Problems()
-    try:
+    with open_input(name) as file:
+        rows = Input(
+            file,
+            name,
+            template=template,
+            overrides={key: value for key, value in overrides.items() if value is not None},
+        )
         rows.scan(problems)
-    finally:
-        rows.close()
     problems.raise_any()
     models = ", ".join(f"{model} {count:,}" for model, count in rows.models.items())
     return [f"{name}: fine, {len(rows.entries):,} rows" + (f" ({models})" if models else "")]

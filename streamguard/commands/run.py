@@ -101,7 +101,6 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
     def source(params: Mapping[str, Any]) -> Source:
         return messages(client, **params)
 
-    assert job.input is not None  # noqa: S101  a job that stands has one
     tally = Tally(len(job.input.entries), job.kept, backend_clock())
     runtime = Runtime(hooks=[tally.hook])
     runner = Runner(
@@ -109,12 +108,8 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
     )
     progress = Progress(tally, how(sys.stderr, quiet=options.quiet))
     signals = _Signals(runner, progress)
-    if job.output.torn:
-        progress.say(
-            f"{job.spec.out}: a torn last line of {job.output.torn:,} bytes was cut; its row is asked for again"
-        )
-    if job.strangers:
-        progress.say(f"{job.spec.out}: {job.strangers:,} results of rows that are not in the input; they stay")
+    for notice in job.notices:
+        progress.say(notice)
     failure: Exception | None = None
     try:
         async with client, anyio.create_task_group() as background:

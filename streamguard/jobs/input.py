@@ -51,7 +51,7 @@ class RowRequest(msgspec.Struct, frozen=True):
 class Input:
     """A job's rows.
 
-    :param file: open, seekable.
+    :param file: open, seekable; stays the caller's.
     :param name: what mistakes call it.
     :param template: makes requests of rows that are data.
     :param overrides: fields of every request, whatever the row or the template says.
@@ -80,10 +80,6 @@ class Input:
         self._salt = salt
         self._check = check
         self._said: set[str] = set()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
     def scan(self, problems: Problems) -> None:
         """The first pass: every row is parsed, rendered and checked; nothing of it is kept but its place."""
@@ -132,7 +128,8 @@ class Input:
                 :16
             ]
             self.entries.append(Entry(row.custom_id, line.number, line.offset, len(line.raw), fingerprint))
-            self.models[params["model"]] = self.models.get(params["model"], 0) + 1
+            model = str(params.get("model"))
+            self.models[model] = self.models.get(model, 0) + 1
 
     def _params(self, row: Row) -> dict[str, Any]:
         if row.params is not None:

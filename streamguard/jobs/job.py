@@ -67,10 +67,8 @@ class Job:
         problems = Problems()
         policy = self._policy(problems)
         template = _template(spec, problems)
-        rows = _input(spec, policy, template, problems)
         with ExitStack() as stack:
-            if rows is not None:
-                stack.callback(rows.close)
+            rows = _input(spec, policy, problems, template, stack)
             if (problem := writable(spec.out)) is not None:
                 problems.add(problem)
             elif same_file(spec.input, spec.out):
@@ -172,9 +170,11 @@ def _template(spec: JobSpec, problems: Problems) -> Template | None:
         return None
 
 
-def _input(spec: JobSpec, policy: Policy | None, template: Template | None, problems: Problems) -> Input | None:
+def _input(
+    spec: JobSpec, policy: Policy | None, problems: Problems, template: Template | None, stack: ExitStack
+) -> Input | None:
     try:
-        file = open_input(spec.input)
+        file = stack.enter_context(open_input(spec.input))
     except JobError as mistake:
         problems.extend(mistake.problems)
         return None

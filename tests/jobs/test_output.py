@@ -15,7 +15,8 @@ from streamguard.jobs.output import open_output, writable
 
 def result(custom_id: str, type_: str = "succeeded", **own) -> bytes:
     return (
-        json.dumps({"custom_id": custom_id, "result": {"type": type_}, "streamguard": own}, separators=(",", ":")) + "\n"
+        json.dumps({"custom_id": custom_id, "result": {"type": type_}, "streamguard": own}, separators=(",", ":"))
+        + "\n"
     ).encode()
 
 
@@ -119,9 +120,8 @@ def test_other_peoples_files_are_not_touched(tmp_path, foreign: bytes) -> None:
 def test_one_job_at_a_time(tmp_path) -> None:
     """A second opening is refused while the first is open."""
     path = str(tmp_path / "out.jsonl")
-    with open_output(path):
-        with pytest.raises(JobError, match="another job is writing to this file"):
-            open_output(path)
+    with open_output(path), pytest.raises(JobError, match="another job is writing to this file"):
+        open_output(path)
     open_output(path).close()
 
 

@@ -58,9 +58,11 @@ MISTAKES = [
     (b'{"id": 1, "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "in.jsonl:2: nested more than 100 deep"),
     (
         b'{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {}}',
-        "in.jsonl:2: a line of an OpenAI batch; make it a line of a Message Batch, "
-        '{"custom_id": …, "params": {"model": …, "max_tokens": …, "messages": […]}}: '
-        "a system message becomes params.system, and url and method go",
+        (
+            "in.jsonl:2: a line of an OpenAI batch; make it a line of a Message Batch, "
+            '{"custom_id": …, "params": {"model": …, "max_tokens": …, "messages": […]}}: '
+            "a system message becomes params.system, and url and method go"
+        ),
     ),
 ]
 

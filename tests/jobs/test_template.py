@@ -67,7 +67,7 @@ UNUSABLE = [
     ("---\nmodel: m\nHi", ["t.j2:1: the front matter has no end: a second line of three dashes"]),
     ("---\nmodel: m\n---\nHi\n\n{{", ["t.j2:6: not a template: unexpected 'end of template'"]),
     (
-        "---\nmax_token: 3\nmodel: 7\nmax_tokens: no\nstream: true\nsystem: 3\nprefill: [x]\nextra: {timeout: 3}\n---\nHi",
+        "---\nmax_token: 3\nmodel: 7\nmax_tokens: no\nstream: true\nsystem: 3\nprefill: [x]\nextra: {beta: 3}\n---\nx",
         [
             't.j2:2:1: /max_token: unknown; did you mean "max_tokens"?',
             "t.j2:3:8: /model: must be a model's name, got 7",
@@ -75,7 +75,7 @@ UNUSABLE = [
             "t.j2:5:1: /stream: must be left out: every request is sent as a stream",
             "t.j2:6:9: /system: must be a text or a list of blocks",
             "t.j2:7:10: /prefill: must be a text",
-            "t.j2:8:8: /extra: timeout is no field that a request can have here",
+            "t.j2:8:8: /extra: beta is no field that a request can have here",
         ],
     ),
     (
@@ -97,12 +97,12 @@ def test_every_mistake_of_a_template_at_once(text: str, said: list[str]) -> None
 
 
 UNRENDERABLE = [
-    ("{{ txet }}", "t.j2:1: txet is undefined: the row has no such field; did you mean \"text\"?"),
+    ("{{ txet }}", 't.j2:1: txet is undefined: the row has no such field; did you mean "text"?'),
     ("\n\n{{ nope }}", "t.j2:3: nope is undefined: the row has no such field"),
     ("{% if nope %}x{% endif %}", "t.j2:1: nope is undefined: the row has no such field"),
     ("{% for x in nope %}x{% endfor %}", "t.j2:1: nope is undefined: the row has no such field"),
     ("{{ nope | length }}", "t.j2:1: nope is undefined: the row has no such field"),
-    ("{{ row.txet }}", "t.j2:1: txet is undefined: the row has no such field; did you mean \"text\"?"),
+    ("{{ row.txet }}", 't.j2:1: txet is undefined: the row has no such field; did you mean "text"?'),
     ("{{ deep.insid }}", "t.j2:1: undefined: 'dict object' has no attribute 'insid'; did you mean \"inside\"?"),
     ("---\nmodel: m\n---\n\n{{ nope }}", "t.j2:5: nope is undefined: the row has no such field"),
     ("---\nmodel: m\nsystem: |\n  a\n  {{ nope }}\n---\nHi", "t.j2:5: nope is undefined: the row has no such field"),

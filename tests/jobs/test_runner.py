@@ -1,0 +1,276 @@
+"""The runner: every row once, so many at a time, and every way to end early. In virtual time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import random
+
+import anyio
+import pytest
+
+from streamguard.errors import BudgetExhausted, JobError
+from streamguard.jobs.job import Job
+from streamguard.jobs.runner import Runner, Stop
+from streamguard.outcome import CallRecord
+from streamguard.testing import BACKENDS, answer, error, pause, run_virtual, stall
+from streamguard.usage import UsageRange
+from tests.jobs.jobs import DEAD, GOOD, Provider, make_runner, results, run_job, write_job
+
+WHOLE = [answer(GOOD)]
+TOO_BAD = [answer(DEAD)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_row_has_one_result(tmp_path, backend) -> None:
+    """Good rows, rows that are good the second time, rows that never are: each stands once in the output."""
+    spec = write_job(tmp_path, *(f"{kind}{n}" for n in range(4) for kind in ("good", "again", "busy", "never")))
+    scripts = {
+        f"{kind}{n}": attempts
+        for n in range(4)
+        for kind, attempts in {
+            "good": WHOLE,
+            "again": [answer(DEAD), answer(GOOD)],
+            "busy": [error("overloaded_error"), answer(GOOD)],
+            "never": TOO_BAD,
+        }.items()
+    }
+    provider = Provider(**scripts)
+    runner, summary = run_virtual(run_job, spec, provider, backend=backend)
+    assert runner.stopped is None
+    assert results(tmp_path) == {
+        name: "json.schema" if name.startswith("never") else "succeeded" for name in results(tmp_path)
+    }
+    assert set(results(tmp_path)) == set(scripts)
+    assert (summary.succeeded, summary.failed, summary.attempts, summary.retries) == (
+        {"whole": 12},
+        {"json.schema": 4},
+        28,
+        {"json.schema": 8, "provider.overloaded": 4},
+    )
+    assert (summary.not_run, summary.canceled, provider.left_open) == (0, 0, 0)
+
+
+def test_rows_run_so_many_at_a_time(tmp_path) -> None:
+    """Never more than asked for, and not fewer while there are rows."""
+    spec = write_job(tmp_path, *map(str, range(20)))
+    provider = Provider(other=[[pause(1), *answer(GOOD)]])
+    tallies = []
+
+    async def run() -> float:
+        job = Job(spec)
+        runner, tally = make_runner(job, provider, concurrency=4)
+        provider.on_made = lambda name: tallies.append(tally.running)
+        began = anyio.current_time()
+        await runner.run()
+        job.close()
+        return anyio.current_time() - began
+
+    assert run_virtual(run) == pytest.approx(5.0, abs=0.05)
+    assert max(tallies) == 4
+
+
+@pytest.mark.parametrize("kills", range(8))
+def test_a_killed_job_goes_on_where_it_was(tmp_path, kills: int) -> None:
+    """Whatever bytes a kill leaves of the output, in whatever order rows ended, the next run makes it whole."""
+    dice = random.Random(kills)
+    names = [f"r{n}" for n in range(12)]
+    spec = write_job(tmp_path, *names)
+    provider = Provider(**{name: [[pause(dice.random()), *answer(GOOD)]] for name in names})
+    run_virtual(run_job, spec, provider)
+    path = tmp_path / "out.jsonl"
+    whole = path.read_bytes()
+    cut = dice.randrange(len(whole))
+    path.write_bytes(whole[:cut])
+    kept = whole[:cut].count(b"\n") + (whole[cut : cut + 1] == b"\n")
+    again = Provider(other=WHOLE)
+    _, summary = run_virtual(run_job, spec, again)
+    assert results(tmp_path) == dict.fromkeys(results(tmp_path), "succeeded")
+    assert sorted(results(tmp_path)) == sorted(names)
+    assert (len(again.asked), summary.kept) == (12 - kept, kept)
+
+
+def test_failed_rows_are_asked_again_and_replaced(tmp_path) -> None:
+    """A success is kept and never paid for twice; a failure gets another chance, and its old line goes."""
+    spec = write_job(tmp_path, "a", "b", "c")
+    run_virtual(run_job, spec, Provider(a=WHOLE, b=TOO_BAD, c=WHOLE))
+    assert results(tmp_path) == {"a": "succeeded", "c": "succeeded", "b": "json.schema"}
+    again = Provider(other=WHOLE)
+    _, summary = run_virtual(run_job, spec, again)
+    assert (again.asked, results(tmp_path)) == (["b"], dict.fromkeys("acb", "succeeded"))
+    assert (summary.kept, summary.succeeded) == (2, {"whole": 1})
+    third = Provider()
+    run_virtual(run_job, spec, third)
+    assert third.asked == []
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_interrupt_ends_it_in_order(tmp_path, backend) -> None:
+    """No row begins any more, what runs is aborted, and what it cost is on record; the next run takes it up."""
+    spec = write_job(tmp_path, "a", "b", "c", "d", "e")
+    hanging = [[*answer(GOOD)[:3], stall()]]
+    provider = Provider(a=WHOLE, b=hanging, c=hanging, d=WHOLE, e=WHOLE)
+
+    async def run() -> tuple[Runner, object, float]:
+        job = Job(spec)
+        runner, tally = make_runner(job, provider, concurrency=2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runner.run)
+            await anyio.sleep(5)
+            began = anyio.current_time()
+            runner.interrupt("SIGTERM")
+        job.close()
+        return runner, tally.summary(runner.stopped), anyio.current_time() - began
+
+    runner, summary, took = run_virtual(run, backend=backend)
+    assert runner.stopped == Stop("signal", "SIGTERM")
+    assert took < 0.1
+    assert results(tmp_path) == {"a": "succeeded", "b": "canceled", "c": "canceled"}
+    assert (summary.canceled, summary.not_run, provider.left_open) == (2, 2, 0)
+    attempts = [
+        json.loads(line)["streamguard"]["attempts"] for line in (tmp_path / "out.jsonl").read_text().splitlines()
+    ]
+    assert [[one["reason"] for one in each] for each in attempts] == [
+        [None],
+        ["operator.interrupt"],
+        ["operator.interrupt"],
+    ]
+    run_virtual(run_job, spec, Provider(other=WHOLE), backend=backend)
+    assert results(tmp_path) == dict.fromkeys("abcde", "succeeded")
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "reason"),
+    [
+        (error("authentication_error"), "refused", "provider.authentication"),
+        (error("billing_error"), "budget", "provider.billing"),
+        (error("rate_limit_error", code="enforced_spend_limit_reached"), "budget", "provider.spend_limit"),
+    ],
+)
+def test_what_would_fail_every_row_stops_the_job(tmp_path, failure, kind, reason) -> None:
+    """A wrong key or an exhausted account is not asked a thousand times; rows that run may end."""
+    spec = write_job(tmp_path, "slow", "bad", *map(str, range(50)))
+    provider = Provider(slow=[[pause(1), *answer(GOOD)]], bad=[failure], other=WHOLE)
+    runner, summary = run_virtual(lambda: run_job(spec, provider, concurrency=2))
+    assert runner.stopped is not None
+    assert runner.stopped.kind == kind
+    assert results(tmp_path) == {"bad": reason, "slow": "succeeded"}
+    assert summary.not_run == 50
+
+
+def denied(scope: str, *, attempts: tuple = ()) -> BudgetExhausted:
+    record = CallRecord(attempts=attempts, usage=UsageRange.nothing())
+    return BudgetExhausted(
+        "no room", reason="budget.denied", record=record, scope=scope, asked=9, available=1, unit="tokens"
+    )
+
+
+BUDGETS = """
+budgets:
+  - {name: nightly, per: job, tokens: 1000000}
+  - {name: each, per: call, tokens: 1000}
+  - {name: tenants, per: "tenant:{custom_id}", tokens: 1000}
+"""
+
+
+@pytest.mark.parametrize(
+    ("scope", "found", "stops"),
+    [
+        ("nightly/job/tokens", {"a": "succeeded"}, True),
+        ("each/call/tokens", {"a": "succeeded", "b": "budget.denied", "c": "succeeded"}, False),
+        ("tenants/tenant:b/tokens", {"a": "succeeded", "b": "budget.denied", "c": "succeeded"}, False),
+    ],
+)
+def test_a_shared_budget_without_room_stops_the_job(tmp_path, monkeypatch, scope, found, stops) -> None:
+    """What was never sent is not in the output, and runs when there is room; a row's own budget fails that row."""
+    from tests.jobs import jobs
+
+    spec = write_job(tmp_path, "a", "b", "c", policy=jobs.POLICY + BUDGETS)
+    ask = Runner._ask
+
+    async def asked(self, params, labels):
+        return denied(scope) if labels["custom_id"] == "b" else await ask(self, params, labels)
+
+    monkeypatch.setattr(Runner, "_ask", asked)
+    runner, summary = run_virtual(lambda: run_job(spec, Provider(other=WHOLE), concurrency=1))
+    assert results(tmp_path) == found
+    assert runner.stopped == (Stop("budget", "no room") if stops else None)
+    assert summary.not_run == (2 if stops else 0)
+
+
+def test_a_full_disk_ends_the_job_with_the_error(tmp_path, monkeypatch) -> None:
+    """Nothing more is bought that could not be kept; what was written stays."""
+    spec = write_job(tmp_path, *map(str, range(10)))
+    provider = Provider(other=WHOLE)
+
+    async def run() -> None:
+        job = Job(spec)
+        append, calls = job.output.append, []
+
+        def full(line: bytes) -> None:
+            calls.append(line)
+            if len(calls) > 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            append(line)
+
+        monkeypatch.setattr(job.output, "append", full)
+        runner, _ = make_runner(job, provider, concurrency=1)
+        try:
+            with pytest.raises(OSError, match="No space left"):
+                await runner.run()
+        finally:
+            job.close()
+
+    run_virtual(run)
+    assert results(tmp_path) == dict.fromkeys("012", "succeeded")
+    assert len(provider.sources) == 4
+
+
+def test_an_input_that_changes_ends_the_job(tmp_path) -> None:
+    """Rows are read when their turn comes; a file that was edited meanwhile is not guessed at."""
+    spec = write_job(tmp_path, "a", "b", "c")
+
+    async def run() -> None:
+        job = Job(spec)
+        (tmp_path / "in.jsonl").write_text('{"custom_id": "x"}\n' * 20)
+        runner, _ = make_runner(job, Provider(other=WHOLE))
+        try:
+            with pytest.raises(JobError, match=r"in\.jsonl:1: changed while the job ran"):
+                await runner.run()
+        finally:
+            job.close()
+
+    run_virtual(run)
+    assert results(tmp_path) == {}
+
+
+def test_a_mistake_of_the_package_is_not_hidden_in_a_row(tmp_path) -> None:
+    """What nobody expected ends the run, and calls under way are aborted."""
+    spec = write_job(tmp_path, "a", "b", "c")
+
+    def broken(params):
+        if params["messages"][0]["content"] == "b":
+            raise ZeroDivisionError("a bug")
+        return hanging(params)
+
+    hanging = Provider(other=[[*answer(GOOD)[:3], stall()]])
+
+    async def run() -> None:
+        job = Job(spec)
+        runner, _ = make_runner(job, broken, concurrency=2)
+        try:
+            with pytest.raises(ZeroDivisionError, match="a bug"):
+                await runner.run()
+        finally:
+            job.close()
+
+    run_virtual(run)
+    assert (results(tmp_path), hanging.left_open) == ({"a": "canceled"}, 0)
+
+
+def test_partials_are_kept_on_demand(tmp_path) -> None:
+    """With `partials` the output has the text of rejected attempts."""
+    spec = write_job(tmp_path, "a")
+    run_virtual(lambda: run_job(spec, Provider(a=TOO_BAD), partials=True))
+    attempts = json.loads((tmp_path / "out.jsonl").read_text())["streamguard"]["attempts"]
+    assert [DEAD.startswith(one["text"]) and one["text"] != "" for one in attempts] == [True, True]
