@@ -140,9 +140,14 @@ def _span(interval: Interval, shown: Any) -> str:
 
 
 def _count(number: int) -> str:
-    for size, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (10_000, "k")):
-        if number >= size:
-            return f"{number / (1000 if unit == 'k' else size):.3g}{unit}" if number < size * 1000 else f"{number:,}"
+    """In three digits from 10,000 on."""
+    if number >= 10_000:
+        for size, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
+            scaled = number / size
+            if scaled >= 0.9995:
+                digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+                text = f"{scaled:,.{digits}f}"
+                return (text.rstrip("0").rstrip(".") if digits else text) + unit
     return f"{number:,}"
 
 
