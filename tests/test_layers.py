@@ -18,7 +18,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "source", "engine", "attempt", "callclock", "delivery", "runtime", "outcome", "telemetry", "telemetry_structlog",
         "ledger", "ledgers", "admission", "accounts", "pricebook",
     ),
-    "edges": ("adapters", "jobs", "proxy", "replay", "testing", "cli", "doors", "sync", "__init__", "__main__"),
+    "edges": (
+        "adapters", "jobs", "proxy", "replay", "testing", "cli", "commands", "terminal", "doors", "sync", "__init__",
+        "__main__",
+    ),
 }  # fmt: skip
 """Lowest first; a module may import from its own layer and from those before it."""
 

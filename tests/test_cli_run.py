@@ -1,0 +1,243 @@
+"""`streamguard run` against a provider over real sockets: results, retries, resuming, signals, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from streamguard import cli
+from streamguard.testing import ScriptedServer, answer, error, pause, rst, script, stall
+
+SCHEMA = (
+    '{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false}'
+)
+TEMPLATE = "---\nmodel: m\nmax_tokens: 50\nsystem: Answer in JSON.\n---\n{{ text }}"
+POLICY = """
+version: 1
+timeouts: {total: 30}
+json: {trailing: cut}
+retry: {attempts: 3, rules: [{when: [json.*, transport.*, provider.overloaded, provider.api_error], wait: none}]}
+"""
+GOOD = '{"n": 1}'
+KEY = "sk-ant-canary-0123456789"
+
+
+def scripts_by_text(**scripts):
+    """A server that plays a script by what the user says, up to the first dash."""
+    made = {name: script(*attempts) for name, attempts in scripts.items()}
+    each: dict[str, object] = {}
+
+    def choose(exchange):
+        text = exchange.body["messages"][-1]["content"]
+        # Attempts are counted by script, and every row has its own.
+        return each.setdefault(text, script(*made[text.partition("-")[0]].script.attempts))
+
+    return ScriptedServer(script_for=choose)
+
+
+def write(folder: Path, *texts: str) -> None:
+    rows = ({"id": f"r{number}", "text": text} for number, text in enumerate(texts))
+    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, text in (("p.yaml", POLICY), ("t.j2", TEMPLATE), ("s.json", SCHEMA)):
+        (folder / name).write_text(text)
+
+
+ARGUMENTS = ("run", "in.jsonl", "-p", "p.yaml", "-o", "out.jsonl", "--template", "t.j2", "--schema", "s.json")
+
+
+def lines(folder: Path) -> dict[str, dict]:
+    found = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert len({one["custom_id"] for one in found}) == len(found)
+    return {one["custom_id"]: one for one in found}
+
+
+def kinds(folder: Path) -> dict[str, str]:
+    return {
+        name: one["result"]["error"]["error"]["type"] if one["result"]["type"] == "errored" else one["result"]["type"]
+        for name, one in sorted(lines(folder).items())
+    }
+
+
+@pytest.fixture
+def sg(tmp_path, monkeypatch, capfd):
+    """Runs a job in an empty folder against a server; gives exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
+
+    def run(server: ScriptedServer, *arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            cli.main([*ARGUMENTS, "--base-url", server.url, *arguments])
+        said = capfd.readouterr()
+        return caught.value.code or 0, said.out, said.err
+
+    return run
+
+
+def test_a_job_from_end_to_end(sg, tmp_path) -> None:
+    """Good rows, rows that need a retry, rows that are given up; then only the failed ones again."""
+    write(tmp_path, "good-1", "again-2", "busy-3", "never-4", "good-5", "reset-6")
+    attempts = {
+        "good": [answer(GOOD)],
+        "again": [answer('{"n": "x"}'), answer('{"n": 2}')],
+        "busy": [error("overloaded_error"), answer(GOOD)],
+        "never": [answer('{"m": 1}')],
+        "reset": [[*answer(GOOD)[:3], rst()], answer(GOOD)],
+    }
+    with scripts_by_text(**attempts).in_thread() as server:
+        code, out, err = sg(server)
+        assert (code, out, server.errors) == (3, "", [])
+        assert len(server.exchanges) == 1 + 2 + 2 + 3 + 1 + 2
+    assert kinds(tmp_path) == {
+        **{f"r{number}": "succeeded" for number in (0, 1, 2, 4, 5)},
+        "r3": "json.schema",
+    }
+    found = lines(tmp_path)
+    assert [found[name]["streamguard"]["output"] for name in ("r0", "r1", "r3")] == [{"n": 1}, {"n": 2}, None]
+    assert found["r1"]["streamguard"]["completed"] == "cut"
+    assert found["r1"]["result"]["message"]["content"][0]["text"] == '{"n": 2}'
+    assert {name: one["streamguard"]["reasons"] for name, one in found.items() if one["streamguard"]["reasons"]} == {
+        "r1": ["json.schema"],
+        "r2": ["provider.overloaded"],
+        "r3": ["json.schema"] * 3,
+        "r5": ["transport.reset"],
+    }
+    assert re.search(r"succeeded  5 \(cut 5\)\n +gave up  1 \(json.schema 1\)", err)
+    body = server.exchanges[0].body
+    assert (body["model"], body["max_tokens"], body["system"], body["stream"]) == ("m", 50, "Answer in JSON.", True)
+
+    with scripts_by_text(never=[answer(GOOD)]).in_thread() as server:
+        code, out, err = sg(server, "--json")
+    summary = json.loads(out)
+    assert (code, len(server.exchanges), err) == (0, 1, "")
+    assert (summary["rows"], summary["kept"], summary["succeeded"], summary["exit_code"]) == (6, 5, {"cut": 1}, 0)
+    assert kinds(tmp_path) == {f"r{number}": "succeeded" for number in range(6)}
+
+    with scripts_by_text().in_thread() as server:
+        assert sg(server, "--quiet") == (0, "", "")
+    assert server.exchanges == []
+
+
+def test_some_failures_may_be_fine(sg, tmp_path) -> None:
+    """`--fail-on` says from how many on the exit code is 3."""
+    write(tmp_path, *(["good-1"] * 8), "never-1", "never-2")
+    with scripts_by_text(good=[answer(GOOD)], never=[answer("x")]).in_thread() as server:
+        assert [sg(server, "--quiet", "--fail-on", text)[0] for text in ("3", "2", "30%", "20%")] == [0, 3, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "why"),
+    [
+        (error("authentication_error"), 2, "provider.authentication"),
+        (error("rate_limit_error", code="enforced_spend_limit_reached"), 4, "provider.spend_limit"),
+    ],
+)
+def test_what_would_fail_every_row_ends_the_job(sg, tmp_path, failure, code, why) -> None:
+    """A refused key is for a person (2), an exhausted budget for later (4); what never began is not in the file."""
+    write(tmp_path, *(f"bad-{number}" for number in range(30)))
+    with scripts_by_text(bad=[failure]).in_thread() as server:
+        found, _, err = sg(server, "--concurrency", "2")
+    assert (found, len(server.exchanges)) == (code, 2)
+    assert re.search(f"not run  28\n(.*\n)*.*stopped  .*{re.escape(why)}", err)
+    assert kinds(tmp_path) == {"r0": why, "r1": why}
+
+
+def test_no_key_is_in_anything_that_is_written(sg, tmp_path) -> None:
+    """A provider that echoes the key does not get it into the output or onto the terminal."""
+    write(tmp_path, "echo-1", "bad-2")
+    echo = error("invalid_request_error", f"the header x-api-key: {KEY} is odd")
+    with scripts_by_text(echo=[echo], bad=[error("overloaded_error", KEY)]).in_thread() as server:
+        code, out, err = sg(server)
+    assert code == 3
+    assert KEY not in out + err + (tmp_path / "out.jsonl").read_text()
+
+
+def start(folder: Path, server: ScriptedServer, *arguments: str) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
+    root = str(Path(__file__).parents[1])
+    return subprocess.Popen(
+        [sys.executable, "-m", "streamguard", *ARGUMENTS, "--base-url", server.url, *arguments],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": root},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition, process: subprocess.Popen[str], seconds: float = 12) -> None:
+    """Poll until something outside of this process has happened."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit, "nothing happened"
+        time.sleep(0.02)
+
+
+def finished(folder: Path, rows: int):
+    path = folder / "out.jsonl"
+    return lambda: path.exists() and path.read_bytes().count(b"\n") >= rows
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_in_order(sg, tmp_path, number, code) -> None:
+    """What runs is aborted and recorded, what is done stays, nothing new begins; the next run finishes the job."""
+    write(tmp_path, "good-1", "slow-2", "slow-3", "good-4", "good-5")
+    slow = [*answer(GOOD)[:3], stall()]
+    with scripts_by_text(good=[answer(GOOD)], slow=[slow]).in_thread() as server:
+        process = start(tmp_path, server, "--concurrency", "2")
+        with process:
+            wait_for(lambda: finished(tmp_path, 1)() and len(server.exchanges) == 3, process)
+            time.sleep(0.1)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=5)
+    assert (process.returncode, out) == (code, "")
+    assert kinds(tmp_path) == {"r0": "succeeded", "r1": "canceled", "r2": "canceled"}
+    assert f"{number.name}: ending what runs; once more to leave at once" in err
+    assert "Traceback" not in err
+    assert re.search("canceled  2\n +not run  2\n", err)
+
+    with scripts_by_text(good=[answer(GOOD)], slow=[answer(GOOD)]).in_thread() as server:
+        assert sg(server, "-q")[0] == 0
+    assert kinds(tmp_path) == {f"r{number}": "succeeded" for number in range(5)}
+
+
+def test_a_kill_loses_nothing_that_was_finished(sg, tmp_path) -> None:
+    """After kill -9 every finished row is on file and is not paid for again; each stands once in the end."""
+    write(tmp_path, *(f"good-{number}" for number in range(12)))
+    with scripts_by_text(good=[[pause(0.1), *answer(GOOD)]]).in_thread() as server:
+        process = start(tmp_path, server, "-j", "2", "-q")
+        with process:
+            wait_for(finished(tmp_path, 4), process)
+            process.kill()
+            process.communicate(timeout=5)
+    assert process.returncode == -signal.SIGKILL
+    kept = (tmp_path / "out.jsonl").read_bytes().count(b"\n")
+    with (tmp_path / "out.jsonl").open("ab") as file:
+        file.write(b'{"custom_id":"r1')  # as a kill inside of a write leaves it
+    with scripts_by_text(good=[answer(GOOD)]).in_thread() as server:
+        code, _, err = sg(server)
+    assert (code, len(server.exchanges)) == (0, 12 - kept)
+    assert "a torn last line of 16 bytes was cut; its row is asked for again" in err
+    assert kinds(tmp_path) == dict.fromkeys(sorted(f"r{number}" for number in range(12)), "succeeded")
+
+
+def test_batch_lines_need_no_template(sg, tmp_path, monkeypatch) -> None:
+    """A file for the Message Batches API runs as it is."""
+    write(tmp_path)
+    params = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "good-1"}], "temperature": 0}
+    (tmp_path / "in.jsonl").write_text(json.dumps({"custom_id": "a", "params": params}) + "\n")
+    monkeypatch.setattr(sys.modules[__name__], "ARGUMENTS", ("run", "in.jsonl", "-p", "p.yaml", "-o", "out.jsonl"))
+    with scripts_by_text(good=[answer(GOOD)]).in_thread() as server:
+        assert sg(server, "-q")[0] == 0
+    body = server.exchanges[0].body
+    assert {name: body[name] for name in params} == params
+    assert kinds(tmp_path) == {"a": "succeeded"}
