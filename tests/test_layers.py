@@ -13,7 +13,10 @@ from tests.data import ROOT
 LAYERS: dict[str, tuple[str, ...]] = {
     "words": ("events", "verdict", "errors", "pricing", "tokens", "request", "frozen", "yaml_positions"),
     "guards": ("guards", "viability", "usage"),
-    "decisions": ("retry", "bound", "budget", "policy", "policyfile", "explain"),
+    "decisions": (
+        "retry", "bound", "budget", "policy", "policyfile", "policy_checks", "policy_problems", "policy_schema",
+        "schema_file", "explain",
+    ),
     "engine": (
         "source", "engine", "attempt", "callclock", "delivery", "runtime", "outcome", "telemetry", "telemetry_structlog",
         "ledger", "ledgers", "admission", "accounts", "pricebook",
