@@ -82,8 +82,8 @@ def sg(tmp_path, monkeypatch, capfd):
     return run
 
 
-def test_a_job_from_end_to_end(sg, tmp_path) -> None:
-    """Good rows, rows that need a retry, rows that are given up; then only the failed ones again."""
+def test_a_job_from_end_to_end(sg, tmp_path, monkeypatch) -> None:
+    """Good rows, rows that need a retry, rows that are given up; then only the failed ones again; then none."""
     write(tmp_path, "good-1", "again-2", "busy-3", "never-4", "good-5", "reset-6")
     attempts = {
         "good": [answer(GOOD)],
@@ -121,7 +121,8 @@ def test_a_job_from_end_to_end(sg, tmp_path) -> None:
     assert (summary["rows"], summary["kept"], summary["succeeded"], summary["exit_code"]) == (6, 5, {"cut": 1}, 0)
     assert kinds(tmp_path) == {f"r{number}": "succeeded" for number in range(6)}
 
-    with scripts_by_text().in_thread() as server:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    with scripts_by_text(good=[answer(GOOD)]).in_thread() as server:
         assert sg(server, "--quiet") == (0, "", "")
     assert server.exchanges == []
 
@@ -241,3 +242,46 @@ def test_batch_lines_need_no_template(sg, tmp_path, monkeypatch) -> None:
     body = server.exchanges[0].body
     assert {name: body[name] for name in params} == params
     assert kinds(tmp_path) == {"a": "succeeded"}
+
+
+def test_a_second_signal_leaves_at_once(monkeypatch) -> None:
+    """The first one interrupts the job; the next gives the terminal back and ends the process then and there."""
+    import anyio
+    import anyio.lowlevel
+
+    from streamguard.commands.run import _Signals
+
+    done: list[object] = []
+
+    class Runner:
+        def interrupt(self, by: str) -> None:
+            done.append(f"interrupt by {by}")
+
+    class Progress:
+        def say(self, text: str) -> None:
+            done.append(text)
+
+        def close(self) -> None:
+            done.append("close")
+
+    monkeypatch.setattr(os, "_exit", done.append)
+    signals = _Signals(Runner(), Progress())
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(signals.run)
+            for number, expected in ((signal.SIGTERM, 2), (signal.SIGINT, 4)):
+                os.kill(os.getpid(), number)
+                with anyio.fail_after(5):
+                    while len(done) < expected:
+                        await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+
+    anyio.run(main)
+    # What comes after an exit that did not happen is no part of this.
+    assert done[:4] == [
+        "SIGTERM: ending what runs; once more to leave at once",
+        "interrupt by SIGTERM",
+        "close",
+        128 + signal.SIGINT,
+    ]

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -83,7 +84,8 @@ def main(spec: JobSpec, options: Options) -> int:
     base_url = checked_url(options.base_url)
     job = Job(spec)
     try:
-        client = make_client(base_url)
+        # With nothing left to do no key is needed, and the SDK not loaded.
+        client = make_client(base_url) if job.todo else nullcontext()
         outcome = anyio.run(_run, job, client, options)
     finally:
         job.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TextIO
 
 import anyio
@@ -116,24 +116,23 @@ def _parts(tally: Tally) -> Iterator[str]:
 
 
 def tokens(interval: Interval) -> str:
-    """`1,234`, or `≈ 1.2k to 1.3k`, or `≥ 1.2k`."""
-    return _span(interval, _count)
+    """`1,234`, or `≈ 12.3k to 15k`, or `≥ 12.3k`, or `unknown`."""
+    return _span(interval.pair, _count)
 
 
 def money(interval: Interval) -> str:
     """`$1.23`, or `≈ $1.20 to $1.30`, or `≥ $1.20`, or that no price is known. Of micro-USD."""
-    return _span(
-        interval, lambda micro: f"${micro / 1e6:,.2f}" if micro >= 10_000 or not micro else f"${micro / 1e6:.4f}"
-    )
+    digits = 2 if interval.low >= 10_000 or interval.pair == (0, 0) else 4
+    return _span(interval.pair, lambda micro: f"${micro / 1e6:,.{digits}f}", unknown="cost unknown")
 
 
-def _span(interval: Interval, shown: Any) -> str:
-    pair = interval.pair
+def _span(pair: tuple[Any, Any] | None, shown: Callable[[Any], str], unknown: str = "unknown") -> str:
+    """An interval in words: exact, estimated, open or unknown."""
     if pair is None:
-        return "cost unknown" if shown is not _count else "unknown"
+        return unknown
     low, high = pair
     if low == high:
-        return str(shown(low))
+        return shown(low)
     if high is None:
         return f"≥ {shown(low)}"
     return f"≈ {shown(low)} to {shown(high)}" if shown(low) != shown(high) else f"≈ {shown(low)}"
@@ -174,12 +173,12 @@ def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "attempts", f"{summary.attempts:,}"
     if summary.retries:
         yield "retries", _by(summary.retries)
-    yield "output tokens", _pair(summary.output_tokens, lambda count: f"{count:,.0f}")
+    yield "output tokens", _span(summary.output_tokens, lambda count: f"{count:,.0f}")
     if summary.saved_tokens is not None:
         but = f" (and {summary.saved_unknown:,} rows for which nobody knows)" if summary.saved_unknown else ""
         yield "tokens saved", f"≈ {summary.saved_tokens:,}{but}"
     but = f" (price unknown for {summary.cost_unknown:,} rows)" if summary.cost_unknown and summary.cost_usd else ""
-    yield "cost", _pair(summary.cost_usd, lambda usd: f"${usd:,.4f}") + but
+    yield "cost", _span(summary.cost_usd, lambda usd: f"${usd:,.4f}") + but
     yield "time", duration(summary.seconds)
     for name, quantiles in (("first token", summary.first_token_seconds), ("row", summary.row_seconds)):
         if quantiles is not None:
@@ -193,15 +192,6 @@ def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
 def _by(counts: dict[str, int]) -> str:
     total = sum(counts.values())
     return f"{total:,}" + (f" ({', '.join(f'{name} {count:,}' for name, count in counts.items())})" if counts else "")
-
-
-def _pair(pair: tuple[float, float | None] | None, shown: Any) -> str:
-    if pair is None:
-        return "unknown"
-    low, high = pair
-    if high is None:
-        return f"≥ {shown(low)}"
-    return str(shown(low)) if low == high else f"≈ {shown(low)} to {shown(high)}"
 
 
 def summary_text(summary: Summary) -> str:

@@ -142,8 +142,10 @@ def _object(line: Line, wrong: Callable[..., Problem]) -> dict[str, Any] | Probl
         return wrong(f"not JSON: {mistake.msg[:1].lower()}{mistake.msg[1:]}{_hint(line, text)}", mistake.pos + 1 + bom)
     except RecursionError:
         return wrong(f"nested more than {MAX_DEPTH} deep")
-    except ValueError as mistake:
-        return wrong(f"not JSON: {mistake}")
+    except _Refused as mistake:
+        return wrong(str(mistake))
+    except ValueError:  # an integer with more digits than Python converts
+        return wrong("a number with too many digits")
     if not isinstance(value, dict):
         return wrong(f"must be a JSON object, got {shown(value)}")
     if text.count("{") + text.count("[") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
@@ -162,23 +164,27 @@ def _hint(line: Line, text: str) -> str:
     return ""
 
 
+class _Refused(ValueError):
+    """What a parser's hook does not take."""
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for index, name in enumerate(names) if name in names[:index])
-        raise ValueError(f"the name {json.dumps(twice)} stands twice in one object")
+        raise _Refused(f"the name {json.dumps(twice)} stands twice in one object")
     return found
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise _Refused(f"not JSON: {name} is no number there")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is too large for a number")
+        raise _Refused(f"{text} is too large for a number")
     return value
 
 
