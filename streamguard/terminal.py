@@ -5,8 +5,9 @@ It knows no layout and no colours; it makes sure that nobody else's text can bri
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from typing import TextIO
 
 _UNSHOWABLE = re.compile(
     # Controls (C0, DEL, C1), invisible and direction-changing characters, line separators, lone surrogates.
@@ -25,6 +26,22 @@ def _spelled(match: re.Match[str]) -> str:
     return short or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
 
 
-def printable_lines(lines: Iterable[object]) -> str:
-    """Several things, each on one line."""
-    return "\n".join(map(printable, lines))
+def put(stream: TextIO, text: str) -> bool:
+    """Write to somebody who may have left; whether it got there."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        return False
+    return True
+
+
+def silence(stream: TextIO) -> None:
+    """Lead a broken stream nowhere, so that what is still in its buffer breaks nothing when the process ends."""
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):  # no file, as under test
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)

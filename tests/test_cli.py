@@ -300,6 +300,17 @@ def test_a_client_never_retries_and_gets_a_key_only_where_there_is_one(sg, monke
     assert [make_client(url).api_key for url in ("http://127.0.0.1:1", "https://example.com", None)] == ["k"] * 3
 
 
+def test_a_reader_that_leaves_ends_a_command_quietly() -> None:
+    """As in `streamguard schema | head -1`: no traceback, and the code of a broken pipe."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamguard", "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        process.stdout.close()
+        err = process.stderr.read()
+        assert (process.wait(timeout=10), err) == (128 + 13, b"")
+
+
 def test_help_is_quick_and_loads_little() -> None:
     """Under 300 ms on an idle machine; the SDK, rich and the policy's models are not imported."""
     code = (

@@ -244,6 +244,18 @@ def test_batch_lines_need_no_template(sg, tmp_path, monkeypatch) -> None:
     assert kinds(tmp_path) == {"a": "succeeded"}
 
 
+def test_a_job_does_not_need_its_audience(tmp_path) -> None:
+    """Whoever watched may close the terminal or the pipe: rows are finished, and the exit code stands."""
+    write(tmp_path, "good-1", "never-2", "good-3")
+    with scripts_by_text(good=[answer(GOOD)], never=[answer("x")]).in_thread() as server:
+        process = start(tmp_path, server, "--json")
+        with process:
+            process.stderr.close()
+            process.stdout.close()
+            assert process.wait(timeout=10) == 3
+    assert kinds(tmp_path) == {"r0": "succeeded", "r1": "json.preamble", "r2": "succeeded"}
+
+
 def test_a_second_signal_leaves_at_once(monkeypatch) -> None:
     """The first one interrupts the job; the next gives the terminal back and ends the process then and there."""
     import anyio

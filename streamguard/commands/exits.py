@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from enum import IntEnum
 
 from streamguard.errors import ConfigError, Problem, StreamguardError
-from streamguard.terminal import printable
+from streamguard.terminal import printable, put, silence
 
 
 class Exit(IntEnum):
@@ -34,9 +34,9 @@ def guarded(body: Callable[[], int], *, debug: bool) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has enough of it. Nothing more can be said there, at exit neither.
-        sys.stdout = None
-        return Exit.OK
+        # Whoever read our output has enough of it; as if the signal had ended us.
+        silence(sys.stdout)
+        return 128 + 13
     except Exception as error:
         cause = _alone(error)
         if isinstance(cause, ConfigError):
@@ -46,7 +46,7 @@ def guarded(body: Callable[[], int], *, debug: bool) -> int:
             raise
         known = isinstance(cause, StreamguardError | OSError)
         kind = "" if known else f"unexpected {type(cause).__name__}: "
-        sys.stderr.write(f"streamguard: {kind}{printable(cause)} (streamguard --debug … shows where)\n")
+        put(sys.stderr, f"streamguard: {kind}{printable(cause)} (streamguard --debug … shows where)\n")
         return Exit.INTERNAL
 
 
@@ -60,4 +60,4 @@ def _alone(error: BaseException) -> BaseException:
 def complain(problems: Iterable[Problem]) -> None:
     """Mistakes on standard error, one line each."""
     for problem in problems:
-        sys.stderr.write(printable(problem) + "\n")
+        put(sys.stderr, printable(problem) + "\n")

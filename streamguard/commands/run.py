@@ -24,6 +24,7 @@ from streamguard.jobs.runner import Runner
 from streamguard.jobs.summary import Summary, Tally
 from streamguard.runtime import Runtime
 from streamguard.source import Source
+from streamguard.terminal import put, silence
 
 MOST_CONCURRENT = 1000
 """Connections that the SDK's pool has."""
@@ -132,7 +133,7 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
     summary = tally.summary(runner.stopped)
     if failure is not None:
         if not options.quiet:
-            sys.stderr.write(summary_text(summary) + "\n")
+            put(sys.stderr, summary_text(summary) + "\n")
         raise failure
     return _Ran(summary, signals.first)
 
@@ -166,10 +167,11 @@ def _end(job: Job, ran: _Ran, fail_on: Threshold, options: Options) -> int:
     if options.as_json:
         said = {"input": job.spec.input, "output": job.spec.out, "policy": job.spec.policy, "exit_code": int(code)}
         # ASCII, as every line of ours: it holds texts of the provider's.
-        sys.stdout.write(json.dumps({**said, **msgspec.to_builtins(summary)}, indent=2) + "\n")
-        sys.stdout.flush()
+        text = json.dumps({**said, **msgspec.to_builtins(summary)}, indent=2)
+        if not put(sys.stdout, text + "\n"):
+            silence(sys.stdout)
     elif not options.quiet:
-        sys.stderr.write(summary_text(summary) + "\n")
+        put(sys.stderr, summary_text(summary) + "\n")
     return code
 
 

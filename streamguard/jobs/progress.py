@@ -8,12 +8,13 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 import anyio
 
 from streamguard.jobs.summary import Interval, Summary, Tally
-from streamguard.terminal import printable
+from streamguard.terminal import printable, put
 
 LIVE_EVERY = 0.2
 """Seconds between two pictures of the live line."""
@@ -44,32 +45,35 @@ class Progress:
         self._live: Any = None
 
     async def run(self) -> None:
-        """Show it until cancelled; then `close()`."""
-        if self._show == "live":
-            self._open()
-            while True:
-                self._live.update(self._picture(), refresh=True)
-                await anyio.sleep(LIVE_EVERY)
+        """Show it until cancelled; then `close()`. A terminal that goes away does not end the job."""
+        try:
+            if self._show == "live":
+                self._open()
+                while True:
+                    self._live.update(self._picture(), refresh=True)
+                    await anyio.sleep(LIVE_EVERY)
+        except OSError:
+            self._show = "off"
         while self._show == "plain":
             await anyio.sleep(PLAIN_EVERY)
-            self._stream.write(line(self._tally) + "\n")
-            self._stream.flush()
+            put(self._stream, line(self._tally) + "\n")
 
     def close(self) -> None:
         """Take the live line away and give the cursor back."""
         live, self._live = self._live, None
         if live is not None:
-            live.stop()
+            with suppress(OSError):
+                live.stop()
 
     def say(self, text: str) -> None:
         """A line of its own, above the live one."""
         if self._live is not None:
             from rich.text import Text
 
-            self._live.console.print(Text(printable(text)))
+            with suppress(OSError):
+                self._live.console.print(Text(printable(text)))
         elif self._show != "off":
-            self._stream.write(printable(text) + "\n")
-            self._stream.flush()
+            put(self._stream, printable(text) + "\n")
 
     def _open(self) -> None:
         from rich.console import Console

@@ -232,6 +232,23 @@ def test_pipes_and_standard_input_are_read_once(tmp_path, monkeypatch) -> None:
     assert mistakes(REPLACE(spec, input="-"), tmp_path)[0].startswith("stdin:3:2: not JSON: ")
 
 
+EMPTY = "empty, which is the same as leaving it out; for a section with its defaults write {}"
+
+
+def test_what_is_worth_knowing_is_said_before_it_starts(tmp_path) -> None:
+    """A policy's warnings, what a budget's promise rests on, and what was found in the output."""
+    budget = "budgets: [{name: b, tokens: 9, mode: calibrated}]\ncaps:\n"
+    spec = write_job(tmp_path, "a", policy="version: 1\ntimeouts: {total: 9}\n" + budget)
+    in_folder(tmp_path, out_jsonl='{"custom_id":"a')
+    job = Job(spec)
+    job.close()
+    assert [notice.replace(f"{tmp_path}/", "") for notice in job.notices] == [
+        f"warning: policy.yaml:4:1: /caps: {EMPTY}",
+        "budget 'b' is calibrated, hence soft: it reserves estimates and may be exceeded",
+        "out.jsonl: a torn last line of 15 bytes was cut; its row is asked for again",
+    ]
+
+
 def test_an_empty_input_is_a_job_with_nothing_to_do(tmp_path) -> None:
     """A nightly job may have an empty night."""
     spec = write_job(tmp_path)
