@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from streamguard.viability.exclusive import apart
 from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING
 from streamguard.viability.nodes import UNKNOWN, Atom, Graph, Group, Node, Op
 from streamguard.viability.values_equal import canonical
@@ -198,8 +199,11 @@ class Logic:
             everything = frozenset(a for n in nodes for conj in yes(n) for a in conj.cover)
             return tuple(Conj(conj.atoms, everything, True) for n in nodes for conj in yes(n))
         if op.op == "one":
+            accepted = [yes(n) for n in nodes]
             return _either(
-                conjoin([yes(n), *(no(other) for j, other in enumerate(nodes) if j != i)]) for i, n in enumerate(nodes)
+                conjoin([ours, *(no(n) for j, n in enumerate(nodes) if j != i and not apart(ours, accepted[j], kind))])
+                for i, ours in enumerate(accepted)
+                if ours
             )
         if op.op == "not":
             return no(nodes[0])
@@ -239,7 +243,10 @@ class Logic:
         if op.op == "any":
             return conjoin([no(n) for n in nodes])
         if op.op == "one":
-            pairs = (conjoin([yes(a), yes(b)]) for i, a in enumerate(nodes) for b in nodes[i + 1 :])
+            accepted = [yes(n) for n in nodes]
+            pairs = (
+                conjoin([a, b]) for i, a in enumerate(accepted) for b in accepted[i + 1 :] if not apart(a, b, kind)
+            )
             return _either([conjoin([no(n) for n in nodes]), *pairs])
         if op.op == "not":
             return yes(nodes[0])

@@ -92,7 +92,7 @@ class Frame:
             for alt in demand.alts(self.kind):
                 if self.kind == STRING:
                     state: Any = StringState(alt, taken or ())
-                    if state.candidates is not None and not state.candidates:
+                    if not state.possible():
                         continue
                 elif self.kind == NUMBER:
                     state = NumberState(alt, taken)

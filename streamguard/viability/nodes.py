@@ -102,6 +102,7 @@ class Node:
         "id",
         "kind_atom",
         "kinds",
+        "lists",
         "ops",
         "pointer",
         "resolver",
@@ -119,6 +120,7 @@ class Node:
         self.resolver = resolver
         self.kinds = ANY
         self.kind_atom: Atom | None = None  # what limits the kinds
+        self.lists = False  # whether `enum` or `const` counts (a draft may not know it)
         self.atoms: dict[int, list[Atom]] = {OBJECT: [], ARRAY: [], STRING: [], NUMBER: []}
         self.ops: list[Op] = []
         self.structured: dict[int, list[Node]] = {}  # per kind: objects or arrays that `enum` or `const` name
@@ -323,6 +325,7 @@ class Graph:
             if keyword not in schema:
                 continue
             at = f"{node.pointer}/{keyword}"
+            node.lists = True
             values = schema["enum"] if keyword == "enum" else [schema["const"]]
             strings = [v for v in values if isinstance(v, str)]
             self.longest = max([self.longest, *(2 * len(v) for v in strings)])

@@ -200,10 +200,15 @@ class ObjectAlt:
                 return False
         if (self.bad_groups or self.bad_names) and self.hi < 1:
             return False
+        allowed_names = self.names.key if self.names is not None else frozenset()
+        if not all(sat.any(self.logic.query(allowed_names | {(a.arg, False)}), STRING) for a in self.bad_names):
+            return False
         return all(sat.choice(sub) for sub in self.subs)
 
     def could_violate(self, group: Group, sat: Any, used: set[str]) -> bool:
         """Whether some name not yet used could bring a member that violates the group."""
+        if self.names is not None and not sat.any(self.names, STRING):
+            return False
         if any(sat(self.logic.query([(node, False)])) for _, node in group.patterns):
             return True
         for name in self.names_named():

@@ -19,6 +19,9 @@ from streamguard.viability.strings import StringAlt, units
 _WORK: Final = 20_000
 """Demands looked at for one answer."""
 
+_DEPTH: Final = 50
+"""Levels looked down for one answer; each takes some ten calls of Python's stack."""
+
 _SCALARS_FIRST: Final = (*(k for k in EVERY_KIND if k not in (OBJECT, ARRAY)), ARRAY, OBJECT)
 
 
@@ -62,7 +65,7 @@ class Solver:
         if depth == 0:
             self._work = 0
         self._work += 1
-        if self._work > _WORK or depth > 200:
+        if self._work > _WORK or depth > _DEPTH:
             return True
         before, self._lowest = self._lowest, depth
         self._open[key] = depth

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterable
 from typing import Final
 
@@ -20,6 +21,8 @@ _PENDING = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0
 _BACKSLASHES = re.compile(r"\\+\Z")
 _LOW = re.compile(r"\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]*)?)?)?\Z").match
 _HIGH_LENGTH: Final = 6
+_LAST: Final = "\U0010ffff"
+"""Sorts after every unit."""
 
 
 def units(text: str) -> str:
@@ -91,21 +94,30 @@ class Text:
 
     def extends(self, candidates: Iterable[str]) -> list[str]:
         """Those of the candidates, in units, that the text may still become."""
+        so_far, digits = self.spelled()
+        if not self.complete_head:
+            return [c for c in candidates if len(c) > self._most and c.startswith(so_far)]
+        found = [c for c in candidates if c.startswith(so_far)]
+        return found if digits is None else [c for c in found if fits(c, len(so_far), digits)]
+
+    def spelled(self) -> tuple[str, str | None]:
+        """The head in units, a high surrogate at its end included; and the hexadecimal digits so far of one more unit
+        that must follow, `None` if none must."""
         so_far = self._units
         if so_far is None:
             so_far = self._units = units(self.head)
-        if not self.complete_head:
-            return [c for c in candidates if len(c) > self._most and c.startswith(so_far)]
         escape = self.pending
+        if not escape:
+            return so_far, None
         if len(escape) >= _HIGH_LENGTH:
             so_far += chr(int(escape[2:_HIGH_LENGTH], 16))
             escape = escape[_HIGH_LENGTH:]
-        found = [c for c in candidates if c.startswith(so_far)]
-        if escape:
-            at = len(so_far)
-            digits = escape[2:].lower()
-            found = [c for c in found if len(c) > at and f"{ord(c[at]):04x}".startswith(digits)]
-        return found
+        return so_far, escape[2:].lower() if escape else None
+
+
+def fits(candidate: str, at: int, digits: str) -> bool:
+    """Whether the candidate has a unit there that begins with these hexadecimal digits."""
+    return len(candidate) > at and f"{ord(candidate[at]):04x}".startswith(digits)
 
 
 def _pending(raw: str) -> str:
@@ -135,6 +147,7 @@ class StringAlt:
         "lo",
         "no_formats",
         "no_patterns",
+        "order",
         "patterns",
         "sources",
         "subs",
@@ -147,6 +160,7 @@ class StringAlt:
         self.lo: float = 0
         self.hi: float = math.inf
         self.candidates: dict[str, str] | None = None  # units → text
+        self.order: list[str] = []  # the candidates in units, sorted
         self.banned: set[str] = set()
         self.patterns: list[tuple[Pattern, object]] = []
         self.no_patterns: list[tuple[Pattern, object]] = []
@@ -167,6 +181,7 @@ class StringAlt:
             self.sources["candidates"] = self.sources["hi"]
         if self.candidates is not None:
             self.candidates = {u: text for u, text in self.candidates.items() if self.failing(text) is None}
+            self.order = sorted(self.candidates)
             return bool(self.candidates)
         self.watches = bool(
             any(pattern.early for pattern, _ in self.patterns)
@@ -183,12 +198,8 @@ class StringAlt:
         """What kills the beginning, or `None`."""
         if self.trivial:
             return None
-        if state.candidates is not None:
-            left = text.extends(state.candidates)
-            if not left:
-                return self.sources["candidates"]
-            state.candidates = left
-            return None
+        if self.candidates is not None:
+            return None if state.narrow(text) else self.sources["candidates"]
         if text.least > self.hi:
             return self.sources["hi"]
         if self.watches and text.exact <= MOST:
@@ -246,23 +257,44 @@ class StringAlt:
 
 
 class StringState:
-    """What is left of the candidates on one string."""
+    """How far one string has got with one alternative: which candidates are left, as a range of the sorted ones."""
 
-    __slots__ = ("_start", "alt", "candidates", "in_tail", "subs")
+    __slots__ = ("_from", "_taken", "_to", "alt", "in_tail", "subs")
 
     def __init__(self, alt: StringAlt, taken: Container[object] = ()) -> None:
         self.alt = alt
         self.subs: tuple[object, ...] = ()
+        self._taken = taken  # texts that may not come again
+        self._from = 0
+        self._to = len(alt.order)
         self.in_tail = 0  # the patterns, as bits, whose repeated last part the string has reached
-        self.candidates: list[str] | None = None
-        if alt.candidates is not None:
-            self.candidates = [u for u, text in alt.candidates.items() if text not in taken]
-        self._start = self.candidates
 
     def reset(self) -> None:
         """Forget what was seen."""
-        self.candidates = self._start
+        self._from, self._to = 0, len(self.alt.order)
         self.in_tail = 0
+
+    def narrow(self, text: Text) -> bool:
+        """Drop the candidates that the text has left behind; whether any remains."""
+        order = self.alt.order
+        so_far, digits = text.spelled()
+        if not text.complete_head:  # longer than all of them
+            return False
+        self._from = bisect_left(order, so_far, self._from, self._to)
+        self._to = bisect_right(order, so_far + _LAST, self._from, self._to)
+        if digits is None and not self._taken:
+            return self._from < self._to
+        return self.possible(len(so_far), digits)
+
+    def possible(self, at: int = 0, digits: str | None = None) -> bool:
+        """Whether a candidate is left that may come, and has such a unit there."""
+        candidates = self.alt.candidates
+        if candidates is None:
+            return True
+        return any(
+            (digits is None or fits(unit, at, digits)) and candidates[unit] not in self._taken
+            for unit in self.alt.order[self._from : self._to]
+        )
 
 
 def _escape_alive(pattern: Pattern, head: str, pending: str) -> bool:
