@@ -244,6 +244,29 @@ def test_batch_lines_need_no_template(sg, tmp_path, monkeypatch) -> None:
     assert kinds(tmp_path) == {"a": "succeeded"}
 
 
+def test_a_full_disk_is_said_in_a_line(sg, tmp_path, monkeypatch) -> None:
+    """With the file, what to do, and the numbers so far; what was finished is kept."""
+    write(tmp_path, "good-1", "good-2", "good-3")
+    real, written = os.write, []
+
+    def full(fd: int, data: bytes) -> int:
+        if bytes(data).startswith(b'{"custom_id"'):
+            written.append(data)
+            if len(written) > 1:
+                raise OSError(28, "No space left on device")
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with scripts_by_text(good=[answer(GOOD)]).in_thread() as server:
+        code, out, err = sg(server, "-j", "1")
+    assert (code, out, kinds(tmp_path)) == (1, "", {"r0": "succeeded"})
+    assert re.search(r"succeeded  1 \(cut 1\)\n", err)
+    assert err.splitlines()[-1] == (
+        "streamguard: out.jsonl: cannot be written: No space left on device; what is in it is whole, so run again "
+        "to go on (streamguard --debug … shows where)"
+    )
+
+
 def test_a_job_does_not_need_its_audience(tmp_path) -> None:
     """Whoever watched may close the terminal or the pipe: rows are finished, and the exit code stands."""
     write(tmp_path, "good-1", "never-2", "good-3")

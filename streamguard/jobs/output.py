@@ -16,11 +16,19 @@ from typing import Self
 
 import msgspec
 
-from streamguard.errors import JobError, Problem
+from streamguard.errors import JobError, Problem, StreamguardError
 from streamguard.jobs.rows import lines
 
 _START = b'{"custom_id":'
 """What every line of ours starts with."""
+
+
+class OutputError(StreamguardError):
+    """The output cannot be written any more. Every line that is in it is whole."""
+
+    def __init__(self, name: str, error: OSError) -> None:
+        why = error.strerror or str(error)
+        super().__init__(f"{name}: cannot be written: {why}; what is in it is whole, so run again to go on")
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -77,32 +85,47 @@ class Output:
     def append(self, line: bytes) -> None:
         """Write one line, whole or not at all, and hand it to the operating system.
 
-        :raises OSError: the disk is full, or the like; what was written of the line is taken back.
+        :raises OutputError: the disk is full, or the like; what was written of the line is taken back.
         """
         head = _decode(line)
         rest = memoryview(line)
         try:
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
-        except OSError:
+        except OSError as error:
             with suppress(OSError):  # the next opening cuts it
                 os.ftruncate(self._fd, self._size)
-            raise
+            raise OutputError(self.name, error) from error
         self._note(head, len(line))
 
     def sync(self) -> None:
-        """Wait until what was written is on the disk. May take a while."""
-        os.fsync(self._fd)
+        """Wait until what was written is on the disk. May take a while.
+
+        :raises OutputError: it did not get there.
+        """
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise OutputError(self.name, error) from error
 
     def finish(self) -> None:
         """Leave each id once, its last line, in order, and close. Atomic, by a new file in the old one's place.
 
-        :raises OSError: the new file could not be written; the old one is as it was.
+        :raises OutputError: the new file could not be written; the old one is as it was.
         """
         self.sync()
         if not self.replaced:
             self.close()
             return
+        try:
+            self._replace()
+        except OSError as error:
+            raise OutputError(self.name, error) from error
+        _sync_folder(self._path.parent)
+        self.replaced = 0
+        self.close()
+
+    def _replace(self) -> None:
         mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
         fd, name = tempfile.mkstemp(prefix=f".{self._path.name}.", suffix=".tmp", dir=self._path.parent)
         try:
@@ -117,9 +140,6 @@ class Output:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        _sync_folder(self._path.parent)
-        self.replaced = 0
-        self.close()
 
     def close(self) -> None:
         """Close the file, and with it the lock."""

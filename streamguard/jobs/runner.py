@@ -17,6 +17,7 @@ from streamguard.engine import Call
 from streamguard.errors import BudgetExhausted, CallError, ConfigError, GaveUp
 from streamguard.jobs.input import RowRequest
 from streamguard.jobs.job import Job
+from streamguard.jobs.output import OutputError
 from streamguard.jobs.results import About, result_line
 from streamguard.jobs.summary import Tally
 from streamguard.outcome import CallRecord, Outcome
@@ -84,7 +85,7 @@ class Runner:
         """Ask for every row that is left to do, until done or stopped. Finished rows are in the output file.
 
         :raises JobError: the input changed meanwhile.
-        :raises OSError: the output cannot be written any more.
+        :raises OutputError: the output cannot be written any more.
         """
         requests = self._admit(self._job.input.requests(self._job.todo))
         async with anyio.create_task_group() as background:
@@ -165,7 +166,7 @@ class Runner:
             self._tally.put_back()
             return
         line = result_line(request.entry.custom_id, came, self._about, request.entry.fingerprint)
-        if not isinstance(self._failure, OSError):
+        if not isinstance(self._failure, OutputError):
             self._job.output.append(line)
         self._tally.took(came)
 
@@ -180,6 +181,6 @@ class Runner:
             await anyio.sleep(SYNC_EVERY)
             try:
                 await anyio.to_thread.run_sync(self._job.output.sync)
-            except OSError as error:
+            except OutputError as error:
                 self._fail(error)
                 return

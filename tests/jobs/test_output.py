@@ -10,7 +10,7 @@ import stat
 import pytest
 
 from streamguard.errors import JobError
-from streamguard.jobs.output import open_output, writable
+from streamguard.jobs.output import OutputError, open_output, writable
 
 
 def result(custom_id: str, type_: str = "succeeded", **own) -> bytes:
@@ -63,7 +63,7 @@ def test_a_failed_rewrite_leaves_the_file_alone(tmp_path, monkeypatch) -> None:
         output.sync()
         monkeypatch.setattr(output, "sync", lambda: None)
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OutputError, match="No space left"):
             output.finish()
     assert path.read_bytes() == result("a", "errored") + result("a")
     assert os.listdir(tmp_path) == ["out.jsonl"]
@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch) -> None:
             return write(fd, bytes(data)[:5])
 
         monkeypatch.setattr(os, "write", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OutputError, match="No space left"):
             output.append(result("b"))
         monkeypatch.setattr(os, "write", write)
         assert len(calls) == 2

@@ -11,6 +11,7 @@ import pytest
 
 from streamguard.errors import BudgetExhausted, JobError
 from streamguard.jobs.job import Job
+from streamguard.jobs.output import OutputError
 from streamguard.jobs.runner import Runner, Stop
 from streamguard.outcome import CallRecord
 from streamguard.testing import BACKENDS, answer, error, pause, run_virtual, stall
@@ -210,13 +211,13 @@ def test_a_full_disk_ends_the_job_with_the_error(tmp_path, monkeypatch) -> None:
         def full(line: bytes) -> None:
             calls.append(line)
             if len(calls) > 3:
-                raise OSError(errno.ENOSPC, "No space left on device")
+                raise OutputError("out", OSError(errno.ENOSPC, "No space left on device"))
             append(line)
 
         monkeypatch.setattr(job.output, "append", full)
         runner, _ = make_runner(job, provider, concurrency=1)
         try:
-            with pytest.raises(OSError, match="No space left"):
+            with pytest.raises(OutputError, match="No space left"):
                 await runner.run()
         finally:
             job.close()
