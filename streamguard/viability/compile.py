@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 from referencing import Registry
 
+from streamguard.errors import Problem, SchemaError
 from streamguard.viability.dead import Dead, Duplicates
 from streamguard.viability.formula import Logic
 from streamguard.viability.judge import Judge
@@ -121,5 +122,10 @@ def compile_schema(
         SchemaError: with every mistake found, each with its JSON Pointer: a keyword of the wrong type, a `$ref` that
             leads nowhere, a pattern that does not compile, a schema that refers to itself without end.
     """
-    graph = Graph(schema, registry=registry, assert_formats=assert_formats)
-    return Schema(graph, duplicate_names=duplicate_names, numbers=numbers, max_depth=max_depth, max_digits=max_digits)
+    try:
+        graph = Graph(schema, registry=registry, assert_formats=assert_formats)
+        return Schema(
+            graph, duplicate_names=duplicate_names, numbers=numbers, max_depth=max_depth, max_digits=max_digits
+        )
+    except RecursionError:
+        raise SchemaError(Problem(problem="the schema is nested too deeply", pointer="")) from None

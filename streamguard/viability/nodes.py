@@ -243,10 +243,6 @@ class Graph:
         node.ops.append(Op("any", list(nodes), "unevaluatedItems", near.pointer))
         return node
 
-    def contains_evaluates(self, node: Node) -> bool:
-        """Whether `contains` counts for `unevaluatedItems`."""
-        return node.draft == kw.D2020
-
     def _fill(self, node: Node, schema: dict[str, Any]) -> None:
         draft = node.draft
         checks = kw.KEYWORDS[draft]
