@@ -1,12 +1,18 @@
 """Can any continuation of this text be a JSON document that satisfies this schema?
 
 `compile_schema(schema).prefix()` is fed a document piece by piece and says `Dead` with the first character after which
-the answer is no. `SyntaxPrefix` does the same without a schema.
+the answer is no. `SyntaxPrefix` does the same without a schema, and without importing what only schemas need.
 """
 
-from streamguard.viability.compile import LateKeyword, Numbers, Schema, compile_schema
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from streamguard.viability.dead import Dead, Duplicates, Prefix
 from streamguard.viability.scanner import SyntaxPrefix
+
+if TYPE_CHECKING:
+    from streamguard.viability.compile import LateKeyword, Numbers, Schema, compile_schema
 
 __all__ = [
     "Dead",
@@ -18,3 +24,13 @@ __all__ = [
     "SyntaxPrefix",
     "compile_schema",
 ]
+
+_FOR_SCHEMAS = ("LateKeyword", "Numbers", "Schema", "compile_schema")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FOR_SCHEMAS:  # jsonschema takes a tenth of a second to import
+        from streamguard.viability import compile as module
+
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -47,7 +47,7 @@ class ArrayAlt:
         self.judges: list[tuple[Atom, bool]] = []
         self.subs: tuple[Any, ...] = ()
         self.sources = Sources()
-        for atom, positive in conj.atoms:
+        for atom, positive in conj.ordered():
             if atom.tag == "items":
                 (self.items if positive else self.bad_items).append((*atom.arg, atom))
             elif atom.tag == "size":
@@ -128,9 +128,17 @@ class ArrayAlt:
         reach = self._reach(sat)
         if reach < self.hi:
             self.hi = reach
-            self.sources["hi"] = next((atom for _, _, atom in self.items), self.unique or UNKNOWN)
+            self.sources["hi"] = self._blocking(reach, sat)
             if not self.repeats_from and self.unique and reach:
                 self.sources["hi"] = self.unique
+
+    def _blocking(self, i: float, sat: Any) -> Atom:
+        """What keeps item `i` from coming."""
+        for first, rest, atom in self.items:
+            node = first[int(i)] if i < len(first) else rest
+            if node is not None and not sat(self.logic.query([(node, True)])):
+                return atom
+        return next((atom for _, _, atom in self.items), self.unique or UNKNOWN)
 
     def state(self, frame: Frame) -> ArrayState:
         if self.unique or self.no_unique:

@@ -1,7 +1,8 @@
 """Which branches of a `oneOf` exclude each other by what they plainly say.
 
 Where two do, one accepting means that the other rejects, and nothing need be followed for that: the usual `oneOf`
-over a `kind` costs no more than an `anyOf`. Only looks at what is written in the branches; in doubt they do not exclude.
+over a `kind` costs no more than an `anyOf`. Only looks at what is written in the branches; in doubt they do not
+exclude.
 """
 
 from __future__ import annotations

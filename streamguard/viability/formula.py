@@ -33,6 +33,10 @@ class Conj(NamedTuple):
     cover: frozenset[Atom] = frozenset()
     rough: bool = False
 
+    def ordered(self) -> list[Literal]:
+        """The atoms as they stand in the schema, so that the same verdict always has the same words."""
+        return sorted(self.atoms, key=lambda literal: (literal[0].pointer, literal[0].keyword, literal[1]))
+
 
 Options = tuple[Conj, ...]
 TRUE: Final[Options] = (Conj(frozenset()),)
@@ -53,11 +57,14 @@ class Demand:
 
     def options(self, kind: int) -> Options:
         """What comes down to it, for a value of that kind."""
-        return conjoin([self.logic.options(node, kind, positive=positive) for node, positive in self.key])
+        return conjoin([self.logic.options(node, kind, positive=positive) for node, positive in self._ordered()])
+
+    def _ordered(self) -> list[tuple[Node, bool]]:
+        return sorted(self.key, key=lambda literal: (literal[0].id, literal[1]))
 
     def why(self, kind: int) -> Atom:
         """What is to blame where no value of that kind is accepted."""
-        nodes: list[Node] = [node for node, positive in self.key if positive]
+        nodes: list[Node] = [node for node, positive in self._ordered() if positive]
         seen: set[int] = set()
         fallback: Atom | None = None
         while nodes:

@@ -61,7 +61,7 @@ class ObjectAlt:
         self.subs: tuple[Any, ...] = ()
         self.sources = Sources()
         names = []
-        for atom, positive in conj.atoms:
+        for atom, positive in conj.ordered():
             if atom.tag == "group":
                 (self.groups if positive else self.bad_groups).append((atom.arg, atom))
             elif atom.tag == "required":

@@ -112,13 +112,13 @@ def _make(logic: Logic, conj: Conj, kind: int) -> Any:
     if kind == NUMBER:
         return _number(logic, conj)
     alt = ConstantAlt()
-    alt.subs = tuple(logic.choice(atom, kind) for atom, _ in conj.atoms if atom.tag == "choice")
+    alt.subs = tuple(logic.choice(atom, kind) for atom, _ in conj.ordered() if atom.tag == "choice")
     return alt
 
 
 def _string(logic: Logic, conj: Conj) -> StringAlt | None:
     alt = StringAlt()
-    for atom, positive in conj.atoms:
+    for atom, positive in conj.ordered():
         if atom.tag == "values":
             if not positive:
                 alt.banned.update(atom.arg)
@@ -145,7 +145,7 @@ def _string(logic: Logic, conj: Conj) -> StringAlt | None:
 
 def _number(logic: Logic, conj: Conj) -> NumberAlt | None:
     alt = NumberAlt()
-    for atom, positive in conj.atoms:
+    for atom, positive in conj.ordered():
         if atom.tag == "values":
             if not positive:
                 alt.banned += atom.arg

@@ -1,0 +1,101 @@
+"""`viability.judge`: the final word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamguard.viability import compile_schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "pointer", "keyword", "schema_pointer"),
+    [
+        ({"properties": {"a": {"type": "string"}}}, {"a": 1}, "/a", "type", "/properties/a/type"),
+        ({"required": ["b"]}, {}, "", "required", "/required"),
+        ({"items": {"pattern": "^a"}}, ["a", "b"], "/1", "pattern", "/items/pattern"),
+        ({"additionalProperties": False}, {"x/y": 1}, "/x~1y", "additionalProperties", "/additionalProperties"),
+        ({"unevaluatedProperties": False}, {"x": 1}, "/x", "unevaluatedProperties", "/unevaluatedProperties"),
+        ({"unevaluatedItems": False}, [1], "/0", "unevaluatedItems", "/unevaluatedItems"),
+    ],
+)
+def test_what_is_wrong(schema: Any, value: Any, pointer: str, keyword: str, schema_pointer: str) -> None:
+    """The judge names the value, the keyword and its place."""
+    dead = compile_schema(schema).validate(value)
+    assert dead is not None
+    assert (dead.pointer, dead.keyword, dead.schema_pointer) == (pointer, keyword, schema_pointer)
+    assert (dead.offset, dead.char) == ("eof", "eof")
+
+
+def test_nothing_wrong() -> None:
+    """A valid value has no verdict."""
+    assert compile_schema({"type": "object"}).validate({"a": [1]}) is None
+
+
+D2020 = "https://json-schema.org/draft/2020-12/schema"
+SLOW = "^(([a-z])+.)+[A-Z]([a-z])+$"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"pattern": "^(a|aa)+$"},
+        {"$schema": D2020, "$ref": "#/$defs/p", "$defs": {"p": {"$schema": D2020, "pattern": SLOW}}},
+    ],
+)
+def test_patterns_that_blow_up_are_stopped(schema: Any) -> None:
+    """A pattern that backtracks without end fails within its time, also behind a reference with its own `$schema`."""
+    dead = compile_schema(schema).validate("a" * 60 + "!")
+    assert dead is not None
+    assert dead.keyword == "pattern"
+
+
+def test_patterns_of_regex_not_re() -> None:
+    """Property classes work wherever a pattern may stand."""
+    schema = compile_schema(
+        {
+            "patternProperties": {r"^\p{L}+$": {"type": "integer"}},
+            "unevaluatedProperties": False,
+            "additionalProperties": {"pattern": r"^\p{Lu}"},
+        }
+    )
+    assert schema.validate({"é": 1}) is None
+    assert schema.validate({"é": "x"}) is not None
+    assert schema.validate({"1": "x"}) is not None
+    assert schema.validate({"1": "X"}) is None
+
+
+def test_a_meta_schema_without_the_validation_vocabulary() -> None:
+    """Keywords that a meta-schema leaves out assert nothing, for prefix and judge alike."""
+    meta = {
+        "$id": "https://x.org/meta",
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$vocabulary": {"https://json-schema.org/draft/2020-12/vocab/applicator": True},
+    }
+    schema = compile_schema(
+        {"$schema": "https://x.org/meta", "properties": {"a": {"minimum": 10}, "b": False}},
+        registry={"https://x.org/meta": meta},
+    )
+    assert schema.validate({"a": 1}) is None
+    assert schema.prefix().feed('{"a":1}') is None
+    assert schema.validate({"b": 1}) is not None
+
+
+def test_2019_items_true_under_unevaluated_items() -> None:
+    """A boolean schema as `items` evaluates every item."""
+    schema = compile_schema(
+        {
+            "$schema": "https://json-schema.org/draft/2019-09/schema",
+            "allOf": [{"items": True}],
+            "unevaluatedItems": False,
+        }
+    )
+    assert schema.validate([1, 2]) is None
+    assert schema.prefix().feed("[1,2]") is None
+
+
+def test_numbers_too_large_to_divide() -> None:
+    """A number that floats cannot hold is refused with words, not with an exception."""
+    assert compile_schema({"multipleOf": 0.5}).validate(float("inf")) is not None
+    assert compile_schema({"multipleOf": 0.5}).validate(10**400) is not None

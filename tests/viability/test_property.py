@@ -1,0 +1,66 @@
+"""No valid instance of a random schema is ever aborted, and no search finds what a verdict rules out."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from streamguard.errors import SchemaError
+from streamguard.viability import Schema, compile_schema
+from tests.viability.completing import find_completion
+from tests.viability.feeding import each, feed, pieces, shuffled
+from tests.viability.schemas import instances, schemas
+
+bounded = settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
+
+
+def compiled(schema: Any) -> Schema:
+    try:
+        return compile_schema(schema)
+    except SchemaError as error:
+        if "without end" not in str(error):  # the only thing that can be wrong with a schema of this strategy
+            raise
+        assume(False)
+        raise
+
+
+def written(value: Any, rng: random.Random) -> str:
+    """The value as JSON, in one of the many ways it can be written."""
+    value = shuffled(value, rng)
+    text = json.dumps(value, ensure_ascii=rng.random() < 0.3, indent=rng.choice((None, None, 1)))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return rng.choice((text, f"{value}.0", f"{value}e0", f"{value}0e-1" if value else "0e9"))
+    return text
+
+
+@given(schemas, st.lists(instances, min_size=1, max_size=6), st.integers(0, 1000))
+@bounded
+def test_a_verdict_is_the_judges(schema: Any, values: list[Any], seed: int) -> None:
+    """Alive at every prefix where the judge accepts the instance, dead by the end where not; in any split and order."""
+    made = compiled(schema)
+    rng = random.Random(seed)
+    for value in values:
+        text = written(value, rng)
+        accepted = made.validate(json.loads(text)) is None
+        verdicts = {str(feed(made.prefix(), text, split)) for split in (each, pieces(seed))}
+        assert len(verdicts) == 1
+        assert (verdicts == {"None"}) == accepted, (text, verdicts)
+
+
+@given(schemas, instances, st.integers(0, 1000))
+@bounded
+def test_no_search_refutes_a_verdict(schema: Any, value: Any, seed: int) -> None:
+    """What is dead cannot be completed, as far as a bounded search goes."""
+    made = compiled(schema)
+    text = written(value, random.Random(seed))
+    dead = feed(made.prefix(), text, each)
+    begin = "" if not made.satisfiable else None
+    if dead is not None and dead.char != "eof":
+        begin = text[: dead.char + 1] if begin is None else begin
+        assert find_completion(begin, schema, lambda v: made.validate(v) is None, tries=60, seed=seed) is None
