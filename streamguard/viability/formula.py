@@ -19,6 +19,8 @@ from streamguard.viability.values_equal import canonical
 
 MOST: Final = 48
 """Alternatives of one demand that are multiplied out."""
+_KEPT: Final = 20_000
+"""Demands that are remembered, so that no document can fill the memory."""
 _SPLIT: Final = 4
 """Branches of an `anyOf` below `unevaluated*` of which every combination is followed."""
 
@@ -153,9 +155,10 @@ class Logic:
         key = frozenset((n, p) for n, p in literals if not (p and n.always))
         query = self._queries.get(key)
         if query is None:
-            query = Query(self, key)
-            if len(self._queries) < 20_000:  # names come from the text; their combinations are few
-                self._queries[key] = query
+            if len(self._queries) >= _KEPT:  # names come from the text, and may match patterns in many combinations
+                self._queries.clear()
+                self.sat.forget()
+            query = self._queries[key] = Query(self, key)
         return query
 
     def options(self, node: Node, kind: int, *, positive: bool, covering: bool = False) -> Options:

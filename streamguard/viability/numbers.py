@@ -187,14 +187,14 @@ class NumberAlt:
             for value in self.candidates:
                 if taken and value in taken:
                     continue
-                exact = fraction(value)
-                if exact is None:
+                if not math.isfinite(value):
                     return None
-                if text.negative != (exact < 0) and exact:
+                if text.negative != (value < 0) and value:
                     continue
-                if exact and _holds(text, abs(exact), margin=margin):
+                if not value and not text.digits:
                     return None
-                if not exact and not text.digits:
+                # A large float is equal to an integer that is not the one it is written as.
+                if value and any(_holds(text, abs(exact), margin=margin) for exact in _exact(value)):
                     return None
             return self.sources["candidates"]
         if self.strict_integer:
@@ -346,6 +346,11 @@ def parse(text: str) -> Number:
     """A finished number as `json.loads` reads it."""
     value: Number = json.loads(text)
     return value
+
+
+def _exact(value: Number) -> set[Fraction]:
+    written = fraction(value)
+    return {Fraction(value)} if written is None else {written, Fraction(value)}
 
 
 def _pure(text: NumberText) -> NumberText:

@@ -275,7 +275,7 @@ class SyntaxPrefix:
         char = text[i]
         if char == ":":
             self._state = AT_VALUE
-            return i + 1
+            return i + 2 if text[i + 1 : i + 2] == " " else i + 1  # the usual space, without another step
         if char in SPACES:
             return SPACE(text, i).end()  # type: ignore[union-attr]  # matches the empty string
         return self._malformed(text, i)
@@ -293,7 +293,7 @@ class SyntaxPrefix:
             else:
                 self._path[-1] = None
                 self._state = AT_NAME
-            return i + 1
+            return i + 2 if text[i + 1 : i + 2] == " " else i + 1  # the usual space, without another step
         if char in SPACES:
             return SPACE(text, i).end()  # type: ignore[union-attr]  # matches the empty string
         if char == ("]" if names is None else "}"):

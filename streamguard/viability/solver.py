@@ -45,6 +45,11 @@ class Solver:
         self._work = 0
         self._raw: dict[tuple[Demand, int], tuple[Any, ...]] = {}
 
+    def forget(self) -> None:
+        """Drop what is remembered; it is worked out again where needed."""
+        self._known.clear()
+        self._raw.clear()
+
     def __call__(self, query: Demand) -> bool:
         """Whether some value meets the demand."""
         return not query.key or any(self.any(query, kind) for kind in _SCALARS_FIRST)
