@@ -40,7 +40,7 @@ def fraction(value: Number) -> Fraction | None:
 class NumberText:
     """What is known of a number from its text so far."""
 
-    __slots__ = ("digits", "exponent", "negative", "plain", "pure", "scale", "sign")
+    __slots__ = ("digits", "exponent", "fixed", "negative", "plain", "pure", "scale", "sign")
 
     def __init__(self, text: str, *, plain: bool) -> None:
         found = _PARTS(text)
@@ -53,13 +53,13 @@ class NumberText:
         self.plain = plain
         self.pure = not dot and not e
         """Whether it may yet be written as an integer."""
-        if whole == "0" and not dot and self.exponent is None:
-            self.scale = -1  # nothing but 0, until a point or an exponent comes
+        self.fixed = bool(dot) or whole == "0"
+        """Whether the digits before the point are all there."""
 
     def intervals(self) -> Iterator[Interval]:
         """The magnitudes it can still become, not beginning with the nearest."""
         if self.exponent is not None:
-            value = Fraction(int(self.digits or 0), 10**self.scale if self.scale > 0 else 1)
+            value = Fraction(int(self.digits or 0), 10**self.scale)
             if not value:
                 yield Fraction(0), Fraction(0), True
                 return
@@ -68,6 +68,8 @@ class NumberText:
                 yield scaled, scaled, True
             if self.sign != "-":  # overflow: read as infinite
                 yield Fraction(10) ** 309, None, False
+            if self.sign == "-" or not self.exponent:  # underflow: read as 0
+                yield Fraction(0), Fraction(0), True
             return
         if self.plain:
             yield from self._plain()
@@ -83,11 +85,9 @@ class NumberText:
 
     def _plain(self) -> Iterator[Interval]:
         first = int(self.digits or 0)
-        if self.scale > 0:
+        if self.fixed:
             scale = Fraction(1, 10**self.scale)
             yield first * scale, (first + 1) * scale, False
-        elif self.scale < 0:
-            yield Fraction(0), Fraction(1), False
         elif not self.digits:
             yield Fraction(0), None, False
         else:
@@ -101,8 +101,6 @@ class NumberText:
             if str(magnitude).startswith(digits):
                 for sign in signs:
                     yield sign * magnitude
-        if self.exponent and digits and len(digits) > 3:
-            return
 
 
 class NumberAlt:
@@ -338,7 +336,7 @@ def multiple_of(value: Number, number: Number) -> bool:
             return int(quotient) == quotient
         except OverflowError:
             # Too large for a float; jsonschema then asks for an exact fraction.
-            return math.isfinite(value) and Fraction(value) % Fraction(number) == 0
+            return (isinstance(value, int) or math.isfinite(value)) and Fraction(value) % Fraction(number) == 0
     return not value % number
 
 
@@ -355,7 +353,7 @@ def _exact(value: Number) -> set[Fraction]:
 
 def _pure(text: NumberText) -> NumberText:
     pure = NumberText("-" if text.negative else "", plain=True)
-    pure.digits, pure.scale = text.digits, 0
+    pure.digits, pure.fixed = text.digits, text.fixed
     return pure
 
 

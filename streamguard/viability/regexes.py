@@ -134,7 +134,7 @@ def _traits(source: str) -> dict[str, bool]:
         if char == "\\":
             follows = source[i + 1 : i + 2]
             looks_ahead = looks_ahead or follows in "ZzbBmMGXKR"
-            unsafe = unsafe or follows in "KGR"
+            unsafe = unsafe or follows in "KGRbBmM"  # a boundary at the end of a beginning is taken for decided
             i += 2
             continue
         if char == "[":

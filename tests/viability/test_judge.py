@@ -34,7 +34,7 @@ def test_nothing_wrong() -> None:
 
 
 D2020 = "https://json-schema.org/draft/2020-12/schema"
-SLOW = "^(([a-z])+.)+[A-Z]([a-z])+$"
+SLOW = "^(a|a)*$"
 
 
 @pytest.mark.parametrize(
