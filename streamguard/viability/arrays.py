@@ -11,7 +11,7 @@ from typing import Any
 from streamguard.viability.formula import Conj, Logic, Query
 from streamguard.viability.frames import Frame, Reason, Tracker
 from streamguard.viability.grammar import ARRAY, CONSTANTS
-from streamguard.viability.nodes import UNKNOWN, Atom, Node, Sources
+from streamguard.viability.nodes import UNKNOWN, Atom, Node, Sources, denied
 from streamguard.viability.values_equal import canonical
 
 
@@ -230,7 +230,7 @@ class ArrayState:
             hopeful = [bad for bad, tracker in self.evidence if tracker is None or tracker.states]
             for bad in self.bad_left:
                 if bad not in hopeful and not self._could_still(frame, bad):
-                    return (bad[2], frame.level)
+                    return (denied(bad[2]), frame.level)
         return None
 
     def _could_still(self, frame: Frame, bad: Any) -> bool:
@@ -249,7 +249,7 @@ class ArrayState:
         if alt.no_unique and canonical(value) in frame.canon:
             self.same = True
         if alt.no_unique and not self.same and frame.count >= alt.hi:
-            return alt.no_unique
+            return denied(alt.no_unique)
         for (_, least, most, atom), count in zip(alt.contains, self.counts, strict=True):
             if count > most or count + (alt.hi - frame.count) < least:
                 return atom
@@ -259,7 +259,7 @@ class ArrayState:
             self.evidence = []
             for bad in self.bad_left:
                 if not self._could_still(frame, bad):
-                    return bad[2]
+                    return denied(bad[2])
         return None
 
     def final(self, frame: Frame, judge: Any) -> Any:
@@ -270,9 +270,9 @@ class ArrayState:
             if count < least:
                 return atom
         if self.bad_left:
-            return self.bad_left[0][2]
+            return denied(self.bad_left[0][2])
         if alt.no_unique and not self.same:
-            return alt.no_unique
+            return denied(alt.no_unique)
         for atom, positive in alt.judges:
             if judge(atom.arg, frame.value) != positive:
                 return atom

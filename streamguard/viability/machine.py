@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from streamguard.viability.formula import Demand
 from streamguard.viability.frames import Frame, NumberState, Reason, Tracker
-from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING, TRUE, TYPES
-from streamguard.viability.messages import explain
+from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING, TRUE
+from streamguard.viability.messages import CLOSE, COMMA, ITEM, NAME, OPEN, WRITTEN, explain
 from streamguard.viability.numbers import NumberText, parse
 from streamguard.viability.scanner import Cause
 from streamguard.viability.strings import Text
@@ -52,19 +52,19 @@ class Machine:
         if not frames:
             root = child.track(self._root)
             if root is not None and not root.states:
-                return self._cause(root.cause, kind)
+                return self._cause(root.cause, OPEN, kind)
         else:
             parent = frames[-1]
             child.build = parent.build
             if parent.kind == ARRAY:
                 if parent.count == 0:
                     self._each(parent, lambda state: state.promise(parent))
-                    if cause := self._settle(kind):
+                    if cause := self._settle(OPEN, kind):
                         return cause
                 parent.count += 1
             self._each(parent, lambda state: state.bind(parent, child), reasons=True)
             self._look(parent)
-            if cause := self._settle(kind):
+            if cause := self._settle(OPEN, kind):
                 return cause
         if kind >= TRUE:
             return self._closed(CONSTANTS[kind], kind)
@@ -102,7 +102,7 @@ class Machine:
         frame.name_text = Text(self._root.logic.longest)
         frame.name = None
         self._each(frame, lambda state: state.promise(frame, self._repeats))
-        return self._settle()
+        return self._settle(COMMA)
 
     def chars(self, fragment: str) -> Cause | None:
         if self._skip or self._idle:
@@ -172,7 +172,7 @@ class Machine:
                     self._each(frame, lambda state: state.alt.failing(value))
         else:
             self._each(frame, lambda state: state.final(frame, self._judge))
-        if cause := self._settle(kind):
+        if cause := self._settle(CLOSE, kind):
             return cause
         self._frames.pop()
         return self._closed(value, kind)
@@ -184,7 +184,7 @@ class Machine:
         frame.seen.add(name)
         frame.name = name
         self._each(frame, lambda state: state.name_closed(frame, name))
-        return self._settle()
+        return self._settle(NAME)
 
     def comma(self, kind: int) -> Cause | None:
         if self._skip:
@@ -194,7 +194,7 @@ class Machine:
             self._each(frame, lambda state: state.promise(frame))
         else:
             self._each(frame, lambda state: state.promise(frame, self._repeats))
-        return self._settle()
+        return self._settle(COMMA)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -211,23 +211,24 @@ class Machine:
         if (text := frame.text) is not None:
             text.feed(fragment)
             self._each(frame, lambda state: state.alt.dead(text, state))
-            return self._settle(STRING)
+            return self._settle(WRITTEN)
         if frame.kind == OBJECT:
             name = frame.name_text
             assert name is not None  # noqa: S101  # made when the name began
             name.feed(fragment)
             self._each(frame, lambda state: state.name_dead(name))
-            return self._settle()
+            return self._settle(WRITTEN)
         frame.parts.append(fragment)
         so_far = "".join(frame.parts)
         if len(so_far) > _LONG_NUMBER:
             return None
-        if self._plain and ("e" in so_far or "E" in so_far):  # alive again, but it was dead before: that counts
-            before = NumberText(so_far.lower().partition("e")[0], plain=True)
+        significand = so_far.lower().partition("e")[0]
+        if len(significand) < len(so_far):  # what was dead before the exponent stays so, though it may underflow to 0
+            before = NumberText(significand, plain=self._plain)
             self._each(frame, lambda state: _number_dead(state, before))
         number = NumberText(so_far, plain=self._plain)
         self._each(frame, lambda state: _number_dead(state, number))
-        return self._settle(frame.kind)
+        return self._settle(WRITTEN)
 
     def _undo(self) -> None:
         """Take back the latest `_chars()`."""
@@ -274,7 +275,7 @@ class Machine:
         self._each(parent, lambda state: state.child_closed(parent, value))
         if parent.distinct:
             parent.canon.add(canonical(value))
-        return self._settle(kind)
+        return self._settle(ITEM, kind)
 
     def _each(self, frame: Frame, ask: Any, *, reasons: bool = False) -> None:
         """Drop the states of which `ask` knows what kills them."""
@@ -321,7 +322,7 @@ class Machine:
                 died = died or not kept
         return died
 
-    def _settle(self, kind: int = 0) -> Cause | None:
+    def _settle(self, event: int, kind: int = 0) -> Cause | None:
         """Carry deaths upwards from the innermost frame."""
         if not self._died:
             return None
@@ -331,16 +332,16 @@ class Machine:
                 break
         main = self._frames[0].by_demand.get(self._root)
         if main is not None and not main.states:
-            return self._cause(main.cause, kind)
+            return self._cause(main.cause, event, kind)
         return None
 
-    def _cause(self, reason: Reason, kind: int) -> Cause:
+    def _cause(self, reason: Reason, event: int, kind: int) -> Cause:
         atom, level = reason
         frame = self._frames[-1] if self._frames else None
         return Cause(
             keyword=atom.keyword,
             schema_pointer=atom.pointer,
-            message=explain(atom, frame, TYPES.get(kind, "")),
+            message=explain(atom, frame, event, kind),
             level=level,
         )
 

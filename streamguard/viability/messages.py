@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from streamguard.viability.grammar import NUMBER, OBJECT, STRING
+from streamguard.viability.grammar import NUMBER, OBJECT, STRING, TYPES
 from streamguard.viability.nodes import Atom
 from streamguard.viability.pointer import quote
 
 _MOST: Final = 40
 
 
-def _seen(frame: Any, kind: str) -> str:
-    if frame is None or (kind and frame.kind not in (STRING, NUMBER)):
-        return f"a value of type {kind}" if kind else "this"
-    if frame.kind == STRING and frame.text is not None:
-        return quote(frame.text.head[-_MOST:] if len(frame.text.head) > _MOST else frame.text.head, _MOST)
+OPEN, CLOSE, COMMA, NAME, WRITTEN, ITEM = range(6)
+"""What brought a death about: a value's first character, its last, a comma, a whole name, more text of a string, name
+or number, or the value of a member or item that has closed."""
+
+
+def _seen(frame: Any, event: int, kind: int) -> str:
+    if event == OPEN or frame is None:
+        return f"a value of type {TYPES[kind]}" if kind else "this"
+    if frame.kind == STRING:
+        text = frame.text.head if frame.text is not None else ""
+        return quote(text[-_MOST:] if len(text) > _MOST else text, _MOST)
     if frame.kind == NUMBER:
         return "".join(frame.parts)[:_MOST]
-    if frame.kind == OBJECT:
-        if frame.name_text is not None and frame.name is None:
-            return f"the name {quote(frame.name_text.head, _MOST)}"
-        if frame.name is not None:
-            return f"the object with {quote(frame.name, _MOST)}"
-        return "the object"
-    return "the array"
+    word = "member" if frame.kind == OBJECT else "item"
+    if event == COMMA:
+        return f"another {word}"
+    if event == CLOSE:
+        return f"the end of the {TYPES[frame.kind]}"
+    if event == WRITTEN and frame.kind == OBJECT and frame.name_text is not None:
+        return f"the name {quote(frame.name_text.head, _MOST)}"
+    if event == NAME and frame.kind == OBJECT and frame.name is not None:
+        return f"the name {quote(frame.name, _MOST)}"
+    return f"this {word}, of type {TYPES[kind]}" if kind else f"the {TYPES[frame.kind]}"
 
 
 def _span(arg: Any, what: str) -> str:
@@ -38,9 +47,26 @@ def _names(names: Any) -> str:
     return ", ".join(quote(name, 24) for name in list(names)[:6]) + (", …" if len(names) > 6 else "")
 
 
-def _rule(atom: Atom) -> str:
+def _name(group: Any, frame: Any) -> str:
+    if frame is not None and frame.kind == OBJECT and frame.name in group.properties:
+        return "another name"
+    used = frame.seen if frame is not None and frame.kind == OBJECT else ()
+    names = [name for name in group.properties if name not in used]
+    sources = [pattern.source for pattern, _ in group.patterns]
+    if not names and not sources:
+        return "no further name"
+    return " or ".join(
+        ([f"one of the names {_names(names)}"] if names else []) + [f"a match of {quote(s)}" for s in sources]
+    )
+
+
+def _rule(atom: Atom, frame: Any) -> str:
     arg = atom.arg
+    if atom.tag == "required" and frame is not None and frame.kind == OBJECT:
+        arg = [name for name in arg if name not in frame.seen] or arg
     match atom.tag:
+        case "denied":
+            return f"anything but {_rule(arg, None)}"
         case "type":
             return "the type " + " or ".join(arg)
         case "integer" | "strict_integer":
@@ -50,7 +76,7 @@ def _rule(atom: Atom) -> str:
         case "length":
             return _span(arg, "characters")
         case "size":
-            return _span(arg, "items" if atom.keyword.endswith("Items") else "members")
+            return _span(arg, "members" if atom.keyword.endswith("Properties") else "items")
         case "pattern":
             return f"a match of the pattern {quote(arg.source, 60)}"
         case "format":
@@ -64,7 +90,7 @@ def _rule(atom: Atom) -> str:
         case "needs":
             return "the names that go with those present"
         case "group":
-            return f"one of the names {_names(arg.properties)}" if arg.properties else "what the members' schemas allow"
+            return _name(arg, frame)
         case "names":
             return "a name that propertyNames allows"
         case "unique":
@@ -78,8 +104,8 @@ def _rule(atom: Atom) -> str:
             return f"what {atom.keyword} allows"
 
 
-def explain(atom: Atom | None, frame: Any, kind: str) -> str:
-    """Why no continuation is valid."""
+def explain(atom: Atom | None, frame: Any, event: int, kind: int) -> str:
+    """Why no continuation is valid. `frame`: the innermost open value."""
     if atom is None:
-        return f"{_seen(frame, kind)} cannot become valid"
-    return f"{atom.keyword}: after {_seen(frame, kind)}, {_rule(atom)} cannot come about any more"
+        return f"{_seen(frame, event, kind)} cannot become valid"
+    return f"{atom.keyword}: {_seen(frame, event, kind)} where {_rule(atom, frame)} would have been right"

@@ -45,6 +45,11 @@ class Atom:
         return Atom(tag, arg, self.keyword, self.pointer)
 
 
+def denied(atom: Atom) -> Atom:
+    """The source where the keyword must fail."""
+    return Atom("denied", atom, atom.keyword, atom.pointer)
+
+
 UNKNOWN: Final = Atom("schema", None, "schema", "")
 """The source of what cannot be put down to one keyword."""
 
@@ -159,6 +164,7 @@ class Graph:
         self._nodes: dict[tuple[Any, ...], Node] = {}
         self._pointers: dict[int, str] = {}
         self._keep: list[Any] = []
+        self._blame: tuple[str, str] | None = None  # what stands in the schema for nodes that do not
         try:
             self.schema = json.loads(json.dumps(schema))
         except (TypeError, ValueError) as error:
@@ -230,11 +236,19 @@ class Graph:
             node.kind_atom = Atom("false", None, "false schema", at)
         elif isinstance(schema, dict):
             self._fill(node, schema)
+        if self._blame is not None:
+            own = [atom for atoms in node.atoms.values() for atom in atoms]
+            for atom in [*own, *([node.kind_atom] if node.kind_atom else [])]:
+                atom.keyword, atom.pointer = self._blame
         return node
 
-    def made(self, schema: dict[str, Any], near: Node, at: str) -> Node:
-        """A node for a schema that stands nowhere, made while judging."""
-        return self._node(schema, near.resolver, at, kw.D2020, enter=False)
+    def _made(self, schema: dict[str, Any], near: Node, keyword: str, at: str) -> Node:
+        """A node for a value that `enum` or `const` lists; to blame is always that keyword."""
+        before, self._blame = self._blame, self._blame or (keyword, at)
+        try:
+            return self._node(schema, near.resolver, at, kw.D2020, enter=False)
+        finally:
+            self._blame = before
 
     def made_any(self, nodes: list[Node], near: Node) -> Node:
         """A node that accepts what one of these accepts."""
@@ -341,7 +355,7 @@ class Graph:
             node.atoms[STRING].append(Atom("values", strings, keyword, at))
             node.atoms[NUMBER].append(Atom("values", numbers, keyword, at))
             for kind, cls in ((OBJECT, dict), (ARRAY, list)):
-                found = [self.made(_same(v), node, at) for v in values if isinstance(v, cls)]
+                found = [self._made(_same(v), node, keyword, at) for v in values if isinstance(v, cls)]
                 if kind in node.structured:  # both enum and const
                     found = [n for n in found if any(n.schema == m.schema for m in node.structured[kind])]
                 node.structured[kind] = found

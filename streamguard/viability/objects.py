@@ -12,7 +12,7 @@ from typing import Any
 from streamguard.viability.formula import Conj, Logic, Query
 from streamguard.viability.frames import Frame, Reason, Tracker
 from streamguard.viability.grammar import OBJECT, STRING
-from streamguard.viability.nodes import Atom, Group, Sources
+from streamguard.viability.nodes import Atom, Group, Sources, denied
 from streamguard.viability.regexes import PatternTimeout
 from streamguard.viability.strings import StringState, Text, units
 
@@ -228,7 +228,7 @@ class ObjectAlt:
         }
         self.open = self.may_be_open(sat)
         for group, atom in self.groups:
-            self.bans += [(p, atom) for p, query in self._live_patterns(group) if p.lasting and not sat(query)]
+            self.bans += [(p, denied(atom)) for p, query in self._live_patterns(group) if p.lasting and not sat(query)]
         closed = any(g.additional is not None and g.patterns for g, _ in self.groups)
         self.unlimited = self.open and self.names is None and not self.bans and not closed and self.hi == math.inf
         self.tracked = bool(self.bad_groups or self.bad_names)
@@ -318,7 +318,7 @@ class ObjectState:
         sat = alt.logic.sat
         for atom in alt.missing_some:
             if all(n in frame.seen or n in alt.required for n in atom.arg):
-                return atom
+                return denied(atom)
         if alt.names is not None and not holds(alt.names, name):
             return alt.sources["names"]
         self.query = query = alt.child(name)
@@ -331,7 +331,7 @@ class ObjectState:
             for needed in needs.get(name, ()):
                 if needed not in frame.seen and needed not in self.missing:
                     self.missing[needed] = atom
-                    if reason := self._needed(needed):
+                    if reason := self._needed(frame, needed):
                         return reason
         if len(frame.seen) + len(self.missing) > alt.hi:
             return alt.sources["hi"] if not self.missing else next(iter(self.missing.values()))
@@ -342,7 +342,7 @@ class ObjectState:
             self.evidence = [(bad, alt.evidence(bad[0], name), []) for bad in self.bad_left]
         return None
 
-    def _needed(self, name: str) -> Any:
+    def _needed(self, frame: Frame, name: str) -> Any:
         """A name that has become required: `None` if it may come."""
         alt = self.alt
         todo = [name]
@@ -352,7 +352,7 @@ class ObjectState:
                 return self.missing[name]
             for needs, atom in alt.needs:
                 for needed in needs.get(name, ()):
-                    if needed not in self.missing and (self.left is None or units(needed) in self.left):
+                    if needed not in self.missing and needed not in frame.seen:
                         self.missing[needed] = atom
                         todo.append(needed)
         return None
@@ -390,7 +390,7 @@ class ObjectState:
         if self.evidence:
             for bad, _, trackers in self.evidence:
                 if not any(t is None or t.states for t in trackers) and not self._could_still(frame, bad):
-                    return (bad[1], frame.level)
+                    return (denied(bad[1]), frame.level)
         return None
 
     def _could_still(self, frame: Frame, bad: tuple[Group, Atom]) -> bool:
@@ -408,7 +408,7 @@ class ObjectState:
             self.evidence = []
             for bad in self.bad_left:
                 if not self._could_still(frame, bad):
-                    return bad[1]
+                    return denied(bad[1])
         return None
 
     def final(self, frame: Frame, judge: Any) -> Any:
@@ -419,14 +419,14 @@ class ObjectState:
         if len(frame.seen) < alt.lo:
             return alt.sources["lo"]
         if self.bad_left:
-            return self.bad_left[0][1]
+            return denied(self.bad_left[0][1])
         for atom in alt.bad_names:
             query = alt.logic.query([(atom.arg, True)])
             if all(holds(query, name) for name in frame.seen):
-                return atom
+                return denied(atom)
         for atom in alt.missing_some:
             if all(name in frame.seen for name in atom.arg):
-                return atom
+                return denied(atom)
         for atom, positive in alt.judges:
             if judge(atom.arg, frame.value) != positive:
                 return atom

@@ -21,4 +21,5 @@ def quote(text: object, most: int = 40) -> str:
     if isinstance(text, str) and len(text) > most:
         text = text[: most + 1]
     shown = json.dumps(text, ensure_ascii=False)
+    shown = shown.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be printed
     return shown if len(shown) <= most else shown[: most - 1] + "…"

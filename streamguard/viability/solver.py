@@ -12,6 +12,7 @@ from streamguard.viability.arrays import ArrayAlt
 from streamguard.viability.formula import Choice, Conj, Demand, Logic
 from streamguard.viability.grammar import ARRAY, NUMBER, OBJECT, STRING
 from streamguard.viability.keywords import EVERY_KIND
+from streamguard.viability.nodes import denied
 from streamguard.viability.numbers import NumberAlt
 from streamguard.viability.objects import ObjectAlt
 from streamguard.viability.strings import StringAlt, units
@@ -127,7 +128,7 @@ def _string(logic: Logic, conj: Conj) -> StringAlt | None:
         if atom.tag == "values":
             if not positive:
                 alt.banned.update(atom.arg)
-                alt.sources["banned"] = atom
+                alt.sources["banned"] = denied(atom)
                 continue
             texts = {units(text): text for text in atom.arg}
             old = alt.candidates
@@ -140,9 +141,9 @@ def _string(logic: Logic, conj: Conj) -> StringAlt | None:
             if hi < alt.hi:
                 alt.hi, alt.sources["hi"] = hi, atom
         elif atom.tag == "pattern":
-            (alt.patterns if positive else alt.no_patterns).append((atom.arg, atom))
+            (alt.patterns if positive else alt.no_patterns).append((atom.arg, atom if positive else denied(atom)))
         elif atom.tag == "format":
-            (alt.formats if positive else alt.no_formats).append((atom.arg, atom))
+            (alt.formats if positive else alt.no_formats).append((atom.arg, atom if positive else denied(atom)))
         elif atom.tag == "choice":
             alt.subs += (logic.choice(atom, STRING),)
     return alt if alt.settle() else None
@@ -154,7 +155,7 @@ def _number(logic: Logic, conj: Conj) -> NumberAlt | None:
         if atom.tag == "values":
             if not positive:
                 alt.banned += atom.arg
-                alt.sources["banned"] = atom
+                alt.sources["banned"] = denied(atom)
                 continue
             old = alt.candidates
             alt.candidates = [v for v in atom.arg if old is None or v in old]
@@ -169,13 +170,14 @@ def _number(logic: Logic, conj: Conj) -> NumberAlt | None:
                 alt.sources["integer"] = atom
             elif atom.tag == "integer":
                 alt.not_integer = True
-                alt.sources["not_integer"] = atom
+                alt.sources["not_integer"] = denied(atom)
             else:
                 alt.no_strict = True
-                alt.sources["not_integer"] = atom
+                alt.sources["not_integer"] = denied(atom)
         elif atom.tag == "multiple":
-            (alt.multiples if positive else alt.no_multiples).append((atom.arg, atom))
-            alt.sources["multiples" if positive else "no_multiples"] = atom
+            source = atom if positive else denied(atom)
+            (alt.multiples if positive else alt.no_multiples).append((atom.arg, source))
+            alt.sources["multiples" if positive else "no_multiples"] = source
         elif atom.tag == "choice":
             alt.subs += (logic.choice(atom, NUMBER),)
     return alt if alt.settle() else None

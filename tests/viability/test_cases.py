@@ -35,7 +35,7 @@ def test_dead_prefix_cases(key: str, options: dict[str, Any]) -> None:
 OWN: tuple[tuple[Any, str, int | str | None, str | None], ...] = (
     ({"type": "object"}, '"abc"', 0, "type"),
     ({"enum": ["red", "green"]}, '"gr\\u0065y"', 9, "enum"),
-    ({"enum": [[1, 2], [1, 3]]}, "[1,4]", 3, "const"),
+    ({"enum": [[1, 2], [1, 3]]}, "[1,4]", 3, "enum"),
     ({"const": 1.5}, "[", 0, "const"),
     ({"const": 1.5}, "15 ", 2, "const"),
     ({"type": "string", "minLength": 2, "maxLength": 2}, '"ab\\', 3, "maxLength"),
@@ -62,6 +62,11 @@ OWN: tuple[tuple[Any, str, int | str | None, str | None], ...] = (
     ({"anyOf": [{"type": "string", "maxLength": 2}, {"type": "string", "pattern": "^x"}]}, '"abc', 3, None),
     ({"if": {"type": "string"}, "then": {"maxLength": 1}, "else": {"type": "null"}}, "1", 0, None),
     ({"dependentRequired": {"a": ["b"]}, "properties": {"b": False}}, '{"a"', 3, "dependentRequired"),
+    ({"dependentRequired": {"b": ["a"], "a": ["b"]}}, '{"b":1,"a":2}', None, None),
+    ({"dependentRequired": {"b": ["a"], "a": ["b"]}}, '{"b":1,"c":2}', 12, "dependentRequired"),
+    ({"maximum": 0}, "50e-1", 0, "maximum"),
+    ({"not": {"properties": {"a": {"type": "string"}}}}, '{"a":"', 5, "properties"),
+    ({"enum": [{"k": ["x", "y"]}]}, '{"k":["x","z', 10, "enum"),
     ({"$ref": "#/$defs/a", "$defs": {"a": {"items": {"$ref": "#/$defs/a"}, "type": "array"}}}, "[[[1", 3, "type"),
     ({"allOf": [{"properties": {"a": {}}}], "unevaluatedProperties": False}, '{"b', 2, "unevaluatedProperties"),
     ({"prefixItems": [{}], "unevaluatedItems": False}, "[1,", 2, "unevaluatedItems"),
@@ -92,7 +97,7 @@ def test_what_a_verdict_says() -> None:
     assert (dead.pointer, dead.keyword, dead.schema_pointer, dead.offset, dead.char) == (
         "/a/1", "enum", "/properties/a/items/enum", 14, 14,
     )  # fmt: skip
-    assert dead.message == 'enum: after "ro", one of "red", "blue" cannot come about any more'
+    assert dead.message == 'enum: "ro" where one of "red", "blue" would have been right'
 
 
 def test_bytes_of_a_character() -> None:
