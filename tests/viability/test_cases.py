@@ -66,7 +66,7 @@ OWN: tuple[tuple[Any, str, int | str | None, str | None], ...] = (
     ({"dependentRequired": {"b": ["a"], "a": ["b"]}}, '{"b":1,"c":2}', 12, "dependentRequired"),
     ({"maximum": 0}, "50e-1", 0, "maximum"),
     ({"not": {"properties": {"a": {"type": "string"}}}}, '{"a":"', 5, "properties"),
-    ({"enum": [{"k": ["x", "y"]}]}, '{"k":["x","z', 10, "enum"),
+    ({"enum": [{"k": ["x", "y"]}]}, '{"k":["x","z', 11, "enum"),
     ({"$ref": "#/$defs/a", "$defs": {"a": {"items": {"$ref": "#/$defs/a"}, "type": "array"}}}, "[[[1", 3, "type"),
     ({"allOf": [{"properties": {"a": {}}}], "unevaluatedProperties": False}, '{"b', 2, "unevaluatedProperties"),
     ({"prefixItems": [{}], "unevaluatedItems": False}, "[1,", 2, "unevaluatedItems"),
