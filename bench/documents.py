@@ -5,7 +5,26 @@ from __future__ import annotations
 import json
 import random
 
-WORDS = "the reader model parses each line of every invoice and writes down what it finds there in order".split()
+WORDS = [
+    "the",
+    "reader",
+    "model",
+    "parses",
+    "each",
+    "line",
+    "of",
+    "every",
+    "invoice",
+    "and",
+    "writes",
+    "down",
+    "what",
+    "it",
+    "finds",
+    "there",
+    "in",
+    "order",
+]
 
 
 def objects(characters: int, seed: int = 1) -> str:

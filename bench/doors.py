@@ -1,6 +1,7 @@
 """CPU of the client per wire event: the guarded doors beside the SDK's own stream, shuffled rounds in one run.
 
-The server runs in a process of its own. Costs are `process_time` of this process. Ratios are per round, then the median.
+The server runs in a process of its own. Costs are `process_time` of this process. Ratios are per round, then the
+median.
 """
 
 from __future__ import annotations

@@ -1,0 +1,158 @@
+"""Budget-enforcing stream guard: abort early, retry from scratch, never overspend.
+
+The names below are the public ones; each is imported when it is first used, so that `import streamguard` alone is
+cheap: a policy can be checked without the SDK, and the command line answers at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamguard import sync
+    from streamguard.adapters.anthropic import messages
+    from streamguard.doors import GuardedStream, guarded, run, stream
+    from streamguard.errors import (
+        BudgetExhausted,
+        CallError,
+        ConfigError,
+        DeadlineExceeded,
+        GaveUp,
+        Interrupted,
+        JobError,
+        PolicyError,
+        Problem,
+        SchemaError,
+        StreamguardError,
+    )
+    from streamguard.guards.caps import Caps
+    from streamguard.guards.completion import Completion
+    from streamguard.guards.content import Content
+    from streamguard.guards.custom import View, guard
+    from streamguard.guards.json_document import JsonDocument
+    from streamguard.guards.repetition import Repetition
+    from streamguard.guards.timeouts import Timeouts
+    from streamguard.outcome import AttemptRecord, CallRecord, Outcome
+    from streamguard.policy import Policy
+    from streamguard.policyfile import load_policy
+    from streamguard.retry import Backoff, Decision, Retry, Rule
+    from streamguard.runtime import Runtime
+    from streamguard.telemetry_structlog import structlog_hook
+    from streamguard.verdict import Enough, Trip, Where
+
+__all__ = [
+    # doors
+    "run",
+    "stream",
+    "guarded",
+    "messages",
+    "sync",
+    "GuardedStream",
+    # policies
+    "Policy",
+    "load_policy",
+    "Timeouts",
+    "Caps",
+    "JsonDocument",
+    "Completion",
+    "Content",
+    "Repetition",
+    "Retry",
+    "Rule",
+    "Backoff",
+    # guards of one's own
+    "guard",
+    "View",
+    "Trip",
+    "Enough",
+    "Where",
+    # what calls share, and what comes out
+    "Runtime",
+    "structlog_hook",
+    "Outcome",
+    "CallRecord",
+    "AttemptRecord",
+    "Decision",
+    # errors
+    "StreamguardError",
+    "ConfigError",
+    "PolicyError",
+    "SchemaError",
+    "JobError",
+    "Problem",
+    "CallError",
+    "GaveUp",
+    "DeadlineExceeded",
+    "BudgetExhausted",
+    "Interrupted",
+]
+
+# Where each public name lives; `tests/test_public.py` holds this to the imports above.
+_HOME = {
+    "streamguard.adapters.anthropic": ("messages",),
+    "streamguard.doors": (
+        "GuardedStream",
+        "guarded",
+        "run",
+        "stream",
+    ),
+    "streamguard.errors": (
+        "BudgetExhausted",
+        "CallError",
+        "ConfigError",
+        "DeadlineExceeded",
+        "GaveUp",
+        "Interrupted",
+        "JobError",
+        "PolicyError",
+        "Problem",
+        "SchemaError",
+        "StreamguardError",
+    ),
+    "streamguard.guards.caps": ("Caps",),
+    "streamguard.guards.completion": ("Completion",),
+    "streamguard.guards.content": ("Content",),
+    "streamguard.guards.custom": (
+        "View",
+        "guard",
+    ),
+    "streamguard.guards.json_document": ("JsonDocument",),
+    "streamguard.guards.repetition": ("Repetition",),
+    "streamguard.guards.timeouts": ("Timeouts",),
+    "streamguard.outcome": (
+        "AttemptRecord",
+        "CallRecord",
+        "Outcome",
+    ),
+    "streamguard.policy": ("Policy",),
+    "streamguard.policyfile": ("load_policy",),
+    "streamguard.retry": (
+        "Backoff",
+        "Decision",
+        "Retry",
+        "Rule",
+    ),
+    "streamguard.runtime": ("Runtime",),
+    "streamguard.telemetry_structlog": ("structlog_hook",),
+    "streamguard.verdict": (
+        "Enough",
+        "Trip",
+        "Where",
+    ),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "sync":
+        return import_module("streamguard.sync")
+    if name not in _MODULE:
+        raise AttributeError(f"module 'streamguard' has no attribute {name!r}")
+    value = getattr(import_module(_MODULE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,8 +1,8 @@
 """One attempt: open the source, read and guard its stream, close it. No retries, no budgets, no policy's decisions.
 
-Time is split as the design asks: one cancel scope is opened per wait for the provider, at the nearest deadline, and none is
-ever held while the consumer runs. A read that a scope cancels is the attempt's last, because the stream below it is
-finished by the cancellation; so a scope fires only where some watch then trips.
+Time is split as the design asks: one cancel scope is opened per wait for the provider, at the nearest deadline, and
+none is ever held while the consumer runs. A read that a scope cancels is the attempt's last, because the stream below
+it is finished by the cancellation; so a scope fires only where some watch then trips.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ CLOSE_LIMIT = 0.05
 """Seconds that closing a connection may take. A call returns at most 0.1 s after its deadline, closing included."""
 
 LATE = 0.02
-"""A timer later than this (seconds) means that the event loop was blocked, so bytes may have arrived that nobody read."""
+"""A timer later than this (seconds) means that the event loop was blocked, so bytes may have arrived that nobody
+read."""
 
 GRACE = 0.005
 """Seconds given to such bytes to come up before a clock that they might have satisfied is declared expired."""
@@ -39,7 +40,9 @@ End = Trip | Failed | Enough | None
 class RunningAttempt:
     """One attempt, from opening to closing. Used by one task."""
 
-    def __init__(self, number: int, request: Request | None, panel: Panel, delivery: Delivery, clock: CallClock) -> None:
+    def __init__(
+        self, number: int, request: Request | None, panel: Panel, delivery: Delivery, clock: CallClock
+    ) -> None:
         self.number = number
         self.request = request
         self.panel = panel
@@ -142,7 +145,8 @@ class RunningAttempt:
         return False, None
 
     async def _ask_asynchronous(self) -> Trip | Enough | None:
-        """Run the checks that are due. Their time counts for the attempt and the call, not for the provider's clocks."""
+        """Run the checks that are due. Their time counts for the attempt and the call, not for the provider's
+        clocks."""
         clock, panel = self._clock, self.panel
         enough: Enough | None = None
         for watch in panel.asynchronous:

@@ -1,7 +1,7 @@
 """One call's time: the running backend's clock, the deadline of everything, and somebody's interrupt.
 
-The only reader of a clock in the package. asyncio and trio have clocks of their own with bases of their own (and virtual
-ones in tests), so the clock is looked up once per call on the loop that runs it.
+The only reader of a clock in the package. asyncio and trio have clocks of their own with bases of their own (and
+virtual ones in tests), so the clock is looked up once per call on the loop that runs it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
 import anyio
 
@@ -66,7 +67,7 @@ class Limit:
         self.deadline = deadline
         self._scope = anyio.CancelScope(deadline=deadline)
 
-    def __enter__(self) -> Limit:
+    def __enter__(self) -> Self:
         self._scope.__enter__()
         self._clock._scope = self._scope  # noqa: SLF001  the clock's other half
         if self._clock.interrupted is not None:

@@ -1,8 +1,8 @@
 """When an attempt's events reach the consumer.
 
 `committed` holds everything until the attempt stands (pings pass). `live` and `restarting` hand events out as they are
-read, with two exceptions: what comes before the first output is held, so that an attempt that produced nothing leaves no
-trace; and a tool's input is held until its block is complete and was checked. Pure state; the engine asks it.
+read, with two exceptions: what comes before the first output is held, so that an attempt that produced nothing leaves
+no trace; and a tool's input is held until its block is complete and was checked. Pure state; the engine asks it.
 """
 
 from __future__ import annotations

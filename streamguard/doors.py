@@ -143,14 +143,17 @@ def guarded(
 ) -> GuardedStream:
     """Guard a stream that is already open: one attempt, no retries; a trip raises `GaveUp`.
 
-    Events are delivered at once, unless the policy itself says `deliver: committed`: there is no second attempt that they
-    could be mixed with. The policy's retry rules have no effect here.
+    Events are delivered at once, unless the policy itself says `deliver: committed`: there is no second attempt that
+    they could be mixed with. The policy's retry rules have no effect here.
 
-    :param sdk_stream: what `await client.messages.create(…, stream=True)` or `async with client.messages.stream(…)` gave.
+    :param sdk_stream: what `await client.messages.create(…, stream=True)` or `async with client.messages.stream(…)`
+    gave.
     :raises PolicyError: the policy needs what an open stream does not have: more than one attempt's request, or pings.
     """
     policy = policy.model_copy(update={"retry": Retry()})
     deliver: Deliver = policy.deliver if "deliver" in policy.model_fields_set else "live"
     if deliver == "restarting":
-        raise PolicyError("deliver: restarting needs a source that can be asked again; use messages(client, …) with stream()")
+        raise PolicyError(
+            "deliver: restarting needs a source that can be asked again; use messages(client, …) with stream()"
+        )
     return GuardedStream(Call(_Opened(sdk_stream), policy, runtime, deliver=deliver, labels=labels, group=group))

@@ -243,7 +243,9 @@ class Call:
             return Interrupted(end.message, reason=end.reason, record=record, by=by)
         attempts = len(record.attempts)
         tries = "the first attempt" if attempts == 1 else f"{attempts} attempts"
-        return GaveUp(f"gave up after {tries}: {end.reason}: {end.message}; {decision.why}", reason=end.reason, record=record)
+        return GaveUp(
+            f"gave up after {tries}: {end.reason}: {end.message}; {decision.why}", reason=end.reason, record=record
+        )
 
     def _recorded(
         self,
@@ -271,7 +273,9 @@ class Call:
             text=transcript.text,
             value=document.value if document else None,
             usage=usage,
-            cost=Cost(None if price is None else cost(price, usage.low), None if price is None else cost(price, usage.high)),
+            cost=Cost(
+                None if price is None else cost(price, usage.low), None if price is None else cost(price, usage.high)
+            ),
             times=Times(
                 head=_since(running.began, running.head_at),
                 first_token=_since(running.began, transcript.first_token_at),
@@ -349,7 +353,7 @@ def check_source(source: Source, policy: Policy) -> None:
         needs = [
             *(f"retry.rules[{i}].patch" for i in patched[:1]),
             *(["budgets"] if policy.budgets else []),
-            *(["json.schema: request"] if policy.json_document and policy.json_document.needs_request else []),
+            *(["json.schema: request"] if policy.json_document and policy.json_document.schema_ == "request" else []),
         ]
         if needs:
             raise PolicyError(f"{needs[0]} needs a source that shows its request; this one has none")

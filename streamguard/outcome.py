@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from streamguard.events import Failed, Usage
+from streamguard.events import Failed
 from streamguard.guards.panel import Observed
 from streamguard.retry import Decision
 from streamguard.usage import UsageRange
@@ -81,8 +81,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     cost: Cost = Cost(None, None)
     times: Times = Times()
     saved_tokens: int | None = None
-    """≈ Output tokens that were not generated because of the abort: an estimate from completed answers of the same model
-    in the same runtime; `None` while there are none to estimate from."""
+    """≈ Output tokens that were not generated because of the abort: an estimate from completed answers of the same
+    model in the same runtime; `None` while there are none to estimate from."""
     observed: tuple[Observed, ...] = ()
     """Trips of guards in `mode: observe`: not acted on."""
     decision: Decision | None = None

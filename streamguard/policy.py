@@ -57,11 +57,21 @@ class Policy(Spec):
     def _are_guards(cls, guards: tuple[Any, ...]) -> tuple[Any, ...]:
         for item in guards:
             if not callable(getattr(item, "watch", None)):
-                raise ValueError(f"{item!r} is no guard: it has no watch(ctx, now); wrap a function with @streamguard.guard")
+                raise ValueError(  # noqa: TRY004  what pydantic reports as a mistake in the policy
+                    f"{item!r} is no guard: it has no watch(ctx, now); wrap a function with @streamguard.guard"
+                )
         return guards
 
     @property
     def panel_guards(self) -> tuple[Guard, ...]:
         """Every guard, in the order in which they speak when several fire on the same event."""
-        sections = (self.completion, self.json_document, *self.content, self.repetition, self.caps, *self.guards, self.timeouts)
+        sections = (
+            self.completion,
+            self.json_document,
+            *self.content,
+            self.repetition,
+            self.caps,
+            *self.guards,
+            self.timeouts,
+        )
         return tuple(section for section in sections if section is not None)

@@ -103,7 +103,7 @@ def _docstrings(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     except (OSError, TypeError):  # bundled without sources, or made at run time
         return
     body = ast.parse(textwrap.dedent(source)).body[0]
-    assert isinstance(body, ast.ClassDef)  # noqa: S101  what a class's source is
+    assert isinstance(body, ast.ClassDef)
     for field, text in zip(body.body, body.body[1:], strict=False):
         match field, text:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(said))):

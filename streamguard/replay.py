@@ -1,8 +1,8 @@
 """Recorded streams through a policy, offline: what would have tripped, where, and what it would have saved.
 
-Recordings are the bytes of an event stream (`.sse`), one a file or many in a zip. Where a recording's chunk times are known
-(`NAME.json` beside `NAME.sse`, with `chunks: [[seconds, bytes], …]`), the clocks are replayed too; without them no clock runs. The
-same decoder, translator and panel as in a live call, and no SDK.
+Recordings are the bytes of an event stream (`.sse`), one a file or many in a zip. Where a recording's chunk times are
+known (`NAME.json` beside `NAME.sse`, with `chunks: [[seconds, bytes], …]`), the clocks are replayed too; without them
+no clock runs. The same decoder, translator and panel as in a live call, and no SDK.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _events(recording: Recording, panel: Panel) -> Iterator[tuple[float, Event |
 
 def _verdict(panel: Panel, events: Iterator[tuple[float, Event | Trip]]) -> Trip | Failed | Enough | None:
     now = 0.0
-    for now, event in events:  # noqa: B007  the last one is when the stream ended
+    for now, event in events:
         if isinstance(event, Trip | Failed):
             return event
         verdict = panel.feed(event, now)

@@ -1,7 +1,7 @@
 """The request of a call: its body as sent, and the facts that guards and rules read from it.
 
-A `Request` is frozen. A retry's request is `original.patched(patch)`: the original with a rule's patch on top, never the
-previous attempt's request, so patches do not compound.
+A `Request` is frozen. A retry's request is `original.patched(patch)`: the original with a rule's patch on top, never
+the previous attempt's request, so patches do not compound.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class Request:
         if isinstance(content, str):
             return content
         return "".join(
-            block.get("text", "") for block in content or () if isinstance(block, Mapping) and block.get("type") == "text"
+            block.get("text", "")
+            for block in content or ()
+            if isinstance(block, Mapping) and block.get("type") == "text"
         )
 
     @property
@@ -84,8 +86,11 @@ class Request:
 
     @cached_property
     def input_bytes(self) -> int:
-        """UTF-8 bytes of everything the model reads as text: `system`, `messages` and `tools`. Base64 data counts too."""
-        return sum(len(msgspec.json.encode(self.body[key])) for key in ("system", "messages", "tools") if key in self.body)
+        """UTF-8 bytes of everything the model reads as text: `system`, `messages` and `tools`. Base64 data counts
+        too."""
+        return sum(
+            len(msgspec.json.encode(self.body[key])) for key in ("system", "messages", "tools") if key in self.body
+        )
 
     def patched(self, patch: Mapping[str, Any]) -> Request:
         """This request with `patch` on top.

@@ -1,7 +1,8 @@
 """After a trip or a failure: again (when, with what patch) or give up.
 
-Decisions are data. `decide` is a pure function of the policy's rules, of what happened so far, of the time and of a random
-number that is passed in; it returns a frozen `Decision` that goes into the outcome, to hooks and onto the screen.
+Decisions are data. `decide` is a pure function of the policy's rules, of what happened so far, of the time and of a
+random number that is passed in; it returns a frozen `Decision` that goes into the outcome, to hooks and onto the
+screen.
 
 One owner of retries: a call sends at most `Retry.attempts` requests, whatever the rules say.
 """
@@ -22,7 +23,8 @@ from streamguard.guards.base import Spec
 from streamguard.verdict import Trip
 
 NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
-"""Reasons that no rule can retry: a person said stop, or asking again cannot succeed before something outside changes."""
+"""Reasons that no rule can retry: a person said stop, or asking again cannot succeed before something outside
+changes."""
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
@@ -143,7 +145,9 @@ def decide(retry: Retry, ended: Trip | Failed, at: Situation) -> Decision:
     if at.now + wait >= at.deadline:
         left = max(0.0, at.deadline - at.now)
         return give_up(
-            f"the wait of {wait:.1f} s does not fit the {left:.1f} s that timeouts.total leaves", index, retry_after=wait
+            f"the wait of {wait:.1f} s does not fit the {left:.1f} s that timeouts.total leaves",
+            index,
+            retry_after=wait,
         )
     return Decision(
         action="retry",

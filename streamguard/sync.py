@@ -1,8 +1,9 @@
 """The same doors for threads: `streamguard.sync.run` and `streamguard.sync.stream`.
 
 There is no second engine: an event loop runs in a thread of its own around each call (one blocking portal), and events
-come over in batches, one hop per socket read. Connections belong to that loop, so a source is asked for a copy of its own
-(`isolated()`, where it has one) and its pool is closed with the call. Many calls at once are cheaper on the async doors.
+come over in batches, one hop per socket read. Connections belong to that loop, so a source is asked for a copy of its
+own (`isolated()`, where it has one) and its pool is closed with the call. Many calls at once are cheaper on the async
+doors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What happened, as frozen records for hooks. No content of any answer is in them but what a trip's message quotes.
 
-A hook is a callable that takes one record. It runs inside the call, between events, so it must not block. An exception in
-a hook never changes a call's result: it is logged by the standard library's `streamguard` logger.
+A hook is a callable that takes one record. It runs inside the call, between events, so it must not block. An
+exception in a hook never changes a call's result: it is logged by the standard library's `streamguard` logger.
 """
 
 from __future__ import annotations

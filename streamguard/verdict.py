@@ -10,7 +10,8 @@ from typing import Any, Literal
 import msgspec
 
 Completed = Literal["whole", "cut", "enough"]
-"""How an answer was accepted: read to its end, stopped when its document closed, or stopped when the named parts stood."""
+"""How an answer was accepted: read to its end, stopped when its document closed, or stopped when the named parts
+stood."""
 
 REASONS: dict[str, str] = {
     "timeout.connect": "no response head in time",

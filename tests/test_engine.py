@@ -36,7 +36,7 @@ from streamguard.events import (
 )
 from streamguard.testing.clock import BACKENDS, run_virtual
 from streamguard.testing.scripted import answer, chunkings, script
-from streamguard.testing.steps import pause, repeat, stall
+from streamguard.testing.steps import pause, repeat, stall, status
 
 GOOD = '{"total": 12, "lines": ["a", "b"]}'
 BAD = '{"total": 12, "lines" ["a", "b"]}'
@@ -81,7 +81,11 @@ def test_a_good_answer(virtual) -> None:
     async def main() -> None:
         for name, source in chunkings(script([*head(), *deltas(GOOD), *tail()])):
             result = await outcome(source, Policy(json=JSON))
-            assert (result.completed, result.value, result.text) == ("whole", {"total": 12, "lines": ["a", "b"]}, GOOD), name
+            assert (result.completed, result.value, result.text) == (
+                "whole",
+                {"total": 12, "lines": ["a", "b"]},
+                GOOD,
+            ), name
             assert len(result.attempts) == 1
             assert result.usage.exact
             assert result.usage.high.output_tokens == 9
@@ -126,7 +130,7 @@ def test_giving_up_tells_everything(virtual) -> None:
 @pytest.mark.parametrize(
     ("name", "attempt", "timeouts", "reason", "knob", "at"),
     [
-        ("no head", [pause(100)], Timeouts(connect=5), "timeout.connect", "timeouts.connect", 5),
+        ("no head", [stall(), status()], Timeouts(connect=5), "timeout.connect", "timeouts.connect", 5),
         ("stall before output", [*head(), stall()], Timeouts(first_token=7), "timeout.first_token", "timeouts.first_token", 7),
         ("pings before output", [*head(), repeat([pause(1), Ping()])], Timeouts(first_token=7, first_token_per_1k_input=0),
          "timeout.first_token", "timeouts.first_token", 7),
@@ -213,7 +217,9 @@ def test_an_open_socket_after_the_end(virtual) -> None:
 
     async def main() -> None:
         began = anyio.current_time()
-        result = await outcome(script([*head(), *deltas(GOOD), *tail(), stall()]), Policy(json=JSON, timeouts=Timeouts(close_grace=2)))
+        result = await outcome(
+            script([*head(), *deltas(GOOD), *tail(), stall()]), Policy(json=JSON, timeouts=Timeouts(close_grace=2))
+        )
         assert result.completed == "whole"
         assert anyio.current_time() - began == pytest.approx(2, abs=0.01)
 
@@ -237,7 +243,7 @@ def test_patches_are_on_the_original(virtual) -> None:
 
     async def main() -> None:
         truncated = [*head(), *deltas(GOOD[:9]), *tail("max_tokens")]
-        refused = [*head(), *deltas("no"), *tail("refusal")]
+        refused = [*head(), *deltas("{"), *tail("refusal")]
         rules = [
             Rule(when=["stop.max_tokens"], times=1, patch={"max_tokens": {"times": 2, "most": 8192}}),
             Rule(when=["stop.refusal"], patch={"model": "other"}),
@@ -423,7 +429,9 @@ def test_interrupt(virtual, when) -> None:
     async def main() -> None:
         attempt = [*head(), *deltas("ab"), stall()] if when == "reading" else [*head(), *deltas(BAD)]
         source = script(attempt)
-        policy = Policy(json=None if when == "reading" else JSON, retry=Retry(attempts=3, rules=[Rule(when=["*"], wait=60)]))
+        policy = Policy(
+            json=None if when == "reading" else JSON, retry=Retry(attempts=3, rules=[Rule(when=["*"], wait=60)])
+        )
         events = streamguard.stream(source, policy=policy)
 
         async def interrupt() -> None:
@@ -459,7 +467,9 @@ def test_async_guards(virtual) -> None:
         attempt = [*head(), *deltas("aaab", 1), *tail()]
         seen = []
         with pytest.raises(GaveUp, match=r"house\.forbidden: no b here"):
-            async with streamguard.stream(script(attempt, chunk="event"), policy=Policy(guards=[check], timeouts=timeouts, deliver="live")) as events:
+            async with streamguard.stream(
+                script(attempt, chunk="event"), policy=Policy(guards=[check], timeouts=timeouts, deliver="live")
+            ) as events:
                 async for event in events:
                     seen.append(event)
         assert [event.text for event in seen if isinstance(event, Delta)] == ["a", "a", "a"]
@@ -478,7 +488,9 @@ def test_caps_and_cost(virtual) -> None:
     async def main() -> None:
         prices = {"m": {"input": "1.00", "output": "1000.00"}}
         policy = Policy(caps=Caps(cost_usd=Decimal("0.02")), prices=prices)
-        source = script([*head(), *deltas("word " * 500), *tail()], request={"model": "m", "max_tokens": 4096, "messages": []})
+        source = script(
+            [*head(), *deltas("word " * 500), *tail()], request={"model": "m", "max_tokens": 4096, "messages": []}
+        )
         error = await gave_up(source, policy)
         (attempt,) = error.attempts
         assert (error.reason, attempt.ended.estimated) == ("cap.cost", True)

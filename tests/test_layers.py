@@ -83,7 +83,9 @@ def test_imports_go_up_only(path) -> None:
 
 def test_import_is_light() -> None:
     """Importing the package loads neither the SDK nor rich nor structlog nor the price list."""
-    code = "import sys, streamguard; print(*sorted({'anthropic', 'rich', 'structlog', 'genai_prices'} & set(sys.modules)))"
+    code = (
+        "import sys, streamguard; print(*sorted({'anthropic', 'rich', 'structlog', 'genai_prices'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == []
 

@@ -1,7 +1,5 @@
 """What is found across a policy's sections."""
 
-# ruff: noqa: E501 (messages stand whole beside what causes them)
-
 from __future__ import annotations
 
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """Pydantic's errors in words for people, for any model."""
 
-# ruff: noqa: E501 (messages stand whole beside what causes them)
-
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal

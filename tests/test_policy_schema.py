@@ -1,7 +1,5 @@
 """The format as data, for editors."""
 
-# ruff: noqa: E501 (a command stands in one line)
-
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """Policy files: what they say, what they extend, and the exact words for everything that is wrong with them."""
 
-# ruff: noqa: E501 (messages stand whole beside what causes them)
-
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """What the reader of YAML takes, where it says things stand, and what it refuses."""
 
-# ruff: noqa: E501 (messages stand whole beside what causes them)
-
 from __future__ import annotations
 
 from typing import Any

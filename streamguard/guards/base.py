@@ -28,7 +28,9 @@ NEVER = math.inf
 class Spec(BaseModel):
     """A part of a policy: frozen, hashable, strict about types, and without unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=True, ser_json_inf_nan="strings"
+    )
 
 
 class AttemptContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,5 +124,3 @@ class HoldsDocument(Protocol):
 
     def document(self) -> Document:
         """The document so far."""
-
-

@@ -63,7 +63,7 @@ class Caps(Spec):
     def name(self) -> str:
         return "caps"
 
-    def watch(self, ctx: AttemptContext, now: float) -> CapsWatch:  # noqa: ARG002
+    def watch(self, ctx: AttemptContext, now: float) -> CapsWatch:
         return CapsWatch(self, ctx)
 
 
@@ -91,7 +91,7 @@ class CapsWatch(BaseWatch):
         wants: tuple[type, ...] = (Delta, BlockStarted, Started, Metered)
         self.wants = None if spec.events is not None else wants
 
-    def feed(self, event: Event, now: float) -> Trip | None:  # noqa: ARG002
+    def feed(self, event: Event, now: float) -> Trip | None:
         if self._events_left is not None:
             self._events_left -= 1
             if self._events_left < 0:

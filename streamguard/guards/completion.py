@@ -62,7 +62,7 @@ class Completion(Spec):
     def name(self) -> str:
         return "completion"
 
-    def watch(self, ctx: AttemptContext, now: float) -> CompletionWatch:  # noqa: ARG002
+    def watch(self, ctx: AttemptContext, now: float) -> CompletionWatch:
         return CompletionWatch(self, ctx)
 
 
@@ -91,7 +91,7 @@ class CompletionWatch(BaseWatch):
             Stopped: self._on_stopped,
         }
 
-    def feed(self, event: Event, now: float) -> Trip | None:  # noqa: ARG002
+    def feed(self, event: Event, now: float) -> Trip | None:
         if type(event) is Delta:
             # Nothing is open before Started and after Stopped.
             if event.index not in self._open:

@@ -85,7 +85,7 @@ class Content(Spec):
     def name(self) -> str:
         return self.reason
 
-    def watch(self, ctx: AttemptContext, now: float) -> ContentWatch:  # noqa: ARG002
+    def watch(self, ctx: AttemptContext, now: float) -> ContentWatch:
         return ContentWatch(self)
 
 
@@ -106,7 +106,7 @@ class ContentWatch(BaseWatch):
         kinds: tuple[DeltaKind, ...] = ("text", "thinking", "tool_input") if spec.where == "any" else (spec.where,)
         self._texts = {kind: _Text(spec, pattern, kind) for kind in kinds}
 
-    def feed(self, event: Event, now: float) -> Trip | None:  # noqa: ARG002
+    def feed(self, event: Event, now: float) -> Trip | None:
         if type(event) is Delta:
             text = self._texts.get(event.kind)
             if text is None:

@@ -94,7 +94,7 @@ class CustomGuard(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the function is awaited."""
         return _is_async(self.function)
 
-    def watch(self, ctx: AttemptContext, now: float) -> CustomWatch | AsyncWatch:  # noqa: ARG002
+    def watch(self, ctx: AttemptContext, now: float) -> CustomWatch | AsyncWatch:
         return AsyncWatch(self, ctx) if self.asynchronous else CustomWatch(self, ctx)
 
 
@@ -210,7 +210,7 @@ class CustomWatch(BaseWatch):
         self._spec = spec
         self._views = _Views(spec, ctx)
 
-    def feed(self, event: Event, now: float) -> Trip | Enough | None:  # noqa: ARG002
+    def feed(self, event: Event, now: float) -> Trip | Enough | None:
         view = self._views.take(event)
         if view is None:
             return None
@@ -234,7 +234,7 @@ class AsyncWatch(BaseWatch):
         self._views = _Views(spec, ctx)
         self._due: list[View] = []
 
-    def feed(self, event: Event, now: float) -> None:  # noqa: ARG002
+    def feed(self, event: Event, now: float) -> None:
         view = self._views.take(event)
         if view is not None:
             self._due.append(view)

@@ -239,7 +239,7 @@ class DocumentReader:
 
     def _stopped(self, dead: Dead, text: str) -> Trip | Enough | None:
         """The prefix has died, with this piece. What stands in front of the dead character still counts."""
-        assert dead.char != "eof" and dead.offset != "eof"  # noqa: S101, PT018  # feeding does not end the input
+        assert dead.char != "eof" and dead.offset != "eof"  # noqa: PT018  # feeding does not end the input
         trailing = dead.keyword == "trailing"
         if trailing and self._plan.trailing == "cut" and self.may_end:
             return self._cut()
@@ -296,7 +296,7 @@ class DocumentReader:
     def _resized(self) -> Trip | None:
         """The document may have grown too large: count its bytes exactly, each piece once."""
         limit = self._plan.max_bytes
-        assert limit is not None  # noqa: S101  # there is always room without one
+        assert limit is not None  # there is always room without one
         counted, size = self._sized
         size += sum(map(_bytes, self._pieces[counted:]))
         self._sized = (len(self._pieces), size)

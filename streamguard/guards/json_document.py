@@ -101,7 +101,7 @@ class JsonDocument(Spec):
     def name(self) -> str:
         return GUARD
 
-    def watch(self, ctx: AttemptContext, now: float) -> TextWatch | ToolWatch:  # noqa: ARG002
+    def watch(self, ctx: AttemptContext, now: float) -> TextWatch | ToolWatch:
         """The state for one attempt.
 
         :raises PolicyError: `schema: request` without a request or without a schema in it; a `schema_file` nobody read.

@@ -1,8 +1,8 @@
 """All watches of one attempt as one machine.
 
-The panel feeds each event to the watches that want it, in a fixed order, and gives the first verdict. When several fire on
-the same event, the order decides: completion, JSON, content, repetition, caps, guards of one's own, clocks. A `Trip` beats
-an `Enough` on the same event, whoever is first. Among clocks the one whose deadline came first speaks.
+The panel feeds each event to the watches that want it, in a fixed order, and gives the first verdict. When several
+fire on the same event, the order decides: completion, JSON, content, repetition, caps, guards of one's own, clocks. A
+`Trip` beats an `Enough` on the same event, whoever is first. Among clocks the one whose deadline came first speaks.
 
 It knows nothing of sockets, retries or budgets; the engine and the replay drive it in the same way.
 """
@@ -10,7 +10,6 @@ It knows nothing of sockets, retries or budgets; the engine and the replay drive
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import msgspec
 
@@ -119,7 +118,9 @@ class Panel:
             return None
         text = "the stream ended without its message_stop: what came is not a complete answer"
         observed = self.transcript.stop_reason and f"stop reason {self.transcript.stop_reason}, no message_stop"
-        trip = Trip(reason="transport.incomplete", message=text, observed=observed or "no stop reason", guard="completion")
+        trip = Trip(
+            reason="transport.incomplete", message=text, observed=observed or "no stop reason", guard="completion"
+        )
         return self.stamped(trip, now)
 
     def document(self) -> Document | None:
@@ -147,7 +148,7 @@ class Panel:
     def _route(self, kind: type) -> tuple[Feed, ...]:
         """Which watches want an event type: worked out once per type, on its first event."""
         feeds: list[Feed] = []
-        handler: Any = self.transcript.routes.get(kind)
+        handler = self.transcript.routes.get(kind)
         if handler is not None:
             feeds.append(handler)
         if kind is Stopped:

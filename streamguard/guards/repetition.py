@@ -86,7 +86,7 @@ class Repetition(Spec):
     def name(self) -> str:
         return "repetition"
 
-    def watch(self, ctx: AttemptContext, now: float) -> RepetitionWatch:  # noqa: ARG002
+    def watch(self, ctx: AttemptContext, now: float) -> RepetitionWatch:
         return RepetitionWatch(self)
 
 
@@ -99,7 +99,7 @@ class RepetitionWatch(BaseWatch):
         kinds: tuple[DeltaKind, ...] = ("text", "thinking", "tool_input") if spec.where == "any" else (spec.where,)
         self._texts = {kind: _Text(spec, kind) for kind in kinds}
 
-    def feed(self, event: Event, now: float) -> Trip | None:  # noqa: ARG002
+    def feed(self, event: Event, now: float) -> Trip | None:
         if type(event) is Delta:
             text = self._texts.get(event.kind)
             if text is not None:

@@ -6,6 +6,8 @@ stream itself; costs one list append per delta.
 
 from __future__ import annotations
 
+from typing import Any
+
 from streamguard.events import BlockKind, BlockStarted, Delta, Event, Metered, Started, Stopped, Usage
 from streamguard.tokens import weigh
 
@@ -25,7 +27,7 @@ class Transcript:
         self.blocks: dict[int, BlockStarted] = {}
         self._pieces: dict[int, list[str]] = {}
         self.first_token_at: float | None = None
-        self.routes = {
+        self.routes: dict[type, Any] = {
             Started: self._started,
             BlockStarted: self._block_started,
             Delta: self._delta,
@@ -38,7 +40,7 @@ class Transcript:
         """Take the next event."""
         handler = self.routes.get(type(event))
         if handler is not None:
-            handler(event, now)  # type: ignore[operator]
+            handler(event, now)
 
     def _started(self, event: Started, now: float) -> None:
         self.id, self.model = event.id, event.model

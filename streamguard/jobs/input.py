@@ -134,7 +134,7 @@ class Input:
     def _params(self, row: Row) -> dict[str, Any]:
         if row.params is not None:
             return {**row.params, **self._overrides}
-        assert self._template is not None  # noqa: S101  data without one is a mistake
+        assert self._template is not None
         return {**self._template.params(row), **self._overrides}
 
     def _fits(self, line: Line, row: Row, problems: Problems) -> bool:

@@ -74,7 +74,7 @@ class Job:
             elif same_file(spec.input, spec.out):
                 problems.add(Problem(file=spec.out, problem="is the input; results go to a file of their own"))
             problems.raise_any()
-            assert policy is not None and rows is not None  # noqa: S101, PT018  else there were problems
+            assert policy is not None and rows is not None  # noqa: PT018  else there were problems
             self.policy: Policy = policy
             self.input: Input = rows
             self.output: Output = stack.enter_context(open_output(spec.out))

@@ -149,7 +149,7 @@ class Runner:
             # The policy and this one request do not fit: known before it was sent, and no other row's business.
             record = CallRecord(usage=UsageRange.nothing(), labels=labels)
             return GaveUp(f"not sent: {'; '.join(map(str, error.problems))}", reason="source.error", record=record)
-        assert call.outcome is not None  # noqa: S101
+        assert call.outcome is not None
         return call.outcome
 
     def _took(self, request: RowRequest, came: Outcome | CallError) -> None:

@@ -138,7 +138,7 @@ class Template:
 
         :raises RenderError: the template and the row do not fit.
         """
-        assert self._body is not None  # noqa: S101  the constructor raised otherwise
+        assert self._body is not None
         text = self._body.render(row.data)
         if not text.strip():
             raise RenderError(self.file, None, "renders an empty message for this row")

@@ -47,8 +47,8 @@ def serving(scripts: Any, options: dict[str, Any], core: int | None) -> Iterator
     )
     with process:
         try:
-            assert process.stdin is not None  # noqa: S101
-            assert process.stdout is not None  # noqa: S101
+            assert process.stdin is not None
+            assert process.stdout is not None
             pickle.dump((scripts, options, core), process.stdin)
             process.stdin.flush()
             child.url = process.stdout.readline().decode().strip()

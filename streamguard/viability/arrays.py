@@ -196,7 +196,7 @@ class ArrayState:
         alt = self.alt
         i = frame.count - 1
         query = self.query
-        assert query is not None  # noqa: S101  # promise() came before
+        assert query is not None  # promise() came before
         if alt.unique:
             if child.kind in CONSTANTS:
                 if canonical(CONSTANTS[child.kind]) in frame.canon:

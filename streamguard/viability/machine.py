@@ -159,7 +159,7 @@ class Machine:
         value: Any = frame.value
         if kind == STRING:
             if not self._idle:
-                assert frame.text is not None  # noqa: S101  # made when the string began
+                assert frame.text is not None  # made when the string began
                 value = frame.text.finish()
                 self._each(frame, lambda state: state.alt.failing(value))
         elif kind == NUMBER:
@@ -214,7 +214,7 @@ class Machine:
             return self._settle(WRITTEN)
         if frame.kind == OBJECT:
             name = frame.name_text
-            assert name is not None  # noqa: S101  # made when the name began
+            assert name is not None  # made when the name began
             name.feed(fragment)
             self._each(frame, lambda state: state.name_dead(name))
             return self._settle(WRITTEN)

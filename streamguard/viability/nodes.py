@@ -12,8 +12,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-import regex  # type: ignore[import-untyped]
-from jsonschema_specifications import REGISTRY as STANDARD  # type: ignore[import-untyped]
+import regex
+from jsonschema_specifications import REGISTRY as STANDARD
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import lookup_recursive_ref

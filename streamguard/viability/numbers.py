@@ -44,7 +44,7 @@ class NumberText:
 
     def __init__(self, text: str, *, plain: bool) -> None:
         found = _PARTS(text)
-        assert found is not None  # noqa: S101  # the scanner passes beginnings of numbers only
+        assert found is not None  # the scanner passes beginnings of numbers only
         minus, whole, dot, part, e, self.sign, exponent = found.groups()
         self.negative = minus == "-"
         self.digits = (whole + part).lstrip("0")

@@ -268,7 +268,7 @@ class ObjectState:
             self.names = self.start = None
             return None
         room = alt.hi - len(frame.seen)
-        assert self.left is not None  # noqa: S101  # unlimited objects have none
+        assert self.left is not None  # unlimited objects have none
         if room <= len(self.missing):
             names = [units(name) for name in self.missing] if room > 0 else []
             self.other = False

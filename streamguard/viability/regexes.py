@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 TIMEOUT: Final = 0.05
 """Seconds for one search. Beyond it a pattern counts as matched by a beginning, and fails a finished string."""

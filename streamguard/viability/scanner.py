@@ -438,7 +438,7 @@ class SyntaxPrefix:
     def _close_name(self, text: str, i: int) -> None:
         name = decode("".join(self._parts))
         names = self._names[-1]
-        assert names is not None  # noqa: S101  # names are read in objects only
+        assert names is not None  # names are read in objects only
         if self._duplicates:
             if name in names:
                 self._path[-1] = name

@@ -94,10 +94,12 @@ def test_order_on_one_event(verdicts, expected) -> None:
 def test_trips_are_stamped() -> None:
     """A trip gets the time and the index of the event, unless the guard knows better."""
     placed = Trip(reason="x.a", message="…", at=0.5, where=Where(event=7, block=1))
-    panel = Panel([Says("a", trip("a"), at=1), Says("b", placed, at=2)], CTX, 0.0)
-    assert panel.feed(Ping(), 1.0) is None
-    assert panel.feed(Ping(), 2.0) == Trip(reason="x.a", message="…", at=2.0, where=Where(event=1))
-    assert panel.feed(Ping(), 3.0) == placed
+    unplaced = Panel([Says("a", trip("a"), at=1)], CTX, 0.0)
+    assert [unplaced.feed(Ping(), at) for at in (1.0, 2.0)] == [
+        None,
+        Trip(reason="x.a", message="…", at=2.0, where=Where(event=1)),
+    ]
+    assert Panel([Says("b", placed)], CTX, 0.0).feed(Ping(), 3.0) == placed
 
 
 def test_wants() -> None:
