@@ -18,6 +18,7 @@ import msgspec
 from streamguard.adapters import failures
 from streamguard.adapters.anthropic_events import Translator
 from streamguard.adapters.assembly import Assembly, assembled
+from streamguard.adapters.frame_log import FrameLog
 from streamguard.adapters.sse import Decoder, EventTooLarge
 from streamguard.events import DeltaKind, Event, Failed
 from streamguard.source import Attempt
@@ -57,6 +58,11 @@ class BodyStream:
         self._inflate = _Inflate() if gzip else None
         self._body: AsyncIterator[bytes] | None = None
         self._over = False
+        self._log: FrameLog | None = None
+
+    def tap(self, log: FrameLog) -> None:
+        """From the first read on, keep the raw frames in `log`, each matched with the events made of it."""
+        self._log = log
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -115,14 +121,17 @@ class BodyStream:
             self._over = True
             return [self._signed(_broken_gzip("is broken"))]
         self._assembly.keep(chunk)
-        try:
-            events = self._translator.translate(self._decoder.feed(chunk))
-        except EventTooLarge as error:
-            events = [*self._translator.translate(error.frames), error.failed]
+        events = self._decoded(chunk) if self._log is None else self._log.take(chunk, self._decoded)
         if events and isinstance(failed := events[-1], Failed):
             self._over = True
             events[-1] = self._signed(failed)
         return events
+
+    def _decoded(self, data: bytes) -> list[Event]:
+        try:
+            return self._translator.translate(self._decoder.feed(data))
+        except EventTooLarge as error:
+            return [*self._translator.translate(error.frames), error.failed]
 
     def _signed(self, failed: Failed) -> Failed:
         """With the request's id, which a provider's support asks for first."""
