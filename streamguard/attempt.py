@@ -18,13 +18,10 @@ from streamguard.delivery import Delivery
 from streamguard.events import Event, Failed, Other, Ping
 from streamguard.guards.panel import Panel
 from streamguard.request import Request
-from streamguard.source import Attempt, EventStream, Source, SourceFailed
+from streamguard.source import CLOSE_LIMIT, Attempt, EventStream, Source, SourceFailed
 from streamguard.verdict import Enough, Trip
 
 _log = logging.getLogger("streamguard")
-
-CLOSE_LIMIT = 0.05
-"""Seconds that closing a connection may take. A call returns at most 0.1 s after its deadline, closing included."""
 
 LATE = 0.02
 """A timer later than this (seconds) means that the event loop was blocked, so bytes may have arrived that nobody
@@ -32,6 +29,9 @@ read."""
 
 GRACE = 0.005
 """Seconds given to such bytes to come up before a clock that they might have satisfied is declared expired."""
+
+BREAKS = frozenset({"transport.connect", "transport.reset"})
+"""How a connection ends that breaks. After the message's own end that is nobody's failure any more."""
 
 End = Trip | Failed | Enough | None
 """How an attempt ended; `None` for an answer that was read to its end and accepted."""
@@ -52,6 +52,8 @@ class RunningAttempt:
         self.stream: EventStream | None = None
         self.sent = False
         """Whether anything of the request may have reached the provider."""
+        self.billable = True
+        """Whether the provider may bill it: False once it refused before it worked."""
         self._clock = clock
         self._context: AbstractAsyncContextManager[EventStream] | None = None
         self._batches: AsyncIterator[Sequence[Event]] | None = None
@@ -128,6 +130,8 @@ class RunningAttempt:
         panel, push = self.panel, self.delivery.push
         for position, event in enumerate(batch):
             if type(event) is Failed:
+                if panel.stopped and event.reason in BREAKS:
+                    break
                 return True, event
             verdict = panel.feed(event, now)
             if verdict is None and panel.asynchronous:
@@ -176,7 +180,8 @@ class RunningAttempt:
     async def drain(self, seconds: float) -> Trip | Failed | None:
         """After the provider's own end: read to the socket's end, so that the connection can be used again.
 
-        Nothing but keep-alives may come; anything else is a violation of the protocol and voids the answer.
+        Nothing but keep-alives may come; anything else is a violation of the protocol and voids the answer. How the
+        connection ends does not matter any more.
         """
         if self._over or self._batches is None:
             return None
@@ -187,17 +192,24 @@ class RunningAttempt:
                     now = clock.now()
                     for event in batch:
                         if type(event) is Failed:
-                            return event
+                            return self._voiding(event)
                         if type(event) is not Ping and type(event) is not Other:
                             verdict = self.panel.feed(event, now)
                             if isinstance(verdict, Trip):
                                 return verdict
             except SourceFailed as error:
-                # The message was complete; how the socket ended does not matter any more.
-                _log.debug("after the end of the message: %s", error)
+                return self._voiding(error.failed)
             except Exception as error:
                 _log.debug("after the end of the message: %s", error)
         self._over = True
+        return None
+
+    def _voiding(self, failed: Failed) -> Failed | None:
+        """A failure after the message's own end, unless it is only the connection that ended."""
+        self._over = True
+        if failed.reason not in BREAKS:
+            return failed
+        _log.debug("after the end of the message: %s", failed.message)
         return None
 
     async def close(self) -> None:

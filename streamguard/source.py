@@ -15,6 +15,9 @@ import msgspec
 from streamguard.events import Event, Failed
 from streamguard.request import Request
 
+CLOSE_LIMIT = 0.05
+"""Seconds that closing a connection may take, everything in it. A call returns at most 0.1 s after its deadline."""
+
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine asks a source for."""
@@ -25,6 +28,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """The request as patched for this attempt; `None` for an opaque source."""
     deadline: float
     """When the call ends at the latest, on the running backend's clock; `inf` for never."""
+    base_url: str | None = None
+    """Another endpoint than the source's own, by the rule that matched; a source that has none to choose refuses it."""
 
 
 class EventStream(Protocol):
@@ -53,7 +58,8 @@ class Source(Protocol):
         """Whether batches come for any byte, pings and comments included (needed by the `alive` clock)."""
 
     def open(self, attempt: Attempt) -> AbstractAsyncContextManager[EventStream]:
-        """Send the attempt's request and wait for the response head. Leaving the context closes the connection."""
+        """Send the attempt's request and wait for the response head. Leaving the context closes the connection, and
+        may take `CLOSE_LIMIT`: then it is cancelled. A source that shields its closing bounds it by that itself."""
 
 
 class SourceFailed(Exception):
