@@ -16,6 +16,9 @@ import msgspec
 REMOVE = None
 """The value that removes a field in a patch."""
 
+EXTRA_BODY = "extra_body"
+"""The SDK's argument for body fields it does not know. It is no field itself: a `Request` is the body as sent."""
+
 
 class Request:
     """A Messages API request body, with the facts that guards read from it.
@@ -96,11 +99,19 @@ class Request:
         """This request with `patch` on top.
 
         A mapping goes into a mapping key by key; any other value replaces; `None` removes the field;
-        `{"times": x, "most": y}` multiplies a number that is there, up to `y`.
+        `{"times": x, "most": y}` multiplies a number that is there, up to `y`. What stands under `extra_body` goes
+        into the body itself and wins, as the SDK's argument of that name does.
 
-        :raises ValueError: `times` on a field that is missing or is no number.
+        :raises ValueError: `times` on a field that is missing or is no number; an `extra_body` that is no mapping.
         """
-        return Request(_merged(self.body, patch, ""))
+        named = {key: value for key, value in patch.items() if key != EXTRA_BODY}
+        body = _merged(self.body, named, "")
+        extra = patch.get(EXTRA_BODY)
+        if extra is None:
+            return Request(body)
+        if not isinstance(extra, Mapping):
+            raise ValueError(f"patch /{EXTRA_BODY}: needs a mapping of body fields, not {extra!r}")  # noqa: TRY004
+        return Request(_merged(body, extra, f"/{EXTRA_BODY}"))
 
 
 def _merged(base: Mapping[str, Any], patch: Mapping[str, Any], at: str) -> dict[str, Any]:

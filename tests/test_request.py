@@ -48,10 +48,16 @@ def test_prefill_of_blocks() -> None:
         ({"max_tokens": {"times": 2, "most": 500}}, {"model": "m", "max_tokens": 1000, "m": {"a": 1, "b": 2}}),
         ({"m": {"b": None, "c": 3}}, {"model": "m", "max_tokens": 1000, "m": {"a": 1, "c": 3}}),
         ({"max_tokens": None, "temperature": 0.2}, {"model": "m", "temperature": 0.2, "m": {"a": 1, "b": 2}}),
+        (
+            {"model": "n", "extra_body": {"model": "x", "max_tokens": {"times": 3}, "m": {"b": None}, "own": [1]}},
+            {"model": "x", "max_tokens": 3000, "m": {"a": 1}, "own": [1]},
+        ),
+        ({"extra_body": None}, {"model": "m", "max_tokens": 1000, "m": {"a": 1, "b": 2}}),
     ],
 )
 def test_patches(patch: dict, expected: dict) -> None:
-    """A patch goes on top of the original: nested, replacing, removing, scaling up to a ceiling that never lowers."""
+    """A patch goes on top of the original: nested, replacing, removing, scaling up to a ceiling that never lowers;
+    `extra_body` is no field, what stands in it is."""
     original = Request({"model": "m", "max_tokens": 1000, "m": {"a": 1, "b": 2}})
     assert original.patched(patch).body == expected
     assert original.body == {"model": "m", "max_tokens": 1000, "m": {"a": 1, "b": 2}}
@@ -61,3 +67,9 @@ def test_scaling_needs_a_number() -> None:
     """Scaling a field that is not there is a mistake with a name."""
     with pytest.raises(ValueError, match="patch /max_tokens: times needs a number in the request, which has None"):
         Request({"model": "m"}).patched({"max_tokens": {"times": 2}})
+
+
+def test_extra_body_needs_a_mapping() -> None:
+    """Anything else in place of body fields is a mistake with a name."""
+    with pytest.raises(ValueError, match="patch /extra_body: needs a mapping of body fields, not 5"):
+        Request({"model": "m"}).patched({"extra_body": 5})

@@ -26,7 +26,7 @@ from streamguard.adapters.sse import MAX_EVENT_BYTES
 from streamguard.errors import ConfigError, Problem
 from streamguard.events import Failed
 from streamguard.request import Request
-from streamguard.source import Attempt, SourceFailed
+from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
 
 OPTIONS: Final = ("extra_headers", "extra_query", "timeout", "betas", "user_profile_id", "workspace_id")
 """Arguments of the SDK's `create()` that are no part of the body."""
@@ -127,7 +127,7 @@ class AnthropicSource:
                     raise SourceFailed(failed)
                 yield stream
             finally:
-                with anyio.CancelScope(shield=True):
+                with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
                     await stream.aclose()
 
     async def _send(self, client: Any, body: Mapping[str, Any]) -> BodyStream:

@@ -15,6 +15,10 @@ import anyio
 
 from streamguard.errors import ConfigError, Problem
 
+POOL_CLOSE_LIMIT = 0.03
+"""Seconds that closing a pool may take. A twin's is closed after its stream (`source.CLOSE_LIMIT`), both within the
+0.1 s that a call may outlast its deadline."""
+
 
 def is_async(client: Any) -> bool:
     """Whether it is one of the SDK's asynchronous clients."""
@@ -53,7 +57,7 @@ async def isolated(client: Any, http_client: Callable[[], Any] | None) -> AsyncI
     try:
         yield client.copy(http_client=pool) if is_async(client) else _twin(client, pool)
     finally:
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + POOL_CLOSE_LIMIT):
             await pool.aclose()
 
 

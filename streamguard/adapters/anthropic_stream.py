@@ -21,7 +21,7 @@ from streamguard.adapters.assembly import Assembly, assembled
 from streamguard.adapters.frame_log import FrameLog
 from streamguard.adapters.sse import Decoder, EventTooLarge
 from streamguard.events import DeltaKind, Event, Failed
-from streamguard.source import Attempt
+from streamguard.source import CLOSE_LIMIT, Attempt
 
 INFLATE_BYTES: Final = 1_048_576
 """The most bytes that are decompressed at a time: a small body may hold a thousand times its size."""
@@ -174,7 +174,7 @@ class SdkStream:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
             if self._reading:
                 await _finish(self._stream)
             await self._stream.close()
