@@ -181,6 +181,15 @@ class CallAccount:
             raise
         return reservation
 
+    async def left(self) -> dict[str, int]:
+        """What each limit has left, by scope, in the scope's unit.
+
+        :raises LedgerLost: a ledger cannot be reached.
+        """
+        return {
+            scope.key: (await admission.ledger.balance(scope.key)).available for admission, _, scope in self._places
+        }
+
     async def _reserve(
         self, admission: Admission, claims: Sequence[_Claim], deadline: float, lease: float
     ) -> Hold | Denied:
@@ -203,6 +212,11 @@ class Reservation:
     def add(self, admission: Admission, hold: Hold, claims: list[_Claim]) -> None:
         """Another ledger's hold."""
         self._parts.append((admission, hold, claims))
+
+    @property
+    def good_until(self) -> float:
+        """When the first hold's lease ends, on the running backend's clock, unless `heartbeat` is called before."""
+        return min((hold.heartbeat_due + hold.lease * 2 / 3 for _, hold, _ in self._parts), default=math.inf)
 
     @property
     def heartbeat_due(self) -> float:

@@ -60,11 +60,18 @@ class RunningAttempt:
         self._over = False
         self._drain_once = False
 
-    async def open(self, source: Source) -> Trip | Failed | None:
+    @property
+    def wait_until(self) -> float:
+        """When the next read ends at the latest."""
+        return min(self.panel.deadline, self._clock.deadline)
+
+    async def open(self, source: Source, base_url: str | None = None) -> Trip | Failed | None:
         """Ask the source. The reason if that did not work out."""
         clock, panel = self._clock, self.panel
         panel.waiting(clock.now())
-        context = source.open(Attempt(number=self.number, request=self.request, deadline=clock.deadline))
+        context = source.open(
+            Attempt(number=self.number, request=self.request, deadline=clock.deadline, base_url=base_url)
+        )
         failed: Failed | None = None
         self.sent = True
         with clock.until(min(panel.deadline, clock.deadline)) as limit:

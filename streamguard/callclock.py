@@ -51,6 +51,16 @@ class CallClock:
         """A context that ends its body at `deadline`, or at an interrupt."""
         return Limit(self, deadline)
 
+    def wake(self) -> None:
+        """End the wait that is going on, if one is."""
+        if self._scope is not None:
+            self._scope.cancel()
+
+    @property
+    def over(self) -> bool:
+        """Whether the call may not go on: its deadline has passed, or somebody interrupted it."""
+        return self.interrupted is not None or self.now() >= self.deadline
+
     async def sleep(self, seconds: float) -> None:
         """Wait, but not past the deadline or an interrupt."""
         with self.until(min(self.now() + seconds, self.deadline)):

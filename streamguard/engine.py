@@ -6,26 +6,50 @@ elsewhere; this file only keeps the order, and keeps the promise that nothing is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import anyio
 import msgspec
 
+from streamguard.accounts import Reservation, Settled
 from streamguard.attempt import End, RunningAttempt
+from streamguard.budget import NotBilled
 from streamguard.callclock import CallClock
+from streamguard.cooldown import COOLING
 from streamguard.delivery import Delivery
-from streamguard.errors import CallError, ConfigError, DeadlineExceeded, GaveUp, Interrupted, PolicyError
+from streamguard.dispatch import Clearance, Dispatch, lost_trip
+from streamguard.errors import (
+    BudgetExhausted,
+    CallError,
+    DeadlineExceeded,
+    GaveUp,
+    Interrupted,
+    PolicyError,
+    StreamguardError,
+)
 from streamguard.events import Event, Failed, Restarted
-from streamguard.guards.base import AttemptContext
+from streamguard.guards.base import AttemptContext, Document
 from streamguard.guards.panel import Panel
+from streamguard.ledger import LedgerLost
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome, Times
 from streamguard.policy import Deliver, Policy
 from streamguard.pricing import Price, cost
 from streamguard.request import Request
 from streamguard.retry import Decision, Situation, decide
+from streamguard.retry_bucket import is_outage
 from streamguard.runtime import Runtime
 from streamguard.source import Source
-from streamguard.telemetry import AttemptAborted, AttemptStarted, CallCompleted, CallGaveUp, RetryScheduled
+from streamguard.telemetry import (
+    AttemptAborted,
+    AttemptStarted,
+    BudgetDenied,
+    CallCompleted,
+    CallGaveUp,
+    RetryScheduled,
+)
 from streamguard.usage import UsageRange, usage_range
 from streamguard.verdict import Completed, Enough, Trip
 
@@ -54,24 +78,30 @@ class Call:
         check_source(source, policy)
         self.id = Runtime.call_id()
         self.outcome: Outcome | None = None
+        self.policy = policy
+        self.clock = CallClock(policy.timeouts.total)
+        self.about: dict[str, Any] = {"labels": dict(labels or {}), "group": group}
+        """The caller's labels and group, which go into every record."""
+        self.running: RunningAttempt | None = None
+        """The attempt that is open, if one is."""
         self._source = source
-        self._policy = policy
         self._runtime = runtime or Runtime()
         self._deliver: Deliver = deliver or policy.deliver
         self._keep = keep
-        self._about: dict[str, Any] = {"labels": dict(labels or {}), "group": group}
-        self._clock = CallClock(policy.timeouts.total)
         self._records: list[AttemptRecord] = []
         self._used: list[int] = []
         self._decision: Decision | None = None
-        self._running: RunningAttempt | None = None
+        self._reservation: Reservation | None = None
+        self._lost: Trip | None = None
+        self._dispatch = Dispatch(policy, self._runtime, self.clock, source.request, self.about["labels"])
+        self._bucket = None if policy.retry.bucket is None else self._runtime.bucket(policy.retry.bucket)
         self._delivery = Delivery(self._deliver, keep=keep)
         self._failure: CallError | None = None
-        self._over = False
+        self._patched: Request | None = None
 
     def interrupt(self, by: str) -> None:
         """End the call as soon as possible; see `GuardedStream.abort`."""
-        self._clock.interrupt(by)
+        self.clock.interrupt(by)
 
     @property
     def record(self) -> CallRecord:
@@ -97,22 +127,23 @@ class Call:
 
     async def close(self) -> None:
         """Leave the call, finished or not: nothing stays open."""
-        running, self._running = self._running, None
+        self._runtime.calls.pop(self.id, None)
+        running, self.running = self.running, None
         if running is not None:
             await running.close()
-            self._records.append(self._recorded(running, None, None))
+            self._records.append(self._recorded(running, None, None, charged=await self._settle(running)))
 
     async def _advance(self) -> list[Event]:
         """One step: open an attempt, or read once from the open one."""
-        running = self._running
+        running = self.running
         if running is None:
             return await self._start()
-        over, end = await running.read()
+        over, end = await self._read(running)
         if not over:
             return self._delivery.take()
         accepted: Completed | None = None
         if end is None:
-            end = await running.drain(self._policy.timeouts.close_grace)
+            end = await running.drain(self.policy.timeouts.close_grace)
             accepted = "whole"
         elif isinstance(end, Enough):
             accepted = end.completed
@@ -125,39 +156,89 @@ class Call:
         await self._abort(running, end)
         return events
 
-    async def _start(self) -> list[Event]:
-        number, decision, clock = len(self._records) + 1, self._decision, self._clock
-        if decision is not None and decision.wait > 0:
-            await clock.sleep(decision.wait)
+    async def _read(self, running: RunningAttempt) -> tuple[bool, End]:
+        """Read once, and keep what the budgets hold alive meanwhile."""
+        reservation = self._reservation
+        if reservation is None:
+            return await running.read()
+        if self.clock.now() >= reservation.heartbeat_due and (lost := await self._beat(reservation)):
+            return True, lost
+        if running.wait_until <= reservation.good_until:
+            return await running.read()
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._keep_alive, reservation)
+            result = await running.read()
+            beside.cancel_scope.cancel()
+        return result if self._lost is None else (True, self._lost)
+
+    async def _keep_alive(self, reservation: Reservation) -> None:
+        while True:
+            await anyio.sleep(max(0.0, reservation.heartbeat_due - self.clock.now()))
+            self._lost = await self._beat(reservation)
+            if self._lost is not None:
+                self.clock.wake()
+                return
+
+    async def _beat(self, reservation: Reservation) -> Trip | None:
         try:
-            request = self._request()
-            context = self._context(number, request)
-            panel = Panel(self._policy.panel_guards, context, clock.now(), mode=self._policy.mode)
-        except (ConfigError, ValueError) as error:
+            await reservation.heartbeat()
+        except LedgerLost as error:
+            return lost_trip(str(error))
+        return None
+
+    async def _start(self) -> list[Event]:
+        number = len(self._records) + 1
+        if number == 1:
+            self._runtime.calls[self.id] = self
+            if self._bucket is not None:
+                self._bucket.begin()
+        try:
+            cleared = await self._dispatch.clear(self._request(), self._decision)
+            if not isinstance(cleared, Clearance):
+                await self._unsent(number, cleared)
+                return []
+            self._reservation = cleared.reservation
+            context = self._context(number, cleared)
+            panel = Panel(self.policy.panel_guards, context, self.clock.now(), mode=self.policy.mode)
+        except (StreamguardError, ValueError) as error:
+            await self._release()
             if number == 1:
-                raise error if isinstance(error, ConfigError) else PolicyError(str(error)) from error
-            await self._stillborn(number, f"the patched request cannot be guarded: {error}")
+                raise error if isinstance(error, StreamguardError) else PolicyError(str(error)) from error
+            why = f"the patched request cannot be guarded: {error}"
+            await self._unsent(number, Failed(reason="source.error", message=why, sent=False, billable=False))
             return []
         self._delivery = Delivery(self._deliver, keep=self._keep)
-        running = RunningAttempt(number, request, panel, self._delivery, clock)
-        model = request.model if request else None
-        self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self._about))
-        self._running = running
-        end = await running.open(self._source)
+        running = RunningAttempt(number, cleared.request, panel, self._delivery, self.clock)
+        model = cleared.request.model if cleared.request else None
+        self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
+        self.running = running
+        end = await running.open(self._source, self._decision.base_url if self._decision else None)
         if end is not None:
             await self._abort(running, end)
             return []
         if number > 1 and self._deliver == "restarting" and self._keep:
-            return [Restarted(attempt=number, decision=decision)]
+            return [Restarted(attempt=number, decision=self._decision)]
         return []
+
+    async def _settle(self, running: RunningAttempt) -> tuple[Settled, ...]:
+        reservation, self._reservation = self._reservation, None
+        return await self._dispatch.settle(running, reservation)
+
+    async def _release(self) -> None:
+        """Give back what was reserved for an attempt that was never sent."""
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            await reservation.settle(NotBilled())
 
     def _request(self) -> Request | None:
         original = self._source.request
-        if original is None or self._decision is None or not self._decision.patch:
-            return original
-        return original.patched(self._decision.patch)
+        self._patched = original
+        if original is not None and self._decision is not None and self._decision.patch:
+            self._patched = original.patched(self._decision.patch)
+        return self._patched
 
-    def _context(self, number: int, request: Request | None) -> AttemptContext:
+    def _context(self, number: int, cleared: Clearance) -> AttemptContext:
+        request = cleared.request
         model = request.model if request else None
         return AttemptContext(
             attempt=number,
@@ -167,21 +248,22 @@ class Call:
             scale=self._runtime.calibration.scale(model or ""),
             # Four bytes a token, rounded up: only the allowance for long inputs is made of it.
             input_tokens=-(-request.input_bytes // 4) if request else None,
+            max_tokens_knob=cleared.max_tokens_knob,
         )
 
     def _price(self, model: str | None) -> Price | None:
-        return None if model is None else self._runtime.pricebook(self._policy.prices).price(model)
+        return None if model is None else self._runtime.pricebook(self.policy.prices).price(model)
 
     async def _accept(self, running: RunningAttempt, completed: Completed | None) -> list[Event]:
-        self._running = None
+        self.running = None
         panel = running.panel
         document = panel.document()
-        rejected = bool(panel.observed) and not (document.complete if document else completed == "whole")
-        if rejected or any(seen.trip.reason.startswith(("stop.", "json.")) for seen in panel.observed):
+        if panel.observed and _would_have_rejected(panel, document, completed):
             completed = None
         message = running.stream.message() if running.stream is not None else None
         await running.close()
-        record = self._recorded(running, None, completed)
+        self._answered(running)
+        record = self._recorded(running, None, completed, charged=await self._settle(running))
         self._records.append(record)
         self._learn(running)
         self.outcome = Outcome(
@@ -191,47 +273,90 @@ class Call:
             text=document.text if document else panel.transcript.text,
             message=message,
         )
-        self._runtime.emit(CallCompleted(call=self.id, outcome=self.outcome, **self._about))
+        self._runtime.calls.pop(self.id, None)
+        self._runtime.emit(CallCompleted(call=self.id, outcome=self.outcome, **self.about))
         return self._delivery.commit()
 
     async def _abort(self, running: RunningAttempt, end: Trip | Failed) -> None:
-        self._running = None
+        self.running = None
         await running.close()
-        decision = self._decide(end, delivered=self._delivery.delivered and self._deliver == "live")
-        self._follow(self._recorded(running, end, None, decision), end, decision)
+        running.billable = not isinstance(end, Failed) or end.billable
+        if running.panel.transcript.first_token_at is not None:
+            self._answered(running)
+        charged = await self._settle(running)
+        decision = await self._decide(end, running.began, delivered=self._delivery.delivered)
+        self._follow(self._recorded(running, end, None, decision, charged), end, decision)
 
-    async def _stillborn(self, number: int, why: str) -> None:
-        """An attempt that could not even be asked for."""
-        end = Failed(reason="source.error", message=why, sent=False, billable=False)
-        decision = self._decide(end, delivered=False)
+    async def _unsent(self, number: int, end: Trip | Failed) -> None:
+        """An attempt that was never sent."""
+        decision = await self._decide(end, None, delivered=False)
         nothing = UsageRange.nothing()
-        self._follow(AttemptRecord(number=number, ended=end, usage=nothing, decision=decision), end, decision)
+        if (denied := self._dispatch.denied) is not None:
+            self._runtime.emit(
+                BudgetDenied(
+                    call=self.id,
+                    scope=denied.scope,
+                    asked=denied.asked,
+                    available=denied.available,
+                    unit=denied.unit,
+                    **self.about,
+                )
+            )
+        self._follow(
+            AttemptRecord(number=number, ended=end, usage=nothing, cost=Cost(0, 0), decision=decision), end, decision
+        )
 
-    def _decide(self, end: Trip | Failed, *, delivered: bool) -> Decision:
+    def _answered(self, running: RunningAttempt) -> None:
+        """The provider answers: what an outage holds back may come again."""
+        model = running.request.model if running.request else None
+        self._runtime.cooldown(model).answered(sent=running.began)
+        if self._bucket is not None and self._decision is not None and is_outage(self._decision.reason):
+            self._bucket.give_back()
+
+    async def _decide(self, end: Trip | Failed, sent: float | None, *, delivered: bool) -> Decision:
+        """What follows. A refusal for overload also holds back everybody else who asks the same model.
+
+        :param sent: when the attempt was sent; `None` if it was not.
+        """
+        request = self._patched or self._source.request
+        cooldown, now = self._runtime.cooldown(request.model if request else None), self.clock.now()
+        cools = end.reason in COOLING
         situation = Situation(
             attempt=len(self._records) + 1,
             used=tuple(self._used),
-            now=self._clock.now(),
-            deadline=self._clock.deadline,
+            now=now,
+            deadline=self.clock.deadline,
             jitter=self._runtime.jitter(),
-            delivered=delivered,
+            cooldown=cooldown.left(now) if cools else 0.0,
+            bucket=math.inf if self._bucket is None else self._bucket.tokens,
+            delivered=delivered and self._deliver == "live",
         )
-        return decide(self._policy.retry, end, situation)
+        decision = decide(self.policy.retry, end, situation)
+        if cools and sent is not None:
+            asked = end.retry_after if isinstance(end, Failed) else None
+            own = decision.wait if decision.action == "retry" else None
+            waits = [wait for wait in (asked, own) if wait is not None]
+            cooldown.refused(end.reason, sent=sent, now=now, wait=max(waits, default=None))
+        if decision.action == "retry" and self._bucket is not None and is_outage(end.reason):
+            self._bucket.take()
+        left = await self._dispatch.left()
+        return msgspec.structs.replace(decision, budget_left=left) if left else decision
 
     def _follow(self, record: AttemptRecord, end: Trip | Failed, decision: Decision) -> None:
         """Keep the record of an attempt that was not accepted, and do as decided."""
         runtime, number = self._runtime, record.number
         self._records.append(record)
         self._decision = decision
-        runtime.emit(AttemptAborted(call=self.id, attempt=record, **self._about))
+        runtime.emit(AttemptAborted(call=self.id, attempt=record, **self.about))
         if decision.action == "retry":
             assert decision.rule is not None
             self._used.append(decision.rule)
-            runtime.emit(RetryScheduled(call=self.id, attempt=number + 1, decision=decision, **self._about))
+            runtime.emit(RetryScheduled(call=self.id, attempt=number + 1, decision=decision, **self.about))
             return
         self._failure = failure = self._error(end, decision)
+        self._runtime.calls.pop(self.id, None)
         runtime.emit(
-            CallGaveUp(call=self.id, reason=end.reason, message=str(failure), record=failure.record, **self._about)
+            CallGaveUp(call=self.id, reason=end.reason, message=str(failure), record=failure.record, **self.about)
         )
 
     def _error(self, end: Trip | Failed, decision: Decision) -> CallError:
@@ -241,10 +366,25 @@ class Call:
         if end.reason == "operator.interrupt":
             by = str(end.observed) if isinstance(end, Trip) else "unknown"
             return Interrupted(end.message, reason=end.reason, record=record, by=by)
+        if end.reason == "budget.denied" and (denied := self._dispatch.denied) is not None:
+            before = f"; before it: {', '.join(record.reasons[:-1])}" if len(record.attempts) > 1 else ""
+            return BudgetExhausted(
+                end.message + before,
+                reason=end.reason,
+                record=record,
+                scope=denied.scope,
+                asked=denied.asked,
+                available=denied.available,
+                unit=denied.unit,
+            )
         attempts = len(record.attempts)
+        later = decision.retry_after
         tries = "the first attempt" if attempts == 1 else f"{attempts} attempts"
         return GaveUp(
-            f"gave up after {tries}: {end.reason}: {end.message}; {decision.why}", reason=end.reason, record=record
+            f"gave up after {tries}: {end.reason}: {end.message}; {decision.why}",
+            reason=end.reason,
+            record=record,
+            retry_at=None if later is None else datetime.now(UTC) + timedelta(seconds=later),
         )
 
     def _recorded(
@@ -253,8 +393,9 @@ class Call:
         end: End,
         completed: Completed | None,
         decision: Decision | None = None,
+        charged: tuple[Settled, ...] = (),
     ) -> AttemptRecord:
-        panel, request, now = running.panel, running.request, self._clock.now()
+        panel, request, now = running.panel, running.request, self.clock.now()
         transcript = panel.transcript
         model = request.model if request else transcript.model
         usage = self._usage(running, end)
@@ -288,6 +429,7 @@ class Call:
                 for seen in panel.observed
             ),
             decision=decision,
+            charged=charged,
         )
 
     def _usage(self, running: RunningAttempt, end: End) -> UsageRange:
@@ -323,10 +465,22 @@ class Call:
             "attempts": tuple(records),
             "usage": UsageRange.total(record.usage for record in records),
             "cost": sum(costs, Cost(0, 0)),
-            "seconds": self._clock.now() - self._clock.began,
-            "lag": self._clock.lag,
-            **self._about,
+            "seconds": self.clock.now() - self.clock.began,
+            "lag": self.clock.lag,
+            **self.about,
         }
+
+
+def _would_have_rejected(panel: Panel, document: Document | None, completed: Completed | None) -> bool:
+    """Whether a guard that only observes would not have let the answer stand.
+
+    Judged by the end: an observed clock that an answer outlived says nothing about the answer.
+    """
+    if any(seen.trip.reason.startswith(("stop.", "json.")) for seen in panel.observed):
+        return True
+    if completed == "enough":
+        return False
+    return not (document.complete if document else completed == "whole")
 
 
 def _since(began: float, moment: float | None) -> float | None:

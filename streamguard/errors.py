@@ -10,11 +10,14 @@
         * :exc:`DeadlineExceeded`: a deadline of the whole call
         * :exc:`BudgetExhausted`: no budget has room; nothing was sent
         * :exc:`Interrupted`: somebody interrupted
+    * :exc:`~streamguard.ledger.LedgerError`: a ledger that refuses to be used as asked
+        * :exc:`~streamguard.ledger.LedgerLost`: a ledger that cannot be reached (inside a call: `budget.lost`)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -108,6 +111,11 @@ class CallError(StreamguardError):
 
 class GaveUp(CallError):
     """The last attempt tripped or failed, and the policy says to give up."""
+
+    def __init__(self, message: str, *, reason: str, record: CallRecord, retry_at: datetime | None = None) -> None:
+        super().__init__(message, reason=reason, record=record)
+        self.retry_at = retry_at
+        """When to come back (UTC), as far as the provider or the policy's waits say."""
 
 
 class DeadlineExceeded(CallError):

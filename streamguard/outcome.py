@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from streamguard.accounts import Settled
 from streamguard.events import Failed
 from streamguard.guards.panel import Observed
 from streamguard.retry import Decision
@@ -87,6 +88,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Trips of guards in `mode: observe`: not acted on."""
     decision: Decision | None = None
     """What followed, for an attempt that was not accepted."""
+    charged: tuple[Settled, ...] = ()
+    """What each limit of each budget was charged for it."""
 
     @property
     def reason(self) -> str | None:

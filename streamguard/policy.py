@@ -5,13 +5,11 @@ This file is only the shape. The sections are the guards' own specs; files are r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SkipValidation, field_validator
+from pydantic import Field, SkipValidation, field_validator
 
 from streamguard.budget import BudgetSpec
-from streamguard.frozen import FrozenJson
 from streamguard.guards.base import Guard, Mode, Spec
 from streamguard.guards.caps import Caps
 from streamguard.guards.completion import Completion
@@ -19,7 +17,7 @@ from streamguard.guards.content import Content
 from streamguard.guards.json_document import JsonDocument
 from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import Timeouts
-from streamguard.pricing import PriceSpec
+from streamguard.pricing import Prices
 from streamguard.retry import Retry
 
 Deliver = Literal["committed", "live", "restarting"]
@@ -45,7 +43,7 @@ class Policy(Spec):
     """Guards of one's own (`@guard`); in a file as `module:name`, if the caller allows imports."""
     retry: Retry = Retry()
     budgets: Annotated[tuple[BudgetSpec, ...], Field(strict=False)] = ()
-    prices: Annotated[Mapping[str, PriceSpec], AfterValidator(FrozenJson)] = FrozenJson({})
+    prices: Prices = Prices()
     """Own prices by model, before the shipped snapshot."""
 
     def __init__(self, **sections: Any) -> None:

@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 from streamguard.events import Failed
 from streamguard.frozen import FrozenJson
 from streamguard.guards.base import Spec
+from streamguard.retry_bucket import Bucket, is_outage
 from streamguard.verdict import Trip
 
 NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
@@ -63,6 +64,8 @@ class Rule(Spec):
     """How often this rule may ask again in one call; `None` for as often as `attempts` allows."""
     patch: FrozenJson | None = None
     """What to change in the original request: see `Request.patched`."""
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/]")] | None = None
+    """Ask another endpoint instead, with the same credentials; for sources that can (`messages()`)."""
 
     @model_validator(mode="after")
     def _give_up_stands_alone(self) -> Rule:
@@ -81,6 +84,8 @@ class Retry(Spec):
 
     attempts: Annotated[int, Field(ge=1, le=100)] = 1
     """All attempts of one call, the first included."""
+    bucket: Bucket | None = Bucket()
+    """What an outage may cost, over all calls of a runtime; `null` for no limit but `attempts`."""
     rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
 
 
@@ -98,8 +103,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds to wait before the next attempt."""
     patch: Mapping[str, Any] | None = None
     """What changes in the original request for the next attempt."""
+    base_url: str | None = None
+    """Where the next attempt goes, if not to the source's own endpoint."""
+    budget_left: Mapping[str, int] = {}
+    """What the call's budgets have left after this attempt, by scope, in the scope's unit (micro-USD or tokens)."""
     retry_after: float | None = None
-    """When giving up because the wait does not fit: in how many seconds the provider would take the request."""
+    """When giving up: in how many seconds to come back, as the provider says, or as the wait that did not fit."""
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +124,10 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """When the call ends at the latest, on the same clock."""
     jitter: float = 1.0
     """A random number from [0, 1)."""
+    cooldown: float = 0.0
+    """Seconds for which the shared cool-down sends nothing."""
+    bucket: float = math.inf
+    """Tokens in the shared retry bucket."""
     delivered: bool = False
     """Whether output of this attempt reached a consumer who cannot take it back."""
 
@@ -124,6 +137,8 @@ def decide(retry: Retry, ended: Trip | Failed, at: Situation) -> Decision:
     reason = ended.reason
 
     def give_up(why: str, rule: int | None = None, retry_after: float | None = None) -> Decision:
+        if retry_after is None and isinstance(ended, Failed):
+            retry_after = ended.retry_after
         return Decision(action="give_up", reason=reason, why=why, rule=rule, retry_after=retry_after)
 
     index = next((i for i, rule in enumerate(retry.rules) if rule.matches(reason)), None)
@@ -141,7 +156,9 @@ def decide(retry: Retry, ended: Trip | Failed, at: Situation) -> Decision:
     used = sum(1 for earlier in at.used if earlier == index)
     if rule.times is not None and used >= rule.times:
         return give_up(f"retry.rules[{index}] was used {used} of {rule.times} times", index)
-    wait = _wait(rule, ended, used + 1, at.jitter)
+    if is_outage(reason) and at.bucket < 1:
+        return give_up("too many calls fail: the retry bucket that they share is empty (retry.bucket)", index)
+    wait = max(_wait(rule, ended, used + 1, at.jitter), at.cooldown)
     if at.now + wait >= at.deadline:
         left = max(0.0, at.deadline - at.now)
         return give_up(
@@ -156,6 +173,7 @@ def decide(retry: Retry, ended: Trip | Failed, at: Situation) -> Decision:
         rule=index,
         wait=wait,
         patch=rule.patch,
+        base_url=rule.base_url,
     )
 
 

@@ -1,4 +1,4 @@
-"""What calls share: prices, what was learned about tokens, hooks, the source of jitter.
+"""What calls share: prices and budgets, what was learned about tokens, the retry bucket, the cool-down, hooks.
 
 Every door takes `runtime=None`, which means a fresh one. A job, a proxy or a client's middleware holds one for all its
 calls. There is no module-level state.
@@ -11,11 +11,18 @@ import secrets
 import statistics
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from streamguard.accounts import Accounts
+from streamguard.cooldown import Cooldown
 from streamguard.pricebook import PriceBook
 from streamguard.pricing import PriceSpec
+from streamguard.retry_bucket import Bucket, RetryBucket
 from streamguard.telemetry import Hook, Record, emit
 from streamguard.tokens import Calibration
+
+if TYPE_CHECKING:
+    from streamguard.engine import Call
 
 
 class AnswerLengths:
@@ -36,11 +43,18 @@ class AnswerLengths:
         lengths = self._lengths.get(model or "")
         return None if not lengths else round(statistics.median(lengths))
 
+    def upper(self, model: str | None) -> int | None:
+        """≈ More than that an answer is hardly ever long: twice the longest of the last; `None` before 16 completed."""
+        lengths = self._lengths.get(model or "")
+        return None if not lengths or len(lengths) < 16 else 2 * max(lengths)
+
 
 class Runtime:
     """Shared by any number of concurrent calls on one event loop.
 
     :param calibration: tokens per weight, learned per model.
+    :param accounts: the ledgers of the policies' budgets, each opened when it is first needed.
+    :param job: the job's name, which budgets `per: job` are shared by.
     :param hooks: called with every telemetry record.
     :param jitter: returns a random number from [0, 1).
     """
@@ -49,14 +63,32 @@ class Runtime:
         self,
         *,
         calibration: Calibration | None = None,
+        accounts: Accounts | None = None,
+        job: str | None = None,
         hooks: Sequence[Hook] = (),
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.calibration = calibration or Calibration()
+        self.accounts = accounts or Accounts()
+        self.job = job
         self.lengths = AnswerLengths()
         self.hooks = tuple(hooks)
         self.jitter = jitter
+        self.calls: dict[str, Call] = {}
+        """The calls that run, by id: for whoever looks on, or interrupts one."""
+        self.paused: str | None = None
+        """Who paused admission, if somebody did; see `pause`."""
         self._pricebooks: dict[Mapping[str, PriceSpec], PriceBook] = {}
+        self._buckets: dict[Bucket, RetryBucket] = {}
+        self._cooldowns: dict[str | None, Cooldown] = {}
+
+    def pause(self, by: str) -> None:
+        """Send nothing new: attempts that would begin wait, within their own deadlines, until `resume()`."""
+        self.paused = by
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self.paused = None
 
     def pricebook(self, own: Mapping[str, PriceSpec]) -> PriceBook:
         """Prices: a policy's own, then the shipped snapshot."""
@@ -64,10 +96,24 @@ class Runtime:
             self._pricebooks[own] = PriceBook(own)
         return self._pricebooks[own]
 
+    def bucket(self, spec: Bucket) -> RetryBucket:
+        """The retry bucket of all calls whose policies ask for one like this."""
+        if spec not in self._buckets:
+            self._buckets[spec] = RetryBucket(spec)
+        return self._buckets[spec]
+
+    def cooldown(self, model: str | None) -> Cooldown:
+        """The cool-down of all calls that ask this model."""
+        return self._cooldowns.setdefault(model, Cooldown())
+
     def emit(self, record: Record) -> None:
         """Hand a record to the hooks."""
         if self.hooks:
             emit(self.hooks, record)
+
+    async def aclose(self) -> None:
+        """Let go of the ledgers."""
+        await self.accounts.aclose()
 
     @staticmethod
     def call_id() -> str:

@@ -346,7 +346,7 @@ def test_tool_input_waits_for_its_block(virtual, deliver) -> None:
         async with streamguard.stream(source, policy=Policy(deliver=deliver)) as events:
             async for event in events:
                 if isinstance(event, Delta):
-                    read_at_delta.append(events._call._running is None or events._call._running.panel.events >= 6)
+                    read_at_delta.append(events._call.running is None or events._call.running.panel.events >= 6)
         assert read_at_delta == [True] * 3
 
     virtual(main)

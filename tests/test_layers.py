@@ -14,12 +14,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "words": ("events", "verdict", "errors", "pricing", "tokens", "request", "frozen", "yaml_positions"),
     "guards": ("guards", "viability", "usage"),
     "decisions": (
-        "retry", "bound", "budget", "policy", "policyfile", "policy_checks", "policy_problems", "policy_schema",
-        "schema_file", "explain",
+        "retry", "retry_bucket", "cooldown", "clamp", "bound", "budget", "policy", "policyfile", "policy_checks", "policy_problems",
+        "policy_schema", "schema_file", "explain",
     ),
     "engine": (
         "source", "engine", "attempt", "callclock", "delivery", "runtime", "outcome", "telemetry", "telemetry_structlog",
-        "ledger", "ledgers", "admission", "accounts", "pricebook",
+        "ledger", "ledgers", "admission", "accounts", "pricebook", "dispatch",
     ),
     "edges": (
         "adapters", "jobs", "proxy", "replay", "testing", "cli", "commands", "terminal", "doors", "sync", "__init__",

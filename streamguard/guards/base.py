@@ -48,6 +48,8 @@ class AttemptContext(msgspec.Struct, frozen=True, kw_only=True):
     """How to make tokens of weighed text, for this model, as known when the attempt began."""
     input_tokens: int | None = None
     """Input tokens, estimated; `None` if unknown."""
+    max_tokens_knob: str | None = None
+    """The knob that lowered the request's `max_tokens`, if one did: reaching it is that knob's trip."""
 
 
 @runtime_checkable

@@ -74,6 +74,7 @@ class CompletionWatch(BaseWatch):
     def __init__(self, spec: Completion, ctx: AttemptContext) -> None:
         self._spec = spec
         self._max_tokens = ctx.request.max_tokens if ctx.request is not None else None
+        self._max_tokens_knob = ctx.max_tokens_knob
         self._started = False
         self._stopped = False
         self._open: set[int] = set()
@@ -163,6 +164,10 @@ class CompletionWatch(BaseWatch):
     def _refused(self, stop_reason: str | None) -> Trip:
         unknown = "the provider gave no stop reason" if stop_reason is None else f"unknown stop reason {stop_reason!r}"
         reason, text = STOP_REASONS.get(stop_reason or "", ("stop.unknown", unknown))
+        if stop_reason == "max_tokens" and self._max_tokens_knob is not None:
+            # The caller allowed more: it is the cap that was reached, which asking for more tokens cannot mend.
+            text = f"{text} ({self._max_tokens}), which {self._max_tokens_knob} had lowered"
+            return _trip("cap.output_tokens", text, self._max_tokens_knob, limit=self._max_tokens)
         if stop_reason == "max_tokens" and self._max_tokens is not None:
             text = f"{text} ({self._max_tokens})"
         accept = self._spec.accept

@@ -1,0 +1,83 @@
+"""What all calls of a runtime do when the provider is overloaded: stop together, come back slowly. Pure; time is an
+argument.
+
+Without it every call finds out for itself: a hundred running calls get a hundred refusals and ask a hundred times more.
+
+* The first refusal (429 or 529) sets the time before which nothing new is sent: the provider's `retry-after`, or the
+  wait that the policy gave the refused call.
+* After it attempts start one by one, ever faster: the n-th (from 0) `log2(n + 1)` seconds later, so 1 at once, 2 within
+  a second, 1,000 within ten. The first are the probes: a refusal among them begins a new cool-down, for everybody.
+* Refusals of attempts that were sent before it began say nothing new; at most they lengthen it.
+* An attempt that was sent after it began and gets an answer ends the strikes; `RAMP` seconds after the pause the ramp
+is
+  over and nothing is held back any more.
+
+A pause nobody named (the refused call gives up) lasts `FIRST` seconds, doubled with every strike, `MOST` at the most.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+FIRST: Final = 0.5
+MOST: Final = 60.0
+"""Seconds of a pause that neither provider nor policy named."""
+
+RAMP: Final = 12.0
+"""Seconds after which starts are free again: by then some 4,000 a second were let through."""
+
+COOLING: Final = ("provider.overloaded", "provider.rate_limited")
+"""Reasons that begin a cool-down."""
+
+
+class Cooldown:
+    """The cool-down of one model."""
+
+    def __init__(self) -> None:
+        self.since = -math.inf
+        """When the latest began."""
+        self.until = -math.inf
+        """Before which nothing is sent."""
+        self.reason = ""
+        """What began it."""
+        self.round = 0
+        """Counts cool-downs: who waits for a start looks whether it is still the same one."""
+        self._strikes = 0
+        self._slots = 0
+
+    def refused(self, reason: str, *, sent: float, now: float, wait: float | None) -> None:
+        """An attempt was refused.
+
+        :param sent: when it was sent.
+        :param wait: seconds that the provider or the policy asks for; `None` for neither.
+        """
+        if sent < self.since:
+            if wait is not None:
+                self.until = max(self.until, now + wait)
+            return
+        pause = min(MOST, FIRST * 2 ** min(self._strikes, 16)) if wait is None else wait
+        self._strikes += 1
+        self.round += 1
+        self.reason, self.since, self._slots = reason, now, 0
+        self.until = max(self.until, now + pause)
+
+    def answered(self, *, sent: float) -> None:
+        """An attempt was answered: the provider takes requests again."""
+        if sent >= self.since:
+            self._strikes = 0
+
+    def start(self, now: float, deadline: float = math.inf) -> float | None:
+        """When the next attempt may be sent; `None` if that is after `deadline`, and then its turn is not used up."""
+        if now >= self.until + RAMP:
+            return now
+        at = max(now, self.until + math.log2(self._slots + 1))
+        if at > deadline:
+            return None
+        # Turns that nobody took are gone: a pause in the demand must not be followed by a burst.
+        self._slots = max(self._slots + 1, math.floor(2 ** max(0.0, now - self.until)))
+        return at
+
+    def left(self, now: float) -> float:
+        """Seconds until anything is sent again."""
+        return max(0.0, self.until - now)
