@@ -121,7 +121,7 @@ class AnthropicSource:
             client = self._client
             if not anthropic_clients.is_async(client):
                 client = await stack.enter_async_context(anthropic_clients.isolated(client, self._http_client))
-            stream = await self._send(client, (attempt.request or self._request).body)
+            stream = await self._send(client, (attempt.request or self._request).body, attempt.base_url)
             try:
                 if failed := await _refusal(stream):
                     raise SourceFailed(failed)
@@ -130,10 +130,11 @@ class AnthropicSource:
                 with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
                     await stream.aclose()
 
-    async def _send(self, client: Any, body: Mapping[str, Any]) -> BodyStream:
+    async def _send(self, client: Any, body: Mapping[str, Any], base_url: str | None) -> BodyStream:
         import httpx2
 
-        client = client.with_options(max_retries=0)
+        elsewhere = {} if base_url is None else {"base_url": base_url}
+        client = client.with_options(max_retries=0, **elsewhere)
         resource = client.beta.messages if self._beta else client.messages
         known = _parameters(type(resource).create)
         named = {name: value for name, value in body.items() if name in known and name not in _NO_BODY}
