@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+import anyio
 
 from streamguard.engine import Call
-from streamguard.errors import PolicyError
+from streamguard.errors import PolicyError, StreamguardError
 from streamguard.events import Event
 from streamguard.outcome import CallRecord, Outcome
 from streamguard.policy import Deliver, Policy
 from streamguard.retry import Retry
 from streamguard.runtime import Runtime
-from streamguard.source import Attempt, EventStream, Source
+from streamguard.source import CLOSE_LIMIT, Attempt, EventStream, Source
 
 
 async def run(
@@ -40,24 +42,50 @@ async def run(
     return call.outcome
 
 
+LEAVE_LIMIT = 2 * CLOSE_LIMIT
+"""Seconds that leaving a stream waits for another task's read to end."""
+
+_UNUSABLE = {
+    "new": "enter it first: `async with streamguard.stream(…) as events`",
+    "reading": "another task is reading it: one call has one reader",
+    "cut": "a read of it was cancelled, which ended the call: to go on would be a new request",
+    "left": "it was left, which ended the call",
+}
+"""Why a guarded stream cannot be read, by its state; `open` is the one in which it can."""
+
+
 class GuardedStream:
-    """The events of one call; made by `stream()`. Enter it with `async with` and iterate.
+    """The events of one call; made by `stream()`. Enter it with `async with` and iterate, in one task.
 
     What comes when is the policy's `deliver`. The iteration ends when the answer stands (`outcome`), or raises a
-    `CallError`. Leaving the context early closes the connection and ends the call without an outcome.
+    `CallError`. Leaving the context early closes the connection and ends the call without an outcome, and so does a
+    read that is cancelled: reading on after either is a `RuntimeError`, never a silent end or a new request.
     """
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._batch: list[Event] = []
         self._next = 0
+        self._state: Literal["new", "open", "reading", "cut", "left"] = "new"
+        self._idle: anyio.Event | None = None
+        """Set by a reader when it is done, for another task that wants to leave."""
 
     async def __aenter__(self) -> Self:
+        if self._state == "new":
+            self._state = "open"
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._state == "reading":
+            # Another task is in the middle of a read, which only itself can end and clean up after.
+            self._call.interrupt("the task that left the stream")
+            self._idle = anyio.Event()
+            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + LEAVE_LIMIT):
+                await self._idle.wait()
+        self._state = "left"
+        self._batch, self._next = [], 0
         await self._call.close()
 
     def __aiter__(self) -> Self:
@@ -65,7 +93,7 @@ class GuardedStream:
 
     async def __anext__(self) -> Event:
         while self._next >= len(self._batch):
-            batch = await self._call.next()
+            batch = await self._read()
             if batch is None:
                 raise StopAsyncIteration
             self._batch, self._next = batch, 0
@@ -78,7 +106,25 @@ class GuardedStream:
         if self._next < len(self._batch):
             rest, self._batch, self._next = self._batch[self._next :], [], 0
             return rest
-        return await self._call.next()
+        return await self._read()
+
+    async def _read(self) -> list[Event] | None:
+        if self._state != "open":
+            raise RuntimeError(f"this stream cannot be read: {_UNUSABLE[self._state]}")
+        self._state = "reading"
+        after: Literal["open", "cut"] = "cut"
+        try:
+            batch = await self._call.next()
+            after = "open"
+        except StreamguardError:
+            after = "open"  # the call is over, and says so again when it is asked again
+            raise
+        finally:
+            if self._state == "reading":
+                self._state = after
+            if self._idle is not None:
+                self._idle.set()
+        return batch
 
     @property
     def outcome(self) -> Outcome | None:

@@ -65,8 +65,12 @@ class SyncStream:
         return self._events.record
 
     def abort(self, by: str = "the consumer") -> None:
-        """End the call at once, from any thread: `operator.interrupt`, never retried."""
-        self._portal.call(self._events.abort, by)
+        """End the call at once, from any thread: `operator.interrupt`, never retried. After its end it does nothing."""
+        try:
+            self._portal.start_task_soon(self._events.abort, by)
+        except RuntimeError:
+            # The loop has ended, or this is its own thread: a hook's or a guard's.
+            self._events.abort(by)
 
 
 @contextmanager

@@ -144,9 +144,11 @@ class BodyStream:
 
     async def aclose(self) -> None:
         """Close the connection, unless the body was read to its end: then it is free for the next request."""
-        if self._body is not None:
-            await _finish(self._body)
-        await self._response.close()
+        try:
+            if self._body is not None:
+                await _finish(self._body)
+        finally:
+            await self._response.close()
 
 
 class SdkStream:
@@ -175,9 +177,11 @@ class SdkStream:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
-            if self._reading:
-                await _finish(self._stream)
-            await self._stream.close()
+            try:
+                if self._reading:
+                    await _finish(self._stream)
+            finally:
+                await self._stream.close()
 
     def __aiter__(self) -> Self:
         return self
