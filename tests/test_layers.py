@@ -24,6 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "edges": (
         "adapters", "jobs", "proxy", "replay", "testing", "cli", "commands", "terminal", "doors", "sync", "__init__",
         "__main__",
+        "conversation", "relay", "peek", "view",
     ),
 }  # fmt: skip
 """Lowest first; a module may import from its own layer and from those before it."""

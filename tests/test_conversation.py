@@ -1,0 +1,518 @@
+"""Conversations: only answers that stood become history, whole and as they came, and requests are what a provider takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import anthropic
+import anyio
+import httpx2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import streamguard
+from streamguard import GaveUp, JsonDocument, Policy, Retry, Rule, messages
+from streamguard.conversation import Conversation, ConversationError, ToolCall
+from streamguard.testing import BACKENDS, wire
+from streamguard.testing.scripted import answer, script
+
+AGAIN = Policy(retry=Retry(attempts=3, rules=[Rule(when=["transport.*"])]))
+SETUP = {"model": "m", "max_tokens": 100}
+DELTA = {"text": "text_delta", "thinking": "thinking_delta", "tool_use": "input_json_delta"}
+
+
+def block(index: int, body: dict[str, Any], *, stop: bool = True) -> list[bytes]:
+    """The frames of one content block, as the API sends its kind."""
+    kind = body["type"]
+    if kind == "text":
+        frames = [wire.block_start(index), *(wire.text_delta(piece, index) for piece in wire.pieces(body["text"], 3))]
+    elif kind == "thinking":
+        frames = [wire.block_start(index, "thinking"), wire.thinking_delta(body["thinking"], index)]
+        frames += [wire.signature_delta(body["signature"], index)] if body.get("signature") else []
+    elif kind == "tool_use":
+        frames = [wire.block_start(index, "tool_use", id=body["id"], name=body["name"])]
+        frames += [wire.input_json_delta(piece, index) for piece in wire.pieces(json.dumps(body["input"]), 5)]
+    else:
+        frames = [wire.block_start(index, **body)]
+    return [*frames, wire.block_stop(index)] if stop else frames
+
+
+def stream(*blocks: dict[str, Any], stop: str | None = "end_turn", whole: bool = True) -> bytes:
+    """An answer of these blocks; one that is not `whole` breaks off inside its last block."""
+    frames = [wire.message_start()]
+    for index, body in enumerate(blocks):
+        frames += block(index, body, stop=whole or index < len(blocks) - 1)
+    return b"".join([*frames, wire.message_delta(stop), wire.message_stop()] if whole else frames)
+
+
+def text(said: str) -> dict[str, Any]:
+    return {"type": "text", "text": said}
+
+
+def thought(said: str, signature: str | None = "c2ln") -> dict[str, Any]:
+    return {"type": "thinking", "thinking": said} | ({"signature": signature} if signature else {})
+
+
+def call(number: str, **arguments: Any) -> dict[str, Any]:
+    return {"type": "tool_use", "id": f"toolu_{number}", "name": "look_up", "input": arguments}
+
+
+def result(number: str, content: Any = "found", **fields: Any) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": f"toolu_{number}", "content": content, **fields}
+
+
+class Provider:
+    """Answers each request with the next stream, and remembers the requests."""
+
+    def __init__(self, *streams: bytes) -> None:
+        self.streams = list(streams)
+        self.asked: list[dict[str, Any]] = []
+        transport = httpx2.MockTransport(self._answer)
+        self.client = anthropic.AsyncAnthropic(
+            api_key="sk-ant-test", http_client=httpx2.AsyncClient(transport=transport)
+        )
+
+    def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked.append(json.loads(request.content))
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=self.streams.pop(0))
+
+    async def run(self, conversation: Conversation, policy: Policy = AGAIN, **changes: Any) -> Any:
+        return await streamguard.run(messages(self.client, **conversation.request(**changes)), policy=policy)
+
+
+def test_turns(run_real) -> None:
+    """What was said and the answer that stood become history; aborted attempts leave nothing in it."""
+
+    async def main() -> None:
+        provider = Provider(
+            stream(thought("LOST"), text("LOST"), whole=False),
+            stream(thought("hm"), text("Hello.")),
+            stream(text("LOST"), whole=False),
+            stream(text("Bye.")),
+        )
+        conversation = Conversation(system="Be kind.", **SETUP).user("Hi")
+        conversation.commit(await provider.run(conversation))
+        conversation.user("And").user([{"type": "image", "source": {"type": "url", "url": "http://x/y"}}])
+        conversation.commit(await provider.run(conversation, temperature=0.5))
+        assert conversation.messages == [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": [thought("hm"), text("Hello.")]},
+            {
+                "role": "user",
+                "content": [text("And"), {"type": "image", "source": {"type": "url", "url": "http://x/y"}}],
+            },
+            {"role": "assistant", "content": [text("Bye.")]},
+        ]
+        assert provider.asked[0] == provider.asked[1]
+        assert provider.asked[2]["messages"] == conversation.messages[:3]
+        assert [body.get("temperature") for body in provider.asked] == [None, None, 0.5, 0.5]
+        assert [body["system"] for body in provider.asked] == ["Be kind."] * 4
+
+    run_real(main)
+
+
+def test_tool_calls(run_real) -> None:
+    """Calls go back as they came, wait for their results, and results come first, in the order of the calls."""
+
+    async def main() -> None:
+        said = [thought("which?", "c2ln+/="), text("Let me look."), call("1", name="Zoë"), call("2", deep={"a": [1.5]})]
+        provider = Provider(stream(*said, stop="tool_use"), stream(text("Both there.")))
+        conversation = Conversation(**SETUP).user("Look them up.")
+        conversation.commit(await provider.run(conversation))
+        first, second = conversation.tool_calls
+        assert first == ToolCall(id="toolu_1", name="look_up", input={"name": "Zoë"})
+        conversation.user("Quick, please.").tool_result(second, [text("no")], is_error=True)
+        with pytest.raises(ConversationError, match=r"wait for a result: look_up \(toolu_1\)"):
+            conversation.request()
+        conversation.tool_result("toolu_1", "found")
+        assert conversation.tool_calls == ()
+        conversation.commit(await provider.run(conversation))
+        assert conversation.messages[1:3] == [
+            {"role": "assistant", "content": said},
+            {
+                "role": "user",
+                "content": [result("1"), result("2", [text("no")], is_error=True), text("Quick, please.")],
+            },
+        ]
+        assert provider.asked[1]["messages"] == conversation.messages[:3]
+
+    run_real(main)
+
+
+def test_a_failed_call(run_real) -> None:
+    """A call that gave up changes nothing: the same can be asked again, or dropped."""
+
+    async def main() -> None:
+        broken = [stream(text("LOST"), whole=False)] * 3
+        provider = Provider(*broken, *broken, stream(text("Now.")))
+        conversation = Conversation(**SETUP).user("Hi")
+        for _ in range(2):
+            with pytest.raises(GaveUp) as caught:
+                await provider.run(conversation)
+            assert conversation.messages == [{"role": "user", "content": "Hi"}]
+        with pytest.raises(ConversationError, match="a call that failed has no answer: gave up after 3 attempts"):
+            conversation.commit(caught.value)
+        with pytest.raises(ConversationError, match="there is no answer"):
+            conversation.commit(None)
+        assert conversation.drop().messages == []
+        with pytest.raises(ConversationError, match="nothing to answer"):
+            conversation.request()
+        conversation.commit(await provider.run(conversation.user("Hello?")))
+        assert [turn["content"] for turn in conversation.messages] == ["Hello?", [text("Now.")]]
+
+    run_real(main)
+
+
+def test_as_events(run_virtual) -> None:
+    """A stream's outcome is committed like any other; before its end there is none."""
+
+    async def main() -> None:
+        conversation = Conversation(**SETUP).user("Hi")
+        source = script(answer("Hello."), request=conversation.request(), messages=True)
+        async with streamguard.stream(source, policy=Policy()) as events:
+            with pytest.raises(ConversationError, match="there is no answer"):
+                conversation.commit(events.outcome)
+            async for _ in events:
+                pass
+        conversation.commit(events.outcome)
+        assert conversation.messages[1]["content"] == [text("Hello.")]
+
+    run_virtual(main)
+
+
+def test_said_meanwhile(run_real) -> None:
+    """What is said while a call runs belongs to the next turn."""
+
+    async def main() -> None:
+        provider = Provider(stream(text("One.")), stream(text("Two.")))
+        conversation = Conversation(**SETUP).user("1?")
+        outcome = await provider.run(conversation)
+        conversation.user("2?")
+        conversation.commit(outcome)
+        conversation.commit(await provider.run(conversation))
+        assert [turn["content"] for turn in conversation.messages] == ["1?", [text("One.")], "2?", [text("Two.")]]
+
+    run_real(main)
+
+
+def test_two_answers(run_real) -> None:
+    """Of two answers to the same turn only the first becomes history."""
+
+    async def main() -> None:
+        provider = Provider(stream(text("A")), stream(text("B")))
+        conversation = Conversation(**SETUP).user("Which?")
+        first, second = await provider.run(conversation), await provider.run(conversation)
+        conversation.commit(first)
+        with pytest.raises(ConversationError, match="asked nothing that is not answered"):
+            conversation.commit(second)
+        assert conversation.messages[1]["content"] == [text("A")]
+
+    run_real(main)
+
+
+def test_a_paused_turn(run_real) -> None:
+    """A turn that the provider paused goes on with the same history, and its parts are one turn; also after a save."""
+
+    async def main() -> None:
+        search = {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {"query": "x"}}
+        found = {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": []}
+        provider = Provider(stream(text("Wait."), search, stop="pause_turn"), stream(found, text("There.")))
+        policy = Policy(completion=streamguard.Completion(accept=["end_turn", "pause_turn"]))
+        conversation = Conversation(**SETUP).user("Search.")
+        conversation.commit(await provider.run(conversation, policy))
+        conversation = Conversation(messages=json.loads(json.dumps(conversation.messages)), **SETUP)
+        conversation.commit(await provider.run(conversation, policy))
+        assert provider.asked[1]["messages"][1] == {"role": "assistant", "content": [text("Wait."), search]}
+        assert conversation.messages == [
+            {"role": "user", "content": "Search."},
+            {"role": "assistant", "content": [text("Wait."), search, found, text("There.")]},
+        ]
+        with pytest.raises(ConversationError, match="nothing to answer"):
+            conversation.request()
+
+    run_real(main)
+
+
+def test_a_cut_answer(run_real) -> None:
+    """An answer that was cut behind its document is the document; one ended with `enough` is no turn."""
+
+    async def main() -> None:
+        said = thought("easy"), text('Sure: {"total": 1} and so on and so on')
+        provider = Provider(stream(*said), stream(*said))
+        cut = Policy(json=JsonDocument(preamble="skip", trailing="cut"))
+        conversation = Conversation(**SETUP).user("As JSON.")
+        outcome = await provider.run(conversation, cut)
+        assert outcome.completed == "cut"
+        conversation.commit(outcome)
+        assert conversation.messages[1]["content"] == [thought("easy"), text('{"total": 1}')]
+        conversation.user("Again.")
+        enough = await provider.run(conversation, Policy(json=JsonDocument(preamble="skip", enough_when=["/total"])))
+        assert enough.completed == "enough"
+        with pytest.raises(ConversationError, match="completed: enough"):
+            conversation.commit(enough)
+        assert len(conversation.messages) == 3
+
+    run_real(main)
+
+
+def test_a_cut_tool_call(run_real) -> None:
+    """A tool call that was cut behind its input is a whole tool call."""
+
+    async def main() -> None:
+        frames = [wire.message_start(), *block(0, call("1", total=1), stop=False), wire.input_json_delta("  ")]
+        provider = Provider(b"".join(frames) + wire.block_stop(0))
+        choice = {"type": "tool", "name": "look_up", "disable_parallel_tool_use": True}
+        tool = {"name": "look_up", "input_schema": {"type": "object"}}
+        conversation = Conversation(tools=[tool], tool_choice=choice, **SETUP).user("Call it.")
+        policy = Policy(json=JsonDocument(where="tool:look_up", trailing="cut"))
+        outcome = await provider.run(conversation, policy)
+        assert outcome.completed == "cut"
+        conversation.commit(outcome)
+        assert conversation.messages[1]["content"] == [call("1", total=1)]
+        assert [one.input for one in conversation.tool_calls] == [{"total": 1}]
+
+    run_real(main)
+
+
+def test_empty_text(run_real) -> None:
+    """Text blocks without text, which the API does not take back, are left out."""
+
+    async def main() -> None:
+        provider = Provider(stream(text(""), text("\n\n"), call("1"), stop="tool_use"))
+        conversation = Conversation(**SETUP).user("Call it.")
+        conversation.commit(await provider.run(conversation))
+        assert conversation.messages[1]["content"] == [call("1")]
+
+    run_real(main)
+
+
+def told(stop_reason: str | None, *content: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "assistant", "content": list(content), "stop_reason": stop_reason}
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        (told(None, text("Hi")), "its stop reason is None"),
+        (told("max_tokens", text("Hi")), "its stop reason is 'max_tokens'"),
+        (told("refusal", text("No")), "the model refused"),
+        (told("end_turn"), "/content: the answer has no content"),
+        (told("end_turn", text(" ")), "/content: the answer has no content"),
+        (
+            told("tool_use", text("a"), call("1") | {"partial_json": '{"a'}),
+            "/content/1: the tool_use block was cut off",
+        ),
+        (told("end_turn", text("a") | {"deltas": [{}]}), "/content/0: the text block was cut off"),
+        (told("tool_use", call("1") | {"input": None}), "/content/0: the input of the tool call is no object"),
+        ({"role": "user", "content": "Hi"}, "dict is no answer"),
+        ("Hi", "str is no answer"),
+    ],
+)
+def test_no_turn(message: Any, problem: str) -> None:
+    """What is no complete answer is refused, and changes nothing."""
+    conversation = Conversation(**SETUP).user("Hi")
+    conversation.request()
+    with pytest.raises(ConversationError) as caught:
+        conversation.commit(message)
+    assert problem in str(caught.value)
+    assert conversation.messages == [{"role": "user", "content": "Hi"}]
+    conversation.commit(told("end_turn", text("Hello.")))
+    assert len(conversation.messages) == 2
+
+
+def test_cut_off_by_its_limit(run_real) -> None:
+    """Where the policy accepts an answer that reached its limit it is a turn, but not if it ends in a thought."""
+
+    async def main() -> None:
+        policy = Policy(completion=streamguard.Completion(accept=["max_tokens"], require_content=False))
+        provider = Provider(stream(text("Hel"), stop="max_tokens"), stream(thought("hm", None), stop="max_tokens"))
+        conversation = Conversation(**SETUP).user("Hi")
+        conversation.commit(await provider.run(conversation, policy))
+        assert conversation.messages[1]["content"] == [text("Hel")]
+        outcome = await provider.run(conversation.user("Go on."), policy)
+        with pytest.raises(ConversationError, match="the thinking has no signature"):
+            conversation.commit(outcome)
+
+    run_real(main)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        (lambda c: c.user(""), "nothing to say"),
+        (lambda c: c.user([]), "nothing to say"),
+        (lambda c: c.user([7]), "a content block is a mapping, not 7"),
+        (lambda c: c.user(result("1")), "goes to tool_result"),
+        (lambda c: c.tool_result("toolu_9", "x"), "no tool call 'toolu_9' waits for a result; waiting: none"),
+        (lambda c: c.request(messages=[]), "the conversation's own"),
+        (lambda c: c.request(), "nothing to answer"),
+        (lambda c: c.commit(told("end_turn", text("Hi"))), "asked nothing"),
+    ],
+)
+def test_misuse(said: Any, problem: str) -> None:
+    """A mistake is told before anything is sent."""
+    with pytest.raises(ConversationError, match=problem):
+        said(Conversation(**SETUP))
+
+
+@pytest.mark.parametrize(
+    ("history", "problems"),
+    [
+        ([{"role": "assistant", "content": "Hi"}], ["/messages/0/role: turns alternate"]),
+        (
+            [{"role": "tool", "content": "Hi"}],
+            ["/messages/0/role: a turn is the user's or the assistant's, not 'tool'"],
+        ),
+        ([{"role": "user", "content": "Hi"}] * 2, ["/messages/1/role: turns alternate"]),
+        (
+            [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}],
+            ["/messages/1/role: the last turn is the user's or the assistant's, not 'system'"],
+        ),
+        (
+            [{"role": "user", "content": []}, {"role": "assistant", "content": [7]}],
+            ["/messages/0/content: a turn has text", "/messages/1/content: a turn has text"],
+        ),
+        (
+            [
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": [call("1"), call("2")]},
+                {"role": "user", "content": [result("1")]},
+                {"role": "assistant", "content": "b"},
+            ],
+            ["/messages/2/content: the calls before it are 'toolu_1', 'toolu_2', its results are for 'toolu_1'"],
+        ),
+        (
+            [{"role": "user", "content": [result("1")]}],
+            ["/messages/0/content: the calls before it are none, its results are for 'toolu_1'"],
+        ),
+    ],
+)
+def test_a_wrong_history(history: list[Any], problems: list[str]) -> None:
+    """A history that no provider takes is refused, with every mistake and its place."""
+    with pytest.raises(ConversationError) as caught:
+        Conversation(messages=history, **SETUP)
+    assert [
+        str(problem)[: len(start)] for problem, start in zip(caught.value.problems, problems, strict=True)
+    ] == problems
+
+
+def test_a_saved_history() -> None:
+    """A history with a system turn, and a user's turn that is open, goes on where it stopped."""
+    history = [
+        {"role": "user", "content": "a"},
+        {"role": "system", "content": "from now on"},
+        {"role": "assistant", "content": [call("1"), call("2")]},
+        {"role": "user", "content": [result("2"), text("and?")]},
+    ]
+    conversation = Conversation(messages=history, **SETUP)
+    assert [one.id for one in conversation.tool_calls] == ["toolu_1"]
+    conversation.tool_result("toolu_1", "found")
+    assert conversation.request()["messages"] == [
+        *history[:3],
+        {"role": "user", "content": [result("1"), result("2"), text("and?")]},
+    ]
+
+
+def test_nothing_is_shared() -> None:
+    """Neither what comes out nor what went in is a way to change the history."""
+    image = {"type": "image", "source": {"type": "url", "url": "u"}}
+    conversation = Conversation(**SETUP).user([image])
+    conversation.request()["messages"][0]["content"].append("x")
+    said = told("tool_use", call("1", a=[1]))
+    conversation.commit(said)
+    image["source"]["url"] = said["content"][0]["input"]["a"][0] = "changed"
+    conversation.tool_calls[0].input["a"].append(2)
+    assert conversation.messages == [
+        {"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "u"}}]},
+        {"role": "assistant", "content": [call("1", a=[1])]},
+    ]
+
+
+WORDS = st.text(min_size=1, max_size=8).filter(str.strip)
+JSON = st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=6) | st.booleans() | st.none(), max_size=3)
+OTHER = st.sampled_from(
+    [
+        {"type": "redacted_thinking", "data": "b3BhcXVl"},
+        {"type": "yet_to_be_invented", "payload": {"x": [1, None, "y"]}},
+        {
+            "type": "web_search_tool_result",
+            "tool_use_id": "srv_1",
+            "content": [{"type": "web_search_result", "url": "u"}],
+        },
+    ]
+)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """The blocks of an answer: perhaps thoughts, some text or blocks of other kinds, perhaps tool calls."""
+    thoughts = [thought(draw(WORDS), draw(WORDS))] if draw(st.booleans()) else []
+    middle = [draw(OTHER) if draw(st.booleans()) else text(draw(WORDS)) for _ in range(draw(st.integers(1, 3)))]
+    calls = [call(str(draw(st.integers(0, 10**9))), **draw(JSON)) for _ in range(draw(st.integers(0, 2)))]
+    unique = {one["id"]: one for one in calls}
+    return [*thoughts, *middle, *unique.values()]
+
+
+class Turn:
+    """One call of the property test: how many attempts break off, and what the last one says."""
+
+    def __init__(self, broken: int, blocks: Sequence[dict[str, Any]], *, drop: bool) -> None:
+        self.broken, self.blocks, self.drop = broken, list(blocks), drop
+
+    @property
+    def streams(self) -> list[bytes]:
+        lost = [stream(thought("LOST"), call("LOST"), text("LOST"), whole=False)] * self.broken
+        stop = "tool_use" if any(one["type"] == "tool_use" for one in self.blocks) else "end_turn"
+        return lost if self.broken == 3 else [*lost, stream(*self.blocks, stop=stop)]
+
+    def __repr__(self) -> str:
+        return f"Turn({self.broken}, {self.blocks}, drop={self.drop})"
+
+
+TURNS = st.lists(st.builds(Turn, st.integers(0, 3), answers(), drop=st.booleans()), min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=40, deadline=None)
+@given(turns=TURNS)
+def test_only_what_stood_is_history(backend: str, turns: list[Turn]) -> None:
+    """Whatever breaks off, gives up, is dropped or is asked again: turns alternate, every call has its result, each
+    answer is block for block what the provider said, and nothing of an aborted attempt is anywhere."""
+
+    async def main() -> None:
+        provider = Provider(*(one for turn in turns for one in turn.streams))
+        conversation, stood = Conversation(**SETUP), []
+        for number, turn in enumerate(turns):
+            if conversation.tool_calls:
+                for one in conversation.tool_calls:
+                    conversation.tool_result(one, f"result {number}")
+            else:
+                conversation.user(f"question {number}")
+            before = conversation.messages
+            try:
+                outcome = await provider.run(conversation)
+            except GaveUp:
+                assert conversation.messages == before
+                if turn.drop:
+                    conversation.drop()
+                continue
+            conversation.commit(outcome)
+            stood.append(turn.blocks)
+            assert conversation.messages[:-1] == before
+            again = Conversation(messages=json.loads(json.dumps(conversation.messages)), **SETUP)
+            assert again.messages == conversation.messages
+        history = [one["content"] for one in conversation.messages if one["role"] == "assistant"]
+        assert history == stood
+        assert "LOST" not in json.dumps([conversation.messages, [body["messages"] for body in provider.asked]])
+        for body in provider.asked:
+            roles = [one["role"] for one in body["messages"]]
+            assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+            for said, replied in zip(body["messages"][1::2], body["messages"][2::2], strict=True):
+                calls = [one["id"] for one in said["content"] if one["type"] == "tool_use"]
+                results = replied["content"] if isinstance(replied["content"], list) else []
+                assert [one["tool_use_id"] for one in results if one["type"] == "tool_result"] == calls
+
+    anyio.run(main, backend=backend)
