@@ -158,6 +158,38 @@ def check(
     _finish(context, body)
 
 
+@app.command("replay")
+def replay(
+    context: typer.Context,
+    recordings: Annotated[
+        list[str],
+        typer.Argument(metavar="RECORDING…", help="SSE files, folders or zips of them; - is standard input."),
+    ],
+    policy: Policy,
+    schema: Annotated[str | None, typer.Option("--schema", help="A JSON Schema, instead of the policy's.")] = None,
+    fail_on: Annotated[
+        str | None, typer.Option("--fail-on", help="Exit with 3 if so many would be ended: 10, or 1%. By default 1.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a recording.")] = False,
+    allow_imports: AllowImports = False,
+) -> None:
+    """Run recorded streams through a policy, offline: what would have been ended, where, and what that would save.
+
+    Exit codes: 0 every recording stands, 1 internal error, 2 usage, policy or a recording that cannot be read, 3 some
+    would have been ended.
+    """
+
+    def body() -> int:
+        from streamguard.commands import replay as command
+
+        options = command.Options(
+            policy=policy, schema=schema, fail_on=fail_on, as_json=as_json, allow_imports=allow_imports
+        )
+        return command.main(recordings, options)
+
+    _finish(context, body)
+
+
 @app.command("schema")
 def schema(context: typer.Context) -> None:
     """Print the JSON Schema of policy files, for editors."""

@@ -1,54 +1,44 @@
 """Recorded streams through a policy, offline: what would have tripped, where, and what it would have saved.
 
-Recordings are the bytes of an event stream (`.sse`), one a file or many in a zip. Where a recording's chunk times are
-known (`NAME.json` beside `NAME.sse`, with `chunks: [[seconds, bytes], …]`), the clocks are replayed too; without them
-no clock runs. The same decoder, translator and panel as in a live call, and no SDK.
+The same decoder, translator and panel as in a live call, without SDK, sockets or waiting: each recording is judged as
+one attempt. Where it is known when the bytes came, the clocks run as they would have; without that no clock runs.
+Asynchronous guards of one's own are not asked: what they look up is not offline.
 """
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, Final, Literal
 
 import msgspec
 
 from streamguard.adapters.anthropic_events import Translator
 from streamguard.adapters.sse import Decoder, EventTooLarge
-from streamguard.errors import JobError, Problem
-from streamguard.events import Event, Failed
+from streamguard.events import Event, Failed, Other, Ping, Started
 from streamguard.guards.base import AttemptContext
-from streamguard.guards.panel import Panel
+from streamguard.guards.panel import Observed, Panel
 from streamguard.policy import Policy
+from streamguard.pricebook import PriceBook
+from streamguard.pricing import Price
+from streamguard.recordings import Recording, recordings
 from streamguard.request import Request
-from streamguard.verdict import Completed, Enough, Trip
+from streamguard.tokens import TokenScale
+from streamguard.verdict import Completed, Enough, Trip, Where
 
-MOST_BYTES = 64 * 1024 * 1024
-"""The largest recording that is read."""
+__all__ = ["ObservedTrip", "Recording", "Replayed", "recordings", "replay"]
+
+SCALE: Final = TokenScale()
+"""Tokens by weight, as in an attempt of which nothing has been learned yet."""
 
 
-class Recording(msgspec.Struct, frozen=True, kw_only=True):
-    """One recorded stream."""
+class ObservedTrip(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guard in `mode: observe` would have aborted the attempt for."""
 
-    file: str
-    """Where it is from, for people."""
-    data: bytes
-    chunks: tuple[tuple[float, int], ...] | None = None
-    """Seconds since the request, and bytes, of each read; `None` if not recorded."""
-
-    def reads(self) -> Iterator[tuple[float, bytes]]:
-        """The bytes as they were read, with their times; all at second 0 if not recorded."""
-        if self.chunks is None:
-            yield 0.0, self.data
-            return
-        start = 0
-        for seconds, size in self.chunks:
-            yield seconds, self.data[start : start + size]
-            start += size
-        if start < len(self.data):
-            yield (self.chunks[-1][0] if self.chunks else 0.0), self.data[start:]
+    reason: str
+    pointer: str | None = None
+    offset: int | Literal["eof"] | None = None
+    char: int | Literal["eof"] | None = None
+    event: int | None = None
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,160 +46,180 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 
     file: str
     reason: str | None
-    """Why the attempt would have been aborted; `None` if it stands."""
+    """Why the attempt would have been aborted, or why it failed; `None` if it stands."""
     pointer: str | None = None
     """JSON Pointer of the value, for reasons that have one."""
     offset: int | Literal["eof"] | None = None
-    """Byte offset of the first dead byte from the document's start."""
+    """Byte offset of the first dead byte from the document's start; `eof` if only the end of the answer decides."""
     char: int | Literal["eof"] | None = None
     """The same, in characters."""
     event: int | None = None
-    """0-based index of the event that brought the verdict about."""
-    tokens_after: int | None = None
-    """≈ Output tokens that came after that event."""
+    """0-based index of the event that brought the verdict about; `None` for an empty recording. Pieces without text
+    are no events."""
+    tokens_after: int = 0
+    """≈ Output tokens of the recording that came after that event: what ending there would have saved."""
     completed: Completed | None = None
-    """How the answer would have been accepted."""
-    message: str | None = None
-    """The verdict in a sentence."""
+    """How the answer would have been accepted. `None` if it would not, or if a guard that only observes says no."""
+    tokens: int = 0
+    """Output tokens of the whole recording: the provider's count if it is in there, else an estimate."""
     keyword: str | None = None
-    observed: tuple[str, ...] = ()
-    """Reasons of guards in `mode: observe`."""
+    """The JSON Schema keyword that no continuation can satisfy."""
+    message: str | None = None
+    """The reason in a sentence."""
+    observed: tuple[ObservedTrip, ...] = ()
+    """Trips of guards in `mode: observe`, in order."""
 
 
 def replay(recording: Recording, policy: Policy, request: Request | None = None) -> Replayed:
-    """Run one recording through a policy's guards, as one attempt.
+    """Run one recording through a policy's guards, as one attempt. Nothing is sent.
 
-    :param request: the request that the recording answers, if known: for `schema: request` and prefills.
+    :param request: what the recording answers, for `schema: request`, prefills and allowances by length. By default the
+        recording's own, if it has one.
+    :raises ConfigError: the policy needs a request, or a price, that is not known.
     """
-    context = AttemptContext(request=request, sees_bytes=recording.chunks is not None)
+    if request is None and recording.request is not None:
+        request = Request(recording.request)
+    context = AttemptContext(
+        request=request,
+        sees_bytes=recording.chunks is not None,
+        price=_price(recording, policy, request),
+        # As the engine has it: four bytes a token, rounded up.
+        input_tokens=-(-request.input_bytes // 4) if request else None,
+    )
     panel = Panel(policy.panel_guards, context, 0.0, mode=policy.mode)
-    events = _events(recording, panel)
-    verdict = _verdict(panel, events)
-    total, after = _tokens(panel, events)
-    common: dict[str, Any] = {
-        "file": recording.file,
-        "observed": tuple(seen.trip.reason for seen in panel.observed),
-    }
-    if verdict is None or isinstance(verdict, Enough):
-        completed: Completed = "whole" if verdict is None else verdict.completed
+    run = _Run(recording, policy, panel)
+    verdict = run.verdict()
+    at = panel.events - 1 if panel.events else None
+    completed = None if isinstance(verdict, Trip | Failed) else _completed(panel, verdict)
+    before = sum(panel.transcript.weights().values())
+    observed = tuple(_observed(seen) for seen in panel.observed)
+    tokens, after = run.tokens(before)
+    told: dict[str, Any] = {"file": recording.file, "tokens": tokens, "tokens_after": after, "observed": observed}
+    if isinstance(verdict, Trip):
+        where = verdict.where or Where()
         return Replayed(
-            **common,
-            reason=None,
-            completed=None if panel.observed else completed,
-            event=panel.events - 1,
-            tokens_after=None if total is None else after,
+            **told,
+            reason=verdict.reason,
+            pointer=where.pointer,
+            offset=where.offset,
+            char=where.char,
+            event=None if at is None else where.event,
+            keyword=where.keyword,
+            message=verdict.message,
         )
-    where = verdict.where if isinstance(verdict, Trip) else None
-    return Replayed(
-        **common,
-        reason=verdict.reason,
-        pointer=where.pointer if where else None,
-        offset=where.offset if where else None,
-        char=where.char if where else None,
-        keyword=where.keyword if where else None,
-        event=where.event if where else panel.events,
-        tokens_after=after,
-        message=verdict.message,
+    if isinstance(verdict, Failed):
+        # What failed is an event, too, though no guard was asked about it.
+        return Replayed(**told, reason=verdict.reason, event=panel.events, message=verdict.message)
+    return Replayed(**told, reason=None, event=at, completed=completed)
+
+
+class _Run:
+    """A recording being played to a panel: first up to the verdict, then the rest of it for its tokens."""
+
+    def __init__(self, recording: Recording, policy: Policy, panel: Panel) -> None:
+        self._recording = recording
+        self._panel = panel
+        self._total = policy.timeouts.total
+        self._events = self._played()
+
+    def verdict(self) -> Trip | Failed | Enough | None:
+        """How the attempt would have ended; `None` if it was read to its end and stands."""
+        panel, now = self._panel, 0.0
+        for now, event in self._events:
+            if isinstance(event, Trip | Failed):
+                return event
+            if panel.stopped and isinstance(event, Ping | Other):
+                continue
+            # After the message's own end nothing may come but keep-alives; completion says so.
+            verdict = panel.feed(event, now)
+            for watch in panel.asynchronous:
+                watch.pending()  # not asked, and not to be kept
+            if isinstance(verdict, Trip) or (verdict is not None and not panel.stopped):
+                return verdict
+        return panel.end(now)
+
+    def tokens(self, before: float) -> tuple[int, int]:
+        """Output tokens of the whole recording, and ≈ those after the verdict, by the weight of the text before it."""
+        transcript = self._panel.transcript
+        for now, event in self._events:
+            if not isinstance(event, Trip | Failed):
+                transcript.feed(event, now)
+        whole = sum(transcript.weights().values())
+        counted = transcript.usage.output_tokens if transcript.metered else None
+        tokens = round(whole * SCALE.mid) if counted is None else counted
+        return tokens, round(tokens * (1 - before / whole)) if whole else 0
+
+    def _played(self) -> Iterator[tuple[float, Event | Trip]]:
+        """The recording's events with the times of their reads. A clock that runs out says so before the next read."""
+        decoder, translator, now = Decoder(), Translator(), 0.0
+        timed = self._recording.chunks is not None
+        if timed:
+            # An unknown head is taken to have come at once: so the clock that waits for it never lies.
+            yield from self._until(now, self._recording.head or 0.0)
+            now = self._recording.head or 0.0
+        for seconds, data in self._recording.reads():
+            if timed:
+                yield from self._until(now, then := max(seconds, now))
+                now = then
+            try:
+                events = translator.translate(decoder.feed(data))
+            except EventTooLarge as error:
+                yield from ((now, event) for event in (*translator.translate(error.frames), error.failed))
+                return
+            for event in events:
+                yield now, event
+
+    def _until(self, now: float, then: float) -> Iterator[tuple[float, Trip]]:
+        """Wait for the provider, from `now` until bytes come."""
+        panel = self._panel
+        panel.waiting(now)
+        if (due := min(panel.deadline, self._deadline)) <= then and (trip := self._expired(due)) is not None:
+            yield due, trip
+        panel.heard(then)
+
+    @property
+    def _deadline(self) -> float:
+        """Of the whole call, whose first attempt this is; none once the answer is complete."""
+        return float("inf") if self._total is None or self._panel.stopped else self._total
+
+    def _expired(self, now: float) -> Trip | None:
+        if now < self._deadline:
+            return self._panel.expire(now)
+        trip = Trip(
+            reason="timeout.total",
+            message=f"this attempt alone took more than {self._total:g} s (timeouts.total is {self._total:g} s)",
+            knob="timeouts.total",
+            limit=self._total,
+            observed=now,
+            guard="timeouts",
+        )
+        return self._panel.stamped(trip, now)
+
+
+def _completed(panel: Panel, verdict: Enough | None) -> Completed | None:
+    """How an answer that stands was accepted, as the engine has it: nothing is claimed where a guard of the answer
+    that only observes has said no."""
+    completed: Completed = "whole" if verdict is None else verdict.completed
+    document = panel.document()
+    rejected = bool(panel.observed) and not (document.complete if document else completed == "whole")
+    if rejected or any(seen.trip.reason.startswith(("stop.", "json.")) for seen in panel.observed):
+        return None
+    return completed
+
+
+def _observed(seen: Observed) -> ObservedTrip:
+    where = seen.trip.where or Where()
+    return ObservedTrip(
+        reason=seen.trip.reason, pointer=where.pointer, offset=where.offset, char=where.char, event=where.event
     )
 
 
-def _events(recording: Recording, panel: Panel) -> Iterator[tuple[float, Event | Trip]]:
-    """The recording's events in order, driving the panel's clocks where the times are known; a clock's trip ends it."""
-    decoder, translator = Decoder(), Translator()
-    before = 0.0
-    panel.waiting(0.0)
-    for seconds, data in recording.reads():
-        if recording.chunks is not None:
-            now = max(seconds, before)
-            panel.waiting(before)
-            if panel.deadline <= now:
-                trip = panel.expire(panel.deadline)
-                if trip is not None:
-                    yield panel.deadline, trip
-            panel.heard(now)
-            before = now
-        try:
-            frames = decoder.feed(data)
-        except EventTooLarge as error:
-            yield before, error.failed
-            return
-        for event in translator.translate(frames):
-            yield before, event
-
-
-def _verdict(panel: Panel, events: Iterator[tuple[float, Event | Trip]]) -> Trip | Failed | Enough | None:
-    now = 0.0
-    for now, event in events:
-        if isinstance(event, Trip | Failed):
-            return event
-        verdict = panel.feed(event, now)
-        if verdict is not None:
-            return verdict
-        if panel.stopped:
-            return None
-    return panel.end(now)
-
-
-def _tokens(panel: Panel, rest: Iterator[tuple[float, Event | Trip]]) -> tuple[int | None, int | None]:
-    """≈ Output tokens of the whole recording, and those after the verdict.
-
-    The provider's own count is used where the rest of the recording has it, else the weight of the text.
-    """
-    transcript = panel.transcript
-    before = sum(transcript.weights().values())
-    for now, event in rest:
-        if not isinstance(event, Trip | Failed):
-            transcript.feed(event, now)
-    whole = sum(transcript.weights().values())
-    counted = transcript.usage.output_tokens if transcript.metered else None
-    total = counted if counted is not None else round(whole)
-    share = 0.0 if not whole else 1 - before / whole
-    return total, round(total * share)
-
-
-def recordings(paths: Sequence[str | Path]) -> Iterator[Recording]:
-    """The recordings in files: `.sse` (or any name) each one, `.zip` all `.sse` inside.
-
-    :raises JobError: a file that cannot be read, a zip without recordings, a recording that is too large.
-    """
-    for path in map(Path, paths):
-        try:
-            if zipfile.is_zipfile(path):
-                yield from _zipped(path)
-            else:
-                if path.stat().st_size > MOST_BYTES:
-                    raise _problem(path, f"larger than {MOST_BYTES:,} bytes")
-                beside = path.with_suffix(".json")
-                times = beside.read_bytes() if path.suffix == ".sse" and beside.is_file() else None
-                yield Recording(file=str(path), data=path.read_bytes(), chunks=_chunks(times))
-        except (OSError, zipfile.BadZipFile) as error:
-            raise _problem(path, f"cannot be read: {error}") from error
-
-
-def _zipped(path: Path) -> Iterator[Recording]:
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".sse")]
-        if not names:
-            raise _problem(path, "no .sse file in the zip")
-        inside = set(archive.namelist())
-        for name in names:
-            if archive.getinfo(name).file_size > MOST_BYTES:
-                raise _problem(path, f"{name} is larger than {MOST_BYTES:,} bytes")
-            beside = name.removesuffix(".sse") + ".json"
-            times = archive.read(beside) if beside in inside else None
-            yield Recording(file=name, data=archive.read(name), chunks=_chunks(times))
-
-
-def _chunks(data: bytes | None) -> tuple[tuple[float, int], ...] | None:
-    """The chunk times of a sidecar file; `None` if it has none."""
-    if data is None:
+def _price(recording: Recording, policy: Policy, request: Request | None) -> Price | None:
+    """The price of the model that answers, where the policy has a ceiling for the cost."""
+    if policy.caps is None or policy.caps.cost_usd is None:
         return None
-    try:
-        found = json.loads(data)
-        return tuple((float(seconds), int(size)) for seconds, size in found["chunks"])
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
-def _problem(path: Path, what: str) -> JobError:
-    return JobError(Problem(file=str(path), problem=what))
+    prices = PriceBook(policy.prices)
+    if request is not None:
+        return prices.for_request(request)
+    started = Translator().translate(Decoder().feed(recording.data[:65_536]))
+    return prices.price(next((event.model for event in started if isinstance(event, Started)), None))

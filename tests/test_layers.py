@@ -25,6 +25,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "adapters", "jobs", "proxy", "replay", "testing", "cli", "commands", "terminal", "doors", "sync", "__init__",
         "__main__",
         "conversation", "relay", "peek", "view",
+        "recordings", "demo", "local_model",
     ),
 }  # fmt: skip
 """Lowest first; a module may import from its own layer and from those before it."""
