@@ -1,0 +1,70 @@
+"""The cool-down, as a state machine."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamguard.cooldown import FIRST, MOST, RAMP, Cooldown
+
+
+def starts(cooldown: Cooldown, now: float, count: int) -> list[float]:
+    return [round(cooldown.start(now) or math.nan, 2) for _ in range(count)]
+
+
+def test_the_cooldown_pauses_and_comes_back_slowly() -> None:
+    """Nothing before the pause is over; then one, two, four … a second; in the end all are free."""
+    cooldown = Cooldown()
+    assert starts(cooldown, 5, 2) == [5, 5]
+    cooldown.refused("provider.overloaded", sent=5, now=6, wait=10)
+    assert (cooldown.left(6), cooldown.left(20)) == (10, 0)
+    assert starts(cooldown, 6, 8) == [16, 17, 17.58, 18, 18.32, 18.58, 18.81, 19]
+    assert starts(cooldown, 16 + RAMP, 2) == [16 + RAMP, 16 + RAMP]
+
+
+def test_turns_that_nobody_took_are_gone() -> None:
+    """After a lull in the demand there is no burst."""
+    cooldown = Cooldown()
+    cooldown.refused("provider.overloaded", sent=0, now=0, wait=0)
+    assert starts(cooldown, 4, 3) == [4, 4.09, 4.17]
+
+
+def test_a_turn_after_the_deadline_is_not_used_up() -> None:
+    """Who cannot wait leaves the turn to the next."""
+    cooldown = Cooldown()
+    cooldown.refused("provider.overloaded", sent=0, now=0, wait=10)
+    assert (cooldown.start(0, deadline=9), cooldown.start(0, deadline=10)) == (None, 10)
+
+
+def test_old_refusals_say_nothing_new() -> None:
+    """A refusal of what was sent before the cool-down only lengthens it; a new one begins another, and strikes grow."""
+    cooldown = Cooldown()
+    cooldown.refused("provider.rate_limited", sent=0, now=1, wait=None)
+    assert (cooldown.until, cooldown.round) == (1 + FIRST, 1)
+    cooldown.refused("provider.rate_limited", sent=0.5, now=1.1, wait=None)
+    cooldown.refused("provider.rate_limited", sent=0.5, now=1.2, wait=3)
+    assert (cooldown.until, cooldown.round) == (4.2, 1)
+    cooldown.refused("provider.rate_limited", sent=4.3, now=5, wait=None)
+    assert (cooldown.until, cooldown.round) == (5 + 2 * FIRST, 2)
+    cooldown.answered(sent=4.4)  # sent before
+    cooldown.refused("provider.rate_limited", sent=7, now=8, wait=None)
+    assert cooldown.until == 8 + 4 * FIRST
+    cooldown.answered(sent=9)
+    cooldown.refused("provider.rate_limited", sent=10, now=11, wait=None)
+    assert cooldown.until == 11 + FIRST
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 5) | st.none()), max_size=40))
+def test_the_cooldown_never_lets_a_burst_through(steps: list[tuple[float, float | None]]) -> None:
+    """Whatever happens, starts are never before the pause's end, and pauses of nobody's making are bounded."""
+    cooldown, now = Cooldown(), 0.0
+    for ahead, wait in steps:
+        now += ahead
+        at = cooldown.start(now)
+        assert at is not None
+        assert at >= max(now, cooldown.until if now < cooldown.until + RAMP else now)
+        before = cooldown.until
+        cooldown.refused("provider.overloaded", sent=now, now=now, wait=wait)
+        assert cooldown.until <= max(before, now + (MOST if wait is None else wait))
