@@ -125,6 +125,9 @@ class Store(Protocol):
         :raises LedgerError: a known scope with another unit or window.
         """
 
+    def scopes(self) -> Sequence[Scope]:
+        """Every scope that was ever configured, as it is now, by key."""
+
     def reserve(self, hold: str, amounts: Mapping[str, int], lease: float) -> Denied | None:
         """Put `amounts` aside in all scopes, or in none. The same id again changes nothing.
 
@@ -183,6 +186,10 @@ class Ledger:
     async def configure(self, scopes: Iterable[Scope]) -> None:
         """See `Store.configure`."""
         await self._call(self.store.configure, tuple(scopes))
+
+    async def scopes(self) -> Sequence[Scope]:
+        """See `Store.scopes`."""
+        return await self._call(self.store.scopes)
 
     async def set_cap(self, scope: Scope, cap: int) -> Scope:
         """Give a scope another cap, at once and for everybody; returns the scope as it is now."""

@@ -82,6 +82,10 @@ class MemoryStore:
                 self._scopes[scope.key] = scope
                 self._accounts.setdefault(scope.key, {})
 
+    def scopes(self) -> Sequence[Scope]:
+        with self._lock:
+            return [self._scopes[key] for key in sorted(self._scopes)]
+
     def reserve(self, hold: str, amounts: Mapping[str, int], lease: float) -> Denied | None:
         check_amounts(amounts)
         with self._lock:

@@ -28,7 +28,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from streamguard.bound import Unit
-from streamguard.budget import Scope, Share
+from streamguard.budget import Scope, Share, Window
 from streamguard.ledger import (
     Balance,
     Denied,
@@ -112,6 +112,20 @@ class RedisStore:
         if answer[0] == "mismatch":
             known = next(scope for scope in scopes if scope.key == answer[1])
             check_same(known, answer[2], answer[3] or None)
+
+    def scopes(self) -> Sequence[Scope]:
+        found = self._run("scopes")[1:]
+        rows = sorted(found[index : index + 5] for index in range(0, len(found), 5))
+        return [
+            Scope(
+                key=key,
+                unit=cast("Unit", unit),
+                cap=int(cap),
+                window=cast("Window | None", span or None),
+                release_after=float(release) if release else None,
+            )
+            for key, unit, cap, span, release in rows
+        ]
 
     def reserve(self, hold: str, amounts: Mapping[str, int], lease: float) -> Denied | None:
         check_amounts(amounts)

@@ -114,6 +114,16 @@ for i = 3, #ARGV, 5 do
 end
 return {'ok'}
 """,
+    "scopes": """
+local answer, found = {'ok'}, redis.call('HGETALL', SCOPES)
+for i = 1, #found, 2 do
+  local scope = cjson.decode(found[i + 1])
+  for _, part in ipairs({found[i], scope.unit, scope.cap, scope.span, scope.release}) do
+    answer[#answer + 1] = part
+  end
+end
+return answer
+""",
     "reserve": """
 local id = ARGV[3]
 if redis.call('HEXISTS', HOLDS, id) == 1 then return {'ok'} end

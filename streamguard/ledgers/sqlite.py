@@ -153,6 +153,14 @@ class SqliteStore:
                     (scope.key, scope.unit, scope.cap, scope.window, scope.release_after),
                 )
 
+    def scopes(self) -> Sequence[Scope]:
+        with self._transaction("BEGIN") as db:
+            found = db.execute("SELECT key, unit, cap, span, release_after FROM scopes ORDER BY key").fetchall()
+        return [
+            Scope(key=key, unit=unit, cap=cap, window=span, release_after=release)
+            for key, unit, cap, span, release in found
+        ]
+
     def reserve(self, hold: str, amounts: Mapping[str, int], lease: float) -> Denied | None:
         check_amounts(amounts)
         with self._transaction() as db:

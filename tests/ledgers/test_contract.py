@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from streamguard.bound import MOST
@@ -30,6 +31,15 @@ def test_a_hold_is_put_aside_and_settled(case: Case) -> None:
     assert case.store.balance(JOB.key) == Balance(scope=JOB.key, unit="micro_usd", cap=1000, settled=250, uncertain=50)
     assert case.store.balance(TENANT.key) == Balance(scope=TENANT.key, unit="tokens", cap=500, settled=40)
     assert case.store.balance(JOB.key).available == 700
+
+
+def test_scopes_are_listed(case: Case) -> None:
+    """All scopes come back as they were configured last, by key, for whoever opens the ledger."""
+    daily = Scope(key="a b/tokens", unit="tokens", cap=7, window="day", release_after=3600.5)
+    assert list(case.store.scopes()) == []
+    case.store.configure([TENANT, JOB, daily])
+    case.store.configure([msgspec.structs.replace(JOB, cap=5)])
+    assert list(case.open().scopes()) == [daily, msgspec.structs.replace(JOB, cap=5), TENANT]
 
 
 def test_all_scopes_or_none(case: Case) -> None:
