@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -16,7 +15,7 @@ from streamguard.outcome import CallRecord, Outcome
 from streamguard.policy import Deliver, Policy
 from streamguard.retry import Retry
 from streamguard.runtime import Runtime
-from streamguard.source import CLOSE_LIMIT, Attempt, EventStream, Source
+from streamguard.source import CLOSE_LIMIT, Source
 
 
 async def run(
@@ -62,8 +61,10 @@ class GuardedStream:
     read that is cancelled: reading on after either is a `RuntimeError`, never a silent end or a new request.
     """
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, *, close: Callable[[], Awaitable[None]] | None = None) -> None:
         self._call = call
+        self._close = close
+        """Closes what the caller opened before the call, which may never have been read."""
         self._batch: list[Event] = []
         self._next = 0
         self._state: Literal["new", "open", "reading", "cut", "left"] = "new"
@@ -86,7 +87,11 @@ class GuardedStream:
                 await self._idle.wait()
         self._state = "left"
         self._batch, self._next = [], 0
-        await self._call.close()
+        try:
+            await self._call.close()
+        finally:
+            if self._close is not None:
+                await self._close()
 
     def __aiter__(self) -> Self:
         return self
@@ -162,23 +167,6 @@ def stream(
     return GuardedStream(Call(source, policy, runtime, deliver=deliver, labels=labels, group=group))
 
 
-class _Opened:
-    """One attempt on a stream that the caller opened."""
-
-    request = None
-    sees_bytes = False
-
-    def __init__(self, opened: Any) -> None:
-        self._opened = opened
-
-    @asynccontextmanager
-    async def open(self, attempt: Attempt) -> AsyncIterator[EventStream]:
-        from streamguard.adapters.anthropic import sdk_events
-
-        async with sdk_events(self._opened) as events:
-            yield events
-
-
 def guarded(
     sdk_stream: Any,
     *,
@@ -193,13 +181,18 @@ def guarded(
     they could be mixed with. The policy's retry rules have no effect here.
 
     :param sdk_stream: what `await client.messages.create(…, stream=True)` or `async with client.messages.stream(…)`
-    gave.
+        gave. It is closed when the context is left.
     :raises PolicyError: the policy needs what an open stream does not have: more than one attempt's request, or pings.
+    :raises ConfigError: it is no open, asynchronous stream of the SDK.
     """
+    from streamguard.adapters.anthropic import sdk_events
+
     policy = policy.model_copy(update={"retry": Retry()})
     deliver: Deliver = policy.deliver if "deliver" in policy.model_fields_set else "live"
     if deliver == "restarting":
         raise PolicyError(
             "deliver: restarting needs a source that can be asked again; use messages(client, …) with stream()"
         )
-    return GuardedStream(Call(_Opened(sdk_stream), policy, runtime, deliver=deliver, labels=labels, group=group))
+    opened = sdk_events(sdk_stream)
+    call = Call(opened, policy, runtime, deliver=deliver, labels=labels, group=group)
+    return GuardedStream(call, close=opened.aclose)

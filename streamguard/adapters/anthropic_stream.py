@@ -165,6 +165,7 @@ class SdkStream:
         self._beta = False
         self._reading = False
         self._over = False
+        self._closed = False
 
     def open(self, attempt: Attempt) -> Self:  # noqa: ARG002
         """Itself: it can be read once."""
@@ -176,6 +177,13 @@ class SdkStream:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the SDK's stream, read or not; once."""
+        if self._closed:
+            return
+        self._closed = True
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
             try:
                 if self._reading:
