@@ -18,6 +18,7 @@ from streamguard.doors import GuardedStream
 from streamguard.events import BlockStarted, Delta, Event, Failed, Ping, Restarted, Started
 from streamguard.policy import Deliver
 from streamguard.testing import BACKENDS, ScriptedServer, ScriptedSource, pause, script, stall, tool_answer, wire
+from tests.clients import plain_client
 
 TEXT, INPUT = "calling", '{"total": 12}'
 GOOD = tool_answer("save", INPUT, text=TEXT)
@@ -241,7 +242,7 @@ def test_a_failed_call_says_so_again(run_virtual) -> None:
 async def served(items: list[Any]) -> AsyncIterator[tuple[ScriptedServer, anthropic.AsyncAnthropic]]:
     async with (
         ScriptedServer(items) as server,
-        anthropic.AsyncAnthropic(api_key="k", base_url=server.url) as client,
+        plain_client(server.url) as client,
     ):
         yield server, client
 

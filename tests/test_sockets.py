@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import anthropic
 import anyio
 import pytest
 
@@ -33,6 +32,7 @@ from streamguard.testing import (
     status,
     wire,
 )
+from tests.clients import plain_client
 
 TEXT = '{"total": 12, "lines": ["a", "b"]}'
 HALF = TEXT[:16]
@@ -175,7 +175,7 @@ def test_over_sockets(scenario: Scenario, backend: Any) -> None:
     async def main() -> None:
         async with (
             ScriptedServer(scenario.items(unit)) as server,
-            anthropic.AsyncAnthropic(api_key="k", base_url=server.url) as client,
+            plain_client(server.url) as client,
         ):
             source = streamguard.messages(
                 client, model=wire.MODEL, max_tokens=64, messages=[{"role": "user", "content": "Extract."}]
