@@ -14,6 +14,7 @@ beside it (`NAME.json` for `NAME.sse`), every field of which may be left out:
 from __future__ import annotations
 
 import json
+import lzma
 import math
 import sys
 import zipfile
@@ -99,8 +100,6 @@ def _readers(name: str, problems: list[Problem]) -> Iterator[_Read]:
             yield lambda: _file(path)
     except OSError as error:
         problems.append(Problem(file=name, problem=f"cannot be read: {error.strerror or error}"))
-    except ValueError:
-        problems.append(Problem(file=name, problem="no file can have such a name"))
 
 
 def _begins_like_zip(path: Path) -> bool:
@@ -120,8 +119,8 @@ def _file(path: Path) -> Recording:
     return _recording(file, data, str(beside), about)
 
 
-_ZIP_BREAKS: Final = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
-"""What reading a zip raises. Encryption is a RuntimeError there, an unknown compression a NotImplementedError."""
+_ZIP_BREAKS: Final = (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError)
+"""What reading a zip raises. An unknown compression is a NotImplementedError there."""
 
 
 def _zipped(path: Path, problems: list[Problem]) -> Iterator[_Read]:
@@ -138,6 +137,8 @@ def _zipped(path: Path, problems: list[Problem]) -> Iterator[_Read]:
             problems.append(Problem(file=file, problem="no .sse file in this zip"))
 
         def member(name: str) -> bytes:
+            if inside[name].flag_bits & 1:
+                raise _wrong(f"{file}/{name}", "cannot be read from the zip: it is encrypted")
             try:
                 # One byte more than is allowed, whatever size the zip claims: it may hold a thousand times its own.
                 with archive.open(inside[name]) as opened:

@@ -7,6 +7,7 @@ Asynchronous guards of one's own are not asked: what they look up is not offline
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 
@@ -14,6 +15,7 @@ import msgspec
 
 from streamguard.adapters.anthropic_events import Translator
 from streamguard.adapters.sse import Decoder, EventTooLarge
+from streamguard.errors import PolicyError, Problem
 from streamguard.events import Event, Failed, Other, Ping, Started
 from streamguard.guards.base import AttemptContext
 from streamguard.guards.panel import Observed, Panel
@@ -119,6 +121,7 @@ class _Run:
     def __init__(self, recording: Recording, policy: Policy, panel: Panel) -> None:
         self._recording = recording
         self._panel = panel
+        self._connect = policy.timeouts.connect
         self._total = policy.timeouts.total
         self._events = self._played()
 
@@ -154,9 +157,8 @@ class _Run:
         decoder, translator, now = Decoder(), Translator(), 0.0
         timed = self._recording.chunks is not None
         if timed:
-            # An unknown head is taken to have come at once: so the clock that waits for it never lies.
-            yield from self._until(now, self._recording.head or 0.0)
-            now = self._recording.head or 0.0
+            yield from self._until(now, head := self._head())
+            now = head
         for seconds, data in self._recording.reads():
             if timed:
                 yield from self._until(now, then := max(seconds, now))
@@ -169,6 +171,14 @@ class _Run:
             for event in events:
                 yield now, event
 
+    def _head(self) -> float:
+        """When the response head came. If unknown: as late as its own clock allows, but not after the first bytes, so
+        that the clocks before and behind it trip only if they must have."""
+        if self._recording.head is not None:
+            return self._recording.head
+        first = next((seconds for seconds, _ in self._recording.reads()), 0.0)
+        return first if self._connect is None else min(first, math.nextafter(self._connect, 0.0))
+
     def _until(self, now: float, then: float) -> Iterator[tuple[float, Trip]]:
         """Wait for the provider, from `now` until bytes come."""
         panel = self._panel
@@ -180,7 +190,7 @@ class _Run:
     @property
     def _deadline(self) -> float:
         """Of the whole call, whose first attempt this is; none once the answer is complete."""
-        return float("inf") if self._total is None or self._panel.stopped else self._total
+        return math.inf if self._total is None or self._panel.stopped else self._total
 
     def _expired(self, now: float) -> Trip | None:
         if now < self._deadline:
@@ -215,11 +225,19 @@ def _observed(seen: Observed) -> ObservedTrip:
 
 
 def _price(recording: Recording, policy: Policy, request: Request | None) -> Price | None:
-    """The price of the model that answers, where the policy has a ceiling for the cost."""
+    """The price of the model that answers, where the policy has a ceiling for the cost.
+
+    :raises PolicyError: it has, and the price is unknown.
+    """
     if policy.caps is None or policy.caps.cost_usd is None:
         return None
     prices = PriceBook(policy.prices)
     if request is not None:
         return prices.for_request(request)
-    started = Translator().translate(Decoder().feed(recording.data[:65_536]))
-    return prices.price(next((event.model for event in started if isinstance(event, Started)), None))
+    begun = Translator().translate(Decoder().feed(recording.data[:65_536]))
+    model = next((event.model for event in begun if isinstance(event, Started)), None)
+    price = prices.price(model)
+    if price is None:
+        what = f"needs the price of the model that was recorded, {model!r}, and no source names it: add it under prices"
+        raise PolicyError(Problem(pointer="/caps/cost_usd", problem=what))
+    return price
