@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamguard import sync
+    from streamguard import relay, sync
     from streamguard.adapters.anthropic import messages
+    from streamguard.conversation import Conversation
     from streamguard.doors import GuardedStream, guarded, run, stream
     from streamguard.errors import (
         BudgetExhausted,
@@ -49,6 +50,8 @@ __all__ = [
     "messages",
     "sync",
     "GuardedStream",
+    "Conversation",
+    "relay",
     # policies
     "Policy",
     "load_policy",
@@ -91,6 +94,7 @@ __all__ = [
 # Where each public name lives; `tests/test_public.py` holds this to the imports above.
 _HOME = {
     "streamguard.adapters.anthropic": ("messages",),
+    "streamguard.conversation": ("Conversation",),
     "streamguard.doors": (
         "GuardedStream",
         "guarded",
@@ -145,8 +149,8 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "sync":
-        return import_module("streamguard.sync")
+    if name in ("sync", "relay"):
+        return import_module(f"streamguard.{name}")
     if name not in _MODULE:
         raise AttributeError(f"module 'streamguard' has no attribute {name!r}")
     value = getattr(import_module(_MODULE[name]), name)
