@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamguard.testing import wire
 from streamguard.testing.faults.base import GOOD, Catalogue, Items, Say
-from streamguard.testing.steps import drip, pause, repeat, stall, status
+from streamguard.testing.steps import Item, drip, pause, repeat, stall, status
 
 CHAPTER = Catalogue()
 fault = CHAPTER.fault

@@ -1,0 +1,513 @@
+"""How one attempt may end under a policy: every cause with the moment at which it speaks.
+
+In charge of holding what a script says against a policy's sections, one by one, as the documentation describes them.
+Each cause has an earliest and a latest moment; where they differ the policy promises an estimate or a bound, not a
+moment. An attempt may end by any cause whose earliest moment is not after some other cause's latest.
+
+It imports nothing of the package's guards and engine: a policy is data to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import regex
+
+from streamguard.testing.oracle.documents import Documents
+from streamguard.testing.oracle.reading import Answer, Said, read
+from streamguard.testing.steps import Item
+
+NEVER = math.inf
+_JSON = tuple(
+    f"json.{name}"
+    for name in (
+        *("malformed", "schema", "duplicate_name", "fence", "preamble", "trailing", "depth", "number", "size"),
+        "incomplete",
+    )
+)
+_STOPS = {
+    "max_tokens": "stop.max_tokens",
+    "refusal": "stop.refusal",
+    "pause_turn": "stop.pause",
+    "model_context_window_exceeded": "stop.context_window",
+    "end_turn": "stop.not_allowed",
+    "stop_sequence": "stop.not_allowed",
+    "tool_use": "stop.not_allowed",
+    "compaction": "stop.not_allowed",
+}
+_THINKING = ("thinking", "redacted_thinking")
+_SERVER_TOOLS = ("server_tool_use", "mcp_tool_use")
+_RANKS = ("failed", "completion", "json", "content", "repetition", "caps", "clocks", "accepted")
+"""Who speaks first about the same event."""
+_LATE_CHARACTERS = 192
+"""How many characters later than its sign a loop may be noticed: it is looked for in steps."""
+
+
+class Moment(NamedTuple):
+    """A place in an attempt. At the same time events have an order, and about one event causes have one."""
+
+    time: float
+    number: float = -1
+    rank: int = 0
+
+
+class Cause(NamedTuple):
+    """A way in which an attempt may end."""
+
+    reasons: tuple[str | None, ...]
+    """The trips or failures it may be called, all meaning the same; of an answer that is accepted, how."""
+    earliest: Moment
+    latest: Moment
+    accepted: bool = False
+    answer: Answer | None = None
+    """Of a failure, what was answered."""
+
+
+class Attempt:
+    """What may become of one attempt.
+
+    :param items: what the provider does.
+    :param policy: the policy, or anything with its sections as attributes.
+    :param request: the attempt's request.
+    :param left: seconds that the call has left when the attempt begins.
+    :param sees_bytes: whether the source shows pings and other bytes.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        policy: Any,
+        request: Mapping[str, Any],
+        *,
+        left: float = NEVER,
+        event_bytes: int = 1_048_576,
+        sees_bytes: bool = True,
+    ) -> None:
+        self._policy = policy
+        self._request = request
+        self._left = left
+        self._sees_bytes = sees_bytes
+        self._causes: list[Cause] = []
+        self._events: list[Said] = []
+        self._first_output: Moment | None = None
+        self.usage: dict[str, int] = {}
+        """The last count of each kind that the provider told, up to the attempt's end."""
+        self._clocks = _Clocks(policy.timeouts, request, left, sees_bytes=sees_bytes, off=self._observes("timeouts"))
+        self._read(items, event_bytes)
+        self._judge()
+
+    @property
+    def ends(self) -> list[Cause]:
+        """All ways in which the attempt may end."""
+        first = min(cause.latest for cause in self._causes)
+        return [cause for cause in self._causes if cause.earliest <= first]
+
+    def delivered(self, cause: Cause) -> set[bool]:
+        """Whether a consumer who is shown events at once has seen output before the attempt ended so."""
+        first = self._first_output
+        if first is None or first > cause.latest:
+            return {False}
+        # What one read brings together with the end may or may not have been handed out before it.
+        return {True} if first.time < cause.earliest.time else {True, False}
+
+    def text(self, cause: Cause) -> str:
+        """All text up to the moment of a cause."""
+        return "".join(said.about[2] for said in self._deltas("text") if self._at(said) <= cause.latest)
+
+    # Reading, and what speaks while reading: clocks, failures, the end.
+
+    def _observes(self, name: str) -> bool:
+        section = getattr(self._policy, name)
+        return section is None or (section.mode or self._policy.mode) == "observe"
+
+    def _add(
+        self, who: str, reasons: Sequence[str | None], at: Said, latest: Moment | None = None, **about: Any
+    ) -> None:
+        moment = Moment(at.time, at.number, _RANKS.index(who))
+        self._causes.append(Cause(tuple(reasons), moment, moment if latest is None else latest, **about))
+
+    def _surely_over(self, now: float) -> bool:
+        return any(cause.latest.time < now for cause in self._causes)
+
+    def _read(self, items: Sequence[Item], event_bytes: int) -> None:
+        protocol = _Protocol()
+        stopped: Said | None = None
+        drained = NEVER
+        grace = self._policy.timeouts.close_grace
+        for said in read(items, event_bytes=event_bytes):
+            if stopped is not None and (said.time > stopped.time + grace or said.kind in ("broken", "end")):
+                drained = min(said.time, stopped.time + grace)
+                break
+            if said.kind == "wait":
+                if stopped is None:
+                    self._causes += self._clocks.run_out(said.about, said.time, said.number)
+            elif said.kind == "failed":
+                self._add("failed", said.about.reasons, said, answer=said.about)
+                return
+            elif said.kind == "broken":
+                self._add("failed", said.about, said)
+                return
+            elif said.kind == "end":
+                self._add("failed", ("transport.incomplete",), said)
+                return
+            else:
+                broken = protocol.broken(said)
+                if broken and not self._observes("completion"):
+                    self._add("completion", ("transport.decode",), said)
+                    return
+                self._take(said)
+                if said.kind == "stop" and stopped is None:
+                    stopped = said
+            if self._surely_over(said.time) or said.time == NEVER:
+                break
+        if stopped is None:
+            if not self._causes:
+                raise ValueError("the script goes on for ever, and nothing in the policy ends it")
+            return
+        # After the end the socket is read for a while: what breaks the protocol there speaks later than the end.
+        drained = min(drained, stopped.time + grace)
+        self._causes.append(Cause(("whole",), Moment(drained, NEVER), Moment(drained, NEVER), accepted=True))
+        self._stopped(stopped, protocol)
+
+    def _take(self, said: Said) -> None:
+        self._clocks.heard(said)
+        if said.kind in ("open", "delta", "close") and self._first_output is None:
+            self._first_output = self._at(said)
+        if said.kind in ("head", "bytes"):
+            return
+        self._events.append(said)
+        if said.kind == "usage":
+            counts = {name: count for name, count in said.about[1].items() if isinstance(count, int)}
+            self.usage |= counts
+
+    def _stopped(self, at: Said, protocol: _Protocol) -> None:
+        """The message ended by itself: whether its reason and its content are all right."""
+        if self._observes("completion"):
+            return
+        spec = self._policy.completion
+        if protocol.stop_reason not in spec.accept:
+            self._add("completion", (_STOPS.get(protocol.stop_reason or "", "stop.unknown"),), at)
+        elif (protocol.stop_reason == "tool_use" and not protocol.called) or (
+            spec.require_content and not (protocol.called or self._all("text").strip())
+        ):
+            self._add("completion", ("stop.empty",), at)
+
+    # What speaks about content, found afterwards.
+
+    @staticmethod
+    def _at(said: Said) -> Moment:
+        return Moment(said.time, said.number)
+
+    def _deltas(self, kind: str, index: int | None = None) -> Iterator[Said]:
+        return (
+            said
+            for said in self._events
+            if said.kind == "delta" and said.about[1] == kind and index in (None, said.about[0])
+        )
+
+    def _all(self, kind: str) -> str:
+        return "".join(said.about[2] for said in self._deltas(kind))
+
+    def _judge(self) -> None:
+        if not self._observes("json_document"):
+            self._documents(self._policy.json_document)
+        for section in self._policy.content:
+            if (section.mode or self._policy.mode) != "observe":
+                self._content(section)
+        if not self._observes("repetition"):
+            self._repetition(self._policy.repetition)
+        if not self._observes("caps"):
+            self._caps(self._policy.caps)
+
+    def _documents(self, section: Any) -> None:
+        stop = next((said for said in self._events if said.kind == "stop"), None)
+        if section.where == "text":
+            schema = _schema(section, self._request.get("output_config", {}).get("format", {}).get("schema"))
+            tools = bool(self._request.get("tools"))
+            documents = Documents(section, schema, framed=True, may_end=not tools)
+            self._document(documents, list(self._deltas("text")), stop)
+            return
+        given = {tool["name"]: tool.get("input_schema") for tool in self._request.get("tools", ())}
+        blocks = [said for said in self._events if said.kind == "open" and said.about[1] == "tool_use"]
+        for block in blocks:
+            index, name = block.about[0], block.about[2].get("name")
+            schema = _schema(section, given.get(name))
+            documents = Documents(section, schema, framed=False, may_end=False)
+            ends = (said for said in self._events if (said.kind, said.about) == ("close", index))
+            self._document(documents, list(self._deltas("tool_input", index)), next(ends, stop), empty="{}")
+
+    def _document(self, documents: Documents, deltas: list[Said], end: Said | None, *, empty: str = "") -> None:
+        """When the document, which comes in these pieces, is dead, or complete."""
+        texts = _growing(tuple(said.about[2] for said in deltas))
+        dead = _first(texts, lambda text: documents.life(text) == "dead")
+        unsure = _first(texts, lambda text: documents.life(text) != "alive")
+        whole = texts[-1] if texts else empty
+        last = None if dead is None else Moment(deltas[dead].time, deltas[dead].number, _RANKS.index("json"))
+        if unsure is not None:
+            self._add("json", _JSON, deltas[unsure], last or Moment(NEVER))
+        if documents.cuts:
+            done = _first(texts, lambda text: documents.document(text) is not None)
+            if done is not None and unsure is None:
+                self._add("accepted", ("cut",), deltas[done], accepted=True)
+        if end is not None and last is None:
+            try:
+                documents.value(whole)
+            except ValueError:
+                self._add("json", _JSON, end)
+
+    def _content(self, section: Any) -> None:
+        """A forbidden pattern: noticed once it stands there, at the latest a batch later or with its block."""
+        flags = {"ignore_case": regex.I, "multiline": regex.M, "dot_all": regex.S}
+        pattern = regex.compile(section.pattern, sum(flags[flag] for flag in section.flags))
+        kinds = ("text", "thinking", "tool_input") if section.where == "any" else (section.where,)
+        for kind in kinds:
+            deltas = list(self._deltas(kind))
+            texts = _growing(tuple(said.about[2] for said in deltas))
+            there = _first(texts, lambda text: pattern.search(text) is not None)
+            if there is None:
+                continue
+            later = (said for said, text in zip(deltas, texts, strict=True) if len(text) > len(texts[there]) + 80)
+            ends = (s for s in self._events if s.kind in ("close", "stop") and s.number > deltas[there].number)
+            last = min(
+                (self._at(said) for said in (next(later, None), next(ends, None)) if said), default=Moment(NEVER)
+            )
+            self._add("content", (section.reason,), deltas[there], last._replace(rank=_RANKS.index("content")))
+
+    def _repetition(self, section: Any) -> None:
+        kinds = ("text", "thinking", "tool_input") if section.where == "any" else (section.where,)
+        for kind in kinds:
+            deltas = list(self._deltas(kind))
+            sizes = _sizes(deltas)
+            text = self._all(kind)
+            for reason, begin, lasts in _signs(text, section.max_whitespace, section.max_period, section.min_repeats):
+                first = next(n for n, size in enumerate(sizes) if size >= begin)
+                sure = (n for n, size in enumerate(sizes) if size >= begin + _LATE_CHARACTERS)
+                surely = next(sure, None) if lasts >= begin + _LATE_CHARACTERS else None
+                last = Moment(NEVER) if surely is None else self._at(deltas[surely])._replace(rank=len(_RANKS))
+                self._add("repetition", (reason,), deltas[first], last)
+
+    def _caps(self, section: Any) -> None:
+        deltas = [said for said in self._events if said.kind == "delta"]
+        sizes = _sizes(deltas)
+        if section.characters is not None:
+            over = next((n for n, size in enumerate(sizes) if size > section.characters), None)
+            if over is not None:
+                self._add("caps", ("cap.characters",), deltas[over])
+        calls = [said for said in self._events if said.kind == "open" and said.about[1] == "tool_use"]
+        if section.tool_calls is not None and len(calls) > section.tool_calls:
+            self._add("caps", ("cap.tool_calls",), calls[section.tool_calls])
+        if section.events is not None and len(self._events) > section.events:
+            self._add("caps", ("cap.events",), self._events[section.events])
+        counted = (("output_tokens", "output_tokens"), ("thinking_tokens", ""))
+        for name, field in counted:
+            limit = getattr(section, name)
+            if limit is not None:
+                visible = [d for d in deltas if name == "output_tokens" or d.about[1] == "thinking"]
+                self._estimated(f"cap.{name}", visible, limit, field)
+        if section.cost_usd is not None:
+            # A token has at least a byte, so an answer of few bytes cannot have cost much.
+            price = self._policy.prices[self._request["model"]]
+            self._estimated("cap.cost", deltas, float(section.cost_usd) * 1e6 / float(price.output), "")
+
+    def _estimated(self, reason: str, deltas: list[Said], limit: float, field: str) -> None:
+        """A cap on tokens: it may speak once so many bytes were written, and must when the provider's count says so."""
+        over = None
+        written = 0
+        for said in deltas:
+            written += len(said.about[2].encode("utf-8", "surrogatepass"))
+            if written > limit:
+                over = said
+                break
+        counts = (s for s in self._events if s.kind == "usage" and field and s.about[1].get(field, 0) > limit)
+        count = next(counts, None)
+        if over is not None:
+            rank = _RANKS.index("caps")
+            self._add("caps", (reason,), over, Moment(NEVER) if count is None else self._at(count)._replace(rank=rank))
+        elif count is not None:
+            self._add("caps", (reason,), count)
+
+
+class _Protocol:
+    """The order of events that the API documents."""
+
+    def __init__(self) -> None:
+        self.stop_reason: str | None = None
+        self.called = False
+        self._started = self._over = False
+        self._open: set[int] = set()
+        self._used: set[int] = set()
+
+    def broken(self, said: Said) -> bool:
+        """Take the next event; whether it may not stand here."""
+        kind, about = said.kind, said.about
+        if kind in ("head", "bytes", "ping", "other"):
+            return False
+        if self._over or (kind != "start") != self._started:
+            return True
+        if kind == "start":
+            self._started = True
+        elif kind == "open":
+            self.called |= about[1] == "tool_use"
+            if about[0] in self._used:
+                return True
+            self._open.add(about[0])
+            self._used.add(about[0])
+        elif kind == "delta":
+            return about[0] not in self._open
+        elif kind == "close":
+            if about not in self._open:
+                return True
+            self._open.remove(about)
+        elif kind == "usage":
+            self.stop_reason = about[0] or self.stop_reason
+        elif kind == "stop":
+            self._over = True
+            return bool(self._open)
+        return False
+
+
+class _Clocks:
+    """The clocks of the `timeouts` section, for a consumer who takes no time."""
+
+    def __init__(self, section: Any, request: Mapping[str, Any], left: float, *, sees_bytes: bool, off: bool) -> None:
+        self._section = section
+        self._off = off
+        self._left = left
+        self._alive = section.alive if sees_bytes else None
+        # A token has at least a byte, so this bounds the allowance for the input from above.
+        self._slack = section.first_token_per_1k_input * len(repr(request)) / 1000
+        self._head: float | None = None
+        self._heard = 0.0
+        self._output: float | None = None
+        self._thinking: set[int] = set()
+        self._tools = 0
+        self._pieces: list[tuple[float, int]] = []
+
+    def heard(self, said: Said) -> None:
+        """Something came."""
+        now = self._heard = said.time
+        if said.kind == "head":
+            self._head = now
+        elif said.kind == "delta":
+            self._output = now
+            self._pieces.append((now, len(said.about[2].encode("utf-8", "surrogatepass"))))
+        elif said.kind == "open":
+            kind = said.about[1]
+            if kind in _THINKING:
+                self._thinking.add(said.about[0])
+            self._tools = self._tools + 1 if kind in _SERVER_TOOLS else 0
+            if self._output is None and kind in (*_THINKING, *_SERVER_TOOLS):
+                self._output = now
+        elif said.kind == "close" and said.about in self._thinking:
+            self._thinking.remove(said.about)
+            self._output = now
+
+    def run_out(self, since: float, until: float, number: int) -> Iterator[Cause]:
+        """The clocks that run out while nothing comes."""
+        yield from self._due("timeout.total", self._left, until, number)
+        if self._off:
+            return
+        section = self._section
+        if self._head is None:
+            yield from self._due("timeout.connect", section.connect, until, number)
+        elif self._alive is not None:
+            yield from self._due("timeout.alive", self._heard + self._alive, until, number)
+        if self._output is None:
+            first = section.first_token
+            yield from self._due("timeout.first_token", first, until, number, slack=self._slack)
+        else:
+            busy = self._thinking or self._tools
+            progress = section.progress_thinking if busy else section.progress
+            if progress is not None:
+                yield from self._due("timeout.progress", self._output + progress, until, number)
+            if section.min_rate is not None and not busy:
+                yield from self._rate(section.min_rate, since, until, number)
+        yield from self._due("timeout.attempt", section.attempt, until, number)
+
+    def _due(self, reason: str, due: float | None, until: float, number: int, slack: float = 0.0) -> Iterator[Cause]:
+        if due is None or due > until + 1e-6:
+            return
+        rank = _RANKS.index("clocks")
+        # A clock that runs out at the very moment at which something comes may speak or not.
+        last = due + slack
+        sure = last < until - 1e-6
+        yield Cause(
+            (reason,), Moment(due - 1e-6, -1, rank), Moment(last + 1e-6, number, rank) if sure else Moment(NEVER)
+        )
+
+    def _rate(self, section: Any, since: float, until: float, number: int) -> Iterator[Cause]:
+        """A rate that is estimated: surely kept where there are eight bytes to a token, surely missed below a fifth."""
+        need, window = section.tokens_per_second * section.window, section.window
+        begin = self._pieces[0][0] if self._pieces else 0.0
+        rank = _RANKS.index("clocks")
+        for moment in sorted({begin + window, *(at + window for at, _ in self._pieces), until}):
+            if not max(since, begin + window) <= moment <= until:
+                continue
+            inside = sum(size for at, size in self._pieces if at > moment - window)
+            if inside < need * 8:
+                sure = inside * 5 < need and moment < until
+                last = Moment(moment + 1e-6, number, rank) if sure else Moment(NEVER)
+                yield Cause(("timeout.min_rate",), Moment(moment - 1e-6, -1, rank), last)
+
+
+def _schema(section: Any, requested: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    given = section.schema_
+    if given == "request":
+        return requested
+    return None if given is None else _plain(given)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+@lru_cache(maxsize=256)
+def _growing(pieces: tuple[str, ...]) -> list[str]:
+    """The text after each piece."""
+    texts, text = [], ""
+    for piece in pieces:
+        text += piece
+        texts.append(text)
+    return texts
+
+
+def _sizes(deltas: Sequence[Said]) -> list[int]:
+    sizes, size = [], 0
+    for said in deltas:
+        size += len(said.about[2])
+        sizes.append(size)
+    return sizes
+
+
+def _first(texts: Sequence[str], holds: Any) -> int | None:
+    """The first of growing texts for which something holds that goes on to hold once it does."""
+    low, high = 0, len(texts)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(texts[middle]) else (middle + 1, high)
+    return low if low < len(texts) else None
+
+
+@lru_cache(maxsize=256)
+def _signs(text: str, blanks: int | None, longest: int | None, repeats: int) -> tuple[tuple[str, int, int], ...]:
+    """Signs of loops in a text: which, after how many characters it stands there, and how long it goes on to."""
+    found = []
+    if blanks is not None and (run := regex.search(rf"\s{{{blanks + 1},}}", text)):
+        found.append(("repetition.whitespace", run.start() + blanks + 1, run.end()))
+    for period in range(1, (longest or 0) + 1):
+        length = max(repeats * period, 256)
+        run_of = 0
+        for at in range(period, len(text)):
+            run_of = run_of + 1 if text[at] == text[at - period] else 0
+            if run_of + period == length:
+                end = at + 1
+                while end < len(text) and text[end] == text[end - period]:
+                    end += 1
+                found.append(("repetition.loop", at + 1, end))
+                break
+    return tuple(found)

@@ -1,0 +1,231 @@
+"""What may become of a call: attempt after attempt, by the policy's rules.
+
+In charge of following a call's record along the script, and of saying where it is not what the policy promises.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Literal, NamedTuple
+
+from streamguard.testing.oracle.attempt import Attempt, Cause
+from streamguard.testing.steps import Item
+
+Door = Literal["run", "stream", "guarded"]
+
+NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
+EPSILON = 0.1
+"""Seconds by which a call may end later than its clocks say: what the project promises."""
+
+
+class Expectation:
+    """What a script and a policy allow, to hold a call against.
+
+    :param script: what the provider does; has `items(number)`.
+    :param request: the call's own.
+    :param door: `run` shows its consumer nothing before the end; `guarded` has one attempt.
+    :param deliver: instead of the policy's.
+    :param jitter: the random part of waits, if it is known; else any.
+    """
+
+    def __init__(
+        self,
+        script: Any,
+        policy: Any,
+        request: Mapping[str, Any],
+        *,
+        door: Door = "run",
+        deliver: str | None = None,
+        event_bytes: int = 1_048_576,
+        sees_bytes: bool = True,
+        jitter: float | None = None,
+    ) -> None:
+        self._script = script
+        self._policy = policy
+        self._request = request
+        self._door = door
+        self._deliver = deliver or policy.deliver
+        self._options: dict[str, Any] = {"event_bytes": event_bytes, "sees_bytes": sees_bytes}
+        self._jitter = (0.0, 1.0) if jitter is None else (jitter, jitter)
+
+    def first(self) -> list[Cause]:
+        """How the first attempt may end."""
+        return self._attempt(1, 0.0, self._request).ends
+
+    def _attempt(self, number: int, began: float, request: Mapping[str, Any]) -> Attempt:
+        total = self._policy.timeouts.total
+        left = math.inf if total is None else total - began
+        items: Sequence[Item] = self._script.items(number)
+        return Attempt(items, self._policy, request, left=left, **self._options)
+
+    def check(self, record: Any, error: BaseException | None) -> list[str]:
+        """Everything in a call's record that is not allowed.
+
+        :param record: an outcome, or the record of the error that came instead.
+        """
+        wrong: list[str] = []
+        used: list[int] = []
+        began = (0.0, 0.0)
+        request, patch = self._request, None
+        for number, made in enumerate(record.attempts, 1):
+            if made.number != number:
+                wrong.append(f"attempt {number} says it is attempt {made.number}")
+            if made.patch != patch:
+                wrong.append(f"attempt {number} was asked with the patch {made.patch}, by the rules {patch}")
+            attempt = self._attempt(number, began[0], request)
+            later = attempt if began[0] == began[1] else self._attempt(number, began[1], request)
+            reason = None if made.ended is None else made.ended.reason
+            allowed = [c for c in (*attempt.ends, *later.ends) if _is(c, reason, made.completed)]
+            if not allowed:
+                names = sorted({"/".join(map(str, cause.reasons[:3])) for cause in attempt.ends})
+                said = "" if made.ended is None else f" ({made.ended.message})"
+                wrong.append(f"attempt {number} ended as {reason or made.completed}{said}; allowed: {', '.join(names)}")
+                return wrong
+            wrong += self._timing(number, made, allowed)
+            wrong += self._told(number, made, attempt, allowed[0])
+            ended = (
+                began[0] + min(cause.earliest.time for cause in allowed),
+                began[1] + max(made.times.end, *(_soon(cause.latest.time) for cause in allowed)),
+            )
+            last = number == len(record.attempts)
+            if reason is None:
+                if error is not None or not last:
+                    wrong.append(f"attempt {number} was accepted, and the call went on")
+                return wrong + self._value(record, attempt, allowed[0])
+            delivered = set().union(*(attempt.delivered(cause) for cause in allowed))
+            steps = self._steps(reason, number, used, ended, delivered, allowed[0])
+            fits = [step for step in steps if (step is None) == last]
+            if not fits:
+                what = "gave up" if last else "asked again"
+                wrong.append(f"after attempt {number} ({reason}) the call {what}; the rules say otherwise")
+                return wrong
+            step = fits[0]
+            if step is None:
+                return wrong + _raised(error, reason)
+            used.append(step.rule)
+            patch, request = step.patch, _patched(self._request, step.patch)
+            began = (ended[0] + step.wait[0], ended[1] + step.wait[1])
+        wrong.append("no attempt was made")
+        return wrong
+
+    def _timing(self, number: int, made: Any, allowed: Sequence[Cause]) -> list[str]:
+        if any(cause.latest.time == math.inf for cause in allowed):
+            return []
+        # An answer that stands may wait for the socket's end, and so may one that a guard rejected at its end.
+        grace = self._policy.timeouts.close_grace if any(cause.accepted for cause in allowed) else 0.05
+        latest = max(cause.latest.time for cause in allowed) + grace
+        if made.times.end > latest + EPSILON:
+            return [f"attempt {number} ended after {made.times.end:.3f} s; it had to within {latest:.3f} s"]
+        return []
+
+    def _told(self, number: int, made: Any, attempt: Attempt, cause: Cause) -> list[str]:
+        """Usage that the provider told at the end is exact."""
+        tokens = attempt.usage.get("output_tokens")
+        if cause.accepted and cause.reasons == ("whole",) and tokens is not None:
+            said = made.usage.high.output_tokens
+            if said != tokens or made.usage.low.output_tokens != tokens:
+                return [f"attempt {number}: {said} output tokens; the provider said {tokens}"]
+        return []
+
+    def _value(self, outcome: Any, attempt: Attempt, cause: Cause) -> list[str]:
+        section = self._policy.json_document
+        if section is None or section.where != "text" or outcome.completed is None:
+            return []
+        from streamguard.testing.oracle.attempt import _schema
+        from streamguard.testing.oracle.documents import Documents
+
+        schema = _schema(section, self._request.get("output_config", {}).get("format", {}).get("schema"))
+        documents = Documents(section, schema, framed=True, may_end=False)
+        text = attempt.text(cause)
+        try:
+            value = documents.value(text)
+        except ValueError as mistake:
+            return [f"accepted {text[:80]!r}, which is {mistake}"]
+        if outcome.value != value or outcome.text.strip() != (documents.document(text) or "").strip():
+            return [f"accepted with the value {outcome.value!r}; the document says {value!r}"]
+        return []
+
+    def _steps(
+        self,
+        reason: str,
+        number: int,
+        used: Sequence[int],
+        ended: tuple[float, float],
+        delivered: set[bool],
+        cause: Cause,
+    ) -> list[_Again | None]:
+        """What may follow: asking again, or `None` for giving up."""
+        if any(fnmatchcase(reason, pattern) for pattern in NEVER_RETRIED) or self._door == "guarded":
+            return [None]
+        rules = self._policy.retry.rules
+        index = next((n for n, rule in enumerate(rules) if any(fnmatchcase(reason, glob) for glob in rule.when)), None)
+        if index is None or rules[index].give_up or number >= self._policy.retry.attempts:
+            return [None]
+        rule = rules[index]
+        count = sum(1 for one in used if one == index)
+        if rule.times is not None and count >= rule.times:
+            return [None]
+        steps: list[_Again | None] = []
+        if self._door == "stream" and self._deliver == "live" and True in delivered:
+            steps.append(None)
+            if False not in delivered:
+                return steps
+        wait = self._wait(rule, count, cause)
+        total = self._policy.timeouts.total or math.inf
+        if ended[1] + wait[1] >= total - 1e-6:
+            steps.append(None)
+        if ended[0] + wait[0] < total:
+            steps.append(_Again(index, wait, None if rule.patch is None else dict(rule.patch)))
+        return steps
+
+    def _wait(self, rule: Any, count: int, cause: Cause) -> tuple[float, float]:
+        if rule.honour_retry_after and cause.answer is not None and cause.answer.retry_after is not None:
+            return (cause.answer.retry_after,) * 2
+        if rule.wait == "none":
+            return (0.0, 0.0)
+        if isinstance(rule.wait, int | float):
+            return (float(rule.wait),) * 2
+        most = min(rule.wait.most, rule.wait.initial * rule.wait.factor**count)
+        low, high = self._jitter if rule.wait.jitter == "full" else (1.0, 1.0)
+        return (most * low, most * high)
+
+
+class _Again(NamedTuple):
+    rule: int
+    wait: tuple[float, float]
+    patch: Mapping[str, Any] | None
+
+
+def _soon(time: float) -> float:
+    return 0.0 if time == math.inf else time
+
+
+def _is(cause: Cause, reason: str | None, completed: str | None) -> bool:
+    if cause.accepted:
+        return reason is None and (completed in cause.reasons or (completed is None and "whole" in cause.reasons))
+    return reason in cause.reasons
+
+
+def _raised(error: BaseException | None, reason: str) -> list[str]:
+    wanted = {"timeout.total": "DeadlineExceeded", "operator.interrupt": "Interrupted"}.get(reason, "GaveUp")
+    if error is None:
+        return [f"the last attempt ended by {reason}, and the call had an outcome"]
+    if type(error).__name__ != wanted or getattr(error, "reason", None) != reason:
+        return [f"raised {type(error).__name__} for {getattr(error, 'reason', None)}; {reason} is a {wanted}"]
+    return []
+
+
+def _patched(request: Mapping[str, Any], patch: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The request as a rule's patch makes it."""
+    made = dict(request)
+    for name, value in (patch or {}).items():
+        if isinstance(value, Mapping) and "times" in value:
+            scaled = int(made[name] * value["times"])
+            made[name] = scaled if value.get("most") is None else max(made[name], min(scaled, value["most"]))
+        elif value is None:
+            made.pop(name, None)
+        else:
+            made[name] = value
+    return made

@@ -1,0 +1,277 @@
+"""What an attempt's script says, and when: a plain reading of the wire, apart from the package's own.
+
+In charge of playing a script to its end without waiting, and of reading what comes as the Messages API writes it: HTTP
+head, compression, lines, JSON, protocol. Everything is a `Said` with its moment. It judges nothing but whether the
+bytes mean something.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+from streamguard.testing import play
+from streamguard.testing.steps import Item
+
+Kind = Literal[
+    "wait",
+    "head",
+    "bytes",
+    "start",
+    "open",
+    "delta",
+    "close",
+    "usage",
+    "stop",
+    "ping",
+    "other",
+    "failed",
+    "broken",
+    "end",
+]
+
+REASONS: dict[str, str] = {
+    "overloaded_error": "provider.overloaded",
+    "rate_limit_error": "provider.rate_limited",
+    "api_error": "provider.api_error",
+    "timeout_error": "provider.timeout",
+    "invalid_request_error": "provider.invalid_request",
+    "authentication_error": "provider.authentication",
+    "permission_error": "provider.permission",
+    "not_found_error": "provider.not_found",
+    "request_too_large": "provider.request_too_large",
+    "billing_error": "provider.billing",
+}
+"""The API's error types, as its documentation lists them."""
+
+_BY_STATUS = {
+    400: "provider.invalid_request",
+    401: "provider.authentication",
+    403: "provider.permission",
+    404: "provider.not_found",
+    413: "provider.request_too_large",
+    429: "provider.rate_limited",
+    503: "provider.overloaded",
+    504: "provider.timeout",
+    529: "provider.overloaded",
+}
+TRANSPORT = ("transport.reset", "transport.connect", "transport.incomplete", "transport.decode")
+_PIECES = {"text_delta": ("text", "text"), "thinking_delta": ("thinking", "thinking")}
+_PIECES["input_json_delta"] = ("tool_input", "partial_json")
+
+
+class Said(NamedTuple):
+    """One thing that happens in an attempt."""
+
+    time: float
+    """Seconds from the attempt's start. Of a wait: when it ends."""
+    number: int
+    """Of the event, from 0: bytes and waits have that of the event to come."""
+    kind: Kind
+    about: Any = None
+
+
+class Answer(NamedTuple):
+    """The head of a response that is no stream of events."""
+
+    reasons: tuple[str, ...]
+    retry_after: float | None = None
+    billable: bool = True
+
+
+def read(items: Sequence[Item], *, event_bytes: int) -> Iterator[Said]:
+    """What happens in an attempt, lazily: a script may go on for ever."""
+    reader = _Reader(event_bytes)
+    now = anchor = 0.0
+    for op in play.operations(items, sockets=True):
+        until = now
+        match op:
+            case play.Wait() | play.Expect():
+                until = now + (op.seconds if isinstance(op, play.Wait) else op.within)
+            case play.Due():
+                until = max(now, anchor + op.seconds)
+            case play.Anchor():
+                anchor = now
+            case play.Head():
+                answer = reader.head(op)
+                yield Said(now, 0, "head")
+                if answer is not None:
+                    yield Said(now, 0, "failed", answer)
+                    return
+            case play.Write():
+                yield from reader.body(now, op.data)
+            case play.Verbatim():
+                # Whatever it is, it is no response that a client could take for one.
+                yield Said(now, reader.number, "broken", TRANSPORT)
+                return
+            case play.Stop():
+                yield from reader.end(now, op.how)
+                return
+        if until > now:
+            yield Said(until, reader.number, "wait", now)
+            now = until
+        if reader.over or now == float("inf"):
+            return
+
+
+class _Reader:
+    """Bytes → what they say."""
+
+    def __init__(self, event_bytes: int) -> None:
+        self.number = 0
+        self.over = False
+        self._limit = event_bytes
+        self._line = b""
+        self._data: list[bytes] = []
+        self._name = b""
+        self._size = 0
+        self._skip_line_feed = False
+        self._begun = False
+        self._inflate: Any = None
+        self._eof = False
+        self._head = False
+
+    def head(self, op: play.Head) -> Answer | None:
+        headers = {name.lower(): value for name, value in op.headers}
+        self._head, self._eof = True, op.framing == "eof"
+        if headers.get("content-encoding") == "gzip":
+            self._inflate = zlib.decompressobj(wbits=31)
+        if op.code == 200 and op.body is None:
+            return None
+        try:
+            body = json.loads(op.body or b"")
+        except ValueError:
+            body = None
+        reasons = error_reasons(body, op.code)
+        said = headers.get("retry-after", "")
+        refused = op.code in (400, 401, 402, 403, 404, 413, 429, 503, 529)
+        return Answer(reasons, float(said) if said.isdigit() else None, billable=not refused)
+
+    def body(self, now: float, data: bytes) -> Iterator[Said]:
+        if self._inflate is not None:
+            data = self._inflate.decompress(data)
+        yield Said(now, self.number, "bytes")
+        for byte in _split(data):
+            yield from self._part(now, byte)
+            if self.over:
+                return
+
+    def _part(self, now: float, part: bytes) -> Iterator[Said]:
+        """A piece of a line, or a line's end."""
+        if part == b"\n" and self._skip_line_feed:
+            self._skip_line_feed = False
+            return
+        self._skip_line_feed = part == b"\r"
+        if part not in (b"\n", b"\r"):
+            self._line += part
+            if len(self._line) > self._limit:
+                yield from self._too_large(now)
+            return
+        line, self._line = self._line, b""
+        if not self._begun:
+            line, self._begun = line.removeprefix(b"\xef\xbb\xbf"), True
+        if line:
+            name, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if name == b"data":
+                self._data.append(value)
+                self._size += len(value)
+            elif name == b"event":
+                self._name = value
+            if self._size > self._limit:
+                yield from self._too_large(now)
+            return
+        data, name = b"\n".join(self._data), self._name
+        there, self._data, self._name, self._size = bool(self._data), [], b"", 0
+        if there:
+            yield from self._event(now, name, data)
+
+    def _too_large(self, now: float) -> Iterator[Said]:
+        self.over = True
+        yield Said(now, self.number, "failed", Answer(("transport.event_too_large",)))
+
+    def _event(self, now: float, name: bytes, data: bytes) -> Iterator[Said]:
+        number = self.number
+        if name == b"ping" or not data:
+            if name == b"ping":
+                self.number += 1
+                yield Said(now, number, "ping")
+            return
+        try:
+            event = json.loads(data)
+        except ValueError:
+            event = None
+        kind = event.get("type") if isinstance(event, dict) else None
+        self.number += 1
+        if name == b"error" or kind == "error":
+            self.over = True
+            yield Said(now, number, "failed", Answer(error_reasons(event, 200)))
+        elif not isinstance(event, dict):
+            self.over = True
+            yield Said(now, number, "failed", Answer(("transport.decode",)))
+        else:
+            yield from self._said(now, number, str(kind), event)
+
+    def _said(self, now: float, number: int, kind: str, event: dict[str, Any]) -> Iterator[Said]:
+        index = event.get("index")
+        match kind:
+            case "message_start":
+                yield Said(now, number, "start", event["message"].get("usage") or {})
+            case "content_block_start":
+                yield Said(now, number, "open", (index, event["content_block"]["type"], event["content_block"]))
+            case "content_block_delta":
+                what, field = _PIECES.get(event["delta"]["type"], ("", ""))
+                if what and event["delta"][field]:
+                    yield Said(now, number, "delta", (index, what, event["delta"][field]))
+                elif not what:
+                    yield Said(now, number, "other")
+            case "content_block_stop":
+                yield Said(now, number, "close", index)
+            case "message_delta":
+                yield Said(now, number, "usage", (event["delta"].get("stop_reason"), event.get("usage") or {}))
+            case "message_stop":
+                yield Said(now, number, "stop")
+            case "ping":
+                yield Said(now, number, "ping")
+            case _:
+                yield Said(now, number, "other")
+
+    def end(self, now: float, how: str) -> Iterator[Said]:
+        whole = how == "end" or (self._eof and how != "rst")
+        if not self._head:
+            yield Said(now, self.number, "broken", TRANSPORT)
+        elif self._inflate is not None and not self._inflate.eof:
+            # Cut before the compression's own end: seen as that, or as a stream that ended early.
+            yield Said(now, self.number, "broken", TRANSPORT)
+        elif not whole:
+            yield Said(now, self.number, "broken", ("transport.reset",))
+        else:
+            yield Said(now, self.number, "end")
+
+
+def _split(data: bytes) -> Iterator[bytes]:
+    """Line ends, and what stands between them."""
+    begin = 0
+    for at, byte in enumerate(data):
+        if byte in b"\r\n":
+            if at > begin:
+                yield data[begin:at]
+            yield data[at : at + 1]
+            begin = at + 1
+    if begin < len(data):
+        yield data[begin:]
+
+
+def error_reasons(body: Any, status: int) -> tuple[str, ...]:
+    """What an error body, or a body that is none, may be called."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        if status == 200:
+            return ("transport.decode", "provider.unknown")
+        return (_BY_STATUS.get(status, "provider.api_error" if status >= 500 else "provider.invalid_request"),)
+    code = (error.get("details") or {}).get("error_code") or ""
+    if code.endswith("spend_limit_reached") or "usage limits" in error.get("message", ""):
+        return ("provider.spend_limit",)
+    return (REASONS.get(error.get("type", ""), _BY_STATUS.get(status, "provider.unknown")),)
