@@ -1,0 +1,443 @@
+"""The doors: what `run`, `stream` and `guarded` take, refuse and give, and that none returns late."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import anthropic
+import anyio
+import httpx2
+import pytest
+
+import streamguard
+from streamguard import (
+    CallError,
+    ConfigError,
+    GaveUp,
+    Interrupted,
+    JsonDocument,
+    Policy,
+    PolicyError,
+    Retry,
+    Rule,
+    Timeouts,
+)
+from streamguard.events import BlockStarted, Delta, Failed, Ping, Started, Stopped
+from streamguard.source import Attempt
+from streamguard.testing import ScriptedServer, answer, pause, script, stall, status, wire
+from tests.clients import plain_client
+
+TEXT = '{"total": 12}'
+BAD = '{"total" 12}'
+JSON = JsonDocument()
+AGAIN = Retry(attempts=2, rules=[Rule(when=["*"])])
+REQUEST: dict[str, Any] = {"model": wire.MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": "Extract."}]}
+BROKEN = Failed(reason="provider.overloaded", message="…", status=529, sent=True, billable=False)
+
+
+# run and stream
+
+
+def test_a_door_s_deliver_goes_before_the_policy_s(run_virtual) -> None:
+    """`stream(deliver=…)` decides for this call; without it the policy does."""
+
+    async def first(**options: Any) -> list[str]:
+        source = script([*answer(TEXT)[:3], pause(5), *answer(TEXT)[3:]])
+        async with streamguard.stream(source, **options) as events:
+            await anext(events)
+            return [f"{anyio.current_time() - began:g}", str(events.outcome is not None)]
+
+    async def main() -> None:
+        nonlocal began
+        seen = {}
+        for name, options in {
+            "committed": {"policy": Policy()},
+            "live": {"policy": Policy(), "deliver": "live"},
+            "policy": {"policy": Policy(deliver="live")},
+            "back": {"policy": Policy(deliver="live"), "deliver": "committed"},
+        }.items():
+            began = anyio.current_time()
+            seen[name] = await first(**options)
+        assert seen == {
+            "committed": ["5", "True"],
+            "live": ["0", "False"],
+            "policy": ["0", "False"],
+            "back": ["5", "True"],
+        }
+
+    began = 0.0
+    run_virtual(main)
+
+
+def test_batches(run_virtual) -> None:
+    """`batch()` gives all that is ready, the rest of a batch that was begun one by one, and None at the end."""
+
+    async def main() -> None:
+        good = answer(TEXT, chunk=4)
+        async with streamguard.stream(script(good, chunk="whole"), policy=Policy(deliver="live")) as events:
+            assert await anext(events) == good[0]
+            assert await events.batch() == good[1:]
+            assert await events.batch() is None
+        async with streamguard.stream(script(good, chunk="event"), policy=Policy(deliver="live")) as events:
+            sizes = []
+            while (batch := await events.batch()) is not None:
+                sizes.append(len(batch))
+            assert sizes == [2, *[1] * (len(good) - 2)]  # what precedes the first output waits for it
+
+    run_virtual(main)
+
+
+def test_the_record_of_a_call_that_runs_or_was_left(run_virtual) -> None:
+    """A call can be looked at while it runs; one that was left has its attempts, and claims nothing for the last."""
+
+    async def main() -> None:
+        source = script([BROKEN], answer(TEXT), chunk="event")
+        policy = Policy(retry=AGAIN, deliver="live")
+        async with streamguard.stream(source, policy=policy, labels={"doc": 7}, group="g") as events:
+            assert (events.record.attempts, events.record.usage.exact) == ((), True)
+            await anext(events)
+            assert events.record.reasons == ("provider.overloaded",)
+            await anext(events)
+            await anext(events)
+        record = events.record
+        assert [(attempt.reason, attempt.completed) for attempt in record.attempts] == [
+            ("provider.overloaded", None),
+            (None, None),
+        ]
+        assert (dict(record.labels), record.group) == ({"doc": 7}, "g")
+        assert (record.attempts[-1].text, events.outcome) == (TEXT[:4], None)
+
+    run_virtual(main)
+
+
+def test_an_abort_before_the_first_read(run_virtual) -> None:
+    """An abort counts whenever it comes: before anything was asked, nothing is."""
+
+    async def main() -> None:
+        source = script(answer(TEXT))
+        async with streamguard.stream(source, policy=Policy(retry=AGAIN)) as events:
+            events.abort("the operator")
+            events.abort("somebody later")
+            with pytest.raises(Interrupted) as caught:
+                await anext(events)
+        assert (caught.value.by, source.opened) == ("the operator", 0)
+
+    run_virtual(main)
+
+
+def test_an_abort_by_the_consumer_itself(run_virtual) -> None:
+    """A consumer that aborts in its own loop gets the error at its next read, in every mode."""
+
+    async def main() -> None:
+        for deliver in ("committed", "live", "restarting"):
+            source = script([Ping(), *answer(TEXT)[:3], stall()], chunk="event")
+            async with streamguard.stream(source, policy=Policy(deliver=deliver, retry=AGAIN)) as events:
+                await anext(events)
+                events.abort()
+                with pytest.raises(Interrupted, match="interrupted by the consumer"):
+                    while True:
+                        await anext(events)
+            assert source.opened == source.closed == 1
+
+    run_virtual(main)
+
+
+def test_an_abort_after_the_end(run_virtual) -> None:
+    """An answer that stands is not undone."""
+
+    async def main() -> None:
+        async with streamguard.stream(script(answer(TEXT)), policy=Policy()) as events:
+            seen = [event async for event in events]
+            events.abort()
+            assert await events.batch() is None
+        assert (seen, events.outcome.completed) == (answer(TEXT), "whole")
+
+    run_virtual(main)
+
+
+def test_patched_body_fields_mean_the_same_to_every_source(run_virtual) -> None:
+    """`extra_body` in a rule's patch goes into the body, be it a script's or sent by the SDK."""
+
+    async def main() -> None:
+        rule = Rule(when=["*"], patch={"temperature": 0.5, "extra_body": {"top_k": 3, "own": [1], "max_tokens": 99}})
+        policy = Policy(retry=Retry(attempts=2, rules=[rule]))
+        attempts = [status(529)], wire.text_stream(TEXT)
+        source = script(*attempts, request={**REQUEST, "stream": True})
+        await streamguard.run(source, policy=policy)
+        async with ScriptedServer(*attempts) as server, plain_client(server.url) as client:
+            await streamguard.run(streamguard.messages(client, **REQUEST), policy=policy)
+        plain = {**REQUEST, "stream": True}
+        patched = {**plain, "temperature": 0.5, "top_k": 3, "own": [1], "max_tokens": 99}
+        assert source.requests == server.requests == [plain, patched]
+
+    run_virtual(main)
+
+
+# guarded
+
+
+@asynccontextmanager
+async def opened(items: Any, door: str = "create") -> AsyncIterator[tuple[ScriptedServer, Any]]:
+    """A stream of the SDK, opened by the caller."""
+    async with ScriptedServer(items) as server, plain_client(server.url) as client:
+        if door == "create":
+            yield server, await client.messages.create(**REQUEST, stream=True)
+        else:
+            async with client.messages.stream(**REQUEST) as entered:
+                yield server, entered
+
+
+@pytest.mark.parametrize("door", ["create", "stream"])
+def test_guarded_gives_events_and_an_outcome(run_virtual, door: str) -> None:
+    """Around an open stream: events as they come, without pings; the checked value and the SDK's own message."""
+
+    async def main() -> None:
+        async with opened(wire.text_stream(TEXT, chunk=8), door) as (_, raw):
+            async with streamguard.guarded(raw, policy=Policy(json=JSON), labels={"n": 1}, group="g") as events:
+                seen = [event async for event in events]
+            outcome = events.outcome
+        assert [type(event) for event in seen[:3]] == [Started, BlockStarted, Delta]
+        assert seen[-1] == Stopped("end_turn")
+        assert not any(isinstance(event, Ping) for event in seen)
+        assert (outcome.completed, outcome.value, outcome.text) == ("whole", {"total": 12}, TEXT)
+        assert (outcome.message.content[0].text, outcome.message.stop_reason) == (TEXT, "end_turn")
+        assert (dict(outcome.labels), outcome.group, len(outcome.attempts)) == ({"n": 1}, "g", 1)
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("door", ["create", "stream"])
+def test_guarded_trips(run_virtual, door: str) -> None:
+    """A trip raises, whatever the policy's retry rules say; the stream is closed, and the server sees it."""
+
+    async def main() -> None:
+        async with opened([*wire.text_stream(BAD)[:-3], stall()], door) as (server, raw):
+            async with streamguard.guarded(raw, policy=Policy(json=JSON, retry=AGAIN)) as events:
+                with pytest.raises(GaveUp, match=r"json\.malformed") as caught:
+                    async for _ in events:
+                        pass
+            await anyio.sleep(0.05)
+            (exchange,) = server.exchanges
+            assert (exchange.open, exchange.complete) == (False, False)
+        assert [attempt.text for attempt in caught.value.attempts] == [BAD[:12]]
+
+    run_virtual(main)
+
+
+def test_guarded_delivers_live_unless_told(run_virtual) -> None:
+    """Events come at once by default; `deliver: committed` in the policy itself holds them back."""
+
+    async def first(policy: Policy) -> float:
+        async with opened([*wire.text_stream(TEXT)[:5], pause(5), *wire.text_stream(TEXT)[5:]]) as (_, raw):
+            began = anyio.current_time()
+            async with streamguard.guarded(raw, policy=policy) as events:
+                await anext(events)
+                return anyio.current_time() - began
+
+    async def main() -> None:
+        waited = [await first(Policy(deliver="committed")), await first(Policy())]
+        assert waited == [pytest.approx(5, abs=0.2), pytest.approx(0, abs=0.2)]
+
+    run_virtual(main)
+
+
+def test_guarded_refuses_what_an_open_stream_does_not_have(run_virtual) -> None:
+    """Restarting, pings and the request: refused by name, and the stream stays the caller's."""
+
+    async def main() -> None:
+        for policy, message in (
+            (Policy(deliver="restarting"), "deliver: restarting needs a source that can be asked again"),
+            (Policy(timeouts=Timeouts(alive=9)), r"timeouts\.alive: this source does not show pings"),
+            (Policy(json=JsonDocument(schema="request")), "json.schema: request needs a source that shows its request"),
+        ):
+            async with opened(wire.text_stream(TEXT)) as (_, raw):
+                with pytest.raises(PolicyError, match=message):
+                    streamguard.guarded(raw, policy=policy)
+                async with streamguard.guarded(raw, policy=Policy()) as events:
+                    assert len([event async for event in events]) > 5
+
+    run_virtual(main)
+
+
+def test_guarded_refuses_what_is_no_open_stream(run_virtual) -> None:
+    """A stream that was not awaited or entered, and a synchronous one, are refused at the call."""
+
+    async def main() -> None:
+        async with plain_client("http://127.0.0.1:9") as client:
+            with pytest.raises(ConfigError, match="not awaited"):
+                streamguard.guarded(client.messages.create(**REQUEST, stream=True), policy=Policy())
+            manager = client.messages.stream(**REQUEST)
+            with pytest.raises(ConfigError, match="enter the manager first"):
+                streamguard.guarded(manager, policy=Policy())
+            with suppress(anthropic.APIConnectionError):
+                async with manager:
+                    pass
+        with pytest.raises(ConfigError, match="use `AsyncAnthropic`"):
+            streamguard.guarded(iter(()), policy=Policy())
+
+    run_virtual(main)
+
+
+# I2: never later than the deadline and 100 ms
+
+
+class Hanging:
+    """A source whose opening or closing never ends by itself."""
+
+    request = None
+    sees_bytes = True
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.closed = False
+
+    @asynccontextmanager
+    async def open(self, attempt: Attempt) -> AsyncIterator[Any]:
+        try:
+            if self.where == "open":
+                await anyio.sleep_forever()
+            yield self
+        finally:
+            self.closed = True
+            if self.where == "close":
+                await anyio.sleep_forever()
+
+    async def __aiter__(self) -> AsyncIterator[list[Any]]:
+        yield [Started(), BlockStarted(0, "text", "text"), Delta(0, "text", "{")]
+        await anyio.sleep_forever()
+
+    def message(self) -> None:
+        return None
+
+
+class StuckBody(httpx2.AsyncByteStream):
+    """A body that stalls, of a connection that does not close."""
+
+    def __init__(self) -> None:
+        self.closing = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"".join(wire.text_stream(TEXT)[:4])
+        await anyio.sleep_forever()
+
+    async def aclose(self) -> None:
+        self.closing += 1
+        await anyio.sleep_forever()
+
+
+class StuckTransport(httpx2.AsyncBaseTransport):
+    """A transport that answers with such bodies, and does not close either."""
+
+    def __init__(self) -> None:
+        self.bodies: list[StuckBody] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.bodies.append(StuckBody())
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=self.bodies[-1])
+
+    async def aclose(self) -> None:
+        await anyio.sleep_forever()
+
+
+WAITING = Retry(attempts=9, rules=[Rule(when=["*"], wait=4)])
+BACKOFF = Retry(attempts=9, rules=[Rule(when=["*"], wait={"initial": 2.0, "jitter": "none"})])
+LATE_CASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "a read": (lambda: script([*answer(TEXT)[:4], stall()]), {}),
+    "a drip": (lambda: script([*answer(TEXT)[:2], *[part for _ in range(99) for part in (pause(0.7), Delta(0, "text", "x"))]]), {}),
+    "a wait": (lambda: script([BROKEN]), {"retry": WAITING}),
+    "a backoff": (lambda: script([BROKEN]), {"retry": BACKOFF}),
+    "a wait after time was lost": (lambda: script([pause(3), BROKEN]), {"retry": WAITING}),
+    "an open that hangs": (lambda: Hanging("open"), {}),
+    "a head that hangs": (lambda: script([stall(), status()]), {}),
+    "a close that hangs": (lambda: Hanging("close"), {}),
+    "each close hangs": (lambda: Hanging("close"), {"retry": AGAIN, "timeouts": {"attempt": 4}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LATE_CASES)
+def test_no_call_outlasts_its_deadline(run_virtual, name: str) -> None:
+    """I2: whatever hangs, a call of 10 s is over after 10.1 s, and says by how much its timers were late."""
+    make, sections = LATE_CASES[name]
+    timeouts = {"connect": None, "first_token": None, "progress": None, "alive": None, "total": 10}
+    timeouts |= sections.get("timeouts", {})
+    policy = Policy(timeouts=Timeouts(**timeouts), **{k: v for k, v in sections.items() if k != "timeouts"})
+
+    async def main() -> CallError:
+        source = make()
+        with pytest.raises(CallError) as caught:
+            await streamguard.run(source, policy=policy)
+        assert anyio.current_time() <= 10.1
+        assert source.closed == (True if isinstance(source, Hanging) else source.opened)
+        return caught.value
+
+    error = run_virtual(main)
+    assert error.record.seconds <= 10.1
+    assert error.record.lag < 0.05
+    assert error.reason in ("timeout.total", "provider.overloaded", "timeout.attempt")
+
+
+@pytest.mark.parametrize("how", ["run", "synchronous client", "guarded create"])
+def test_a_connection_that_does_not_close_holds_up_nothing(run_virtual, how: str) -> None:
+    """I2 with the SDK's own client over a transport whose connections hang when they are closed."""
+    transport = StuckTransport()
+    policy = Policy(timeouts=Timeouts(total=10, progress=None, alive=None, first_token=None))
+
+    async def drive(client: Any) -> None:
+        if how == "guarded create":
+            raw = await client.messages.create(**REQUEST, stream=True)
+            async with streamguard.guarded(
+                raw, policy=policy.model_copy(update={"timeouts": Timeouts(total=10)})
+            ) as events:
+                async for _ in events:
+                    pass
+        else:
+            pool = None if how == "run" else lambda: httpx2.AsyncClient(transport=transport)
+            await streamguard.run(streamguard.messages(client, http_client=pool, **REQUEST), policy=policy)
+
+    async def main() -> None:
+        if how == "synchronous client":
+            client: Any = anthropic.Anthropic(api_key="k")
+        else:
+            client = anthropic.AsyncAnthropic(api_key="k", http_client=httpx2.AsyncClient(transport=transport))
+        with pytest.raises(CallError) as caught:
+            await drive(client)
+        assert caught.value.reason == "timeout.total"
+        assert anyio.current_time() <= 10.1
+        assert [body.closing for body in transport.bodies] == [1]
+
+    run_virtual(main)
+
+
+def test_leaving_a_connection_that_does_not_close(run_virtual) -> None:
+    """A consumer that leaves such a stream is let go within 100 ms too, read or not."""
+
+    async def main() -> None:
+        transport = StuckTransport()
+        client = anthropic.AsyncAnthropic(api_key="k", http_client=httpx2.AsyncClient(transport=transport))
+        for reads in (0, 2):
+            raw = await client.messages.create(**REQUEST, stream=True)
+            began = anyio.current_time()
+            async with streamguard.guarded(raw, policy=Policy()) as events:
+                for _ in range(reads):
+                    await anext(events)
+            assert anyio.current_time() - began <= 0.1
+
+    run_virtual(main)
+
+
+def test_a_deadline_that_has_passed_sends_nothing(run_virtual) -> None:
+    """Time that is used up before the first read counts: nothing is sent any more."""
+
+    async def main() -> None:
+        source = script(answer(TEXT))
+        events = streamguard.stream(source, policy=Policy(timeouts=Timeouts(total=5)))
+        await anyio.sleep(6)
+        async with events:
+            with pytest.raises(CallError) as caught:
+                await anext(events)
+        assert caught.value.reason == "timeout.total"
+        assert source.opened == 0
+
+    run_virtual(main)
