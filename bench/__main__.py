@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from bench import doors, guards
+from bench import budgets, doors, guards
 
-BENCHMARKS = {"guards": guards.main, "doors": doors.main}
+BENCHMARKS = {"guards": guards.main, "doors": doors.main, "budgets": budgets.main}
 
 for name in sys.argv[1:] or BENCHMARKS:
     print(f"\n== {name}")

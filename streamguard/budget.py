@@ -72,7 +72,8 @@ class BudgetSpec(Spec):
     ledger: str = "memory:"
     """Where the balance lives: `memory:`, `sqlite:PATH` or `redis://HOST:PORT/DB?ledger=NAME`."""
     abort_stops_billing: bool = False
-    """An assumption about the backend: it stops generating, and billing, soon after a disconnect."""
+    """An assumption about the backend: it stops generating, and billing, soon after a disconnect. Then an abort is
+    settled at upper estimates of its tokens, and the rest of its hold is freed; else the whole hold stays taken."""
     abort_lag_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = ABORT_LAG_TOKENS
     """How soon: output tokens that may still be generated and billed after our abort."""
     release_uncertain_after: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -122,7 +123,7 @@ class BudgetSpec(Spec):
         if self.abort_stops_billing:
             said.append(
                 f"budget {self.name!r} assumes that the backend bills at most {self.abort_lag_tokens} output tokens "
-                "beyond an abort (abort_stops_billing)"
+                "beyond an abort, and counts tokens no dearer than our upper estimates (abort_stops_billing)"
             )
         return tuple(said)
 
@@ -172,6 +173,10 @@ class Aborted(msgspec.Struct, frozen=True, kw_only=True):
 
     output_tokens: int | None = None
     """An upper estimate of what was generated; `None` if it cannot be estimated (hidden thinking)."""
+    input_tokens: int | None = None
+    """An upper estimate of the whole input; `None` for the bound."""
+    cache_writes: bool = True
+    """Whether some of that input may be written to a cache."""
     disconnected: bool = True
     """Whether the provider can notice that nobody listens any more."""
 
@@ -188,8 +193,8 @@ def settle(spec: BudgetSpec, unit: Unit, held: int, evidence: Evidence, bounds: 
     """What a hold of `held` becomes, in `unit`, by the evidence.
 
     Not billed: nothing. A final count: exactly that, even if it exceeds the hold. An abort under
-    `abort_stops_billing`: the whole input bound and the upper estimate of the output plus the lag, and the rest is
-    freed. Everything else keeps its whole hold as uncertain: only evidence reduces it.
+    `abort_stops_billing`: the upper estimates of input and output, plus the lag, and the rest is freed. Everything
+    else keeps its whole hold as uncertain: only evidence reduces it.
     """
     if isinstance(evidence, NotBilled):
         return Share(0)
@@ -203,10 +208,12 @@ def settle(spec: BudgetSpec, unit: Unit, held: int, evidence: Evidence, bounds: 
         and evidence.output_tokens is not None
     ):
         output = min(bounds.output_tokens, evidence.output_tokens + spec.abort_lag_tokens)
+        estimated = bounds.input_tokens if evidence.input_tokens is None else evidence.input_tokens
+        read = min(bounds.input_tokens, estimated)
         if unit == "tokens":
-            return Share(min(held, bounds.input_tokens + output))
+            return Share(min(held, read + output))
         if price is not None:
-            return Share(min(held, worst_case(price, bounds.input_tokens, output)))
+            return Share(min(held, worst_case(price, read, output, caching=evidence.cache_writes)))
     return Share(0, held)
 
 

@@ -25,7 +25,7 @@ from streamguard.policy import Policy
 from streamguard.request import Request
 from streamguard.retry import Decision
 from streamguard.runtime import Runtime
-from streamguard.usage import output_upper
+from streamguard.usage import input_upper, output_upper
 from streamguard.verdict import Trip
 
 _log = logging.getLogger("streamguard")
@@ -174,7 +174,12 @@ class Dispatch:
             return Aborted(output_tokens=None)
         model = running.request.model if running.request else transcript.model
         scale = self._runtime.calibration.scale(model)
-        return Aborted(output_tokens=output_upper(transcript, running.request, scale))
+        read = input_upper(transcript, running.request, scale)
+        return Aborted(
+            output_tokens=output_upper(transcript, running.request, scale),
+            input_tokens=read.tokens if read else None,
+            cache_writes=read.cache_writes if read else True,
+        )
 
     async def left(self) -> dict[str, int]:
         """What the call's budgets have left; empty without budgets, or if nobody can be asked."""

@@ -56,6 +56,7 @@ def check_policy(
         *_patches(policy),
         *_prices(policy, price_of, model),
         *_json(policy),
+        *_budgets(policy),
         *_clocks(policy, needs_total),
     ]
     return findings if sees_request else [*findings, *_opaque(policy)]
@@ -217,6 +218,15 @@ def _clocks(policy: Policy, needs_total: bool) -> Iterator[Finding]:
         if most is not None and least is not None and most < least and part in clocks.model_fields_set:
             what = f"{whole} ({most:g} s) ends before {part} ({least:g} s) can"
             yield Finding("warning", ("timeouts", part), what)
+
+
+def _budgets(policy: Policy) -> Iterator[Finding]:
+    seen: dict[tuple[str, str, str], int] = {}
+    for index, spec in enumerate(policy.budgets):
+        first = seen.setdefault((spec.ledger, spec.name, spec.per), index)
+        if first != index:
+            what = f"name {spec.name!r} is that of budgets[{first}] too, in the same ledger; give it another"
+            yield Finding("error", ("budgets", index, "name"), what)
 
 
 def _opaque(policy: Policy) -> Iterator[Finding]:

@@ -88,12 +88,15 @@ class Request:
         return isinstance(thinking, Mapping) and thinking.get("type") not in (None, "disabled")
 
     @cached_property
+    def input_text(self) -> str:
+        """Everything the model reads as text, as JSON: `system`, `messages` and `tools`. Base64 data counts too."""
+        parts = [msgspec.json.encode(self.body[key]) for key in ("system", "messages", "tools") if key in self.body]
+        return b"".join(parts).decode()
+
+    @cached_property
     def input_bytes(self) -> int:
-        """UTF-8 bytes of everything the model reads as text: `system`, `messages` and `tools`. Base64 data counts
-        too."""
-        return sum(
-            len(msgspec.json.encode(self.body[key])) for key in ("system", "messages", "tools") if key in self.body
-        )
+        """UTF-8 bytes of `input_text`."""
+        return len(self.input_text.encode())
 
     def patched(self, patch: Mapping[str, Any]) -> Request:
         """This request with `patch` on top.

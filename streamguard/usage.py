@@ -18,7 +18,7 @@ import msgspec
 from streamguard.events import Usage
 from streamguard.guards.transcript import Transcript
 from streamguard.request import Request
-from streamguard.tokens import Calibration, TokenScale
+from streamguard.tokens import Calibration, TokenScale, weigh
 
 LAG_TOKENS = 200
 """Tokens that may have been generated but not seen when a stream ends early: on their way, or made before the provider
@@ -127,6 +127,36 @@ def output_upper(transcript: Transcript, request: Request | None, scale: TokenSc
         if latest.kind != "text" and not _streams_eagerly(request, latest.name):
             return None
     return max(running, math.ceil(sum(transcript.weights().values()) * scale.high))
+
+
+class InputEstimate(msgspec.Struct, frozen=True):
+    """An upper estimate of what an attempt's input is billed at."""
+
+    tokens: int
+    """All input, cached or not."""
+    cache_writes: bool
+    """Whether some of it may be written to a cache, which is dearer."""
+
+
+def input_upper(transcript: Transcript, request: Request | None, scale: TokenScale) -> InputEstimate | None:
+    """An upper *estimate* of an attempt's input before the final count; `None` where no text says how long it is.
+
+    The start's own count, if it can be all there is: it is no less than the text's weight at the low end of the scale,
+    and the request asks for no cache (starts have been seen that leave cached input out). Else the weight at the high
+    end, and `FRAMING_TOKENS`.
+    """
+    if request is None or "server_tool" in {block.kind for block in transcript.blocks.values()}:
+        return None
+    body = msgspec.json.encode(request.body)
+    if any(sign in body for sign in _NO_TEXT):
+        return None
+    caches = b'"cache_control":' in body
+    said = transcript.usage
+    told = (said.input_tokens or 0) + (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
+    weight = weigh(request.input_text)
+    if told and not caches and told >= weight * scale.low:
+        return InputEstimate(told, cache_writes=False)
+    return InputEstimate(max(told, math.ceil(weight * scale.high) + FRAMING_TOKENS), cache_writes=caches)
 
 
 def _streams_eagerly(request: Request | None, name: str | None) -> bool:

