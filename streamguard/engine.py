@@ -164,7 +164,7 @@ class Call:
         if self.clock.now() >= reservation.heartbeat_due and (lost := await self._beat(reservation)):
             return True, lost
         if running.wait_until <= reservation.good_until:
-            return await running.read()
+            return await running.read(busy_until=reservation.heartbeat_due, wait_until=reservation.good_until)
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._keep_alive, reservation)
             result = await running.read()
@@ -210,8 +210,8 @@ class Call:
         self._delivery = Delivery(self._deliver, keep=self._keep)
         running = RunningAttempt(number, cleared.request, panel, self._delivery, self.clock)
         model = cleared.request.model if cleared.request else None
-        self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
         self.running = running
+        self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
         end = await running.open(self._source, self._decision.base_url if self._decision else None)
         if end is not None:
             await self._abort(running, end)

@@ -16,6 +16,7 @@ import msgspec
 from streamguard.events import Event, Stopped
 from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, Guard, HoldsDocument, Mode, Watch
 from streamguard.guards.custom import AsyncWatch
+from streamguard.guards.timeouts import ClockState, TimeoutsWatch
 from streamguard.guards.transcript import Transcript
 from streamguard.verdict import Enough, Trip, Where
 
@@ -122,6 +123,11 @@ class Panel:
             reason="transport.incomplete", message=text, observed=observed or "no stop reason", guard="completion"
         )
         return self.stamped(trip, now)
+
+    def clocks(self, now: float) -> list[ClockState]:
+        """Every clock that counts now, observing ones included: for displays."""
+        watches = (*self._clocks, *self._observing_clocks)
+        return [clock for watch in watches if isinstance(watch, TimeoutsWatch) for clock in watch.clocks(now)]
 
     def document(self) -> Document | None:
         """The document, of the first watch that holds one; `None` if no guard looks for one."""

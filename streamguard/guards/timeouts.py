@@ -24,6 +24,8 @@ import math
 from collections import deque
 from typing import Final
 
+import msgspec
+
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Stopped
 from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Mode, Spec
 from streamguard.guards.knobs import Positive, Seconds, SecondsOrZero
@@ -94,6 +96,19 @@ _ORDER: Final = {knob: place for place, knob in enumerate(_WORDS)}
 
 def _limit(seconds: float | None) -> float:
     return _OFF if seconds is None else seconds
+
+
+class ClockState(msgspec.Struct, frozen=True, kw_only=True):
+    """One clock that counts, for whoever looks on."""
+
+    knob: str
+    """Such as `progress`; the policy key is `timeouts.progress`."""
+    limit: float
+    """In seconds."""
+    left: float
+    """Seconds until it runs out, if nothing happens; below 0 where it only observes and has run out."""
+    stands: bool
+    """Whether it stands still at the moment, because it is the consumer's turn."""
 
 
 class TimeoutsWatch(BaseWatch):
@@ -185,6 +200,22 @@ class TimeoutsWatch(BaseWatch):
         first = self._output_at is None and event.kind in ("thinking", "server_tool")
         if first or (was_at_work and not self._tools):
             self._output = True
+
+    def clocks(self, now: float) -> list[ClockState]:
+        """Every clock that counts now. For displays: nothing in here depends on it."""
+        if self._over:
+            return []
+        stands = self._since is None
+        waited = self._waited + (0.0 if self._since is None else now - self._since)
+        states = [
+            ClockState(knob=knob, limit=limit, left=start + limit - waited, stands=stands)
+            for knob, start, limit in self._running()
+            if limit != _OFF and knob != "min_rate"
+        ]
+        if self._end != _OFF:
+            limit = _limit(self._spec.attempt)
+            states.append(ClockState(knob="attempt", limit=limit, left=self._end - now, stands=False))
+        return states
 
     def expire(self, now: float) -> Trip | None:
         if self._over:

@@ -6,6 +6,7 @@ stream itself; costs one list append per delta.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from streamguard.events import BlockKind, BlockStarted, Delta, Event, Metered, Started, Stopped, Usage
@@ -71,6 +72,10 @@ class Transcript:
     def kind(self, index: int) -> BlockKind:
         """What a block is."""
         return self.blocks[index].kind if index in self.blocks else "other"
+
+    def pieces(self, index: int) -> Sequence[str]:
+        """The pieces of one block as they came; grows while the attempt runs, so a reader remembers how far it was."""
+        return self._pieces.get(index, ())
 
     def block_text(self, index: int) -> str:
         """The text of one block so far."""
