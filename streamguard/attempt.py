@@ -1,13 +1,14 @@
 """One attempt: open the source, read and guard its stream, close it. No retries, no budgets, no policy's decisions.
 
-Time is split as the design asks: one cancel scope is opened per wait for the provider, at the nearest deadline, and
-none is ever held while the consumer runs. A read that a scope cancels is the attempt's last, because the stream below
-it is finished by the cancellation; so a scope fires only where some watch then trips.
+Time is split as the design asks: a cancel scope is held while we wait for the provider, with the nearest deadline of
+each read, and none is ever held while the consumer runs. A read that a scope cancels is the attempt's last, because the
+stream below it is finished by the cancellation; so a scope fires only where some watch then trips.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
@@ -92,9 +93,13 @@ class RunningAttempt:
             return failed
         return self._expired(limit.deadline) or _unexpected(RuntimeError("the source opened nothing"))
 
-    async def read(self) -> tuple[bool, End]:
-        """One socket read: feed what it gave to the panel and the delivery.
+    async def read(self, *, busy_until: float = math.inf, wait_until: float = math.inf) -> tuple[bool, End]:
+        """Read until the consumer has something to take or the attempt is over, and feed what comes to the panel.
 
+        Reads that bring nothing for the consumer share one scope: entering one costs more than guarding an event.
+
+        :param busy_until: begin no further read after this moment.
+        :param wait_until: begin no further read that may last longer.
         :returns: whether the attempt is over, and how.
         """
         clock, panel = self._clock, self.panel
@@ -110,30 +115,62 @@ class RunningAttempt:
             else:
                 deadline = now + GRACE
         assert self._batches is not None
-        batch: Sequence[Event] | None = None
-        with clock.until(deadline) as limit:
-            try:
-                batch = await anext(self._batches)
-            except StopAsyncIteration:
-                self._over = True
-                batch = ()
-            except SourceFailed as error:
-                batch = (error.failed,)
-            except Exception as error:  # see open()
-                batch = (_unexpected(error),)
-        now = clock.now()
+        batches, delivery = self._batches, self.delivery
+        batch: Sequence[Event] | None
+        with clock.reading(deadline) as reading:
+            while True:
+                batch = None
+                try:
+                    batch = await anext(batches)
+                except StopAsyncIteration:
+                    self._over = True
+                    batch = ()
+                except SourceFailed as error:
+                    batch = (error.failed,)
+                except Exception as error:  # see open()
+                    batch = (_unexpected(error),)
+                now = clock.now()
+                # A read that outlasted its deadline means a blocked loop: more may lie in the socket's buffer.
+                late = now - deadline
+                self._drain_once = late > LATE
+                if self._drain_once:
+                    clock.lag = max(clock.lag, late)
+                if self._over:
+                    return True, panel.end(now)
+                panel.heard(now)
+                if panel.asynchronous:
+                    break
+                if (result := self._feed(batch, now)) is not None:
+                    return result
+                if delivery.ready:
+                    return False, None  # from here on it is the consumer's time
+                panel.waiting(now)
+                deadline = min(panel.deadline, clock.deadline)
+                if now >= busy_until or deadline > wait_until or now >= deadline or clock.interrupted is not None:
+                    return False, None
+                reading.move(deadline)
         if batch is None:
-            trip = self._expired(limit.deadline)
+            trip = self._expired(reading.deadline)
             return True, trip or _unexpected(RuntimeError("a timer fired that no guard had set"))
-        # A read that outlasted its deadline means a blocked loop: more bytes may lie in the socket's buffer.
-        self._drain_once = now - deadline > LATE
-        clock.lag = max(clock.lag, now - deadline if self._drain_once else 0.0)
-        if self._over:
-            return True, panel.end(now)
-        panel.heard(now)
-        return await self._feed(batch, now)
+        return await self._feed_asking(batch, now)
 
-    async def _feed(self, batch: Sequence[Event], now: float) -> tuple[bool, End]:
+    def _feed(self, batch: Sequence[Event], now: float) -> tuple[bool, End] | None:
+        """`None` for "read on"."""
+        panel = self.panel
+        feed, push = panel.feed, self.delivery.push
+        for position, event in enumerate(batch):
+            if type(event) is Failed:
+                if panel.stopped and event.reason in BREAKS:
+                    break
+                return True, event
+            verdict = feed(event, now)
+            if verdict is not None:
+                return True, self._judged(verdict, batch, position, now)
+            push(event)
+        return (True, None) if panel.stopped else None
+
+    async def _feed_asking(self, batch: Sequence[Event], now: float) -> tuple[bool, End]:
+        """The same where guards have checks that must be awaited."""
         panel, push = self.panel, self.delivery.push
         for position, event in enumerate(batch):
             if type(event) is Failed:
@@ -141,19 +178,20 @@ class RunningAttempt:
                     break
                 return True, event
             verdict = panel.feed(event, now)
-            if verdict is None and panel.asynchronous:
+            if verdict is None:
                 verdict = await self._ask_asynchronous()
             if verdict is not None:
-                if type(verdict) is Enough:
-                    push(event)
-                    # What the same read brought is paid for already: its usage makes the interval exact.
-                    for later in batch[position + 1 :]:
-                        panel.transcript.feed(later, now)
-                return True, verdict
+                return True, self._judged(verdict, batch, position, now)
             push(event)
-        if panel.stopped:
-            return True, None
-        return False, None
+        return panel.stopped, None
+
+    def _judged(self, verdict: Trip | Enough, batch: Sequence[Event], position: int, now: float) -> Trip | Enough:
+        if type(verdict) is Enough:
+            self.delivery.push(batch[position])
+            # What the same read brought is paid for already: its usage makes the interval exact.
+            for later in batch[position + 1 :]:
+                self.panel.transcript.feed(later, now)
+        return verdict
 
     async def _ask_asynchronous(self) -> Trip | Enough | None:
         """Run the checks that are due. Their time counts for the attempt and the call, not for the provider's
@@ -221,6 +259,7 @@ class RunningAttempt:
 
     async def close(self) -> None:
         """Close the connection, whatever state the attempt or the task is in."""
+        self._clock.disarm()
         context, self._context = self._context, None
         if context is None:
             return

@@ -17,10 +17,16 @@ import anyio
 
 def backend_clock() -> Callable[[], float]:
     """The running backend's own clock, in seconds: monotonic, with an arbitrary base."""
+    loop = running_loop()
+    return anyio.current_time if loop is None else loop.time
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs, if it is asyncio's."""
     try:
-        return asyncio.get_running_loop().time
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return anyio.current_time
+        return None
 
 
 class CallClock:
@@ -39,6 +45,10 @@ class CallClock:
         self.interrupted: str | None = None
         """Who interrupted the call, if somebody did."""
         self._scope: anyio.CancelScope | None = None
+        self._loop = running_loop()
+        self._reading: Reading | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = math.inf
 
     def interrupt(self, by: str) -> None:
         """End the call: at once if it waits, else before it waits again. From any task of the same loop."""
@@ -50,6 +60,33 @@ class CallClock:
     def until(self, deadline: float) -> Limit:
         """A context that ends its body at `deadline`, or at an interrupt."""
         return Limit(self, deadline)
+
+    def reading(self, deadline: float) -> Reading:
+        """The same for a wait that goes on in steps, each with a deadline of its own (`Reading.move`)."""
+        return Reading(self, deadline)
+
+    def disarm(self) -> None:
+        """No more reading for now: leave no timer behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._armed = None, math.inf
+
+    def _arm(self, deadline: float) -> None:
+        """See that `_fire` runs at the deadline, or before."""
+        if deadline < self._armed and self._loop is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._armed = self._loop.call_at(deadline, self._fire), deadline
+
+    def _fire(self) -> None:
+        self._timer, self._armed = None, math.inf
+        reading = self._reading
+        if reading is not None:
+            # The timer is as old as the deadline it was set for, which has mostly moved since.
+            if self.now() >= reading.deadline:
+                reading.end()
+            else:
+                self._arm(reading.deadline)
 
     def wake(self) -> None:
         """End the wait that is going on, if one is."""
@@ -97,3 +134,46 @@ class Limit:
     def ended(self) -> bool:
         """Whether the body was cut short, by the deadline or by an interrupt."""
         return self._scope.cancelled_caught
+
+
+class Reading:
+    """See `CallClock.reading`. Several reads share one scope, and many of these share one timer, which looks at the
+    current deadline only when it fires: a deadline that moves with every read costs next to nothing that way."""
+
+    __slots__ = ("_clock", "_scope", "deadline")
+
+    def __init__(self, clock: CallClock, deadline: float) -> None:
+        self._clock = clock
+        self.deadline = deadline
+        self._scope = anyio.CancelScope()
+
+    def __enter__(self) -> Self:
+        clock, scope = self._clock, self._scope
+        scope.__enter__()
+        clock._scope, clock._reading = scope, self  # noqa: SLF001  the clock's other half
+        if clock.interrupted is not None:
+            scope.cancel()
+        self.move(self.deadline)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        clock, scope = self._clock, self._scope
+        clock._scope = clock._reading = None  # noqa: SLF001
+        suppress = bool(scope.__exit__(exc_type, exc, traceback))
+        if scope.cancelled_caught and clock.interrupted is None:
+            clock.lag = max(clock.lag, clock.now() - self.deadline)
+        return suppress and scope.cancelled_caught
+
+    def move(self, deadline: float) -> None:
+        """The next step ends at `deadline`, sooner or later than the last."""
+        self.deadline = deadline
+        if self._clock._loop is None:  # noqa: SLF001
+            self._scope.deadline = deadline
+        else:
+            self._clock._arm(deadline)  # noqa: SLF001
+
+    def end(self) -> None:
+        """End the wait now."""
+        self._scope.cancel()

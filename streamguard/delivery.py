@@ -48,6 +48,11 @@ class Delivery:
             self._ready += self._tools.pop(event.index, ())
         self._ready.append(event)
 
+    @property
+    def ready(self) -> bool:
+        """Whether something may go out now."""
+        return bool(self._ready)
+
     def take(self) -> list[Event]:
         """What may go out now."""
         ready, self._ready = self._ready, []
