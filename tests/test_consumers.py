@@ -17,7 +17,17 @@ from streamguard import GaveUp, Interrupted, Policy, Retry, Rule, Timeouts
 from streamguard.doors import GuardedStream
 from streamguard.events import BlockStarted, Delta, Event, Failed, Ping, Restarted, Started
 from streamguard.policy import Deliver
-from streamguard.testing import BACKENDS, ScriptedServer, ScriptedSource, pause, script, stall, tool_answer, wire
+from streamguard.testing import (
+    BACKENDS,
+    ScriptedServer,
+    ScriptedSource,
+    pause,
+    script,
+    stall,
+    status,
+    tool_answer,
+    wire,
+)
 from tests.clients import plain_client
 
 TEXT, INPUT = "calling", '{"total": 12}'
@@ -348,3 +358,57 @@ def test_a_slow_consumer_of_a_socket(backend: str) -> None:
             assert events.outcome.completed == "whole"
 
     anyio.run(main, backend=backend)
+
+
+# asyncio's own cancellation, which passes shields
+
+
+STAGES: dict[str, list[Any]] = {
+    "opening": [stall(), status()],
+    "before output": [status(), stall()],
+    "reading": [*FRAMES[:-1], stall()],
+    "after the end": [*FRAMES, stall()],
+}
+
+
+@pytest.mark.parametrize("cancels", [1, 2, 3, 4])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_task_that_is_cancelled_again_and_again(stage: str, cancels: int) -> None:
+    """`Task.cancel`, repeated while the call cleans up: the connection is closed, and no task is left."""
+
+    async def main() -> None:
+        async with served(STAGES[stage]) as (server, client):
+            before = tasks()
+            call = asyncio.create_task(streamguard.run(streamguard.messages(client, **REQUEST), policy=Policy()))
+            with anyio.fail_after(5):
+                while not server.exchanges:  # noqa: ASYNC110  as above
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0.02)
+            for _ in range(cancels):
+                call.cancel()
+                await asyncio.sleep(0)
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            await seen_by_the_server(server, time.monotonic())
+            assert tasks() == before
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_asyncio_s_own_timeouts(stage: str) -> None:
+    """`asyncio.timeout` and `wait_for` around a call end it like any other cancellation."""
+
+    async def main() -> None:
+        async with served(STAGES[stage]) as (server, client):
+            source = streamguard.messages(client, **REQUEST)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await streamguard.run(source, policy=Policy())
+            await seen_by_the_server(server, time.monotonic())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(streamguard.run(source, policy=Policy()), 0.05)
+            await seen_by_the_server(server, time.monotonic())
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
