@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -16,9 +17,19 @@ import anyio
 
 
 def backend_clock() -> Callable[[], float]:
-    """The running backend's own clock, in seconds: monotonic, with an arbitrary base."""
+    """The running backend's own clock, in seconds: monotonic, with an arbitrary base. Found here, it can be read from
+    any thread, and after its loop has ended.
+
+    :raises RuntimeError: no event loop runs.
+    """
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        clock: Callable[[], float] = trio.lowlevel.current_clock().current_time
+        return clock
     loop = running_loop()
-    return anyio.current_time if loop is None else loop.time
+    if loop is None:
+        raise RuntimeError("a call begins inside a running event loop; in a thread without one use streamguard.sync")
+    return loop.time
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
