@@ -7,7 +7,7 @@ no trace; and a tool's input is held until its block is complete and was checked
 
 from __future__ import annotations
 
-from streamguard.events import OUTPUT_EVENTS, BlockStopped, Delta, Event, Ping
+from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Ping
 from streamguard.policy import Deliver
 
 
@@ -34,13 +34,32 @@ class Delivery:
         if self.mode == "committed":
             (self._ready if type(event) is Ping else self._held).append(event)
             return
-        if not self._output and not isinstance(event, OUTPUT_EVENTS):
-            (self._ready if type(event) is Ping else self._held).append(event)
+        if type(event) is Ping:
+            self._ready.append(event)
             return
-        self._output = True
-        if self._held:
-            self._ready += self._held
-            self._held = []
+        if self._output:
+            self._release(event)
+            return
+        self._held.append(event)
+        if self._is_output(event):
+            self._output = True
+            held, self._held = self._held, []
+            for earlier in held:
+                self._release(earlier)
+
+    def _is_output(self, event: Event) -> bool:
+        """Whether the attempt begins to show: as the `first_token` clock has it, but for a tool's input, which is
+        output when its block is complete."""
+        if type(event) is Delta:
+            return bool(event.text) and event.kind != "tool_input"
+        if type(event) is BlockStarted:
+            return event.kind in ("thinking", "server_tool")
+        if type(event) is BlockStopped:
+            index = event.index
+            return any(type(one) is Delta and one.index == index and one.text for one in self._held)
+        return False
+
+    def _release(self, event: Event) -> None:
         if type(event) is Delta and event.kind == "tool_input":
             self._tools.setdefault(event.index, []).append(event)
             return

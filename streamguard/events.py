@@ -146,6 +146,3 @@ class Restarted(msgspec.Struct, frozen=True):
 
 Event = Started | BlockStarted | Delta | BlockStopped | Metered | Stopped | Ping | Other | Failed | Restarted
 """Everything a stream can say."""
-
-OUTPUT_EVENTS: tuple[type, ...] = (BlockStarted, Delta, BlockStopped)
-"""The events whose delivery commits an attempt under `deliver: live`."""

@@ -156,6 +156,8 @@ def _how(rule: Rule, attempts: int) -> str:
     parts = ["once" if most == 1 else f"up to {most} times", _wait(rule, most)]
     if rule.honour_retry_after:
         parts.append("or as long as the provider asks")
+    if rule.base_url:
+        parts.append(f"from {rule.base_url}")
     if rule.patch:
         parts.append("with " + ", ".join(_patch(key, value) for key, value in rule.patch.items()))
     return ", ".join(parts)

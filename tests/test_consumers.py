@@ -79,7 +79,7 @@ def expected(deliver: Deliver) -> list[Event]:
     failed = {
         "committed": [Ping()],
         "live": [Ping()],
-        "restarting": [Started(), BlockStarted(0, "text"), Ping(), Delta(0, "text", "cal")],
+        "restarting": [Ping(), Started(), BlockStarted(0, "text"), Delta(0, "text", "cal")],
     }
     restarted = [Restarted] if deliver == "restarting" else []
     return [*failed[deliver], *restarted, Ping(), *GOOD]

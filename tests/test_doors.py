@@ -84,7 +84,7 @@ def test_batches(run_virtual) -> None:
             sizes = []
             while (batch := await events.batch()) is not None:
                 sizes.append(len(batch))
-            assert sizes == [2, *[1] * (len(good) - 2)]  # what precedes the first output waits for it
+            assert sizes == [3, *[1] * (len(good) - 3)]  # what precedes the first output waits for it
 
     run_virtual(main)
 
