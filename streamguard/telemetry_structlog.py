@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from streamguard.events import Failed
@@ -17,46 +18,72 @@ from streamguard.telemetry import (
     RetryScheduled,
 )
 
+RESERVED = frozenset(
+    {"event", "level", "logger", "logger_name", "timestamp", "exc_info", "stack_info", "stack", "exception"}
+)
+"""Names that mean something to structlog's own processors: a label of such a name is logged as `label_NAME`."""
 
-def structlog_hook(logger: Any = None) -> Hook:
+CONTENT = frozenset({"message", "pointer"})
+"""Fields that may quote the answer: a trip's message some of its characters, a pointer names that the model chose."""
+
+
+def structlog_hook(logger: Any = None, *, content: bool = False) -> Hook:
     """A hook that logs each record as one event, named `streamguard.what_happened`, with flat fields.
 
-    The trip's message may quote a few characters of the answer, so it is left out; reasons, limits and places stand.
+    Labels are fields too, under their own names; where one is taken, as `label_NAME`.
 
     :param logger: a structlog logger; the one named `streamguard` by default.
+    :param content: whether to log what may quote the answer: `message` and `pointer` of a trip. Reasons, limits,
+        offsets and places in the schema stand in any case.
     """
     import structlog
 
     log = logger if logger is not None else structlog.get_logger("streamguard")
 
     def hook(record: Record) -> None:
+        if type(record) not in _RENDER:
+            return
         level, event, fields = _RENDER[type(record)](record)
-        common = {"call": record.call, **({"group": record.group} if record.group else {}), **record.labels}
-        getattr(log, level)(f"streamguard.{event}", **{**common, **fields})
+        known = {
+            "call": record.call,
+            "group": record.group,
+            **{name: value for name, value in fields.items() if content or name not in CONTENT},
+        }
+        shown = {name: value for name, value in known.items() if value is not None}
+        getattr(log, level)(f"streamguard.{event}", **_labels(record.labels, known), **shown)
 
     return hook
 
 
+def _labels(labels: Mapping[str, Any], taken: Iterable[str]) -> dict[str, Any]:
+    taken = RESERVED.union(taken)
+    return {f"label_{name}" if name in taken else name: value for name, value in labels.items()}
+
+
 def _attempt_fields(attempt: AttemptRecord) -> dict[str, Any]:
     ended = attempt.ended
-    where = None if ended is None or isinstance(ended, Failed) else ended.where
-    fields = {
+    trip = None if isinstance(ended, Failed) else ended
+    where = trip.where if trip else None
+    return {
         "attempt": attempt.number,
         "reason": attempt.reason,
-        "knob": ended.knob if ended else None,
-        "limit": None if ended is None or isinstance(ended, Failed) else ended.limit,
+        "knob": trip.knob if trip else None,
+        "limit": trip.limit if trip else None,
         "status": ended.status if isinstance(ended, Failed) else None,
         "request_id": attempt.request_id,
         "offset": where.offset if where else None,
-        "pointer": where.pointer if where else None,
+        "pointer": (where.pointer or None) if where else None,
+        "keyword": where.keyword if where else None,
+        "schema_pointer": where.schema_pointer if where else None,
+        "observed": [seen.trip.reason for seen in attempt.observed] or None,
         "seconds": round(attempt.times.end, 3),
         "saved_tokens_estimated": attempt.saved_tokens,
+        "message": ended.message if ended else None,
     }
-    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _call_fields(record: CallRecord) -> dict[str, Any]:
-    fields = {
+    return {
         "attempts": len(record.attempts),
         "reasons": list(record.reasons) or None,
         "output_tokens_low": record.usage.low.output_tokens,
@@ -64,7 +91,6 @@ def _call_fields(record: CallRecord) -> dict[str, Any]:
         "cost_micro_usd_high": record.cost.high,
         "seconds": round(record.seconds, 3),
     }
-    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _started(r: AttemptStarted) -> tuple[str, str, dict[str, Any]]:
@@ -81,11 +107,16 @@ def _scheduled(r: RetryScheduled) -> tuple[str, str, dict[str, Any]]:
 
 
 def _gave_up(r: CallGaveUp) -> tuple[str, str, dict[str, Any]]:
-    return "error", "gave_up", {"reason": r.reason, **_call_fields(r.record)}
+    return "error", "gave_up", {"reason": r.reason, **_call_fields(r.record), "message": r.message}
 
 
 def _completed(r: CallCompleted) -> tuple[str, str, dict[str, Any]]:
-    return "info", "completed", {"completed": r.outcome.completed, **_call_fields(r.outcome)}
+    observed = [seen.trip.reason for attempt in r.outcome.attempts[-1:] for seen in attempt.observed]
+    return (
+        "info",
+        "completed",
+        {"completed": r.outcome.completed, **_call_fields(r.outcome), "observed": observed or None},
+    )
 
 
 def _denied(r: BudgetDenied) -> tuple[str, str, dict[str, Any]]:
