@@ -1,0 +1,239 @@
+"""The ASGI application: who asks, what for, and which of the parts answers.
+
+In charge of putting the parts together, of refusals as responses, and of draining. It knows no bytes of HTTP and no
+events of a stream.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import anyio
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Mount, Route
+
+from streamguard.proxy.access import Access, Caller, Headers, value
+from streamguard.proxy.body import ClientGone, Receive, asked, read_body
+from streamguard.proxy.configfile import Setup
+from streamguard.proxy.headers import upstream_headers
+from streamguard.proxy.messages import JSON, GuardedAnswer, Order
+from streamguard.proxy.metrics import Metrics
+from streamguard.proxy.refusals import Refused
+from streamguard.proxy.relay import Cut, relay
+from streamguard.proxy.reply import Reply, Send, gone
+from streamguard.proxy.report import as_list
+from streamguard.proxy.routes import METHODS, Endpoint, Routes, checked_query, group_of
+from streamguard.proxy.upstream import Upstream, UpstreamSource
+from streamguard.runtime import Runtime
+from streamguard.telemetry_structlog import structlog_hook
+
+_log = logging.getLogger("streamguard.proxy")
+
+SMALL_SECONDS: Final = 60.0
+"""For which the upstream may be silent at endpoints beside messages."""
+
+Scope = MutableMapping[str, Any]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_CALLER: Final = "streamguard.caller"
+
+
+class Proxy:
+    """One proxy: an ASGI application. Belongs to one event loop.
+
+    :param runtime: what its calls share; a fresh one by default, with the metrics as a hook. One's own must have
+        `metrics.hook` among its hooks to be counted.
+    :param mounts: ASGI applications for operators, by path under `/_streamguard`.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        runtime: Runtime | None = None,
+        metrics: Metrics | None = None,
+        mounts: Callable[[Runtime], Sequence[BaseRoute]] | None = None,
+    ) -> None:
+        config = setup.config
+        self.setup = setup
+        self.metrics = metrics or Metrics()
+        self.runtime = runtime or Runtime(hooks=[self.metrics.hook, structlog_hook(_call_log())])
+        self.metrics.watch(self.runtime)
+        self.draining = False
+        """Whether nothing new is taken any more."""
+        self._access = Access(config, setup.tokens, has_key=setup.key is not None)
+        self._routes = Routes(config, setup.default)
+        self._upstream = Upstream(config)
+        self._inner: ASGIApp = Starlette(
+            routes=[
+                Route("/healthz", _Endpoint(self._healthz), methods=["GET"]),
+                Route("/metrics", _Endpoint(self._metrics), methods=["GET"]),
+                *(mounts(self.runtime) if mounts is not None else ()),
+                Mount("/", _Endpoint(self._api)),
+            ],
+            lifespan=self._lifespan,
+        )
+        self._inner.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        reply = Reply(send)
+        try:
+            self._admit(scope)
+            await self._inner(scope, receive, send)
+        except Refused as refusal:
+            await self.refuse(reply, refusal)
+
+    def _admit(self, scope: Scope) -> None:
+        """Who asks, before anything else is looked at.
+
+        :raises Refused: nobody who may.
+        """
+        path, headers = scope["path"], scope["headers"]
+        if path == "/healthz":
+            return
+        caller = scope[_CALLER] = self._access.caller(headers)
+        if path == "/metrics" or path.startswith("/_streamguard"):
+            if not caller.operator:
+                raise Refused("not_operator")
+        elif self.draining:
+            raise Refused("draining", headers={"connection": "close", "retry-after": "1"})
+
+    async def refuse(self, reply: Reply, refusal: Refused) -> None:
+        """Answer with a refusal."""
+        self.count_refusal(refusal)
+        headers = {**refusal.headers, "x-streamguard-refused": refusal.name, "x-should-retry": "false"}
+        if refusal.name == "draining":
+            del headers["x-should-retry"]
+        await reply.whole(refusal.status, [*JSON, *as_list(headers)], refusal.body())
+
+    def count_refusal(self, refusal: Refused) -> None:
+        """Count a refusal, wherever it was made."""
+        self.metrics.refused.labels(refusal.name).inc()
+        _log.info("refused: %s, status %d", refusal.name, refusal.status)
+
+    @asynccontextmanager
+    async def _lifespan(self, app: object) -> AsyncIterator[None]:  # noqa: ARG002
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._upstream.aclose()
+                await self.runtime.aclose()
+
+    # Endpoints
+
+    async def _healthz(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        status, body = (503, b'{"status":"draining"}') if self.draining else (200, b'{"status":"ok"}')
+        await Reply(send).whole(status, JSON, body)
+
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        kind, text = self.metrics.exposition(value(scope["headers"], b"accept") or "")
+        await Reply(send).whole(200, [(b"content-type", kind.encode())], text)
+
+    async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = anyio.current_time()
+        caller: Caller = scope[_CALLER]
+        reply = Reply(send)
+        kind = "none"
+        try:
+            endpoint = self._routes.endpoint(scope["method"], scope["path"])
+            kind = endpoint.kind
+            await self._answer(endpoint, scope, caller, receive, reply)
+        except ClientGone:
+            return
+        except Cut as cut:
+            # Returning without an end makes the server break the connection off.
+            _log.warning("%s for %s was cut: %s", kind, caller.name, cut)
+        except Refused as refusal:
+            await self.refuse(reply, refusal)
+        self.metrics.requests.labels(kind, str(reply.status or 0)).inc()
+        _log.info("%s for %s: %s in %.3f s", kind, caller.name, reply.status, anyio.current_time() - began)
+
+    async def _answer(self, endpoint: Endpoint, scope: Scope, caller: Caller, receive: Receive, reply: Reply) -> None:
+        headers: Headers = scope["headers"]
+        query = checked_query(scope["query_string"])
+        wants_body = endpoint.kind != "models"
+        upstream_ones = upstream_headers(
+            headers, key=self.setup.key, extra=self.setup.config.forward_headers, content=wants_body
+        )
+        content = await read_body(headers, receive, self.setup.config.limits) if wants_body else None
+        if endpoint.kind == "messages" and content is not None:
+            question = await asked(content)
+            name = self._routes.policy(headers, endpoint.prefix, question.model)
+            policy = self.setup.policies[name]
+            if policy is not None:
+                source = UpstreamSource(self._upstream, question, query=query, headers=upstream_ones)
+                order = Order(
+                    asked=question,
+                    policy=policy,
+                    labels={"client": caller.name, "policy": name},
+                    group=group_of(headers),
+                    alone=self.setup.config.open_to_all,
+                )
+                answer = GuardedAnswer(order, source, self.runtime, reply, self.setup.config.keep_alive)
+                if not await answer.run(receive):
+                    self.metrics.left.labels(name).inc()
+                return
+        await self._relayed(endpoint, query, upstream_ones, content, receive, reply)
+
+    async def _relayed(
+        self,
+        endpoint: Endpoint,
+        query: bytes,
+        headers: list[tuple[bytes, bytes]],
+        content: bytes | None,
+        receive: Receive,
+        reply: Reply,
+    ) -> None:
+        async with anyio.create_task_group() as beside:
+
+            async def watch() -> None:
+                await gone(receive)
+                beside.cancel_scope.cancel()
+
+            beside.start_soon(watch)
+            cut: Cut | None = None
+            try:
+                await relay(
+                    self._upstream,
+                    reply,
+                    method=METHODS[endpoint.kind],
+                    path=endpoint.path,
+                    query=query,
+                    headers=headers,
+                    content=content,
+                    **({} if endpoint.kind == "messages" else {"seconds": SMALL_SECONDS}),
+                )
+            except Cut as error:
+                cut = error
+            beside.cancel_scope.cancel()
+        if cut is not None:
+            raise cut
+
+
+def _call_log() -> Any:
+    """Records of calls as lines of the standard library's log."""
+    import structlog
+
+    return structlog.wrap_logger(
+        logging.getLogger("streamguard.calls"),
+        processors=[structlog.stdlib.filter_by_level, structlog.processors.KeyValueRenderer(key_order=["event"])],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+class _Endpoint:
+    """An ASGI application of a bound method; Starlette would take the method itself for something else."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)

@@ -1,0 +1,219 @@
+"""A client's request body: read within limits, decompressed within limits, parsed so that nobody could read it
+otherwise.
+
+In charge of one thing: from ASGI messages to `Asked`, what the guards need to know of a request, or a refusal. The
+bytes as they came are kept: they are what goes upstream wherever nothing has to change.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from streamguard.proxy.access import Headers, value
+from streamguard.proxy.limits import Limits
+from streamguard.proxy.refusals import Refused
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+IN_A_THREAD: Final = 256 * 1024
+"""Bytes from which a body is parsed beside the event loop, whose other streams go on meanwhile."""
+
+INFLATE_STEP: Final = 1_048_576
+
+KINDS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
+    "model": (str, "a text"),
+    "max_tokens": (int, "a whole number"),
+    "messages": (list, "a list"),
+    "stream": (bool, "true or false"),
+    "system": ((str, list), "a text or a list"),
+    "tools": (list, "a list"),
+    "thinking": (dict, "an object"),
+    "output_config": (dict, "an object"),
+    "output_format": (dict, "an object"),
+}
+"""The fields that routes, guards and budgets read, and what they must be where they are given."""
+
+NEEDED: Final = ("model", "messages")
+
+
+class ClientGone(Exception):
+    """The client went away before its request was complete."""
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A Messages request."""
+
+    raw: bytes
+    """The body as it came, decompressed."""
+    body: Mapping[str, Any]
+
+    @property
+    def model(self) -> str:
+        """The model asked for."""
+        model: str = self.body["model"]
+        return model
+
+    @property
+    def streams(self) -> bool:
+        """Whether the client wants server-sent events."""
+        return self.body.get("stream") is True
+
+
+async def read_body(headers: Headers, receive: Receive, limits: Limits) -> bytes:
+    """The body, decompressed.
+
+    :raises Refused: it is too large or too slow, or of a kind that is not taken.
+    :raises ClientGone: it never came.
+    """
+    kind = (value(headers, b"content-type") or "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        # It also keeps browsers from sending a request without asking first (CORS).
+        raise Refused("bad_content_type")
+    encoding = (value(headers, b"content-encoding") or "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip") or sum(name == b"content-encoding" for name, _ in headers) > 1:
+        raise Refused("bad_content_encoding", headers={"accept-encoding": "gzip, identity"})
+    pieces: list[bytes] = []
+    size, more = 0, True
+    with anyio.move_on_after(limits.body_seconds) as scope:
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            if size > limits.body_bytes:
+                raise Refused("body_too_large", f"at most {limits.body_bytes} bytes")
+            pieces.append(piece)
+            more = message.get("more_body", False)
+    if scope.cancelled_caught:
+        raise Refused("slow_body", f"it takes longer than {limits.body_seconds:g} s", headers={"connection": "close"})
+    if encoding != "identity":
+        return await anyio.to_thread.run_sync(inflated, pieces, limits.body_bytes)
+    return b"".join(pieces)
+
+
+def inflated(pieces: Iterable[bytes], most: int) -> bytes:
+    """A gzip body, decompressed step by step: never more than a step beyond `most` is in memory.
+
+    :raises Refused: it is broken, cut, or larger than `most` bytes.
+    """
+    gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    out: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        rest = piece
+        while rest:
+            if gzip.eof:
+                raise Refused("bad_compression", "something follows its end")
+            try:
+                out.append(gzip.decompress(rest, INFLATE_STEP))
+            except zlib.error:
+                raise Refused("bad_compression") from None
+            size += len(out[-1])
+            if size > most:
+                raise Refused("body_too_large", f"at most {most} bytes, decompressed too")
+            rest = gzip.unused_data or gzip.unconsumed_tail
+    while not gzip.eof:
+        # A full last step may have left output behind.
+        try:
+            out.append(gzip.decompress(b"", INFLATE_STEP))
+        except zlib.error:
+            raise Refused("bad_compression") from None
+        size += len(out[-1])
+        if size > most:
+            raise Refused("body_too_large", f"at most {most} bytes, decompressed too")
+        if not out[-1]:
+            raise Refused("bad_compression", "it ends before its end mark")
+    return b"".join(out)
+
+
+async def asked(raw: bytes) -> Asked:
+    """A body, understood.
+
+    :raises Refused: it is no Messages request.
+    """
+    body = parsed(raw) if len(raw) < IN_A_THREAD else await anyio.to_thread.run_sync(parsed, raw)
+    return Asked(raw=raw, body=body)
+
+
+def parsed(raw: bytes) -> dict[str, Any]:
+    """The JSON object of a body, which every reader reads alike: UTF-8, no name twice, no `NaN`.
+
+    :raises Refused: it is none, or a field that we read is of another kind.
+    """
+    try:
+        body = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_int=_integer,
+            parse_float=_number,
+        )
+    except Refused:
+        raise
+    except UnicodeDecodeError as error:
+        raise Refused("bad_json", f"it is no UTF-8 at byte {error.start}") from None
+    except (ValueError, RecursionError) as error:
+        said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise Refused("bad_json", said) from None
+    if not isinstance(body, dict):
+        raise Refused("bad_json", "it is something else than an object")
+    for name in NEEDED:
+        if name not in body:
+            raise Refused("bad_request", f"`{name}` is missing")
+    for name, (kind, said) in KINDS.items():
+        given = body.get(name)
+        if (given is None and name not in NEEDED) or (isinstance(given, kind) and not _is_bool_for_int(given, kind)):
+            continue
+        raise Refused("bad_request", f"`{name}` must be {said}")
+    return body
+
+
+def _is_bool_for_int(given: object, kind: object) -> bool:
+    return kind is int and isinstance(given, bool)
+
+
+def streaming(asked: Asked, body: Mapping[str, Any]) -> bytes:
+    """The bytes of a request for a stream: the client's own where they say just that."""
+    if asked.streams and (body is asked.body or body == asked.body):
+        return asked.raw
+    text = {**body, "stream": True}
+    try:
+        return json.dumps(text, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    except UnicodeEncodeError:
+        # A lone surrogate: half an emoji that somebody cut.
+        return json.dumps(text, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise Refused("duplicate_name", json.dumps(twice[:80]))
+    return made
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _number(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number too large for everybody")
+    return number
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 400:
+        raise ValueError("a number with too many digits")
+    return int(digits)

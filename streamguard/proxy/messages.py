@@ -1,0 +1,205 @@
+"""Messages under guard: one client's request, as a guarded call upstream, as the response the client asked for.
+
+In charge of the order: open as late as possible, hand on what the engine releases, say how it ended, leave nothing open
+when the client goes. What is released when is the policy's `deliver`; a client that did not ask for a stream gets the
+whole message as JSON, or an error.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import anyio
+import msgspec
+
+from streamguard.adapters.frame_log import FrameLog
+from streamguard.engine import Call
+from streamguard.errors import CallError, ConfigError, StreamguardError
+from streamguard.events import Failed
+from streamguard.outcome import Outcome
+from streamguard.policy import Policy
+from streamguard.proxy import failures, report
+from streamguard.proxy.body import Asked, Receive
+from streamguard.proxy.closing import OpenBlocks, closed, closing_frames
+from streamguard.proxy.config import KeepAlive
+from streamguard.proxy.headers import without
+from streamguard.proxy.refusals import error_body
+from streamguard.proxy.reply import EVENTS, Reply, gone
+from streamguard.proxy.upstream import HeaderList, UpstreamSource
+from streamguard.runtime import Runtime
+
+_log = logging.getLogger("streamguard.proxy")
+
+COMMENT: Final = b": keep-alive\n\n"
+"""Said in a stream that is quiet."""
+
+SPACE: Final = b" "
+"""Said before a JSON body that is not ready: white space before a JSON text means nothing."""
+
+JSON: Final[HeaderList] = [(b"content-type", b"application/json")]
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What one client asks for, and under which policy."""
+
+    asked: Asked
+    policy: Policy
+    labels: Mapping[str, str]
+    group: str | None = None
+    alone: bool = False
+    """Whether the client may see every budget's balance."""
+
+
+class GuardedAnswer:
+    """One guarded answer to one client."""
+
+    def __init__(
+        self, order: Order, source: UpstreamSource, runtime: Runtime, reply: Reply, keep_alive: KeepAlive
+    ) -> None:
+        self._order = order
+        self._source = source
+        self._runtime = runtime
+        self._reply = reply
+        self._keep_alive = keep_alive
+        self._log = FrameLog()
+        self._streams = order.asked.streams
+
+    async def run(self, receive: Receive) -> bool:
+        """Answer. Whether the client stayed to the end."""
+        reply, policy = self._reply, self._order.policy
+        try:
+            call = Call(
+                self._log.source(self._source) if self._streams else self._source,
+                policy,
+                self._runtime,
+                deliver=policy.deliver if self._streams else "committed",
+                keep=self._streams,
+                labels=self._order.labels,
+                group=self._order.group,
+            )
+        except ConfigError as error:
+            await reply.whole(400, JSON, failures.config_body(error))
+            return True
+        reply.head = lambda: self._head(report.beginning(call.id, call.record))
+        answer = self._stream if self._streams else self._json
+        token, seconds = (COMMENT, self._keep_alive.stream) if self._streams else (SPACE, self._keep_alive.json_body)
+        stayed = True
+        async with anyio.create_task_group() as beside:
+
+            async def watch() -> None:
+                nonlocal stayed
+                await gone(receive)
+                stayed = False
+                beside.cancel_scope.cancel()
+
+            beside.start_soon(watch)
+            beside.start_soon(reply.keep_alive, seconds, token)
+            try:
+                await self._answer(answer, call)
+            finally:
+                await call.close()
+            beside.cancel_scope.cancel()
+        return stayed or reply.ended
+
+    async def _answer(self, answer: Callable[[Call], Awaitable[None]], call: Call) -> None:
+        try:
+            await answer(call)
+        except CallError as error:
+            await self._failed(error, call)
+        except (ConfigError, ValueError) as error:
+            # Found before anything was sent: the policy does not fit this request, or its ledger refuses.
+            _log.warning("call %s cannot be made: %s", call.id, error)
+            await self._say(400, failures.config_body(error))
+        except StreamguardError as error:
+            _log.error("call %s cannot be made: %s", call.id, error)
+            await self._say(503, error_body("overloaded_error", str(error), {"call": call.id}))
+        except Exception:
+            _log.exception("call %s failed by a mistake of the proxy", call.id)
+            await self._say(500, error_body("api_error", "the proxy made a mistake; its log has it", {"call": call.id}))
+
+    # Streams
+
+    async def _stream(self, call: Call) -> None:
+        reply, log, blocks = self._reply, self._log, OpenBlocks()
+        while (batch := await call.next()) is not None:
+            blocks.see(batch)
+            frames = log.release(batch)
+            if call.outcome is not None:
+                break
+            if frames:
+                await reply.write(b"".join(frames))
+        outcome = call.outcome
+        assert outcome is not None
+        if batch is None:
+            frames = []
+        frames += log.rest() if outcome.completed in ("whole", None) else [closing_frames(blocks, outcome)]
+        said = report.report(call.id, outcome, await self._left())
+        if reply.status is None:
+            await reply.start(200, self._head(said))
+            await reply.end(b"".join(frames))
+        else:
+            await reply.end(b"".join([*frames, report.as_comment(said)]))
+
+    def _head(self, said: Mapping[str, str]) -> HeaderList:
+        upstream = without(self._source.headers, [b"content-type"])
+        return [*(EVENTS if self._streams else JSON), *upstream, *report.as_list(said)]
+
+    # JSON
+
+    async def _json(self, call: Call) -> None:
+        while await call.next() is not None:
+            pass
+        outcome = call.outcome
+        assert outcome is not None
+        body = as_json(outcome)
+        if self._reply.status is None:
+            said = report.report(call.id, outcome, await self._left())
+            await self._reply.whole(200, self._head(said), body)
+        else:
+            await self._reply.end(body)
+
+    # Failures
+
+    async def _failed(self, error: CallError, call: Call) -> None:
+        body = failures.body_of(error, call.id)
+        said = report.report(call.id, error.record, await self._left())
+        said |= failures.retry_headers(error, policy_retries=self._order.policy.retry.attempts > 1)
+        if self._reply.status is not None:
+            await self._say(200, body, said)
+            return
+        status, own = failures.status_of(error.reason), report.as_list(said)
+        ended = error.attempts[-1].ended if error.attempts else None
+        refused = self._source.refused
+        if refused is not None and isinstance(ended, Failed) and ended.status == refused.status >= 400:
+            # The provider's own error, as it came.
+            names = [name for name, _ in own]
+            await self._reply.whole(refused.status, [*without(refused.headers, names), *own], refused.body)
+            return
+        await self._reply.whole(status, [*JSON, *own], body)
+
+    async def _say(self, status: int, body: bytes, said: Mapping[str, str] | None = None) -> None:
+        """An error, in whatever form is left to say it."""
+        if self._reply.status is None:
+            await self._reply.whole(status, JSON, body)
+        elif self._streams:
+            await self._reply.end(failures.event_of(body) + (report.as_comment(said) if said else b""))
+        else:
+            await self._reply.end(body)
+
+    async def _left(self) -> dict[str, str]:
+        budgets = report.visible(self._order.policy.budgets, alone=self._order.alone)
+        return await report.budgets_left(self._runtime, budgets, self._order.labels) if budgets else {}
+
+
+def as_json(outcome: Outcome) -> bytes:
+    """The whole message as the provider would have sent it to a client that asked for no stream."""
+    message: dict[str, Any] = outcome.message or {}
+    if outcome.completed in ("cut", "enough"):
+        message = closed(message, outcome)
+    try:
+        return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(message, separators=(",", ":")).encode("ascii")

@@ -1,0 +1,239 @@
+"""The one upstream: a fixed origin, asked over httpcore's pool; and a Messages request to it as a `Source`.
+
+In charge of requests that leave the process. Scheme, host, port and path prefix come from the configuration, the rest
+of the path from a route's constant. httpcore has no redirects, no cookies, no environment: what is asked for here is
+all that is asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import anyio
+import httpcore2
+import msgspec
+
+from streamguard.adapters import failures
+from streamguard.adapters.anthropic_stream import BodyStream
+from streamguard.adapters.sse import MAX_EVENT_BYTES
+from streamguard.events import Event, Failed, Ping
+from streamguard.proxy.body import Asked, streaming
+from streamguard.proxy.config import ProxyConfig
+from streamguard.proxy.headers import client_headers
+from streamguard.proxy.network import PublicOnly
+from streamguard.request import Request
+from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
+
+KEEPALIVE_EXPIRY: Final = 15.0
+"""Seconds that an idle upstream connection is kept; the provider closes its end after a while, without a word."""
+
+ERROR_BYTES: Final = 65_536
+"""The most of an error's body that is read and handed on."""
+
+HeaderList = list[tuple[bytes, bytes]]
+
+_CONNECTING: Final = (
+    *(httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.PoolTimeout, httpcore2.ProxyError),
+    *(httpcore2.UnsupportedProtocol, httpcore2.LocalProtocolError),
+)
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """An answer of the upstream's that is no stream: an error, mostly."""
+
+    status: int
+    headers: HeaderList
+    """Those that a client gets."""
+    body: bytes
+
+
+class Upstream:
+    """The upstream's origin and the connections to it. Belongs to one event loop."""
+
+    def __init__(self, config: ProxyConfig) -> None:
+        parts = urlsplit(config.upstream)
+        secure = parts.scheme == "https"
+        self._host = (parts.hostname or "").encode("idna")
+        self._port = parts.port or (443 if secure else 80)
+        self._scheme = parts.scheme.encode("ascii")
+        self._prefix = parts.path.encode("ascii")
+        self._netloc = parts.netloc.encode("idna") if ":" not in (parts.hostname or "") else parts.netloc.encode()
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=httpcore2.default_ssl_context() if secure else None,
+            max_connections=config.limits.connections,
+            max_keepalive_connections=100,
+            keepalive_expiry=KEEPALIVE_EXPIRY,
+            network_backend=PublicOnly() if config.upstream_addresses == "public" else None,
+        )
+
+    @asynccontextmanager
+    async def send(
+        self, method: str, path: str, query: bytes, headers: HeaderList, content: bytes | None
+    ) -> AsyncIterator[httpcore2.Response]:
+        """The response to one request, its head arrived. Leaving closes it.
+
+        :param path: a route's constant.
+        :raises SourceFailed: no connection, or no response head.
+        """
+        target = self._prefix + path.encode("ascii") + (b"?" + query if query else b"")
+        length = [] if content is None else [(b"content-length", b"%d" % len(content))]
+        request = httpcore2.Request(
+            method,
+            httpcore2.URL(scheme=self._scheme, host=self._host, port=self._port, target=target),
+            headers=[(b"host", self._netloc), *headers, *length],
+            content=content,
+        )
+        try:
+            response = await self._pool.handle_async_request(request)
+        except Exception as error:
+            raise SourceFailed(_unopened(error)) from error
+        try:
+            yield response
+        finally:
+            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
+                await response.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._pool.aclose()
+
+
+class UpstreamSource:
+    """A client's Messages request as a source: sent anew, as a stream, for each attempt."""
+
+    sees_bytes = True
+
+    def __init__(
+        self, upstream: Upstream, asked: Asked, *, query: bytes, headers: HeaderList, max_event_bytes: int | None = None
+    ) -> None:
+        self._upstream = upstream
+        self._asked = asked
+        self._query = query
+        self._headers = [*headers, (b"accept", b"text/event-stream")]
+        self._max_event_bytes = max_event_bytes or MAX_EVENT_BYTES
+        self._request = Request(asked.body)
+        self.refused: Answered | None = None
+        """What the upstream answered the last attempt with, if that was no stream."""
+        self.headers: HeaderList = []
+        """Of the last attempt's response, those that a client gets."""
+
+    @property
+    def request(self) -> Request:
+        """The request as the client made it."""
+        return self._request
+
+    @asynccontextmanager
+    async def open(self, attempt: Attempt) -> AsyncIterator[UpstreamStream]:
+        """Send the attempt's request, and wait for the response head.
+
+        :raises SourceFailed: no connection, an HTTP status other than 200, or an answer that is no event stream.
+        """
+        if attempt.base_url is not None:
+            raise SourceFailed(_unsent("a proxy asks its one upstream only (retry.rules[].base_url)"))
+        self.refused, self.headers = None, []
+        changed = attempt.request is not None and attempt.request is not self._request
+        content = streaming(self._asked, attempt.request.body if attempt.request and changed else self._asked.body)
+        async with self._upstream.send("POST", "/v1/messages", self._query, self._headers, content) as response:
+            self.headers = client_headers(response.headers)
+            if failed := await self._refusal(response):
+                raise SourceFailed(failed)
+            stream = UpstreamStream(response, self._max_event_bytes)
+            try:
+                yield stream
+            finally:
+                with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
+                    await stream.aclose()
+
+    async def _refusal(self, response: httpcore2.Response) -> Failed | None:
+        """Why an answer is no event stream, if it is none; its body is kept for the client."""
+        headers = _mapping(response.headers)
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if response.status == 200 and kind in ("", "text/event-stream"):
+            return None
+        body = await beginning(response, ERROR_BYTES)
+        self.refused = Answered(response.status, self.headers, body)
+        if 300 <= response.status < 400:
+            message = f"the upstream redirects (HTTP status {response.status}), which is not followed"
+            return Failed(reason="provider.unknown", message=message, status=response.status, billable=False)
+        try:
+            parsed: object = json.loads(body)
+        except (ValueError, RecursionError):
+            parsed = None
+        if response.status != 200:
+            text = parsed if isinstance(parsed, dict) else body.decode("utf-8", "replace")
+            return failures.from_body(text, status=response.status, headers=headers)
+        if isinstance(parsed, dict) and "error" in parsed:
+            return failures.from_body(parsed, status=200, headers=headers)
+        what = f"the answer is {kind}, no event stream"
+        return failures.undecodable(what, body, limit=failures.EXCERPT_BYTES, request_id=headers.get("request-id"))
+
+
+class UpstreamStream(BodyStream):
+    """An open event stream of the upstream."""
+
+    def __init__(self, response: httpcore2.Response, max_event_bytes: int) -> None:
+        super().__init__(_Opened(response), beta=False, max_event_bytes=max_event_bytes)
+
+    def message(self) -> dict[str, Any] | None:
+        """The message as the wire has it, as far as it has come: JSON to be, with every field."""
+        return self._assembly.message()
+
+    def _decoded(self, data: bytes) -> list[Event]:
+        """The events of some bytes. A comment of its own is a keep-alive too, and passes at once as pings do."""
+        events = super()._decoded(data)
+        if not events and data[:1] == b":" and data[-2:] in (b"\n\n", b"\r\r", b"\r\n"):
+            return [Ping()]
+        return events
+
+
+class _Opened:
+    """httpcore's response, as `BodyStream` reads one."""
+
+    def __init__(self, response: httpcore2.Response) -> None:
+        self._response = response
+        self.headers = _mapping(response.headers)
+        self.aiter_bytes = self.aiter_raw = response.aiter_stream
+
+    @property
+    def http_response(self) -> _Opened:
+        return self
+
+    async def close(self) -> None:
+        await self._response.aclose()
+
+
+async def beginning(response: httpcore2.Response, most: int) -> bytes:
+    """The first `most` bytes of a body. What breaks it ends it."""
+    data = b""
+    try:
+        async for chunk in response.aiter_stream():
+            data += chunk
+            if len(data) >= most:
+                break
+    except Exception as error:
+        if failures.from_exception(error, in_stream=True) is None:
+            raise
+    return data[:most]
+
+
+def _mapping(headers: HeaderList) -> Mapping[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+
+
+def _unopened(error: Exception) -> Failed:
+    """What an exception before the response head means."""
+    words = failures.redacted(f"{type(error).__name__}: {error or 'no connection'}", 300)
+    if isinstance(error, _CONNECTING):
+        return _unsent(words)
+    failed = failures.from_exception(error, in_stream=False)
+    if failed is None:
+        raise error
+    return failed
+
+
+def _unsent(message: str) -> Failed:
+    return Failed(reason="transport.connect", message=message, sent=False, billable=False)
