@@ -14,7 +14,7 @@ from streamguard.viability.frames import Frame, Reason, Tracker
 from streamguard.viability.grammar import OBJECT, STRING
 from streamguard.viability.nodes import Atom, Group, Sources, denied
 from streamguard.viability.regexes import PatternTimeout
-from streamguard.viability.strings import StringState, Text, units
+from streamguard.viability.strings import StringState, Text, begins, units
 
 _CACHED = 4096
 """Names whose schemas are remembered per alternative."""
@@ -304,7 +304,7 @@ class ObjectState:
                 if (
                     group.patterns
                     and group.additional is not None
-                    and not any(pattern.alive(head) for pattern, _ in group.patterns)
+                    and not any(begins(pattern, text) for pattern, _ in group.patterns)
                     and not alt.logic.sat(alt.logic.query([(group.additional, True)]))
                 ):
                     return atom

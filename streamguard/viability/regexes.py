@@ -1,7 +1,8 @@
 """Patterns of a schema: compiled once with `regex`, and asked what a beginning of a string already decides.
 
-In charge of: Python's search semantics with a time limit, for beginnings and for finished strings, and of knowing for
-which patterns a partial match can be trusted. The final judge uses the same call, so that both say the same.
+In charge of: Python's search semantics with a time limit for finished strings, and for beginnings an automaton where
+the pattern is regular, else a search of what there is, where a partial match can be trusted. The final judge uses the
+same call, so that both say the same.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from typing import Any, Final
 
 import regex
 
+from streamguard.viability.automaton import Automaton
+from streamguard.viability.regex_tree import NotRegular, class_end
+
 TIMEOUT: Final = 0.05
 """Seconds for one search. Beyond it a pattern counts as matched by a beginning, and fails a finished string."""
 
 MOST: Final = 1024
-"""Characters of a string's beginning that are tried; more would make the cost of a long string quadratic."""
+"""Characters of a string's beginning that are tried where there is no automaton; more would make the cost of a long
+string quadratic."""
 
 
-_TAIL = regex.compile(
-    r"(?P<all>\^(?:(?!\(\?[=!<>])(?:[^\\\[$]|\\[^bBAZzGKRmMX]|\[(?:[^\]\\]|\\.)++\]))*?"
-    r"(?P<unit>\[(?!\]|\^\])(?:[^\]\\]|\\.)++\]|\\[wdsWDS]|\.)[+*])\$?"
-).fullmatch
-"""A pattern whose last part is one class of characters, repeated without end."""
+_UNANCHORED: Final = 'it does not begin with "^", so that a match may still come'
 
 
 class PatternTimeout(Exception):
@@ -32,22 +33,36 @@ class PatternTimeout(Exception):
 class Pattern:
     """One pattern.
 
+    `automaton`: follows it character by character, where that can be done; otherwise beginnings are searched anew.
     `early`: a beginning can be known to be dead. `lasting`: a match in a beginning stays one, whatever follows.
     `late`: why the pattern is judged at the end of a string only; `None` where `early`.
     """
 
-    __slots__ = ("_banned", "_begin", "_search", "_tail", "_to_tail", "early", "lasting", "late", "source")
+    __slots__ = ("_banned", "_begin", "_search", "automaton", "early", "lasting", "late", "source")
 
     def __init__(self, source: str) -> None:
         self.source = source
         self._search = regex.compile(source).search
         self._begin = self._search
         self._banned: Any = None
+        self.late: str | None = None
+        try:
+            self.automaton: Automaton | None = Automaton(source)
+        except (NotRegular, RecursionError):
+            self.automaton = None
+        if self.automaton is not None:
+            self.lasting = self.automaton.lasting
+            if not self.automaton.anchored:
+                self.late = _UNANCHORED
+        else:
+            self._look(source)
+        self.early = self.late is None
+
+    def _look(self, source: str) -> None:
         traits = _traits(source)
         self.lasting = not traits["looks_ahead"]
-        self.late: str | None = None
         if not traits["anchored"]:
-            self.late = 'it does not begin with "^", so that a match may still come'
+            self.late = _UNANCHORED
         elif traits["unsafe"]:
             split = _split_ban(source)
             if split is None:
@@ -55,30 +70,13 @@ class Pattern:
             else:
                 self._banned = regex.compile(split[0]).search
                 self._begin = regex.compile(split[1]).search
-        self.early = self.late is None
-
-        self._tail: Any = None
-        self._to_tail: Any = None
-        if self.early and self._banned is None and (found := _TAIL(source)) and not _has_bar(source):
-            # With its last part repeated without end, what matches so far still does after more of the same.
-            self._tail = regex.compile(f"(?:{found['unit']})*+").fullmatch
-            self._to_tail = regex.compile(f"(?:{found['all']})\\Z").search
-
-    def in_tail(self, beginning: str) -> bool:
-        """Whether the beginning has reached a last part that may repeat without end."""
-        try:
-            return self._to_tail is not None and self._to_tail(beginning, timeout=TIMEOUT) is not None
-        except TimeoutError:
-            return False
-
-    def stays(self, more: str) -> bool:
-        """Whether a beginning that is `in_tail()` still is after this."""
-        return self._tail(more) is not None
 
     def alive(self, beginning: str) -> bool:
         """Whether some string with this beginning may match. Never wrongly `False`."""
         if not self.early:
             return True
+        if self.automaton is not None:
+            return self.automaton.run(beginning).alive
         try:
             if self._banned is not None and self._banned(beginning, timeout=TIMEOUT) is not None:
                 return False
@@ -90,6 +88,8 @@ class Pattern:
         """Whether every string with this beginning matches. Never wrongly `True`."""
         if not self.lasting:
             return False
+        if self.automaton is not None:
+            return self.automaton.run(beginning).sure
         try:
             return self._search(beginning, timeout=TIMEOUT) is not None
         except TimeoutError:
@@ -104,6 +104,8 @@ class Pattern:
         try:
             return self._search(text, timeout=TIMEOUT) is not None
         except TimeoutError:
+            if self.automaton is not None and (state := self.automaton.run(text)).known:
+                return state.ends
             raise PatternTimeout(self.source) from None
 
 
@@ -138,7 +140,7 @@ def _traits(source: str) -> dict[str, bool]:
             i += 2
             continue
         if char == "[":
-            i = _class_end(source, i)
+            i = class_end(source, i)
             continue
         if char == "(":
             depth += 1
@@ -160,21 +162,6 @@ def _traits(source: str) -> dict[str, bool]:
     return {"anchored": anchored and not at_start, "looks_ahead": looks_ahead, "unsafe": unsafe}
 
 
-def _class_end(source: str, i: int) -> int:
-    """The index after a character class that begins at `i`."""
-    j = i + 1
-    if source[j : j + 1] == "^":
-        j += 1
-    if source[j : j + 1] == "]":
-        j += 1
-    while j < len(source) and source[j] != "]":
-        if source.startswith("[:", j) and (end := source.find(":]", j)) > 0:
-            j = end + 2
-            continue
-        j += 2 if source[j] == "\\" else 1
-    return j + 1
-
-
 def _split_ban(source: str) -> tuple[str, str] | None:
     """`^(?!X)Y` as the pattern that must not match, `^(?:X)`, and the one that must, `^Y`; else `None`.
 
@@ -190,7 +177,7 @@ def _split_ban(source: str) -> tuple[str, str] | None:
             i += 2
             continue
         if char == "[":
-            i = _class_end(source, i)
+            i = class_end(source, i)
             continue
         depth += (char == "(") - (char == ")")
         i += 1

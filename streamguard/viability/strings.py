@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterable
 from typing import Final
 
+from streamguard.viability.automaton import Automaton, State
 from streamguard.viability.formats import Format
 from streamguard.viability.nodes import Sources
 from streamguard.viability.regexes import MOST, Pattern, PatternTimeout
@@ -77,6 +78,13 @@ class Text:
         rest = escape[_HIGH_LENGTH:]
         return 2 if rest and not _LOW(rest) else 1
 
+    def whole(self) -> str:
+        """All of it, decoded, but for what is pending."""
+        if self.complete_head:
+            return self.head
+        raw = "".join(self.parts)
+        return decode(raw[: len(raw) - len(self.pending)])
+
     def without_last(self) -> Text:
         """The same before the latest piece."""
         text = Text(self._most)
@@ -141,7 +149,9 @@ class StringAlt:
 
     __slots__ = (
         "banned",
+        "bans",
         "candidates",
+        "follows",
         "formats",
         "hi",
         "lo",
@@ -149,6 +159,7 @@ class StringAlt:
         "no_patterns",
         "order",
         "patterns",
+        "searched",
         "sources",
         "subs",
         "trivial",
@@ -170,6 +181,9 @@ class StringAlt:
         self.sources = Sources()  # what set `lo`, `hi`, `candidates`, `banned`
         self.wants_value = False
         self.trivial = False
+        self.follows: list[tuple[Automaton, object]] = []  # what must match, character by character
+        self.bans: list[tuple[Automaton, object]] = []  # what must not
+        self.searched: list[tuple[Pattern, object, bool]] = []  # patterns without automaton; whether they must match
         self.watches = False  # whether a beginning is looked at
 
     def settle(self) -> bool:
@@ -183,11 +197,20 @@ class StringAlt:
             self.candidates = {u: text for u, text in self.candidates.items() if self.failing(text) is None}
             self.order = sorted(self.candidates)
             return bool(self.candidates)
-        self.watches = bool(
-            any(pattern.early for pattern, _ in self.patterns)
-            or any(pattern.lasting for pattern, _ in self.no_patterns)
-            or any(form.prefix is not None for form, _ in self.formats)
-        )
+        asked = [(p, source, True) for p, source in self.patterns if p.early]
+        asked += [(form.prefix, source, True) for form, source in self.formats if form.prefix is not None]
+        asked += [(p, source, False) for p, source in self.no_patterns if p.lasting]
+        for pattern, source, wanted in asked:
+            if pattern.automaton is None:
+                self.searched.append((pattern, source, wanted))
+            else:
+                (self.follows if wanted else self.bans).append((pattern.automaton, source))
+        for pattern, _ in self.patterns:
+            if pattern.automaton is not None and (
+                pattern.automaton.shortest > self.hi or pattern.automaton.longest < self.lo
+            ):
+                return False
+        self.watches = bool(asked)
         self.trivial = not (
             self.lo or self.hi < math.inf or self.banned or self.patterns or self.no_patterns or self.formats
             or self.no_formats or self.subs
@@ -202,27 +225,38 @@ class StringAlt:
             return None if state.narrow(text) else self.sources["candidates"]
         if text.least > self.hi:
             return self.sources["hi"]
-        if self.watches and text.exact <= MOST:
-            return self._watched(text, state)
-        return None
+        return self._watched(text, state) if self.watches else None
 
     def _watched(self, text: Text, state: StringState) -> object:
-        head = text.head
-        for i, (pattern, source) in enumerate(self.patterns):
-            if not pattern.early:
-                continue
-            bit = 1 << i
-            if state.in_tail & bit and pattern.stays(text.last):
-                continue
-            if not (pattern.alive(head) and _escape_alive(pattern, head, text.pending)):
+        at = state.at
+        more = text.last
+        if at is None or state.done + len(more) != text.exact:  # it begins, or something was taken back
+            at = [automaton.start for automaton, _ in (*self.follows, *self.bans)]
+            more = text.whole()
+        state.done = text.exact
+        state.at = at
+        i = 0
+        for automaton, source in self.follows:
+            at[i] = now = automaton.run(more, at[i])
+            if not now.alive:
                 return source
-            state.in_tail = state.in_tail | bit if pattern.in_tail(head) else state.in_tail & ~bit
-        for pattern, source in self.no_patterns:
-            if pattern.certain(head):
+            if text.exact + now.lacking > self.hi:
+                return self.sources["hi"]
+            if text.pending and not _takes(automaton, now, text.pending):
                 return source
-        for form, source in self.formats:
-            if form.prefix is not None and not form.prefix.alive(head):
+            i += 1
+        for automaton, source in self.bans:
+            at[i] = now = automaton.run(more, at[i])
+            if now.sure:
                 return source
+            i += 1
+        if self.searched and text.exact <= MOST:
+            for pattern, source, wanted in self.searched:
+                if not wanted:
+                    if pattern.certain(text.head):
+                        return source
+                elif not begins(pattern, text):
+                    return source
         return None
 
     def failing(self, text: str) -> object:
@@ -259,7 +293,7 @@ class StringAlt:
 class StringState:
     """How far one string has got with one alternative: which candidates are left, as a range of the sorted ones."""
 
-    __slots__ = ("_from", "_taken", "_to", "alt", "in_tail", "subs")
+    __slots__ = ("_from", "_taken", "_to", "alt", "at", "done", "subs")
 
     def __init__(self, alt: StringAlt, taken: Container[object] = ()) -> None:
         self.alt = alt
@@ -267,12 +301,13 @@ class StringState:
         self._taken = taken  # texts that may not come again
         self._from = 0
         self._to = len(alt.order)
-        self.in_tail = 0  # the patterns, as bits, whose repeated last part the string has reached
+        self.at: list[State] | None = None  # where the automata of `follows` and `bans` are
+        self.done = 0  # characters they have passed
 
     def reset(self) -> None:
         """Forget what was seen."""
         self._from, self._to = 0, len(self.alt.order)
-        self.in_tail = 0
+        self.at = None
 
     def narrow(self, text: Text) -> bool:
         """Drop the candidates that the text has left behind; whether any remains."""
@@ -295,6 +330,49 @@ class StringState:
             (digits is None or fits(unit, at, digits)) and candidates[unit] not in self._taken
             for unit in self.alt.order[self._from : self._to]
         )
+
+
+def begins(pattern: Pattern, text: Text) -> bool:
+    """Whether a string with this beginning, which `text.head` holds, may match. Never wrongly `False`."""
+    head = text.head
+    if not pattern.early:
+        return True
+    if pattern.automaton is None:
+        return pattern.alive(head) and _escape_alive(pattern, head, text.pending)
+    state = pattern.automaton.run(head)
+    return state.alive and not (text.pending and not _takes(pattern.automaton, state, text.pending))
+
+
+def _takes(automaton: Automaton, state: State, pending: str) -> bool:
+    """Whether an escape that has begun, or a high surrogate that a low one may join, can become what may follow."""
+    if len(pending) >= _HIGH_LENGTH:
+        high = int(pending[2:_HIGH_LENGTH], 16)
+        rest = pending[_HIGH_LENGTH:]
+        lone = automaton.run(chr(high), state)
+        if rest and not _LOW(rest):
+            return lone.alive and _takes(automaton, lone, rest)
+        digits = rest[2:].lower()
+        lows = [low for low in range(0xDC00, 0xE000, 0x100) if f"{low:04x}".startswith(digits[:2])]
+        first, last = lows[0], lows[-1] + 0xFF
+        if len(digits) > 2:
+            first = int(digits.ljust(4, "0"), 16)
+            last = int(digits.ljust(4, "f"), 16)
+        base = 0x10000 + ((high - 0xD800) << 10) - 0xDC00
+        if automaton.takes(state, base + first, base + last):
+            return True
+        # Not joined: the high one stands alone, and something else follows or the string ends.
+        return lone.alive and len(digits) < 2 and (not rest or _takes(automaton, lone, rest))
+    digits = pending[2:]
+    if not digits:
+        return automaton.takes(state, 0, 0x10FFFF)
+    first = int(digits.ljust(4, "0"), 16)
+    last = int(digits.ljust(4, "f"), 16)
+    if automaton.takes(state, first, last):
+        return True
+    highs = range(max(first, 0xD800), min(last, 0xDBFF) + 1)
+    return bool(highs) and automaton.takes(
+        state, 0x10000 + ((highs[0] - 0xD800) << 10), 0x10000 + ((highs[-1] - 0xD800) << 10) + 0x3FF
+    )
 
 
 def _escape_alive(pattern: Pattern, head: str, pending: str) -> bool:
