@@ -107,15 +107,16 @@ class _BlockStart(msgspec.Struct, tag="content_block_start"):
     content_block: _Block
 
 
-class _TextDelta(msgspec.Struct, tag="text_delta", gc=False):
+# A piece with fields that we do not know is none of the plain ones: nothing of it may be lost.
+class _TextDelta(msgspec.Struct, tag="text_delta", gc=False, forbid_unknown_fields=True):
     text: str
 
 
-class _InputJsonDelta(msgspec.Struct, tag="input_json_delta", gc=False):
+class _InputJsonDelta(msgspec.Struct, tag="input_json_delta", gc=False, forbid_unknown_fields=True):
     partial_json: str
 
 
-class _ThinkingDelta(msgspec.Struct, tag="thinking_delta", gc=False):
+class _ThinkingDelta(msgspec.Struct, tag="thinking_delta", gc=False, forbid_unknown_fields=True):
     thinking: str
 
 
@@ -130,7 +131,7 @@ class _CitationsDelta(msgspec.Struct, tag="citations_delta", gc=False):
 _AnyDelta = _TextDelta | _InputJsonDelta | _ThinkingDelta | _SignatureDelta | _CitationsDelta
 
 
-class _BlockDelta(msgspec.Struct, tag="content_block_delta"):
+class _BlockDelta(msgspec.Struct, tag="content_block_delta", forbid_unknown_fields=True):
     index: int
     delta: _AnyDelta
 
@@ -177,8 +178,12 @@ _PIECES: Final[dict[type, tuple[DeltaKind, str]]] = {
     _InputJsonDelta: ("tool_input", "partial_json"),
     _ThinkingDelta: ("thinking", "thinking"),
 }
+_KNOWN: Final = {struct.__struct_config__.tag: ("type", *struct.__struct_fields__) for struct in _AnyDelta.__args__}
 _decode: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(_Wire).decode
 
+Kept = Delta | tuple[bytes, Event | None]
+"""What came, for whoever needs more than neutral words: a plain piece of output as the very `Delta` that was made of it
+(it says all there was), anything else as its data and the last event made of it."""
 
 _Append = Callable[[Event], None]
 
@@ -186,13 +191,15 @@ _Append = Callable[[Event], None]
 class Translator:
     """Translates one stream. After a `Failed` it says nothing more."""
 
-    __slots__ = ("_inputs", "_seen", "_stop_reason", "ended")
+    __slots__ = ("_inputs", "_seen", "_stop_reason", "ended", "kept")
 
     def __init__(self) -> None:
         # The initial input of open tool blocks that have not sent a piece of JSON yet.
         self._inputs: dict[int, str] = {}
         self._stop_reason: str | None = None
         self._seen = 0
+        self.kept: list[Kept] = []
+        """Everything that `translate` was given, in order, but for pings and errors."""
         self.ended = False
         """Whether a `Failed` was said."""
 
@@ -201,38 +208,52 @@ class Translator:
         events: list[Event] = []
         if self.ended:
             return events
-        append = events.append
+        append, keep = events.append, self.kept.append
         for name, data in frames:
             self._seen += 1
             if name == b"ping":
                 append(Ping())
                 continue
+            before = len(events)
             wire: Any
             try:
                 wire = _decode(data) if name != b"error" else _error(data)
             except (ValueError, RecursionError):
                 wire = self._unusual(name, data)
+                if type(wire) is _BlockDelta and type(wire.delta) in _PIECES:
+                    events += self._piece(wire)
+                    keep((data, events[-1] if len(events) > before else None))
+                    continue
             # Pieces of output are nearly all of a stream, so they go no further than here.
             if type(wire) is _BlockDelta:
                 delta: Any = wire.delta
                 piece: type = type(delta)
+                event: Delta
                 if piece is _TextDelta:
-                    if delta.text:
-                        append(Delta(wire.index, "text", delta.text))
-                    continue
-                if piece is _InputJsonDelta:
-                    if delta.partial_json:
+                    if text := delta.text:
+                        append(event := Delta(wire.index, "text", text))
+                        keep(event)
+                        continue
+                elif piece is _InputJsonDelta:
+                    if text := delta.partial_json:
                         if self._inputs:
                             self._inputs.pop(wire.index, None)
-                        append(Delta(wire.index, "tool_input", delta.partial_json))
-                    continue
-                if piece is _ThinkingDelta:
-                    if delta.thinking:
-                        append(Delta(wire.index, "thinking", delta.thinking))
-                    continue
-            self._take(wire, append)
-            if self.ended:
-                break
+                        append(event := Delta(wire.index, "tool_input", text))
+                        keep(event)
+                        continue
+                elif piece is _ThinkingDelta:
+                    if text := delta.thinking:
+                        append(event := Delta(wire.index, "thinking", text))
+                        keep(event)
+                        continue
+                else:
+                    append(Other(str(delta.__struct_config__.tag), wire.index))
+            else:
+                self._take(wire, append)
+                if self.ended:
+                    break
+            if data:
+                keep((data, events[-1] if len(events) > before else None))
         return events
 
     def translate_object(self, event: dict[str, Any]) -> list[Event]:
@@ -242,10 +263,13 @@ class Translator:
             self._seen += 1
             wire = self._typed(event, b"", repr(event).encode("utf-8", "backslashreplace"))
             if type(wire) is _BlockDelta and type(wire.delta) in _PIECES:
-                kind, field = _PIECES[type(wire.delta)]
-                return self.translate_piece(wire.index, kind, getattr(wire.delta, field))
+                return self._piece(wire)
             self._take(wire, events.append)
         return events
+
+    def _piece(self, wire: _BlockDelta) -> list[Event]:
+        kind, field = _PIECES[type(wire.delta)]
+        return self.translate_piece(wire.index, kind, getattr(wire.delta, field))
 
     def translate_piece(self, index: int, kind: DeltaKind, text: str) -> list[Event]:
         """The same for a piece of output whose parts are known."""
@@ -345,8 +369,12 @@ class Translator:
             return Other(kind, at)
         inner: object = wire.get(_INNER.get(kind, ""))
         if isinstance(inner, dict) and isinstance(of := inner.get("type"), str) and at is not None:
-            if kind == "content_block_delta" and of not in _DELTA_TYPES:
-                return Other(of, at)
+            if kind == "content_block_delta":
+                if of not in _DELTA_TYPES:
+                    return Other(of, at)
+                known = _KNOWN.get(of, ())
+                inner = {name: value for name, value in inner.items() if name in known}
+                wire = {"type": kind, "index": at, "delta": inner}
             if kind == "content_block_start" and of not in BLOCK_KINDS:
                 return BlockStarted(at, "other", of)
             if "input" in inner:

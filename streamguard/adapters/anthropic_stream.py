@@ -52,7 +52,7 @@ class BodyStream:
         self._beta = beta
         self._decoder = Decoder(max_event_bytes)
         self._translator = Translator()
-        self._assembly = Assembly(max_event_bytes)
+        self._assembly = Assembly(self._translator.kept)
         gzip = self.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
         # The SDK's decompression does not tell a body that was cut from one that ended.
         self._inflate = _Inflate() if gzip else None
@@ -94,7 +94,11 @@ class BodyStream:
         if inflate is not None and inflate.has_more:
             return self._events(inflate.more())
         if self._body is None:
-            self._body = (self._http.aiter_raw() if inflate else self._http.aiter_bytes()).__aiter__()
+            http = self._http
+            # Bytes that nothing has to be done to come cheaper without the client's decoders.
+            plain = self.headers.get("content-encoding", "identity") == "identity"
+            raw = inflate is not None or (plain and not getattr(http, "is_stream_consumed", False))
+            self._body = (http.aiter_raw() if raw else http.aiter_bytes()).__aiter__()
         try:
             chunk = await self._body.__anext__()
         except StopAsyncIteration:
@@ -120,7 +124,6 @@ class BodyStream:
         if chunk is None:
             self._over = True
             return [self._signed(_broken_gzip("is broken"))]
-        self._assembly.keep(chunk)
         events = self._decoded(chunk) if self._log is None else self._log.take(chunk, self._decoded)
         if events and isinstance(failed := events[-1], Failed):
             self._over = True

@@ -1,8 +1,8 @@
-"""Raw bytes of one stream → the provider's own message, as a dict.
+"""What came in one stream → the provider's own message, as a dict.
 
 In charge of the message that a caller of the SDK would have got: the same values as `messages.stream()` accumulates,
-citations, signatures and blocks yet to be invented included. It keeps the bytes as they came, which costs next to
-nothing per event, and parses them when somebody asks. It judges nothing: whether the stream was sound is for others.
+citations, signatures and blocks yet to be invented included. It is made of what the translator keeps, when somebody
+asks: until then a message costs next to nothing. It judges nothing: whether the stream was sound is for others.
 
 Where it is more careful than the SDK: a tool's input is parsed once, strictly, and only if its block was closed. The
 text of an input that is broken or cut stands in the block as `partial_json`, beside the `input` that the block began
@@ -18,7 +18,8 @@ from typing import Any, Final
 
 import msgspec
 
-from streamguard.adapters.sse import MAX_EVENT_BYTES, Decoder, EventTooLarge
+from streamguard.adapters.anthropic_events import Kept
+from streamguard.events import Delta
 
 PIECES: Final = {
     "text_delta": ("text", ("text",)),
@@ -26,6 +27,9 @@ PIECES: Final = {
     "input_json_delta": ("partial_json", ("tool_use", "server_tool_use", "mcp_tool_use")),
 }
 """Deltas that are pieces of one string: their field, and the blocks that take them."""
+
+_TYPES: Final[dict[str, str]] = {"text": "text_delta", "thinking": "thinking_delta", "tool_input": "input_json_delta"}
+"""The deltas of our three kinds."""
 
 
 class _Piece(msgspec.Struct):
@@ -71,36 +75,36 @@ class _Block:
 
 
 class Assembly:
-    """The bytes of one stream, and the message they make.
+    """The message that one stream makes.
 
-    :param max_event_bytes: as for the decoder that read the stream.
+    :param kept: what came so far, as a `Translator` keeps it; it may grow.
     """
 
-    __slots__ = ("_chunks", "_max_event_bytes", "keep")
+    __slots__ = ("_kept",)
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self._chunks: list[bytes] = []
-        self._max_event_bytes = max_event_bytes
-        self.keep = self._chunks.append
-        """Take the next bytes of the stream, decompressed."""
+    def __init__(self, kept: list[Kept]) -> None:
+        self._kept = kept
 
     def message(self) -> dict[str, Any] | None:
         """The message so far; `None` before it started."""
-        decoder = Decoder(self._max_event_bytes)
-        frames = []
-        try:
-            for chunk in self._chunks:
-                frames += decoder.feed(chunk)
-        except EventTooLarge as error:
-            frames += error.frames
-        return assembled(data for _, data in frames)
+        return assembled(item if isinstance(item, Delta) else item[0] for item in self._kept)
 
 
-def assembled(events: Iterable[bytes | dict[str, Any]]) -> dict[str, Any] | None:
-    """The message that the stream's events make, given as JSON or parsed. What is no event is passed over."""
+def assembled(events: Iterable[Delta | bytes | dict[str, Any]]) -> dict[str, Any] | None:
+    """The message that the stream's events make, given as JSON, parsed or in our words. What is no event is passed
+    over."""
     message: dict[str, Any] | None = None
     blocks: dict[int, _Block] = {}
     for event in events:
+        if type(event) is Delta:
+            of = _TYPES[event.kind]
+            block = blocks.get(event.index)
+            if block is not None:
+                if block.body.get("type") in PIECES[of][1]:
+                    block.pieces.append(event.text)
+                else:
+                    _extend(block, {"type": of, PIECES[of][0]: event.text})
+            continue
         if isinstance(event, bytes):
             if _took_piece(event, blocks):
                 continue

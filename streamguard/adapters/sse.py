@@ -72,9 +72,14 @@ class Decoder:
             chunk = self._without_bom(chunk)
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_line_feeds(chunk)
+        pieces = self._pieces
+        # One whole event per read, as live streams come: in one look.
+        if not pieces and chunk[-2:] == b"\n\n" and chunk.count(b"\n") == 3 and len(chunk) <= self.max_event_bytes:
+            name, _, data = chunk[:-2].partition(b"\ndata: ")
+            if data and name[:7] == b"event: ":
+                return [(name[7:], data)]
         if not chunk:
             return []
-        pieces = self._pieces
         if pieces:
             pieces.append(chunk)
             if b"\n\n" not in chunk and not (chunk[0] == 10 and pieces[-2][-1] == 10):
