@@ -152,13 +152,14 @@ class Frames:
 
     def _frame(self, event: str, **data: Any) -> bytes:
         self.count += 1
-        body = _json({"type": event, **data})
+        body = json_bytes({"type": event, **data})
         if not self._named:
             return b"data: %b\n\n" % body
         return b"id: %b:%d\nevent: %b\ndata: %b\n\n" % (self._id.encode(), self.count, event.encode(), body)
 
 
-def _json(data: Any) -> bytes:
+def json_bytes(data: Any) -> bytes:
+    """JSON on one line."""
     try:
         return msgspec.json.encode(data)
     except UnicodeEncodeError:

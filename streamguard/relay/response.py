@@ -11,7 +11,8 @@ the connection is listened to all the time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, MutableMapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -75,7 +76,7 @@ def response(
 
 
 async def serve(
-    relay: Relay,
+    stream: AbstractAsyncContextManager[AsyncIterator[bytes]],
     receive: Receive,
     send: Send,
     headers: dict[str, bytes] | None = None,
@@ -83,7 +84,7 @@ async def serve(
     status: int = 200,
     send_timeout: float = 30.0,
 ) -> None:
-    """Answer an ASGI request with a relay's frames, until they end or the client has gone.
+    """Answer an ASGI request with the frames of a `Relay`, or of its like, until they end or the client has gone.
 
     :param headers: of the response; those of `HEADERS` unless given.
     """
@@ -113,9 +114,9 @@ async def serve(
         tasks.start_soon(listen)
         try:
             await write(start)
-            async with relay:
+            async with stream as pieces:
                 try:
-                    async for frames in relay:
+                    async for frames in pieces:
                         await write({"type": "http.response.body", "body": frames, "more_body": True})
                 except Exception as error:
                     raised = error  # raised below, when the response is whole; and a task group would wrap it

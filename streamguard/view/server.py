@@ -1,0 +1,158 @@
+"""The live view beside a program: a small server in the program's own event loop.
+
+In charge of one listening socket and of going away in order. A view that breaks never takes the program with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.abc
+
+from streamguard.errors import ConfigError
+from streamguard.runtime import Runtime
+from streamguard.view.access import checked_token, is_loopback
+
+if TYPE_CHECKING:
+    from streamguard.view.app import View
+
+_log = logging.getLogger("streamguard")
+
+PATH: Final = "/_streamguard/"
+
+GOODBYE: Final = 1.0
+"""Seconds that open connections have to end when the program does."""
+
+
+def serve_view(
+    runtime: Runtime, host: str = "127.0.0.1", port: int = 8788, *, token: str | None = None
+) -> AbstractAsyncContextManager[str]:
+    """Serve the live view of a runtime while the block runs: `async with serve_view(runtime) as url:`.
+
+    On asyncio only, which is what its server, uvicorn, runs on. Signals stay the program's.
+
+    :param host: where to listen. Anything but a loopback address needs a token.
+    :param port: 0 for any that is free.
+    :param token: what a browser must know; `"new"` makes one. It stands in the `url`, behind a `#`, where no server or
+        log sees it.
+    :raises ConfigError: no token for others than this machine, a port that is taken, trio, or the extra is missing.
+    """
+    return _Serving(runtime, host, port, secrets.token_urlsafe(24) if token == "new" else checked_token(token))  # noqa: S105
+
+
+class _Serving:
+    """See `serve_view`."""
+
+    def __init__(self, runtime: Runtime, host: str, port: int, token: str | None) -> None:
+        if token is None and not is_loopback(host):
+            raise ConfigError(
+                f"the live view on {host} could be seen by other machines: give it a token, or listen on 127.0.0.1"
+            )
+        self._token = token
+        self._runtime = runtime
+        self._host, self._port = host, port
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._view: View | None = None
+        self._server: Any = None
+
+    async def __aenter__(self) -> str:
+        server_of = _import()
+        listener = _listen(self._host, self._port)
+        try:
+            self._view, self._server = server_of(self._runtime, self._token)
+            self._tasks = anyio.create_task_group()
+            await self._tasks.__aenter__()
+        except BaseException:
+            listener.close()
+            raise
+        self._tasks.start_soon(self._serve, listener)
+        port = listener.getsockname()[1]
+        name = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{name}:{port}{PATH}" + ("" if self._token is None else f"#token={self._token}")
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        tasks, view = self._tasks, self._view
+        if tasks is None or view is None:
+            return
+        view.close()
+        self._server.should_exit = True
+        try:
+            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 2 * GOODBYE):
+                # Not the block's own error: it would come out inside of an exception group.
+                await tasks.__aexit__(None, None, None)
+        finally:
+            tasks.cancel_scope.cancel()
+
+    async def _serve(self, listener: socket.socket) -> None:
+        try:
+            with listener:
+                await self._server.serve([listener])
+        except Exception:
+            _log.exception("the live view has ended; the program goes on")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"the live view cannot listen on {host}:{port}: {error.strerror or error}; give it another port, or 0"
+        ) from error
+
+
+def _import() -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise ConfigError(
+            "serve_view() needs asyncio, which its server runs on; elsewhere mount View(runtime) in a server of your own"
+        ) from error
+    try:
+        import uvicorn
+        from starlette.applications import Starlette
+        from starlette.responses import RedirectResponse
+        from starlette.routing import Mount, Route
+    except ImportError as error:
+        raise ConfigError(f"the live view needs {error.name}: install streamguard-llm[proxy]") from error
+
+    from streamguard.view.app import View
+
+    class Server(uvicorn.Server):
+        """One that leaves signals to the program."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    def server_of(runtime: Runtime, token: str | None) -> tuple[View, uvicorn.Server]:
+        view = View(runtime, token=token)
+        routes = [
+            Mount(PATH.rstrip("/"), app=view),
+            Route("/", RedirectResponse(PATH)),
+        ]
+        config = uvicorn.Config(
+            Starlette(routes=routes),
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            # The address of a proxy in front must not pass for a browser's.
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(GOODBYE),
+            ws="none",
+        )
+        return view, Server(config)
+
+    return server_of
