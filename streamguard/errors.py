@@ -45,7 +45,17 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamguardError(Exception):
-    """Whatever this package raises."""
+    """Whatever this package raises. It can be pickled and copied whole, so it comes out of a process pool as it is."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default an exception is made again of `args`, which the keyword-only arguments below are no part of.
+        return _rebuilt, (type(self), self.args, vars(self))
+
+
+def _rebuilt(kind: type[StreamguardError], args: tuple[Any, ...], state: dict[str, Any]) -> StreamguardError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error
 
 
 class ConfigError(StreamguardError):
