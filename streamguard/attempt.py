@@ -115,7 +115,7 @@ class RunningAttempt:
             else:
                 deadline = now + GRACE
         assert self._batches is not None
-        batches, delivery = self._batches, self.delivery
+        batches, delivery, only = self._batches, self.delivery, panel.clock
         batch: Sequence[Event] | None
         with clock.reading(deadline) as reading:
             while True:
@@ -137,15 +137,24 @@ class RunningAttempt:
                     clock.lag = max(clock.lag, late)
                 if self._over:
                     return True, panel.end(now)
-                panel.heard(now)
-                if panel.asynchronous:
-                    break
+                if only is None or panel.asynchronous:
+                    panel.heard(now)
+                    if panel.asynchronous:
+                        break
                 if (result := self._feed(batch, now)) is not None:
                     return result
                 if delivery.ready:
+                    if only is not None:
+                        only.heard(now)
                     return False, None  # from here on it is the consumer's time
-                panel.waiting(now)
-                deadline = min(panel.deadline, clock.deadline)
+                if only is not None:
+                    only.passed(now)
+                    deadline = only.deadline
+                else:
+                    panel.waiting(now)
+                    deadline = panel.deadline
+                if clock.deadline < deadline:
+                    deadline = clock.deadline
                 if now >= busy_until or deadline > wait_until or now >= deadline or clock.interrupted is not None:
                     return False, None
                 reading.move(deadline)
@@ -157,16 +166,18 @@ class RunningAttempt:
     def _feed(self, batch: Sequence[Event], now: float) -> tuple[bool, End] | None:
         """`None` for "read on"."""
         panel = self.panel
-        feed, push = panel.feed, self.delivery.push
-        for position, event in enumerate(batch):
+        feed, push = panel.feed, self.delivery.push if self.delivery.keep else None
+        for event in batch:
             if type(event) is Failed:
                 if panel.stopped and event.reason in BREAKS:
                     break
                 return True, event
             verdict = feed(event, now)
             if verdict is not None:
+                position = next(place for place, one in enumerate(batch) if one is event)
                 return True, self._judged(verdict, batch, position, now)
-            push(event)
+            if push is not None:
+                push(event)
         return (True, None) if panel.stopped else None
 
     async def _feed_asking(self, batch: Sequence[Event], now: float) -> tuple[bool, End]:

@@ -21,7 +21,7 @@ class Delivery:
         self.mode = mode
         self.delivered = False
         """Whether output was handed out that cannot be taken back."""
-        self._keep = keep
+        self.keep = keep
         self._output = False
         self._ready: list[Event] = []
         self._held: list[Event] = []
@@ -29,7 +29,7 @@ class Delivery:
 
     def push(self, event: Event) -> None:
         """An event passed all guards."""
-        if not self._keep:
+        if not self.keep:
             return
         if self.mode == "committed":
             (self._ready if type(event) is Ping else self._held).append(event)

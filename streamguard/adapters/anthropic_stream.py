@@ -116,6 +116,11 @@ class BodyStream:
             self._over = True
             raise
         if inflate is None:
+            if self._log is None:
+                events = self._decoded(chunk)
+                if not events or type(events[-1]) is not Failed:
+                    return events
+                return self._ended(events)
             return self._events(chunk)
         inflate.rest += chunk
         return self._events(inflate.more())
@@ -125,6 +130,10 @@ class BodyStream:
             self._over = True
             return [self._signed(_broken_gzip("is broken"))]
         events = self._decoded(chunk) if self._log is None else self._log.take(chunk, self._decoded)
+        return self._ended(events)
+
+    def _ended(self, events: list[Event]) -> list[Event]:
+        """The events, of which a failure is the last one of all."""
         if events and isinstance(failed := events[-1], Failed):
             self._over = True
             events[-1] = self._signed(failed)

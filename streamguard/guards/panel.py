@@ -67,6 +67,9 @@ class Panel:
             if _has_clock(watch):
                 (self._observing_clocks if observing else self._clocks).append(watch)
         self._routes: dict[type, tuple[Feed, ...]] = {}
+        only = self._clocks[0] if len(self._clocks) == 1 and not self._observing_clocks else None
+        self.clock = only if type(only) is TimeoutsWatch else None
+        """The watch that has all the clocks there are, if one has; it can be asked without a detour."""
 
     @property
     def deadline(self) -> float:

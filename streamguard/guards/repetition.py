@@ -103,9 +103,10 @@ class RepetitionWatch(BaseWatch):
         if type(event) is Delta:
             text = self._texts.get(event.kind)
             if text is not None:
-                text.pieces.append(event.text)
-                text.waiting += len(event.text)
-                if text.waiting >= STEP:
+                piece = event.text
+                text.pieces.append(piece)
+                waiting = text.waiting = text.waiting + len(piece)
+                if waiting >= STEP:
                     return text.look(event.index)
         return None
 
@@ -136,7 +137,12 @@ class _Text:
             overlap = self._tail[max(0, len(self._tail) - self._overlap) :]
             self._tail = (self._tail + step)[-self._window :]
             self._seen += STEP
-            if self._blanks is not None and self._blanks.search(overlap + step):
+            # So many blanks in a row are either in this step or began before it.
+            if (
+                self._blanks is not None
+                and (self._overlap < STEP or overlap[-1:].isspace())
+                and self._blanks.search(overlap + step)
+            ):
                 return self._whitespace(block)
             if self._spec.max_period is not None and len(self._tail) >= SHORTEST:
                 period = self._period(self._spec.max_period)

@@ -170,6 +170,30 @@ class TimeoutsWatch(BaseWatch):
         if not self._over:
             self.deadline = self._end
 
+    def passed(self, now: float) -> None:
+        """`heard` and `waiting` at once: bytes came, and we wait on. For reads that bring the consumer nothing."""
+        since = self._since
+        if since is None or self._over or self._rate is not None:
+            self.heard(now)
+            self.waiting(now)
+            return
+        waited = self._waited + (now - since)
+        self._waited = self._heard_at = waited
+        self._since = now
+        if self._output:
+            self._output = False
+            self._output_at = waited
+        output_at = self._output_at
+        if output_at is None:
+            due = self._first[1] + self._first[2]
+        elif self._thoughts or self._tools:
+            due = output_at + self._thinking
+        else:
+            due = output_at + self._progress
+        alive = waited + self._alive
+        deadline = now + ((min(due, alive)) - waited)
+        self.deadline = min(self._end, deadline)
+
     def feed(self, event: Event, now: float) -> None:
         if type(event) is Delta:
             if event.text:
