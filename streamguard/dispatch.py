@@ -34,6 +34,9 @@ LEASE = 180.0
 """Seconds that a hold outlives its last heartbeat. Longer than the default clocks let one read last, so that heartbeats
 fall between reads; only a read that may last longer needs a task of its own beside it."""
 
+LEFT_LIMIT = 0.05
+"""Seconds that asking for a balance may take: a record is made richer by it, a retry must not wait for it."""
+
 PAUSED_LOOK = 0.1
 """Seconds between looks whether an operator's pause is over."""
 
@@ -183,10 +186,10 @@ class Dispatch:
 
     async def left(self) -> dict[str, int]:
         """What the call's budgets have left; empty without budgets, or if nobody can be asked."""
-        if self._account is None:
+        if self._account is None or self._clock.over:
             return {}
         try:
-            with anyio.move_on_after(1.0):
+            with anyio.move_on_after(LEFT_LIMIT):
                 return await self._account.left()
         except (LedgerLost, LedgerError) as error:
             _log.warning("the budget's balance is unknown: %s", error)

@@ -92,6 +92,7 @@ class Call:
         self._used: list[int] = []
         self._decision: Decision | None = None
         self._reservation: Reservation | None = None
+        self._charged: tuple[Settled, ...] = ()
         self._lost: Trip | None = None
         self._dispatch = Dispatch(policy, self._runtime, self.clock, source.request, self.about["labels"])
         self._bucket = None if policy.retry.bucket is None else self._runtime.bucket(policy.retry.bucket)
@@ -129,9 +130,11 @@ class Call:
         """Leave the call, finished or not: nothing stays open."""
         self._runtime.calls.pop(self.id, None)
         running, self.running = self.running, None
-        if running is not None:
-            await running.close()
-            self._records.append(self._recorded(running, None, None, charged=await self._settle(running)))
+        if running is None:
+            await self._release()
+            return
+        await running.close()
+        self._records.append(self._recorded(running, None, None, charged=await self._settle(running)))
 
     async def _advance(self) -> list[Event]:
         """One step: open an attempt, or read once from the open one."""
@@ -197,7 +200,7 @@ class Call:
             if not isinstance(cleared, Clearance):
                 await self._unsent(number, cleared)
                 return []
-            self._reservation = cleared.reservation
+            self._reservation, self._charged = cleared.reservation, ()
             context = self._context(number, cleared)
             panel = Panel(self.policy.panel_guards, context, self.clock.now(), mode=self.policy.mode)
         except (StreamguardError, ValueError) as error:
@@ -222,10 +225,12 @@ class Call:
 
     async def _settle(self, running: RunningAttempt) -> tuple[Settled, ...]:
         reservation, self._reservation = self._reservation, None
-        return await self._dispatch.settle(running, reservation)
+        if reservation is not None:
+            self._charged = await self._dispatch.settle(running, reservation)
+        return self._charged
 
     async def _release(self) -> None:
-        """Give back what was reserved for an attempt that was never sent."""
+        """Give back what was reserved for an attempt that was never sent, if anything was."""
         reservation, self._reservation = self._reservation, None
         if reservation is not None:
             await reservation.settle(NotBilled())
@@ -255,7 +260,7 @@ class Call:
         return None if model is None else self._runtime.pricebook(self.policy.prices).price(model)
 
     async def _accept(self, running: RunningAttempt, completed: Completed | None) -> list[Event]:
-        self.running = None
+        # `running` is let go of last: whoever cancels in between still has the attempt closed, settled and recorded.
         panel = running.panel
         document = panel.document()
         if panel.observed and _would_have_rejected(panel, document, completed):
@@ -264,6 +269,7 @@ class Call:
         await running.close()
         self._answered(running)
         record = self._recorded(running, None, completed, charged=await self._settle(running))
+        self.running = None
         self._records.append(record)
         self._learn(running)
         self.outcome = Outcome(
@@ -278,18 +284,18 @@ class Call:
         return self._delivery.commit()
 
     async def _abort(self, running: RunningAttempt, end: Trip | Failed) -> None:
-        self.running = None
         await running.close()
         running.billable = not isinstance(end, Failed) or end.billable
         if running.panel.transcript.first_token_at is not None:
             self._answered(running)
-        charged = await self._settle(running)
-        decision = await self._decide(end, running.began, delivered=self._delivery.delivered)
+        charged, left = await self._settle(running), await self._dispatch.left()
+        self.running = None
+        decision = self._decide(end, running.began, delivered=self._delivery.delivered, left=left)
         self._follow(self._recorded(running, end, None, decision, charged), end, decision)
 
     async def _unsent(self, number: int, end: Trip | Failed) -> None:
         """An attempt that was never sent."""
-        decision = await self._decide(end, None, delivered=False)
+        decision = self._decide(end, None, delivered=False, left=await self._dispatch.left())
         nothing = UsageRange.nothing()
         if (denied := self._dispatch.denied) is not None:
             self._runtime.emit(
@@ -313,10 +319,11 @@ class Call:
         if self._bucket is not None and self._decision is not None and is_outage(self._decision.reason):
             self._bucket.give_back()
 
-    async def _decide(self, end: Trip | Failed, sent: float | None, *, delivered: bool) -> Decision:
+    def _decide(self, end: Trip | Failed, sent: float | None, *, delivered: bool, left: Mapping[str, int]) -> Decision:
         """What follows. A refusal for overload also holds back everybody else who asks the same model.
 
         :param sent: when the attempt was sent; `None` if it was not.
+        :param left: what the budgets have left.
         """
         request = self._patched or self._source.request
         cooldown, now = self._runtime.cooldown(request.model if request else None), self.clock.now()
@@ -339,7 +346,6 @@ class Call:
             cooldown.refused(end.reason, sent=sent, now=now, wait=max(waits, default=None))
         if decision.action == "retry" and self._bucket is not None and is_outage(end.reason):
             self._bucket.take()
-        left = await self._dispatch.left()
         return msgspec.structs.replace(decision, budget_left=left) if left else decision
 
     def _follow(self, record: AttemptRecord, end: Trip | Failed, decision: Decision) -> None:
@@ -471,12 +477,16 @@ class Call:
         }
 
 
+JUDGES = frozenset({"completion", "json"})
+"""The guards whose word `completed` gives: the protocol was kept, the end is a good one, the document is valid."""
+
+
 def _would_have_rejected(panel: Panel, document: Document | None, completed: Completed | None) -> bool:
     """Whether a guard that only observes would not have let the answer stand.
 
     Judged by the end: an observed clock that an answer outlived says nothing about the answer.
     """
-    if any(seen.trip.reason.startswith(("stop.", "json.")) for seen in panel.observed):
+    if any(seen.trip.guard in JUDGES for seen in panel.observed):
         return True
     if completed == "enough":
         return False

@@ -185,7 +185,7 @@ class Ledger:
 
     async def configure(self, scopes: Iterable[Scope]) -> None:
         """See `Store.configure`."""
-        await self._call(self.store.configure, tuple(scopes))
+        await self._call(self.store.configure, tuple(scopes), leave=True)
 
     async def scopes(self) -> Sequence[Scope]:
         """See `Store.scopes`."""
@@ -209,7 +209,7 @@ class Ledger:
             undo=lambda: self.store.settle(hold.id, dict.fromkeys(hold.amounts, Share(0))),
         )
         try:
-            denied = await self._call(task.run)
+            denied = await self._call(task.run, leave=True)
         except anyio.get_cancelled_exc_class():
             # Nobody will ever settle this hold: its thread may be at work still, or be done without our knowing.
             if task.abandon():
@@ -223,7 +223,7 @@ class Ledger:
         :raises LedgerLost: the store cannot be reached or the lease has expired: abort the stream.
         """
         due = _due(hold.lease)
-        await self._call(self.store.heartbeat, hold.id, hold.lease)
+        await self._call(self.store.heartbeat, hold.id, hold.lease, leave=True)
         hold.heartbeat_due = due
 
     async def settle(self, hold: Hold, shares: Mapping[str, Share]) -> bool:
@@ -248,7 +248,7 @@ class Ledger:
 
     async def balance(self, scope: str, window: str | None = None) -> Balance:
         """See `Store.balance`."""
-        return await self._call(self.store.balance, scope, window)
+        return await self._call(self.store.balance, scope, window, leave=True)
 
     async def sweep(self) -> int:
         """See `Store.sweep`."""
@@ -275,7 +275,12 @@ class Ledger:
             raise stopped
         return result
 
-    async def _call(self, verb: Callable[..., T], *args: Any) -> T:
+    async def _call(self, verb: Callable[..., T], *args: Any, leave: bool = False) -> T:
+        """Run a verb, in a thread if it blocks.
+
+        :param leave: whether a cancellation may leave the thread to end by itself: a locked file must not hold up a
+            call whose deadline has come.
+        """
         if not self.store.blocks:
             return verb(*args)
         try:
@@ -284,7 +289,7 @@ class Ledger:
             # One thread at a time: a store has one connection, and others must not wait for it in the shared pool.
             limiter = anyio.CapacityLimiter(1)
             self._limiter.set(limiter)
-        return await anyio.to_thread.run_sync(functools.partial(verb, *args), limiter=limiter)
+        return await anyio.to_thread.run_sync(functools.partial(verb, *args), limiter=limiter, abandon_on_cancel=leave)
 
 
 class _Errand(Generic[T]):

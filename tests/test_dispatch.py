@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -453,3 +454,54 @@ def test_an_abort_at_every_event_keeps_the_truth_in_the_interval(virtual: Callab
             assert attempt.cost.low <= bill.input_tokens + bill.output_tokens * 10 <= attempt.cost.high, cut
 
     virtual(main)
+
+
+def test_a_guard_that_cannot_begin_costs_nothing(virtual: Callable[..., Any]) -> None:
+    """What a guard of one's own raises when an attempt begins is the caller's to see; the hold is given back."""
+
+    class Broken:
+        name = "broken"
+        mode = None
+
+        def watch(self, ctx: Any, now: float) -> Any:
+            raise TypeError("mine")
+
+    async def main() -> None:
+        runtime, spec = Runtime(), budget()
+        source = ask(good())
+        with pytest.raises(TypeError, match="mine"):
+            await streamguard.run(source, policy=policy(spec, guards=[Broken()]), runtime=runtime)
+        assert (source.opened, await balance(runtime, spec), runtime.calls) == (0, (0, 0, 0), {})
+
+    virtual(main)
+
+
+def test_a_locked_ledger_does_not_hold_a_call_beyond_its_deadline(run_real: Any, tmp_path: Any) -> None:
+    """The call ends in time; what its thread reserves later is given back."""
+
+    async def main() -> None:
+        spec = budget(ledger=f"sqlite:{tmp_path / 'budget.db'}")
+        runtime = Runtime()
+        await streamguard.run(ask(good()), policy=policy(spec), runtime=runtime)
+        store = (await runtime.accounts.ledger(spec.ledger)).ledger.store
+        locked, done, reserve = threading.Event(), threading.Event(), store.reserve
+
+        def slow(*arguments: Any) -> Any:
+            locked.wait(10)
+            denied = reserve(*arguments)
+            done.set()
+            return denied
+
+        store.reserve = slow
+        began = anyio.current_time()
+        with pytest.raises(DeadlineExceeded):
+            await streamguard.run(ask(good()), policy=policy(spec, timeouts=Timeouts(total=0.1)), runtime=runtime)
+        assert anyio.current_time() - began < 0.2
+        locked.set()
+        with anyio.fail_after(5):
+            while not done.is_set() or (await balance(runtime, spec))[1]:  # noqa: ASYNC110  set by a thread
+                await anyio.sleep(0.01)
+        assert await balance(runtime, spec) == (SPENT, 0, 0)
+        await runtime.aclose()
+
+    run_real(main)
