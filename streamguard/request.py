@@ -7,6 +7,7 @@ the previous attempt's request, so patches do not compound.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, cast
@@ -90,7 +91,7 @@ class Request:
     @cached_property
     def input_text(self) -> str:
         """Everything the model reads as text, as JSON: `system`, `messages` and `tools`. Base64 data counts too."""
-        parts = [msgspec.json.encode(self.body[key]) for key in ("system", "messages", "tools") if key in self.body]
+        parts = [encoded(self.body[key]) for key in ("system", "messages", "tools") if key in self.body]
         return b"".join(parts).decode()
 
     @cached_property
@@ -115,6 +116,14 @@ class Request:
         if not isinstance(extra, Mapping):
             raise ValueError(f"patch /{EXTRA_BODY}: needs a mapping of body fields, not {extra!r}")  # noqa: TRY004
         return Request(_merged(body, extra, f"/{EXTRA_BODY}"))
+
+
+def encoded(value: Any) -> bytes:
+    """JSON of a part of a request, compact. Half an emoji that somebody cut is written as it can be: escaped."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
 def _merged(base: Mapping[str, Any], patch: Mapping[str, Any], at: str) -> dict[str, Any]:

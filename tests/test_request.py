@@ -73,3 +73,9 @@ def test_extra_body_needs_a_mapping() -> None:
     """Anything else in place of body fields is a mistake with a name."""
     with pytest.raises(ValueError, match="patch /extra_body: needs a mapping of body fields, not 5"):
         Request({"model": "m"}).patched({"extra_body": 5})
+
+
+def test_half_an_emoji_can_be_measured() -> None:
+    """A lone surrogate is JSON that some writers make: escaped, it has a length like everything else."""
+    request = Request({"model": "m", "messages": [{"role": "user", "content": "\ud83d"}]})
+    assert request.input_text == '[{"role":"user","content":"\\ud83d"}]'
