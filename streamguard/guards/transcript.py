@@ -52,6 +52,8 @@ class Transcript:
         self._pieces[event.index] = []
 
     def _delta(self, event: Delta, now: float) -> None:
+        if self.stopped:
+            return  # what comes after the message's own end is no part of it
         try:
             self._pieces[event.index].append(event.text)
         except KeyError:
@@ -68,6 +70,8 @@ class Transcript:
     def _stopped(self, event: Stopped, now: float) -> None:
         self.stopped = True
         self.stop_reason = event.stop_reason or self.stop_reason
+        # Nothing is counted any more after the message's own end, so the last count is final whatever came with it.
+        self.metered = self.metered or self.usage.output_tokens is not None
 
     def kind(self, index: int) -> BlockKind:
         """What a block is."""

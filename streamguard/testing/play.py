@@ -156,10 +156,12 @@ def facts(items: Sequence[Item]) -> Facts:
     endless = False
     tokens: dict[str, int | None] = {"input": None, "output": None}
     for item, times in flat:
-        endless |= times is None
         data = item.data if isinstance(item, Send) else item if isinstance(item, bytes) else b""
         events = item if isinstance(item, tuple) else (item,)
-        deltas += (len(_DELTA_FRAME.findall(data)) + sum(isinstance(one, Delta) for one in events)) * (times or 1)
+        its = len(_DELTA_FRAME.findall(data)) + sum(isinstance(one, Delta) for one in events)
+        # Pings for ever make no output.
+        endless |= times is None and its > 0
+        deltas += its * (times or 1)
         for one in events:
             if isinstance(one, Started | Metered):
                 tokens["input"] = one.usage.input_tokens if one.usage.input_tokens is not None else tokens["input"]

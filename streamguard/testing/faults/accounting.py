@@ -6,7 +6,7 @@ The scripts say the truth (`truth`) beside what they put on the wire, so that an
 from __future__ import annotations
 
 from streamguard.testing import wire
-from streamguard.testing.faults.base import GOOD, Catalogue, Items, Say
+from streamguard.testing.faults.base import GOOD, Catalogue, Items, Say, tokens
 from streamguard.testing.steps import omit_last_chunk, pause, repeat, rst, stall, truth
 
 CHAPTER = Catalogue()
@@ -22,7 +22,7 @@ def cut_at_start(say: Say) -> Items:
 @fault("F58-cut-at-end", "the same")
 def cut_at_end(say: Say) -> Items:
     """Cut right before the usage is told: all of it was made."""
-    return [truth(output=20), *say.opened(), *say.pieces(GOOD), omit_last_chunk()]
+    return [truth(output=tokens(GOOD)), *say.opened(), *say.pieces(GOOD), omit_last_chunk()]
 
 
 def _placeholders() -> None:
@@ -43,10 +43,10 @@ def cached_input(say: Say) -> Items:
     """`message_start` counts 9 input tokens; the end tells of 480 more, read from a cache."""
     start = say.opened(usage={"input_tokens": 9})
     return [
-        truth(input=9, output=20, cache_read=480),
+        truth(input=9, output=tokens(GOOD), cache_read=480),
         *start,
         *say.pieces(GOOD),
-        *say.closed(input_tokens=9, cache_read_input_tokens=480),
+        *say.closed(input_output=9, cache_read_input_tokens=480),
     ]
 
 
@@ -81,7 +81,7 @@ def hidden_thinking(say: Say) -> Items:
         *say.block(1),
         *say.pieces(GOOD, 1),
         wire.block_stop(1),
-        *say.closed(tokens=800)[1:],
+        *say.closed(output=800)[1:],
     ]
 
 

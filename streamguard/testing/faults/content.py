@@ -177,7 +177,7 @@ documents(
 @fault("F48-refusal", "know a refusal, and that asking the same model again is in vain")
 def refusal(say: Say) -> Items:
     """The model refuses before it has written anything."""
-    return [*say.start(), *say.closed("refusal", tokens=1)[1:]]
+    return [*say.start(), *say.closed("refusal", output=1)[1:]]
 
 
 @fault("F48-refusal-late", "the same, after text")

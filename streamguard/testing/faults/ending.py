@@ -120,7 +120,7 @@ def empty_body(_say: Say) -> Items:
 @fault("F20-no-content", "take an answer without content for none")
 def no_content(say: Say) -> Items:
     """A message that begins and ends well, without any content."""
-    return [*say.start(), *say.closed("end_turn", tokens=1)[1:]]
+    return [*say.start(), *say.closed("end_turn", output=1)[1:]]
 
 
 @fault("F20-blank", "the same for text that is blank")
@@ -187,7 +187,7 @@ def no_start(say: Say) -> Items:
 def interleaved(say: Say) -> Items:
     """A thinking block and the document's block take turns."""
     mixed = [part for piece in say.pieces(GOOD) for part in (piece, wire.thinking_delta("hm ", 1))]
-    return [*say.opened(), wire.block_start(1, "thinking"), *mixed, wire.block_stop(1), *say.closed(tokens=40)]
+    return [*say.opened(), wire.block_start(1, "thinking"), *mixed, wire.block_stop(1), *say.closed(output=40)]
 
 
 @fault("F23-gzip", "decompress what is compressed, though it was not asked for", conforms=True)

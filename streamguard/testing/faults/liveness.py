@@ -72,7 +72,7 @@ def long_thinking(say: Say) -> Items:
         *say.block(1),
         *say.pieces(GOOD, 1),
         wire.block_stop(1),
-        *say.closed(tokens=900)[1:],
+        *say.closed(output=900)[1:],
     ]
 
 

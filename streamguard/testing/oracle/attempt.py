@@ -93,6 +93,7 @@ class Attempt:
         self._causes: list[Cause] = []
         self._events: list[Said] = []
         self._first_output: Moment | None = None
+        self._doubtful = False
         self.usage: dict[str, int] = {}
         """The last count of each kind that the provider told, up to the attempt's end."""
         self._clocks = _Clocks(policy.timeouts, request, left, sees_bytes=sees_bytes, off=self._observes("timeouts"))
@@ -144,20 +145,15 @@ class Attempt:
             if said.kind == "wait":
                 if stopped is None:
                     self._causes += self._clocks.run_out(said.about, said.time, said.number)
-            elif said.kind == "failed":
-                self._add("failed", said.about.reasons, said, answer=said.about)
-                return
-            elif said.kind == "broken":
-                self._add("failed", said.about, said)
-                return
-            elif said.kind == "end":
-                self._add("failed", ("transport.incomplete",), said)
+            elif said.kind in ("failed", "broken", "end"):
+                self._failed(said)
                 return
             else:
-                broken = protocol.broken(said)
-                if broken and not self._observes("completion"):
-                    self._add("completion", ("transport.decode",), said)
-                    return
+                if protocol.broken(said):
+                    if not self._observes("completion"):
+                        self._add("completion", ("transport.decode",), said)
+                        return
+                    self._doubtful = True
                 self._take(said)
                 if said.kind == "stop" and stopped is None:
                     stopped = said
@@ -168,13 +164,23 @@ class Attempt:
                 raise ValueError("the script goes on for ever, and nothing in the policy ends it")
             return
         # After the end the socket is read for a while: what breaks the protocol there speaks later than the end.
-        drained = min(drained, stopped.time + grace)
-        self._causes.append(Cause(("whole",), Moment(drained, NEVER), Moment(drained, NEVER), accepted=True))
-        self._stopped(stopped, protocol)
+        wrong = self._wrong_end(protocol)
+        if wrong is not None and not self._observes("completion"):
+            self._add("completion", (wrong,), stopped)
+        # Nothing is claimed of an answer that a guard would have rejected that only looks on.
+        whole = None if wrong is not None or self._doubtful else "whole"
+        end = Moment(min(drained, stopped.time + grace), NEVER)
+        self._causes.append(Cause((whole,), end, end, accepted=True))
+
+    def _failed(self, said: Said) -> None:
+        if said.kind == "failed":
+            self._add("failed", said.about.reasons, said, answer=said.about)
+        else:
+            self._add("failed", said.about if said.kind == "broken" else ("transport.incomplete",), said)
 
     def _take(self, said: Said) -> None:
         self._clocks.heard(said)
-        if said.kind in ("open", "delta", "close") and self._first_output is None:
+        if self._first_output is None and self._shows(said):
             self._first_output = self._at(said)
         if said.kind in ("head", "bytes"):
             return
@@ -183,17 +189,27 @@ class Attempt:
             counts = {name: count for name, count in said.about[1].items() if isinstance(count, int)}
             self.usage |= counts
 
-    def _stopped(self, at: Said, protocol: _Protocol) -> None:
-        """The message ended by itself: whether its reason and its content are all right."""
-        if self._observes("completion"):
-            return
+    def _shows(self, said: Said) -> bool:
+        """Whether this is output for whoever looks on: a tool's input is when its block has ended."""
+        if said.kind == "close":
+            return any(one.about[0] == said.about for one in self._deltas("tool_input"))
+        if said.kind == "open":
+            return said.about[1] in (*_THINKING, *_SERVER_TOOLS)
+        return said.kind == "delta" and said.about[1] != "tool_input"
+
+    def _wrong_end(self, protocol: _Protocol) -> str | None:
+        """What is wrong with a message that ended by itself: its stop reason, or that nothing is in it."""
         spec = self._policy.completion
         if protocol.stop_reason not in spec.accept:
-            self._add("completion", (_STOPS.get(protocol.stop_reason or "", "stop.unknown"),), at)
-        elif (protocol.stop_reason == "tool_use" and not protocol.called) or (
-            spec.require_content and not (protocol.called or self._all("text").strip())
-        ):
-            self._add("completion", ("stop.empty",), at)
+            caps, asked = self._policy.caps, self._request.get("max_tokens", 0)
+            if protocol.stop_reason == "max_tokens" and caps is not None and (caps.output_tokens or asked) < asked:
+                # The request was sent with the cap in place of its own limit.
+                return "cap.output_tokens"
+            return _STOPS.get(protocol.stop_reason or "", "stop.unknown")
+        called, text = protocol.called, self._all("text").strip()
+        if (protocol.stop_reason == "tool_use" and not called) or (spec.require_content and not (called or text)):
+            return "stop.empty"
+        return None
 
     # What speaks about content, found afterwards.
 
@@ -242,21 +258,22 @@ class Attempt:
     def _document(self, documents: Documents, deltas: list[Said], end: Said | None, *, empty: str = "") -> None:
         """When the document, which comes in these pieces, is dead, or complete."""
         texts = _growing(tuple(said.about[2] for said in deltas))
+        whole = texts[-1] if texts else empty
+        done = _first(texts, lambda text: documents.document(text) is not None) if documents.cuts else None
+        if done is not None and documents.accepts(texts[done]):
+            self._add("accepted", ("cut",), deltas[done], accepted=True)
+            return
+        if end is not None and documents.accepts(whole):
+            return
         dead = _first(texts, lambda text: documents.life(text) == "dead")
         unsure = _first(texts, lambda text: documents.life(text) != "alive")
-        whole = texts[-1] if texts else empty
         last = None if dead is None else Moment(deltas[dead].time, deltas[dead].number, _RANKS.index("json"))
+        if end is not None and last is None:
+            last = Moment(end.time, end.number, _RANKS.index("json"))
         if unsure is not None:
             self._add("json", _JSON, deltas[unsure], last or Moment(NEVER))
-        if documents.cuts:
-            done = _first(texts, lambda text: documents.document(text) is not None)
-            if done is not None and unsure is None:
-                self._add("accepted", ("cut",), deltas[done], accepted=True)
-        if end is not None and last is None:
-            try:
-                documents.value(whole)
-            except ValueError:
-                self._add("json", _JSON, end)
+        elif end is not None:
+            self._add("json", _JSON, end)
 
     def _content(self, section: Any) -> None:
         """A forbidden pattern: noticed once it stands there, at the latest a batch later or with its block."""

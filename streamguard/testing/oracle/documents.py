@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
@@ -74,6 +73,14 @@ class Documents:
         match = self._wide.match(text) or _loose(self._fenced).match(text)
         return None if match is None else str(match.group("doc"))
 
+    def accepts(self, text: str) -> bool:
+        """Whether a whole text is all right."""
+        try:
+            self.value(text)
+        except ValueError:
+            return False
+        return True
+
     def value(self, text: str) -> Any:
         """The value of a whole text.
 
@@ -84,18 +91,12 @@ class Documents:
             raise ValueError("not of the language")
         if self._beyond(match.group("doc")):
             raise ValueError("beyond a limit")
-        value = json.loads(match.group("doc"), parse_float=_finite)
+        value = json.loads(match.group("doc"))
         if self._schema is not None:
             judge = jsonschema.Draft202012Validator(json.loads(self._schema))
             if not judge.is_valid(value):
                 raise ValueError("not of the schema")
         return value
-
-
-def _finite(text: str) -> float:
-    if math.isinf(float(text)):
-        raise ValueError("not finite")
-    return float(text)
 
 
 def limit_passed(text: str, *, depth: int, digits: int, unique: bool) -> bool:
@@ -114,7 +115,7 @@ def limit_passed(text: str, *, depth: int, digits: int, unique: bool) -> bool:
                 return True
         elif part in ("}", "]") and stack:
             stack.pop()
-        elif unique and before in ("{", ",") and len(part) > 1 and part[0] == '"' and stack:
+        elif unique and before in ("{", ",") and found.lastgroup == "string" and stack:
             names, name = stack[-1], json.loads(part)
             if names is not None and name in names:
                 return True
@@ -125,7 +126,7 @@ def limit_passed(text: str, *, depth: int, digits: int, unique: bool) -> bool:
     return False
 
 
-_TOKEN = regex.compile(rf'"{_CHAR}*+"|\d+|\s+|"[^"]*$|.', regex.DOTALL)
+_TOKEN = regex.compile(rf'(?P<string>"{_CHAR}*+")|\d+|\s+|"(?:[^"\\]|\\.?)*$|.', regex.DOTALL)
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,111 @@
+"""The sixteen guard configurations of the matrix: off, each guard alone, pairs that interact, the shipped policies."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from streamguard.budget import BudgetSpec
+from streamguard.guards.caps import Caps
+from streamguard.guards.completion import Completion
+from streamguard.guards.content import Content
+from streamguard.guards.json_document import JsonDocument
+from streamguard.guards.repetition import Repetition
+from streamguard.guards.timeouts import Timeouts
+from streamguard.policy import Policy
+from streamguard.policyfile import load_policy
+from streamguard.pricing import Prices, PriceSpec
+from streamguard.retry import Backoff, Retry, Rule
+from streamguard.testing import faults, wire
+from streamguard.testing.faults import Shape
+
+TOTAL = 600.0
+"""Seconds of a call where the policy itself has no limit: without any, nothing bounds a stream that never ends."""
+
+PRICES = Prices({wire.MODEL: PriceSpec(input="3", output="15", cache_read="0.3", cache_write="3.75")})
+"""What the scripted model costs, so that budgets and caps on money can be kept."""
+
+NO_CLOCKS = Timeouts(connect=None, first_token=None, progress=None, progress_thinking=None, alive=None, total=TOTAL)
+UNJUDGED = Completion(mode="observe")
+AGAIN = Retry(attempts=2, rules=(Rule(when=("*",)),))
+"""Once more, whatever it was."""
+
+WORDS = Content(reason="content.words", pattern="here is|hope that|sure!", flags=("ignore_case",))
+ALL_CAPS = Caps(characters=400, output_tokens=300, thinking_tokens=200, tool_calls=1, events=120, cost_usd="0.02")
+RULES = (
+    Rule(when=("stop.max_tokens",), times=1, patch={"max_tokens": {"times": 2, "most": 4096}}),
+    Rule(when=("provider.spend_limit", "stop.refusal"), give_up=True),
+    Rule(when=("provider.*", "transport.connect"), wait=Backoff(initial=0.5, most=20), honour_retry_after=True),
+    Rule(when=("json.*", "repetition.*", "timeout.*", "transport.*", "stop.*"), wait=2.0),
+)
+
+
+class Config(NamedTuple):
+    """One column of the matrix."""
+
+    name: str
+    policy: Policy
+    shape: Shape = "text"
+    """Where the documents of the faults stand under it."""
+
+    @property
+    def request(self) -> dict[str, Any]:
+        return faults.request(self.shape)
+
+
+def _own(**sections: Any) -> Policy:
+    given = {"timeouts": NO_CLOCKS, "completion": UNJUDGED, "retry": AGAIN, "prices": PRICES} | sections
+    return Policy(**given)
+
+
+def _shipped(name: str) -> Policy:
+    policy = load_policy(f"streamguard:{name}")
+    update: dict[str, Any] = {"prices": PRICES}
+    if policy.timeouts.total is None:
+        update["timeouts"] = policy.timeouts.model_copy(update={"total": TOTAL})
+    if policy.json_document is not None and policy.json_document.where == "text":
+        # As its own comment says: with a schema.
+        update["json_document"] = JsonDocument(**policy.json_document.model_dump(exclude={"schema_"}), schema="request")
+    if policy.budgets:
+        # The same budget, in memory: files are the ledgers' own tests' business.
+        update["budgets"] = tuple(BudgetSpec(**{**one.model_dump(), "ledger": "memory:"}) for one in policy.budgets)
+    return policy.model_copy(update=update)
+
+
+@cache
+def configs() -> dict[str, Config]:
+    """All sixteen, by name."""
+    schema = JsonDocument(schema="request")
+    everything = {
+        "timeouts": Timeouts(total=TOTAL),
+        "completion": Completion(),
+        "json": JsonDocument(schema="request", trailing="cut", fence="strip"),
+        "content": (WORDS,),
+        "repetition": Repetition(),
+        "caps": ALL_CAPS,
+        "retry": Retry(attempts=3, rules=RULES),
+    }
+    own = {
+        "off": ("text", _own()),
+        "completion": ("text", _own(completion=Completion())),
+        "clocks": ("text", _own(timeouts=Timeouts(total=TOTAL))),
+        "json": ("text", _own(json=JsonDocument())),
+        "caps": ("text", _own(caps=ALL_CAPS)),
+        "content": ("text", _own(content=(WORDS,))),
+        "repetition": ("tool", _own(repetition=Repetition())),
+        "schema+completion": ("text", _own(json=schema, completion=Completion())),
+        "tool+repetition": (
+            "tool",
+            _own(
+                json=JsonDocument(where=f"tool:{faults.TOOL}", schema="request"),
+                repetition=Repetition(),
+                completion=Completion(),
+            ),
+        ),
+        "everything": ("text", _own(**everything)),
+    }
+    shipped = ("extraction", "tool_input", "long_document", "interactive_chat", "agent", "strict_budget")
+    found = [Config(name, policy, shape) for name, (shape, policy) in own.items()]  # type: ignore[arg-type]
+    tools = ("tool_input", "agent")
+    found += [Config(name, _shipped(name), "tool" if name in tools else "text") for name in shipped]
+    return {config.name: config for config in found}

@@ -1,0 +1,60 @@
+"""What the matrix found, one test for each: see the list in `docs/reliability.md`."""
+
+from __future__ import annotations
+
+from streamguard import doors
+from streamguard.events import BlockStarted, Delta, Metered, Started, Stopped, Usage
+from streamguard.guards.caps import Caps
+from streamguard.guards.completion import Completion
+from streamguard.guards.transcript import Transcript
+from streamguard.policy import Policy
+from streamguard.testing import answer, faults, run_virtual, script
+from streamguard.tokens import TokenScale
+from streamguard.usage import output_upper
+
+LOOKING_ON = Completion(mode="observe")
+
+
+def test_nothing_is_claimed_where_the_protocol_was_broken_and_nobody_acted() -> None:
+    """An answer that goes on after its end is not `whole`, though the completion guard only looks on."""
+    source = faults.BY_ID["F17-output-after-stop"].source()
+    outcome = run_virtual(_run, source, Policy(completion=LOOKING_ON))
+    assert (outcome.completed, outcome.text) == (None, faults.GOOD)
+
+
+def test_nothing_is_claimed_where_a_cap_cut_the_answer_and_nobody_acted() -> None:
+    """A stop at the `max_tokens` that a cap lowered is no good end, whichever reason it is given."""
+    source = script(answer("cut he", stop_reason="max_tokens"))
+    outcome = run_virtual(_run, source, Policy(completion=LOOKING_ON, caps=Caps(output_tokens=100)))
+    assert outcome.completed is None
+
+
+def test_output_after_the_end_is_no_part_of_the_answer() -> None:
+    """What a consumer of events was shown, and what the outcome says, is the message up to its own end."""
+    transcript = Transcript()
+    for event in (Started(), BlockStarted(0, "text"), Delta(0, "text", "all"), Stopped("end_turn")):
+        transcript.feed(event, 0.0)
+    transcript.feed(Delta(0, "text", " and more"), 0.0)
+    assert transcript.text == "all"
+
+
+def test_the_last_count_before_the_end_is_final() -> None:
+    """Usage is exact after `message_stop`, though the provider gave no stop reason with it."""
+    transcript = Transcript()
+    for event in (Started(usage=Usage(input_tokens=9)), Metered(Usage(output_tokens=5)), Stopped()):
+        transcript.feed(event, 0.0)
+    assert transcript.metered
+
+
+def test_a_loop_of_blanks_may_have_a_token_for_each() -> None:
+    """The upper end of an interval holds for whitespace that a looping model writes character by character."""
+    transcript = Transcript()
+    transcript.feed(BlockStarted(0, "text"), 0.0)
+    for _ in range(100):
+        transcript.feed(Delta(0, "text", " " * 10), 0.0)
+    upper = output_upper(transcript, None, TokenScale())
+    assert upper is not None and upper >= 1000
+
+
+async def _run(source, policy):
+    return await doors.run(source, policy=policy)
