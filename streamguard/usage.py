@@ -11,13 +11,14 @@ tokens truly read, so it is a lower bound only.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from streamguard.events import Usage
 from streamguard.guards.transcript import Transcript
-from streamguard.request import Request
+from streamguard.request import Request, encoded
 from streamguard.tokens import Calibration, TokenScale, weigh
 
 LAG_TOKENS = 200
@@ -126,7 +127,14 @@ def output_upper(transcript: Transcript, request: Request | None, scale: TokenSc
         latest = list(transcript.blocks.values())[-1]
         if latest.kind != "text" and not _streams_eagerly(request, latest.name):
             return None
-    return max(running, math.ceil(sum(transcript.weights().values()) * scale.high))
+    seen = math.ceil(sum(transcript.weights().values()) * scale.high)
+    # Blanks weigh next to nothing, as whole runs of them are one token; a model in a loop may make them one by one.
+    looped = sum(len(run) for index in transcript.blocks for run in _BLANKS.findall(transcript.block_text(index)))
+    return max(running, seen + looped)
+
+
+_BLANKS = re.compile(r"\s{16,}")
+"""Runs of whitespace longer than any indentation that is meant."""
 
 
 class InputEstimate(msgspec.Struct, frozen=True):
@@ -147,7 +155,7 @@ def input_upper(transcript: Transcript, request: Request | None, scale: TokenSca
     """
     if request is None or "server_tool" in {block.kind for block in transcript.blocks.values()}:
         return None
-    body = msgspec.json.encode(request.body)
+    body = encoded(request.body)
     if any(sign in body for sign in _NO_TEXT):
         return None
     caches = b'"cache_control":' in body
@@ -197,7 +205,7 @@ def _input_upper(transcript: Transcript, request: Request | None, output: int | 
     kinds = {block.kind for block in transcript.blocks.values()}
     if request is None or "server_tool" in kinds:
         return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
-    body = msgspec.json.encode(request.body)
+    body = encoded(request.body)
     if any(sign in body for sign in _NO_TEXT):
         return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
     told = said.input_tokens or 0
