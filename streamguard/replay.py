@@ -227,7 +227,7 @@ def _observed(seen: Observed) -> ObservedTrip:
 def _price(recording: Recording, policy: Policy, request: Request | None) -> Price | None:
     """The price of the model that answers, where the policy has a ceiling for the cost.
 
-    :raises PolicyError: it has, and the price is unknown.
+    :raises PolicyError: it has one, and the price is unknown.
     """
     if policy.caps is None or policy.caps.cost_usd is None:
         return None
