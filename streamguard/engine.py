@@ -86,6 +86,7 @@ class Call:
         """The attempt that is open, if one is."""
         self._source = source
         self._runtime = runtime or Runtime()
+        self._owns_runtime = runtime is None
         self._deliver: Deliver = deliver or policy.deliver
         self._keep = keep
         self._records: list[AttemptRecord] = []
@@ -122,6 +123,7 @@ class Call:
         except BaseException:
             await self.close()
             raise
+        await self._over()
         if self._failure is not None:
             raise self._failure
         return None
@@ -132,9 +134,15 @@ class Call:
         running, self.running = self.running, None
         if running is None:
             await self._release()
-            return
-        await running.close()
-        self._records.append(self._recorded(running, None, None, charged=await self._settle(running)))
+        else:
+            await running.close()
+            self._records.append(self._recorded(running, None, None, charged=await self._settle(running)))
+        await self._over()
+
+    async def _over(self) -> None:
+        """Nothing of the call runs any more."""
+        if self._owns_runtime:
+            await self._runtime.aclose()
 
     async def _advance(self) -> list[Event]:
         """One step: open an attempt, or read once from the open one."""

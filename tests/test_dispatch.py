@@ -30,6 +30,7 @@ from streamguard.bound import Bound, bound
 from streamguard.budget import ABORT_LAG_TOKENS, BudgetSpec
 from streamguard.events import BlockStarted, BlockStopped, Delta, Failed, Metered, Ping, Started, Stopped, Usage
 from streamguard.ledger import Balance, LedgerLost
+from streamguard.ledgers.sqlite import SqliteStore
 from streamguard.pricing import PriceSpec
 from streamguard.request import Request
 from streamguard.telemetry import BudgetDenied
@@ -505,3 +506,23 @@ def test_a_locked_ledger_does_not_hold_a_call_beyond_its_deadline(run_real: Any,
         await runtime.aclose()
 
     run_real(main)
+
+
+def test_a_runtime_of_its_own_ends_with_the_call(run_real: Any, tmp_path: Any, monkeypatch: Any) -> None:
+    """A call without a runtime opens its ledger and lets go of it, however it ends."""
+    closed: list[str] = []
+    close = SqliteStore.close
+    monkeypatch.setattr(SqliteStore, "close", lambda store: (closed.append("closed"), close(store))[1])
+
+    async def main() -> None:
+        spec = budget(ledger=f"sqlite:{tmp_path / 'budget.db'}")
+        await streamguard.run(ask(good()), policy=policy(spec))
+        with pytest.raises(GaveUp):
+            await streamguard.run(ask(DEAD[:3]), policy=policy(spec))
+        async with streamguard.stream(ask(good()), policy=policy(spec, deliver="live")) as events:
+            await anext(events)
+        async with streamguard.stream(ask(good()), policy=policy(spec)):
+            pass
+
+    run_real(main)
+    assert closed == ["closed"] * 3

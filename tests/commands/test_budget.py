@@ -80,7 +80,9 @@ def test_reconcile_and_set(file: Path, capsys: pytest.CaptureFixture[str]) -> No
     )
     code, out, _ = run(capsys, "set", file, MONEY.key, "--cap", "$7.5")
     assert (code, out.split(". ")[0]) == (Exit.OK, f"{MONEY.key}: the cap is $7.500000 now, it was $5.000000")
-    balance = SqliteStore(file).balance(MONEY.key)
+    store = SqliteStore(file)
+    balance = store.balance(MONEY.key)
+    store.close()
     assert (balance.settled, balance.held, balance.uncertain, balance.cap) == (1_350_000, 1_000_000, 0, 7_500_000)
 
 
