@@ -76,61 +76,161 @@ AllowImports = Annotated[
 ]
 
 
+BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Of the API; ANTHROPIC_BASE_URL else.")]
+Concurrency = Annotated[int | None, typer.Option("--concurrency", "-j", help="Rows at a time; 8 by default.")]
+FailOn = Annotated[
+    str | None, typer.Option("--fail-on", help="Exit with 3 from so many failed rows on: 10, or 1%. By default 1.")
+]
+Drain = Annotated[
+    float | None,
+    typer.Option("--drain", help="Seconds that what runs may still take after a signal; 10 by default."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines: the result as JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+Out = Annotated[str, typer.Argument(metavar="OUT.jsonl", help="A job's output; its journal stands beside it.")]
+Trace = Annotated[str | None, typer.Option("--trace", metavar="ID", help="Tell one row's story, attempt by attempt.")]
+
+
 @app.command("run")
 def run(
     context: typer.Context,
-    input: Annotated[  # noqa: A002
-        str, typer.Argument(metavar="INPUT.jsonl", help="Message Batch lines, or rows of data; - for standard input.")
+    job: Annotated[
+        str,
+        typer.Argument(metavar="JOB.yaml|INPUT", help="A job file; or rows: JSON Lines or CSV, gzip too, - for stdin."),
     ],
-    policy: Policy,
-    out: Annotated[str, typer.Option("--out", "-o", help="One result per row; run again to go on where it stopped.")],
+    policy: Annotated[
+        str | None, typer.Option("--policy", "-p", help="A policy file, or streamguard:NAME for a shipped one.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="One result per row; run again to go on where it stopped.")
+    ] = None,
     schema: Annotated[str | None, typer.Option("--schema", help="A JSON Schema, instead of the policy's.")] = None,
     template: Template = None,
     model: Model = None,
     max_tokens: MaxTokens = None,
-    base_url: Annotated[str | None, typer.Option("--base-url", help="Of the API; ANTHROPIC_BASE_URL else.")] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", "-j", help="Rows at a time.")] = 8,
-    fail_on: Annotated[
-        str | None, typer.Option("--fail-on", help="Exit with 3 from so many failed rows on: 10, or 1%. By default 1.")
+    name: Annotated[str | None, typer.Option("--name", help="By which budgets per job know it.")] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="USD", help="What the job may spend over all its runs.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Ask again for rows that have succeeded, too.")] = False,
-    partials: Annotated[
-        bool, typer.Option("--partials", help="Keep the text of rejected attempts in the output.")
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    fail_on: FailOn = None,
+    drain: Drain = None,
+    retry_failed: Annotated[
+        bool | None, typer.Option("--retry-failed/--no-retry-failed", help="Ask rows again that failed before.")
+    ] = None,
+    dead_after: Annotated[
+        int | None, typer.Option("--dead-after", min=1, help="Runs a row may fail in before it is left alone; 3.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask so many rows at the most.")] = None,
+    sample: Annotated[str | None, typer.Option("--sample", help="Only a sample of the rows: 100, or 5%.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew: ask all rows again, put the results so far aside.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
+    partials: Annotated[
+        bool | None, typer.Option("--partials/--no-partials", help="Keep the text of rejected attempts in the output.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be asked and what it would cost; send nothing.")
+    ] = False,
+    trace: Trace = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
     allow_imports: AllowImports = False,
 ) -> None:
-    """Run an extraction job: JSON Lines in, JSON Lines out, resumable.
+    """Run an extraction job: rows in, one checked result per row out. Run it again and it goes on where it stopped.
 
-    Exit codes: 0 all rows succeeded, 1 internal error, 2 usage, policy or input (nothing was sent), 3 some rows failed,
-    4 stopped by a budget, 130 and 143 on signals.
+    What the command line says wins over the job file. Exit codes: 0 all rows succeeded, 1 internal error, 2 usage,
+    policy or input (nothing was sent), 3 some rows failed, 4 stopped by a budget, 130 and 143 on signals.
     """
 
     def body() -> int:
         from streamguard.commands import run as command
-        from streamguard.jobs.job import JobSpec
 
-        spec = JobSpec(
-            input=input,
+        flags = command.Flags(
+            job=job,
             out=out,
             policy=policy,
             schema=schema,
             template=template,
             model=model,
             max_tokens=max_tokens,
-            fresh=fresh,
-            allow_imports=allow_imports,
-        )
-        options = command.Options(
+            name=name,
+            budget=budget,
             base_url=base_url,
             concurrency=concurrency,
             fail_on=fail_on,
+            drain=drain,
+            retry_failed=retry_failed,
+            dead_after=dead_after,
             partials=partials,
+            allow_imports=allow_imports,
+            fresh=fresh,
+            limit=limit,
+            sample=sample,
+            trace=trace,
+            dry_run=dry_run,
             as_json=as_json,
             quiet=quiet,
         )
-        return command.main(spec, options)
+        return command.main(flags)
+
+    _finish(context, body)
+
+
+@app.command("status")
+def status(
+    context: typer.Context,
+    out: Out,
+    trace: Trace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how a job stands: rows by outcome, what was spent, its runs. Also while it runs."""
+
+    def body() -> int:
+        from streamguard.commands import status as command
+
+        return command.main(out, trace=trace, as_json=as_json)
+
+    _finish(context, body)
+
+
+@app.command("retry")
+def retry(
+    context: typer.Context,
+    out: Out,
+    reason: Annotated[
+        list[str] | None, typer.Option("--reason", metavar="GLOB", help="Rows that failed for it, such as json.*.")
+    ] = None,
+    row: Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="This row, even if it succeeded.")] = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    fail_on: FailOn = None,
+    drain: Drain = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked; send nothing.")] = False,
+    trace: Trace = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask failed rows of a job again, dead ones too, as its last run did: all of them, or some by reason or id."""
+
+    def body() -> int:
+        from streamguard.commands import retry as command
+
+        flags = command.Flags(
+            out=out,
+            reasons=tuple(reason or ()),
+            ids=tuple(row or ()),
+            base_url=base_url,
+            concurrency=concurrency,
+            fail_on=fail_on,
+            drain=drain,
+            dry_run=dry_run,
+            trace=trace,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return command.main(flags)
 
     _finish(context, body)
 

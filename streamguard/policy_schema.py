@@ -41,12 +41,7 @@ def policy_schema(*, describe: bool = True) -> dict[str, Any]:
 
     :param describe: whether to put the docstrings in, for which the package's source is read.
     """
-    schema = Policy.model_json_schema(by_alias=True, mode="validation")
-    models = {model.__name__: model for model in _models(Policy)}
-    for name, node in [("Policy", schema), *schema.get("$defs", {}).items()]:
-        if describe and name in models:
-            _describe(node, models[name])
-    plain = _plain(schema)
+    plain = model_schema(Policy, describe=describe)
     properties = plain["properties"]
     plain["properties"] = {"version": properties.pop("version"), "extends": EXTENDS, **properties, "guards": GUARDS}
     for node in plain.get("$defs", {}).values():
@@ -55,6 +50,17 @@ def policy_schema(*, describe: bool = True) -> dict[str, Any]:
     plain["properties"] = {name: _section(node, plain["$defs"]) for name, node in plain["properties"].items()}
     plain["title"] = "streamguard policy"
     return {"$schema": DIALECT, **plain}
+
+
+def model_schema(model: type[BaseModel], *, describe: bool = True) -> dict[str, Any]:
+    """The JSON Schema of a file that is one model: with the docstrings, and with money that must be quoted."""
+    schema = model.model_json_schema(by_alias=True, mode="validation")
+    models = {one.__name__: one for one in _models(model)}
+    for name, node in [(model.__name__, schema), *schema.get("$defs", {}).items()]:
+        if describe and name in models:
+            _describe(node, models[name])
+    plain: dict[str, Any] = _plain(schema)
+    return plain
 
 
 def _section(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,10 @@ BAD_JOBS = [
     pytest.param(
         {"in_jsonl": '{"x": 1}\n'},
         (),
-        ['in.jsonl:1: no id: a row needs "custom_id" or "id", by which its result is found'],
+        [
+            "in.jsonl:1: data, no request: name the --template that makes requests of rows, or send batch lines "
+            "(params)"
+        ],
     ),
     pytest.param(
         {"in_jsonl": '{"id": 1}\n', "t_j2": "---\nmodel: m\nmax_tokens: 1\n---\nHi {{ name }}"},

@@ -100,7 +100,8 @@ def _template(name: str, options: Options) -> Notes:  # noqa: ARG001
 
 
 def _rows(name: str, options: Options) -> Notes:
-    from streamguard.jobs.input import Input, open_input
+    from streamguard.jobs.formats import open_input
+    from streamguard.jobs.input import Input
     from streamguard.jobs.problems import Problems
     from streamguard.jobs.template import read_template
 
@@ -117,7 +118,7 @@ def _rows(name: str, options: Options) -> Notes:
         rows.scan(problems)
     problems.raise_any()
     models = ", ".join(f"{model} {count:,}" for model, count in rows.models.items())
-    return [f"{name}: fine, {len(rows.entries):,} rows" + (f" ({models})" if models else "")]
+    return [f"{name}: fine, {len(rows.plan):,} rows" + (f" ({models})" if models else "")]
 
 
 _KINDS: dict[str, Callable[[str, Options], Notes]] = {

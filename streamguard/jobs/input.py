@@ -1,44 +1,28 @@
 """The input of a job: read once to find every mistake, and again, row by row, to send.
 
-In charge of the two passes. Between them only ids and offsets are held, so a job of a million rows fits in memory; what
-cannot be read twice (standard input, a pipe) is copied to a temporary file first.
+In charge of the two passes, and of the keys by which rows are known. Between the passes only places are held, and those
+in the plan, which is no memory's: a job of a million rows needs no more of it than a small one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import sys
-import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 
 from streamguard.errors import ConfigError, JobError, Problem
 from streamguard.jobs.params import mistakes
+from streamguard.jobs.plan import Entry, Plan
 from streamguard.jobs.problems import Problems
-from streamguard.jobs.rows import Line, Row, lines, parse
+from streamguard.jobs.rows import Line, Row, content_key, lines, parse
 from streamguard.jobs.template import RenderError, Template
-
-STDIN = "-"
-"""The name of standard input."""
 
 Check = Callable[[Mapping[str, Any]], None]
 """Looks at a request; raises a `ConfigError` if it cannot be guarded."""
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """Where a row stands."""
-
-    custom_id: str
-    line: int
-    offset: int
-    length: int
-    fingerprint: str
-    """Of the row's request."""
 
 
 class RowRequest(msgspec.Struct, frozen=True):
@@ -46,6 +30,7 @@ class RowRequest(msgspec.Struct, frozen=True):
 
     entry: Entry
     params: dict[str, Any]
+    turn: int = 0
 
 
 class Input:
@@ -70,8 +55,8 @@ class Input:
         check: Check | None = None,
     ) -> None:
         self.name = name
-        self.entries: list[Entry] = []
-        """The rows, in order; after `scan()`."""
+        self.plan = Plan()
+        """The rows, after `scan()`."""
         self.models: dict[str, int] = {}
         """How many rows ask for each model."""
         self._file = file
@@ -83,7 +68,6 @@ class Input:
 
     def scan(self, problems: Problems) -> None:
         """The first pass: every row is parsed, rendered and checked; nothing of it is kept but its place."""
-        places: dict[str, int] = {}
         if self._template is not None:
             problems.extend(self._template_mistakes(self._template))
         self._file.seek(0)
@@ -94,26 +78,49 @@ class Input:
             if isinstance(row, Problem):
                 problems.add(row)
                 continue
-            first = places.setdefault(row.custom_id, line.number)
-            if first != line.number:
-                said = json.dumps(row.custom_id, ensure_ascii=False)
+            key = self._key(row)
+            first = self.plan.line_of(key)
+            if first is not None:
+                said = json.dumps(key, ensure_ascii=False)
                 problems.add(self._problem(line, f"the id {said} is already on line {first}"))
-            if self._fits(line, row, problems) and first == line.number:
-                self._admit(line, row, problems)
+            fits = self._fits(line, row, problems)
+            if first is None:
+                params = self._checked(line, row, problems) if fits else None
+                self._admit(line, key, params)
 
-    def requests(self, entries: Iterable[Entry]) -> Iterator[RowRequest]:
+    def close(self) -> None:
+        """Forget the plan; the file stays the caller's."""
+        self.plan.close()
+
+    def _key(self, row: Row) -> str:
+        if row.custom_id is not None:
+            return row.custom_id
+        key = content_key(row.data)
+        return f"{key}-{self.plan.occurrence(key)}"
+
+    def requests(self, entries: Iterable[tuple[Entry, int]] | None = None) -> Iterator[RowRequest]:
         """The second pass: the requests of these rows, one at a time.
 
+        :param entries: rows with their turns; those that the plan says are to be asked, unless given.
         :raises JobError: the file has changed since the first pass.
         """
-        for entry in entries:
-            self._file.seek(entry.offset)
-            row = parse(Line(entry.line, entry.offset, self._file.read(entry.length)), self.name)
-            if not isinstance(row, Row) or row.custom_id != entry.custom_id:
-                raise JobError(Problem(file=self.name, line=entry.line, problem="changed while the job ran"))
-            yield RowRequest(entry, self._params(row))
+        for entry, turn in self.plan.todo() if entries is None else entries:
+            yield RowRequest(entry, self._params(self.row(entry)), turn)
 
-    def _admit(self, line: Line, row: Row, problems: Problems) -> None:
+    def row(self, entry: Entry) -> Row:
+        """One row, read again.
+
+        :raises JobError: it is not what it was in the first pass.
+        """
+        self._file.seek(entry.offset)
+        raw = self._file.read(entry.length)
+        row = parse(Line(entry.line, entry.offset, raw), self.name) if zlib.crc32(raw) == entry.checksum else None
+        if not isinstance(row, Row):
+            raise JobError(Problem(file=self.name, line=entry.line, problem="changed while the job ran"))
+        return row
+
+    def _checked(self, line: Line, row: Row, problems: Problems) -> dict[str, Any] | None:
+        """The row's request, if it can be sent."""
         try:
             params = self._params(row)
             if self._check is not None:
@@ -124,12 +131,17 @@ class Input:
             for problem in mistake.problems:
                 problems.add(self._problem(line, problem.problem, problem.pointer))
         else:
-            fingerprint = hashlib.sha256(f"{self._salt}\n{json.dumps(params, sort_keys=True)}".encode()).hexdigest()[
-                :16
-            ]
-            self.entries.append(Entry(row.custom_id, line.number, line.offset, len(line.raw), fingerprint))
+            return params
+        return None
+
+    def _admit(self, line: Line, key: str, params: dict[str, Any] | None) -> None:
+        fingerprint = None
+        if params is not None:
+            text = f"{self._salt}\n{json.dumps(params, sort_keys=True)}"
+            fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
             model = str(params.get("model"))
             self.models[model] = self.models.get(model, 0) + 1
+        self.plan.add(key, line.number, line.offset, len(line.raw), zlib.crc32(line.raw), fingerprint)
 
     def _params(self, row: Row) -> dict[str, Any]:
         if row.params is not None:
@@ -164,36 +176,3 @@ class Input:
 
     def _problem(self, line: Line, what: str, pointer: str | None = None) -> Problem:
         return Problem(file=self.name, line=line.number, pointer=pointer, problem=what)
-
-
-def open_input(name: str) -> BinaryIO:
-    """A file to read twice; `-` is standard input.
-
-    :raises JobError: it cannot be read.
-    """
-    if name == STDIN:
-        return _spooled(sys.stdin.buffer)
-    try:
-        file = Path(name).open("rb")  # noqa: SIM115  the caller's
-    except OSError as mistake:
-        raise JobError(Problem(file=name, problem=f"cannot be read: {mistake.strerror or mistake}")) from mistake
-    except ValueError as mistake:
-        raise JobError(Problem(file=name, problem="no file can have such a name")) from mistake
-    if not file.seekable() or not Path(name).is_file():
-        with file:
-            return _spooled(file)
-    return file
-
-
-def _spooled(stream: Any) -> BinaryIO:
-    copy = tempfile.TemporaryFile()  # noqa: SIM115  the caller's
-    shutil.copyfileobj(stream, copy, 1024 * 1024)
-    return copy
-
-
-def same_file(one: str, other: str) -> bool:
-    """Whether two names are of one file that exists."""
-    try:
-        return one != STDIN and Path(one).samefile(other)
-    except (OSError, ValueError):
-        return False

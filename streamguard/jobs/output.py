@@ -1,7 +1,9 @@
-"""The output file of a job: one line per finished row, appended whole, safe against kill -9 and running twice.
+"""The output file of a job: one line per finished row, a copy of the journal, made as rows end.
 
-In charge of bytes on disk. While a job is unfinished the last line of an id counts; `finish()` leaves each id once. A
-torn last line, which is what a kill inside a write leaves, is cut on opening. The file is locked: one job at a time.
+In charge of bytes on disk and of the lock. Every line but the last is whole at every moment, and no id stands in it
+twice. A torn last line, which is what a kill inside a write leaves, is cut on opening, and whatever the journal has and
+the file has not is written again. A line that only the file has (a power cut may take the journal's last moments) goes
+back into the journal. The file is locked: one job at a time.
 """
 
 from __future__ import annotations
@@ -9,14 +11,16 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
 from streamguard.errors import JobError, Problem, StreamguardError
+from streamguard.jobs.journal import Journal, read_journal
 from streamguard.jobs.rows import lines
 
 _START = b'{"custom_id":'
@@ -24,39 +28,39 @@ _START = b'{"custom_id":'
 
 
 class OutputError(StreamguardError):
-    """The output cannot be written any more. Every line that is in it is whole."""
+    """The output cannot be written any more. What is missing in it is in the journal."""
 
     def __init__(self, name: str, error: OSError) -> None:
         why = error.strerror or str(error)
-        super().__init__(f"{name}: cannot be written: {why}; what is in it is whole, so run again to go on")
+        super().__init__(f"{name}: cannot be written: {why}; nothing that was finished is lost, so run again to go on")
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """The last line of an id."""
+class Head(msgspec.Struct):
+    """What is read of a line; the rest is skipped, unparsed."""
 
-    line: int
-    """1-based."""
-    offset: int
-    length: int
-    type: str
-    """Of the result: `succeeded`, `errored` or `canceled`."""
-    fingerprint: str | None
-
-
-class _Head(msgspec.Struct):
     class Result(msgspec.Struct):
+        """Of a Message Batch's line."""
+
         type: str
+        error: dict[str, Any] | None = None
 
     class Own(msgspec.Struct):
+        """Ours."""
+
         fingerprint: str | None = None
 
     custom_id: str
     result: Result
     streamguard: Own = msgspec.field(default_factory=Own)
 
+    @property
+    def reason(self) -> str | None:
+        """Why the row failed, if it did."""
+        error = (self.result.error or {}).get("error")
+        return str(error.get("type")) if isinstance(error, dict) else None
 
-_decode = msgspec.json.Decoder(_Head).decode
-"""Reads what is needed of a line and skips the rest, unparsed."""
+
+decode_head = msgspec.json.Decoder(Head).decode
 
 
 class Output:
@@ -65,16 +69,11 @@ class Output:
     def __init__(self, path: Path, name: str, fd: int) -> None:
         self.name = name
         """As the user wrote it."""
-        self.rows: dict[str, Kept] = {}
-        """The last line of each id, in the file's order."""
-        self.replaced = 0
-        """Lines that stand in the file and do not count."""
         self.torn = 0
         """Bytes of a torn last line that were cut."""
         self._path = path
         self._fd = fd
         self._size = 0
-        self._lines = 0
 
     def __enter__(self) -> Self:
         return self
@@ -82,12 +81,17 @@ class Output:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def close(self) -> None:
+        """Close the file, and with it the lock."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
     def append(self, line: bytes) -> None:
         """Write one line, whole or not at all, and hand it to the operating system.
 
         :raises OutputError: the disk is full, or the like; what was written of the line is taken back.
         """
-        head = _decode(line)
         rest = memoryview(line)
         try:
             while rest:
@@ -96,7 +100,7 @@ class Output:
             with suppress(OSError):  # the next opening cuts it
                 os.ftruncate(self._fd, self._size)
             raise OutputError(self.name, error) from error
-        self._note(head, len(line))
+        self._size += len(line)
 
     def sync(self) -> None:
         """Wait until what was written is on the disk. May take a while.
@@ -108,89 +112,110 @@ class Output:
         except OSError as error:
             raise OutputError(self.name, error) from error
 
-    def finish(self) -> None:
-        """Leave each id once, its last line, in order, and close. Atomic, by a new file in the old one's place.
+    # Beside the journal
 
-        :raises OutputError: the new file could not be written; the old one is as it was.
+    def strangers(self, journal: Journal | None) -> Iterator[tuple[Head, bytes]]:
+        """The whole lines that the journal does not know. A torn last line is cut.
+
+        :raises JobError: something stands there that is no line of ours; the file is as it was.
         """
-        self.sync()
-        if not self.replaced:
-            self.close()
+        if not self._path.exists():
             return
-        try:
-            self._replace()
-        except OSError as error:
-            raise OutputError(self.name, error) from error
-        _sync_folder(self._path.parent)
-        self.replaced = 0
-        self.close()
-
-    def _replace(self) -> None:
-        mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
-        fd, name = tempfile.mkstemp(prefix=f".{self._path.name}.", suffix=".tmp", dir=self._path.parent)
-        try:
-            with os.fdopen(fd, "wb") as new, self._path.open("rb") as old:
-                for kept in sorted(self.rows.values(), key=lambda kept: kept.offset):
-                    old.seek(kept.offset)
-                    new.write(old.read(kept.length))
-                new.flush()
-                os.fchmod(new.fileno(), mode)
-                os.fsync(new.fileno())
-            Path(name).replace(self._path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-    def close(self) -> None:
-        """Close the file, and with it the lock."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    # Opening
-
-    def read(self) -> Iterator[Problem]:
-        """Take in what stands there, and cut a torn last line; what is wrong if it is not ours."""
+        problem: Problem | None = None
+        mirrored = journal.lines() if journal is not None else iter(())
         with self._path.open("rb") as file:
             for line in lines(file):
-                problem = self._take(line.raw, line.number, too_long=line.too_long)
-                if problem is not None:
-                    yield problem
-                    return
+                # In a file that nobody touched lines come in the journal's order, so this finds each with one step.
+                if not line.too_long and any(known == line.raw for _, known in mirrored):
+                    self._size = line.offset + len(line.raw)
+                    continue
+                mirrored = iter(())
+                head = self._head(line.raw, whole=line.raw.endswith(b"\n") and not line.too_long)
+                if isinstance(head, Problem):
+                    problem = msgspec.structs.replace(head, line=line.number)
+                    break
+                if head is None:
+                    continue
+                self._size = line.offset + len(line.raw)
+                if journal is None or journal.line(head.custom_id) is None:
+                    yield head, line.raw if line.raw.endswith(b"\n") else line.raw + b"\n"
+        if problem is not None:
+            raise JobError(problem)
 
-    def _take(self, raw: bytes, number: int, *, too_long: bool) -> Problem | None:
-        whole = raw.endswith(b"\n") and not too_long
+    def _head(self, raw: bytes, *, whole: bool) -> Head | Problem | None:
+        """What a line says; nothing, if it is empty or torn; or why it is not ours."""
         if whole and not raw.strip():
-            self._lines, self._size = self._lines + 1, self._size + len(raw)
             return None
         try:
-            head = _decode(raw)
+            return decode_head(raw)
         except (msgspec.DecodeError, UnicodeDecodeError) as mistake:
-            torn = not whole and (raw.startswith(_START[: len(raw)]) or not raw.strip(b"\0"))
-            if torn and not too_long:
+            if not whole and (raw.startswith(_START[: len(raw)]) or not raw.strip(b"\0")):
                 self.torn = len(raw)
-                os.ftruncate(self._fd, self._size)
                 return None
             return Problem(
                 file=self.name,
-                line=number,
                 problem=f"not a result line of a job, so nothing is added to this file; name another --out ({mistake})",
             )
-        if not whole:  # complete, but for its line end
-            os.write(self._fd, b"\n")
-            raw += b"\n"
-        self._note(head, len(raw))
-        return None
 
-    def _note(self, head: _Head, length: int) -> None:
-        self._lines += 1
-        self.replaced += head.custom_id in self.rows
-        # Out and in again, so that the order is the file's.
-        self.rows.pop(head.custom_id, None)
-        self.rows[head.custom_id] = Kept(
-            self._lines, self._size, length, head.result.type, head.streamguard.fingerprint
-        )
-        self._size += length
+    def mirror(self, wanted: Iterable[bytes]) -> None:
+        """Make the file say exactly this, and go on after it.
+
+        What it says already stays as it is; a tail that is missing or torn is written again in place; anything else is
+        a new file in the old one's place, in one step.
+
+        :raises OutputError: the disk is full, or the like. The next opening finds out what is missing.
+        """
+        same = 0
+        stream = iter(wanted)
+        missing: bytes | None = None
+        with self._path.open("rb") as file:
+            for line in stream:
+                if file.read(len(line)) != line:
+                    missing = line
+                    break
+                same += len(line)
+            file.seek(same)
+            rest = file.read(1) + file.readline()
+        try:
+            if missing is None or not rest.endswith(b"\n"):
+                os.ftruncate(self._fd, same)
+                self._size = same
+            else:
+                self._replace(same, missing, stream)
+                return
+        except OSError as error:
+            raise OutputError(self.name, error) from error
+        if missing is not None:
+            self.append(missing)
+        for line in stream:
+            self.append(line)
+
+    def _replace(self, same: int, missing: bytes, rest: Iterable[bytes]) -> None:
+        """A new file: the first bytes of the old one, then these lines. The lock goes over without a gap."""
+        mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
+        fd, name = tempfile.mkstemp(prefix=f".{self._path.name}.", suffix=".tmp", dir=self._path.parent)
+        try:
+            with os.fdopen(os.dup(fd), "wb") as new, self._path.open("rb") as old:
+                while same > 0 and (chunk := old.read(min(same, 1 << 20))):
+                    new.write(chunk)
+                    same -= len(chunk)
+                new.write(missing)
+                new.writelines(rest)
+                new.flush()
+                os.fchmod(fd, mode)
+                os.fsync(fd)
+            _lock(fd)
+            Path(name).replace(self._path)
+        except BaseException:
+            os.close(fd)
+            Path(name).unlink(missing_ok=True)
+            raise
+        os.close(self._fd)
+        # Appending is a property of the descriptor, and this one was not opened for it.
+        _append_mode(fd)
+        self._fd = fd
+        self._size = os.fstat(fd).st_size
+        sync_folder(self._path.parent)
 
 
 def writable(name: str) -> Problem | None:
@@ -211,7 +236,8 @@ def writable(name: str) -> Problem | None:
             )
         if not path.parent.is_dir():
             return wrong(f"cannot be written: there is no folder {path.parent}")
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
+        # The journal stands beside it, so the folder has to be writable, too.
+        if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
             return wrong("cannot be written: permission denied")
     except OSError as mistake:
         return wrong(f"cannot be written: {mistake.strerror or mistake}")
@@ -221,7 +247,7 @@ def writable(name: str) -> Problem | None:
 def open_output(name: str) -> Output:
     """Open a job's output for appending, or begin it; read by its owner only, since it holds what models said.
 
-    :raises JobError: it cannot be written, holds something else, or another job writes to it.
+    :raises JobError: it cannot be written, or another job writes to it, which is named.
     """
     path = Path(name)
     try:
@@ -231,18 +257,32 @@ def open_output(name: str) -> Output:
         raise JobError(Problem(file=name, problem=f"cannot be written: {mistake.strerror or mistake}")) from mistake
     output = Output(path, name, fd)
     try:
-        if not _lock(fd, path):
-            raise JobError(Problem(file=name, problem="another job is writing to this file"))
-        problems = list(output.read())
-        if problems:
-            raise JobError(problems)
+        # Another job may have put its finished file in this one's place before we had the lock.
+        if not _lock(fd) or os.fstat(fd).st_ino != path.stat().st_ino:
+            raise JobError(Problem(file=name, problem=f"another job is writing to this file{holder(name)}"))
     except BaseException:
         output.close()
         raise
     return output
 
 
-def _lock(fd: int, path: Path) -> bool:
+def holder(name: str) -> str:
+    """Who writes to an output, as far as its journal says."""
+    try:
+        journal = read_journal(name)
+    except JobError:
+        return ""
+    if journal is None:
+        return ""
+    with journal:
+        running = [run for run in journal.runs() if run.ended is None]
+    if not running:
+        return ""
+    since = datetime.fromtimestamp(running[-1].began, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f": process {running[-1].pid} on {running[-1].host}, since {since}"
+
+
+def _lock(fd: int) -> bool:
     try:
         import fcntl
     except ImportError:  # Windows, which has no such locks
@@ -251,11 +291,19 @@ def _lock(fd: int, path: Path) -> bool:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
-    # Another job may have put its finished file in this one's place before we had the lock.
-    return os.fstat(fd).st_ino == path.stat().st_ino
+    return True
 
 
-def _sync_folder(folder: Path) -> None:
+def _append_mode(fd: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: there the descriptor stands at the end anyway, and nobody else writes
+        os.lseek(fd, 0, os.SEEK_END)
+        return
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
+
+
+def sync_folder(folder: Path) -> None:
     """Make a rename last. Some file systems cannot sync a folder; there it lasts when they say so."""
     with suppress(OSError):
         fd = os.open(folder, os.O_RDONLY)

@@ -1,10 +1,11 @@
-"""A running job on standard error: one live line on a terminal, a plain line now and then elsewhere.
+"""A running job on standard error: a live picture on a terminal, a plain line now and then elsewhere, or JSON.
 
 In charge of words and layout. It reads the tally and changes nothing. `rich` is loaded only for a terminal.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -12,8 +13,9 @@ from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 import anyio
+import msgspec
 
-from streamguard.jobs.summary import Interval, Summary, Tally
+from streamguard.jobs.summary import BudgetState, Interval, Summary, Tally
 from streamguard.terminal import printable, put
 
 LIVE_EVERY = 0.2
@@ -22,13 +24,21 @@ LIVE_EVERY = 0.2
 PLAIN_EVERY = 15.0
 """Seconds between two plain lines: a log that somebody reads later."""
 
-Show = Literal["live", "plain", "off"]
+JSON_EVERY = 5.0
+"""Seconds between two lines for a machine."""
+
+MOST_REASONS = 4
+"""Reasons that the live picture counts by name: the most frequent ones."""
+
+Show = Literal["live", "plain", "json", "off"]
 
 
-def how(stream: TextIO, *, quiet: bool) -> Show:
+def how(stream: TextIO, *, quiet: bool, as_json: bool = False) -> Show:
     """What to show on this stream."""
     if quiet:
         return "off"
+    if as_json:
+        return "json"
     return "live" if stream.isatty() else "plain"
 
 
@@ -57,6 +67,9 @@ class Progress:
         while self._show == "plain":
             await anyio.sleep(PLAIN_EVERY)
             put(self._stream, line(self._tally) + "\n")
+        while self._show == "json":
+            await anyio.sleep(JSON_EVERY)
+            put(self._stream, json.dumps(state(self._tally)) + "\n")
 
     def close(self) -> None:
         """Take the live line away and give the cursor back."""
@@ -72,6 +85,8 @@ class Progress:
 
             with suppress(OSError):
                 self._live.console.print(Text(printable(text)))
+        elif self._show == "json":
+            put(self._stream, json.dumps({"event": "notice", "text": text}) + "\n")
         elif self._show != "off":
             put(self._stream, printable(text) + "\n")
 
@@ -91,8 +106,11 @@ class Progress:
         grid = Table.grid(padding=(0, 1))
         grid.add_column(width=20)
         grid.add_column(no_wrap=True, overflow="ellipsis")
-        bar = ProgressBar(total=max(1, self._tally.rows), completed=self._tally.done, width=20)
-        grid.add_row(bar, Text(line(self._tally), no_wrap=True, overflow="ellipsis"))
+        bar: Any = ProgressBar(total=max(1, self._tally.wanted), completed=self._tally.done, width=20)
+        first, *more = _parts(self._tally), _reasons(self._tally)
+        for left, parts in ((bar, first), *(("", rest) for rest in more)):
+            if text := " · ".join(parts):
+                grid.add_row(left, Text(text, no_wrap=True, overflow="ellipsis"))
         return grid
 
 
@@ -102,21 +120,64 @@ def line(tally: Tally) -> str:
 
 
 def _parts(tally: Tally) -> Iterator[str]:
-    yield f"{tally.done:,}/{tally.rows:,} done"
+    yield f"{tally.done:,}/{tally.wanted:,} done"
     if tally.running:
         yield f"{tally.running} running"
     if tally.retries:
         yield f"{tally.retries.total():,} retried"
     if tally.failed:
         yield f"{tally.failed.total():,} gave up"
+    if (rate := tally.rate) is not None:
+        yield f"{rate:.3g} rows/s"
     if tally.output_tokens.known:
-        yield f"{tokens(tally.output_tokens)} tokens"
+        per_second = tally.token_rate
+        yield f"{tokens(tally.output_tokens)} tokens" + (f" ({_count(round(per_second))}/s)" if per_second else "")
     if tally.cost.known or tally.cost.unknown:
         yield money(tally.cost)
+    if tally.budget is not None:
+        yield _budget(tally.budget)
     if tally.recent_first_tokens:
         yield f"first token {statistics.median(tally.recent_first_tokens):.2g} s"
-    if (eta := tally.eta) is not None and tally.done < tally.rows:
+    if (eta := tally.eta) is not None and tally.done < tally.wanted:
         yield f"{duration(eta)} left"
+
+
+def _reasons(tally: Tally) -> Iterator[str]:
+    """What attempts ended for, and what was given up for, most frequent first."""
+    for word, counts in (("retried", tally.retries), ("gave up", tally.failed)):
+        named = counts.most_common(MOST_REASONS)
+        if named:
+            others = counts.total() - sum(count for _, count in named)
+            listed = [f"{reason} {count:,}" for reason, count in named] + ([f"others {others:,}"] if others else [])
+            yield f"{word}: {', '.join(listed)}"
+
+
+def _budget(state: BudgetState) -> str:
+    """How much of a budget is gone, with what is held for what runs."""
+    if state.unit == "micro_usd":
+        return f"budget ${state.spent / 1e6:,.2f} of ${state.cap / 1e6:,.2f}"
+    return f"budget {_count(state.spent)} of {_count(state.cap)} tokens"
+
+
+def state(tally: Tally) -> dict[str, Any]:
+    """The state for machines: one object, counts as numbers, unknown as `null`."""
+    cost = tally.cost.pair
+    budget = tally.budget
+    return {
+        "event": "progress",
+        "rows": tally.wanted,
+        "done": tally.done,
+        "running": tally.running,
+        "succeeded": tally.succeeded.total(),
+        "failed": dict(tally.failed.most_common()),
+        "retries": dict(tally.retries.most_common()),
+        "rows_per_second": tally.rate,
+        "output_tokens": tally.output_tokens.pair,
+        "cost_usd": None if cost is None else [cost[0] / 1e6, None if cost[1] is None else cost[1] / 1e6],
+        "budget": None if budget is None else msgspec.structs.asdict(budget),
+        "eta_seconds": tally.eta,
+        "seconds": tally.clock() - tally.start,
+    }
 
 
 def tokens(interval: Interval) -> str:
@@ -172,6 +233,10 @@ def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "gave up", _by(summary.failed)
     if summary.canceled:
         yield "canceled", f"{summary.canceled:,}"
+    if summary.failed_before:
+        yield "failed before", f"{_by(summary.failed_before)}, not asked again"
+    if summary.left_out:
+        yield "left out", f"{summary.left_out:,}"
     if summary.not_run:
         yield "not run", f"{summary.not_run:,}"
     yield "attempts", f"{summary.attempts:,}"
@@ -183,6 +248,9 @@ def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "tokens saved", f"≈ {summary.saved_tokens:,}{but}"
     but = f" (price unknown for {summary.cost_unknown:,} rows)" if summary.cost_unknown and summary.cost_usd else ""
     yield "cost", _span(summary.cost_usd, lambda usd: f"${usd:,.4f}") + but
+    if summary.runs_before:
+        runs = f"{summary.runs_before:,} run{'' if summary.runs_before == 1 else 's'}"
+        yield "before", f"{_span(summary.cost_before_usd, lambda usd: f'${usd:,.4f}')} in {runs}"
     yield "time", duration(summary.seconds)
     for name, quantiles in (("first token", summary.first_token_seconds), ("row", summary.row_seconds)):
         if quantiles is not None:

@@ -19,7 +19,9 @@ import msgspec
 
 from streamguard.errors import CallError, Interrupted
 from streamguard.events import Failed, Usage
+from streamguard.jobs.resume import POISON
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
+from streamguard.retry import Decision
 from streamguard.verdict import Trip
 
 
@@ -51,6 +53,22 @@ def result_line(custom_id: str, came: Outcome | CallError, about: About, fingerp
     }
     line = {"custom_id": custom_id, "result": _result(came), "streamguard": own}
     return dumps(line).encode("ascii") + b"\n"
+
+
+def poison_line(custom_id: str, deaths: int, fingerprint: str) -> bytes:
+    """The line for a row that is not asked any more, because the process died whenever it was under way."""
+    why = f"not asked: the process died {deaths} times while this row was under way; to ask it again: streamguard retry"
+    error = {"type": "error", "error": {"type": POISON, "message": why}}
+    own: dict[str, Any] = {"output": None, "completed": None, "attempts": [], "reasons": [], "fingerprint": fingerprint}
+    line = {"custom_id": custom_id, "result": {"type": "errored", "error": error}, "streamguard": own}
+    return dumps(line).encode("ascii") + b"\n"
+
+
+def outcome_of(came: Outcome | CallError) -> tuple[str, str | None]:
+    """The result's type, and the reason of one that failed."""
+    if isinstance(came, Outcome):
+        return "succeeded", None
+    return ("canceled", None) if isinstance(came, Interrupted) else ("errored", came.reason)
 
 
 def _accepted(came: Outcome | CallError) -> dict[str, Any]:
@@ -101,7 +119,23 @@ def _attempt(attempt: AttemptRecord, about: About) -> dict[str, Any]:
         "cost_usd": _cost(attempt.cost),
         "first_token_seconds": _seconds(times.first_token),
         "seconds": _seconds(times.end),
+        "decision": _decision(attempt.decision),
         **text,
+    }
+
+
+def _decision(decision: Decision | None) -> dict[str, Any] | None:
+    """What followed from an attempt that was not accepted."""
+    if decision is None:
+        return None
+    where = {} if decision.base_url is None else {"base_url": decision.base_url}
+    return {
+        "action": decision.action,
+        "rule": decision.rule,
+        "wait_seconds": _seconds(decision.wait),
+        "patch": None if decision.patch is None else dict(decision.patch),
+        "why": decision.why,
+        **where,
     }
 
 

@@ -3,14 +3,18 @@
 In charge of bytes and shapes: UTF-8, one strict JSON object a line, which of the known shapes it has, and its id. It
 does not know templates, models or what is sent.
 
-Two shapes are taken: a line of a Message Batch (`custom_id` and `params`, nothing else), and any other object with a
-`custom_id` or an `id`, which is data for a template. Lines of an OpenAI batch are told apart and refused.
+Two shapes are taken: a line of a Message Batch (`custom_id` and `params`, nothing else), and any other object, which is
+data for a template. Lines of an OpenAI batch are told apart and refused.
+
+A row is known by its `custom_id`, else its `id`, else by what is in it (`content_key`), and never by its line: rows may
+move between runs.
 
 A name that stands twice in one object is refused: two readers of the file could see two different rows.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -54,7 +58,8 @@ class Line(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A row of the input."""
 
-    custom_id: str
+    custom_id: str | None
+    """`None` if the row names none."""
     line: int
     data: dict[str, Any]
     """The whole object."""
@@ -111,10 +116,19 @@ class _Wrong(msgspec.Struct, frozen=True):
     pointer: str | None = None
 
 
-def _id(data: dict[str, Any], batch: bool) -> str | _Wrong:
+def content_key(data: dict[str, Any]) -> str:
+    """The name of a row without an id: made of what is in it, whatever the order of its fields and their spelling.
+
+    80 bits: among ten million rows two different ones share a name with a probability of 1 in 20 billion.
+    """
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return f"row-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
+
+
+def _id(data: dict[str, Any], batch: bool) -> str | _Wrong | None:
     name = "custom_id" if "custom_id" in data else "id"
     if name not in data:
-        return _Wrong('no id: a row needs "custom_id" or "id", by which its result is found')
+        return None
     value = data[name]
     if isinstance(value, int) and not isinstance(value, bool) and not batch:
         return str(value)

@@ -1,26 +1,38 @@
-"""The runner: a job's rows through the guard, so many at a time, each result written as it comes.
+"""The runner: a job's rows through the guard, so many at a time, each result journaled as it comes.
 
 In charge of admission and of ending: when everything is done, when a budget is empty, when a mistake would fail every
 row, when somebody says stop. It asks for each row once: retries are the policy's. It knows neither terminal nor SDK.
+
+A row's result is in the journal before its worker takes the next row, without a point in between at which anything else
+could happen. So whatever is killed, at most the calls under way at that moment are asked again.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import chain
 from typing import Any, Literal
 
 import anyio
+import anyio.abc
 import anyio.to_thread
 import msgspec
 
 from streamguard.engine import Call
 from streamguard.errors import BudgetExhausted, CallError, ConfigError, GaveUp
+from streamguard.jobs.excerpt import excerpts
 from streamguard.jobs.input import RowRequest
 from streamguard.jobs.job import Job
+from streamguard.jobs.journal import How, JournalError, Sample, Spent
 from streamguard.jobs.output import OutputError
-from streamguard.jobs.results import About, result_line
+from streamguard.jobs.results import About, outcome_of, result_line
+from streamguard.jobs.resume import ALONE_FROM, own_fault
 from streamguard.jobs.summary import Tally
+from streamguard.ledger import LedgerError
 from streamguard.outcome import CallRecord, Outcome
+from streamguard.request import Request
 from streamguard.runtime import Runtime
 from streamguard.source import Source
 from streamguard.usage import UsageRange
@@ -31,7 +43,12 @@ CONCURRENCY = 8
 SYNC_EVERY = 5.0
 """Seconds between waits for the disk. A kill loses nothing either way; a power cut loses at most this."""
 
-StopKind = Literal["signal", "budget", "refused"]
+SAMPLE_EVERY = 1.0
+"""Seconds between notes of the run's state, doubled whenever there are `SAMPLES` of them."""
+
+SAMPLES = 600
+
+StopKind = Literal["signal", "budget", "refused", "ledger"]
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -39,7 +56,7 @@ class Stop(msgspec.Struct, frozen=True):
 
     kind: StopKind
     """`signal`: somebody said so. `budget`: no room in a budget, or in the provider's own limit. `refused`: the
-    provider takes no request with these credentials."""
+    provider takes no request with these credentials. `ledger`: nobody counts any more what is spent."""
     why: str
 
 
@@ -47,8 +64,12 @@ HOPELESS: Mapping[str, StopKind] = {
     "provider.spend_limit": "budget",
     "provider.billing": "budget",
     "provider.authentication": "refused",
+    "budget.lost": "ledger",
 }
 """Reasons that will be every other row's too: the job stops instead of asking a thousand times more."""
+
+
+_HOW: Mapping[StopKind, How] = {"signal": "signal", "budget": "budget", "refused": "refused", "ledger": "failed"}
 
 
 class Runner:
@@ -57,6 +78,7 @@ class Runner:
     :param source: makes a source of a request; each call asks it again and again as the policy says.
     :param runtime: what the calls share; `tally.hook` belongs among its hooks.
     :param concurrency: calls at a time, from 1.
+    :param ended: told of each row's line, by its key, once it is journaled.
     """
 
     def __init__(
@@ -68,6 +90,7 @@ class Runner:
         runtime: Runtime,
         concurrency: int = CONCURRENCY,
         partials: bool = False,
+        ended: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self.stopped: Stop | None = None
         """Why it ended early, if it did."""
@@ -77,30 +100,52 @@ class Runner:
         self._runtime = runtime
         self._concurrency = concurrency
         self._about = About(policy=job.spec.policy, partials=partials)
+        self._ended = ended
         self._running: set[Call] = set()
         self._interrupted: str | None = None
+        self._drain = anyio.Event()
+        self._drain_for: tuple[str, float] = ("", 0.0)
         self._failure: Exception | None = None
 
     async def run(self) -> None:
-        """Ask for every row that is left to do, until done or stopped. Finished rows are in the output file.
+        """Ask for every row that is left to do, until done or stopped. Finished rows are in journal and output.
 
         :raises JobError: the input changed meanwhile.
+        :raises JournalError: the journal cannot be written any more.
         :raises OutputError: the output cannot be written any more.
+        :raises LedgerError: a budget's ledger refuses to be used.
         """
-        requests = self._admit(self._job.input.requests(self._job.todo))
-        async with anyio.create_task_group() as background:
-            background.start_soon(self._sync)
-            async with anyio.create_task_group() as workers:
-                for _ in range(min(self._concurrency, len(self._job.todo))):
-                    workers.start_soon(self._work, requests)
-            background.cancel_scope.cancel()
-        if self._failure is not None:
-            raise self._failure
+        job = self._job
+        job.start()
+        try:
+            await self._open_ledgers()
+            async with anyio.create_task_group() as background:
+                background.start_soon(self._sync)
+                background.start_soon(self._note_states)
+                background.start_soon(self._drained)
+                await self._ask_all()
+                background.cancel_scope.cancel()
+            if self._failure is not None:
+                raise self._failure
+            job.finish()
+        except Exception:
+            with suppress(JournalError):  # then the next run finds out
+                job.journal.end("failed")
+            raise
+        how: How = "finished" if self.stopped is None else _HOW[self.stopped.kind]
+        job.journal.end(how, msgspec.to_builtins(self._tally.summary(self.stopped)))
 
-    def interrupt(self, by: str) -> None:
-        """End soon: start no more rows, abort what runs, write what is there. From any task of the same loop."""
+    def interrupt(self, by: str, drain: float = 0.0) -> None:
+        """End soon: begin no more rows, write what is there. From any task of the same loop.
+
+        :param drain: seconds that what runs may still take before it is aborted. Said again, with fewer, it is those.
+        """
         self._stop(Stop("signal", by))
-        self._abort(by)
+        if drain <= 0:
+            self._abort(by)
+        elif self._interrupted is None:
+            self._drain_for = (by, drain)
+            self._drain.set()
 
     def _stop(self, stop: Stop) -> None:
         if self.stopped is None or stop.kind == "signal":
@@ -117,17 +162,41 @@ class Runner:
             self._failure = error
         self._abort("an error of the job")
 
-    def _admit(self, requests: Iterator[RowRequest]) -> Iterator[RowRequest]:
+    async def _open_ledgers(self) -> None:
+        """Open what balances there are, and let go of what crashed processes held."""
+        accounts = self._runtime.accounts
+        for address in dict.fromkeys(spec.ledger for spec in self._job.policy.budgets if spec.per != "call"):
+            await accounts.ledger(address)
+        await accounts.sweep()
+
+    # Asking
+
+    async def _ask_all(self) -> None:
+        """Every row, so many at a time; then, one by one, those that are suspected of having killed the process."""
+        requests = self._job.requests()
+        suspects: list[RowRequest] = []
+        unsuspected = self._admit(requests, suspects)
+        async with anyio.create_task_group() as workers:
+            for _ in range(min(self._concurrency, self._job.todo)):
+                workers.start_soon(self._work, unsuspected)
+        if suspects:
+            await self._work(self._admit(chain(suspects, requests), None))
+
+    def _admit(self, requests: Iterator[RowRequest], suspects: list[RowRequest] | None) -> Iterator[RowRequest]:
         """Shared by all workers: each row goes to one of them."""
         while self.stopped is None and self._failure is None:
             request = next(requests, None)
             if request is None:
+                return
+            if suspects is not None and request.turn >= ALONE_FROM:
+                suspects.append(request)
                 return
             yield request
 
     async def _work(self, requests: Iterator[RowRequest]) -> None:
         try:
             for request in requests:
+                self._job.journal.begin(request.entry.custom_id)
                 self._tally.began()
                 came = await self._ask(request.params, {"custom_id": request.entry.custom_id})
                 self._took(request, came)
@@ -145,6 +214,8 @@ class Runner:
                 self._running.discard(call)
         except CallError as error:
             return error
+        except LedgerError:
+            raise
         except ConfigError as error:
             # The policy and this one request do not fit: known before it was sent, and no other row's business.
             record = CallRecord(usage=UsageRange.nothing(), labels=labels)
@@ -154,21 +225,50 @@ class Runner:
 
     def _took(self, request: RowRequest, came: Outcome | CallError) -> None:
         """Write a row's result, and see what it means for the others."""
-        reason = came.reason if isinstance(came, CallError) else None
-        if isinstance(came, BudgetExhausted) and self._ends_job(came):
-            self._stop(Stop("budget", str(came)))
-            if not came.attempts:  # nothing was sent: as if the row had never begun
-                self._tally.put_back()
-                return
-        elif reason is not None and reason in HOPELESS:
-            self._stop(Stop(HOPELESS[reason], str(came)))
-        if self._interrupted is not None and isinstance(came, CallError) and not came.attempts:
+        back = self._interrupted is not None
+        if isinstance(came, BudgetExhausted):
+            if back := self._ends_job(came):
+                self._stop(Stop("budget", str(came)))
+        elif isinstance(came, CallError) and came.reason in HOPELESS:
+            self._stop(Stop(HOPELESS[came.reason], str(came)))
+            back = back or came.reason.startswith("budget.")
+        if back and isinstance(came, CallError) and nothing_sent(came.record):  # as if the row had never begun
+            self._job.journal.put_back(request.entry.custom_id)
             self._tally.put_back()
             return
-        line = result_line(request.entry.custom_id, came, self._about, request.entry.fingerprint)
-        if not isinstance(self._failure, OutputError):
-            self._job.output.append(line)
+        self._write(request, came)
         self._tally.took(came)
+
+    def _write(self, request: RowRequest, came: Outcome | CallError) -> None:
+        entry, job = request.entry, self._job
+        line = result_line(entry.custom_id, came, self._about, entry.fingerprint)
+        kind, reason = outcome_of(came)
+        record = came.record if isinstance(came, CallError) else came
+        found = excerpts(record, job.policy.json_document, Request(request.params).prefill) if record.reasons else {}
+        spent = Spent(
+            attempts=len(record.attempts),
+            tokens=(record.usage.low.output_tokens, record.usage.high.output_tokens),
+            cost=(record.cost.low, record.cost.high),
+        )
+        try:
+            job.journal.finish(
+                entry.custom_id,
+                line,
+                type=kind,
+                reason=reason,
+                fingerprint=entry.fingerprint,
+                spent=spent,
+                failed=reason is not None and own_fault(reason),
+                detail=msgspec.json.encode(found) if found else None,
+            )
+        except JournalError:
+            # It was paid for: the next run takes it from the output, if that can still be written.
+            job.output.append(line)
+            raise
+        if not isinstance(self._failure, OutputError):
+            job.output.append(line)
+        if self._ended is not None:
+            self._ended(entry.custom_id, line)
 
     def _ends_job(self, denied: BudgetExhausted) -> bool:
         """Whether the budget that has no room is one that all rows share."""
@@ -176,11 +276,53 @@ class Runner:
         shared = {spec.name: spec.per != "call" and "{" not in spec.per for spec in self._job.policy.budgets}
         return shared.get(name, True)
 
+    # Beside it
+
+    async def _drained(self) -> None:
+        await self._drain.wait()
+        by, seconds = self._drain_for
+        await anyio.sleep(seconds)
+        self._abort(by)
+
     async def _sync(self) -> None:
         while True:
             await anyio.sleep(SYNC_EVERY)
             try:
-                await anyio.to_thread.run_sync(self._job.output.sync)
-            except OutputError as error:
+                await anyio.to_thread.run_sync(self._job.journal.sync)
+            except JournalError as error:
                 self._fail(error)
                 return
+
+    async def _note_states(self) -> None:
+        """The run's state now and then, for the report; rarer the longer it takes."""
+        every, noted = SAMPLE_EVERY, 0
+        journal = self._job.journal
+        try:
+            while True:
+                journal.sample(self._state())
+                noted += 1
+                if noted >= SAMPLES:
+                    journal.thin_samples()
+                    every, noted = every * 2, noted // 2
+                await anyio.sleep(every)
+        except JournalError as error:
+            self._fail(error)
+
+    def _state(self) -> Sample:
+        tally, now = self._tally, self._tally.clock()
+        cooling = max((self._runtime.cooldown(model).left(now) for model in self._job.input.models), default=0.0)
+        return Sample(
+            run=self._job.journal.run,
+            at=time.time(),
+            running=tally.running,
+            done=tally.done,
+            failed=tally.failed.total(),
+            retries=tally.retries.total(),
+            cooling=cooling,
+            cost=None if tally.cost.pair is None else tally.cost.pair[1],
+        )
+
+
+def nothing_sent(record: CallRecord) -> bool:
+    """Whether no attempt of a call got as far as the provider."""
+    return all(attempt.times.head is None and attempt.times.end == 0.0 for attempt in record.attempts)

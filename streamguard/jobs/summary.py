@@ -7,9 +7,10 @@ is counted, never zero.
 from __future__ import annotations
 
 import math
-from array import array
+import random
+import statistics
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +22,61 @@ from streamguard.verdict import Trip
 
 RECENT = 256
 """Rows, and first tokens, that the live figures are made of."""
+
+
+KEPT = 4096
+"""Values that quantiles are made of: exact up to that many, and beyond it of a fair sample, to within 2 % of the
+ranks."""
+
+
+class Reservoir(Sequence[float]):
+    """A fair sample of any number of values, in bounded memory (Vitter's algorithm R)."""
+
+    def __init__(self, most: int = KEPT) -> None:
+        self._values: list[float] = []
+        self._most = most
+        self._seen = 0
+        self._dice = random.Random(0)  # noqa: S311  no secret: the same values give the same sample
+
+    def append(self, value: float) -> None:
+        """One more."""
+        self._seen += 1
+        if len(self._values) < self._most:
+            self._values.append(value)
+        elif (place := self._dice.randrange(self._seen)) < self._most:
+            self._values[place] = value
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._values[index]
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self._values)
+
+
+class Carried(msgspec.Struct, frozen=True, kw_only=True):
+    """What earlier runs of the job left."""
+
+    runs: int = 0
+    cost: tuple[int, int | None] = (0, 0)
+    """Micro-USD, as an interval, of what they asked; without an upper end if some of it is unknown."""
+    failed: Mapping[str, int] = {}
+    """Rows that failed and are not asked again, by reason."""
+    left_out: int = 0
+    """Rows that this run was told not to ask."""
+
+
+class BudgetState(msgspec.Struct, frozen=True):
+    """A budget of the job, as its ledger has it."""
+
+    name: str
+    unit: str
+    """`micro_usd` or `tokens`."""
+    spent: int
+    """With what is held or uncertain."""
+    cap: int
 
 
 class Interval(msgspec.Struct):
@@ -55,11 +111,15 @@ class Tally:
     :param rows: of the input.
     :param kept: rows of them that had succeeded before.
     :param clock: the running backend's; seconds.
+    :param carried: what earlier runs left.
     """
 
-    def __init__(self, rows: int, kept: int, clock: Callable[[], float]) -> None:
+    def __init__(self, rows: int, kept: int, clock: Callable[[], float], *, carried: Carried | None = None) -> None:
         self.rows = rows
         self.kept = kept
+        self.carried = carried or Carried()
+        self.budget: BudgetState | None = None
+        """The budget that is nearest to its end, as far as somebody looked."""
         self.clock = clock
         self.start = clock()
         self.running = 0
@@ -79,10 +139,11 @@ class Tally:
         """≈, by row with an abort."""
         self.lag = 0.0
         """Seconds by which the latest timer of any call was late."""
-        self.first_tokens = array("d")
-        self.row_seconds = array("d")
+        self.first_tokens = Reservoir()
+        self.row_seconds = Reservoir()
         self.recent_first_tokens: deque[float] = deque(maxlen=RECENT)
-        self._ends: deque[float] = deque(maxlen=RECENT)
+        self._ends: deque[tuple[float, int]] = deque(maxlen=RECENT)
+        """When rows ended, and their output tokens, at the most."""
 
     # What happens
 
@@ -126,39 +187,52 @@ class Tally:
             self.saved_tokens.add(record.saved_tokens, record.saved_tokens)
         self.lag = max(self.lag, record.lag)
         self.row_seconds.append(record.seconds)
-        self._ends.append(self.clock())
+        self._ends.append((self.clock(), record.usage.high.output_tokens or record.usage.low.output_tokens or 0))
 
     # What it comes to
 
     @property
     def done(self) -> int:
-        """Rows that need no more asking: succeeded now or before, or failed."""
-        return self.kept + self.succeeded.total() + self.failed.total()
+        """Rows that need no more asking: succeeded or failed, now or before."""
+        return self.kept + sum(self.carried.failed.values()) + self.succeeded.total() + self.failed.total()
+
+    @property
+    def wanted(self) -> int:
+        """Rows that this run is about."""
+        return self.rows - self.carried.left_out
 
     @property
     def rate(self) -> float | None:
         """Rows per second, lately; `None` before there are two."""
         if len(self._ends) < 2:
             return None
-        span = self.clock() - self._ends[0]
+        span = self.clock() - self._ends[0][0]
         return (len(self._ends) - 1) / span if span > 0 else None
+
+    @property
+    def token_rate(self) -> float | None:
+        """≈ Output tokens per second, lately."""
+        rate = self.rate
+        return None if rate is None else rate * statistics.fmean(tokens for _, tokens in self._ends)
 
     @property
     def eta(self) -> float | None:
         """Seconds to the last row, at the recent rate."""
         rate = self.rate
-        return None if not rate else (self.rows - self.done) / rate
+        return None if not rate else (self.wanted - self.done) / rate
 
     def summary(self, stopped: Any = None) -> Summary:
         """The numbers now."""
-        cost = self.cost.pair
+        cost, before = self.cost.pair, self.carried.cost
         return Summary(
             rows=self.rows,
             kept=self.kept,
             succeeded=dict(self.succeeded),
             failed=dict(self.failed.most_common()),
             canceled=self.canceled,
-            not_run=self.rows - self.done - self.canceled,
+            failed_before=dict(self.carried.failed),
+            left_out=self.carried.left_out,
+            not_run=self.wanted - self.done - self.canceled,
             attempts=self.attempts,
             retries=dict(self.retries.most_common()),
             output_tokens=self.output_tokens.pair,
@@ -166,6 +240,8 @@ class Tally:
             saved_unknown=self.saved_tokens.unknown,
             cost_usd=None if cost is None else (cost[0] / 1e6, None if cost[1] is None else cost[1] / 1e6),
             cost_unknown=self.cost.unknown,
+            runs_before=self.carried.runs,
+            cost_before_usd=(before[0] / 1e6, None if before[1] is None else before[1] / 1e6),
             seconds=self.clock() - self.start,
             first_token_seconds=Quantiles.of(self.first_tokens),
             row_seconds=Quantiles.of(self.row_seconds),
@@ -202,6 +278,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """By reason."""
     canceled: int
     """Interrupted while they ran."""
+    failed_before: dict[str, int]
+    """Rows that failed in earlier runs and were not asked again, by reason."""
+    left_out: int
+    """Not asked, since this run was told so (`--limit`, `--sample`, a retry of others)."""
     not_run: int
     """Not asked, since the job was stopped."""
     attempts: int
@@ -217,6 +297,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """`[low, high]`; without an upper end if the cost of some row is unknown."""
     cost_unknown: int
     """Rows whose cost is unknown."""
+    runs_before: int
+    """Earlier runs of the job."""
+    cost_before_usd: tuple[float, float | None]
+    """What they cost, on top."""
     seconds: float
     first_token_seconds: Quantiles | None
     """Of all attempts that had one."""
@@ -229,5 +313,5 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failures(self) -> int:
-        """Rows that failed."""
-        return sum(self.failed.values())
+        """Rows that failed, now or before."""
+        return sum(self.failed.values()) + sum(self.failed_before.values())

@@ -120,6 +120,8 @@ class Template:
 
     def __init__(self, text: str, file: str) -> None:
         self.file = file
+        self.text = text
+        """As it was read."""
         self._problems: list[Problem] = []
         self._environment = ImmutableSandboxedEnvironment(undefined=_Missing, autoescape=False)
         front, body, first_line = self._split(text.removeprefix("\ufeff"))

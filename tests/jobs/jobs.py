@@ -83,7 +83,7 @@ class Provider:
 
 def make_runner(job: Job, provider: Provider, **options: Any) -> tuple[Runner, Tally]:
     """A runner for the loop that runs."""
-    tally = Tally(len(job.input.entries), job.kept, backend_clock())
+    tally = Tally(job.rows, job.kept, backend_clock())
     return Runner(job, provider, tally=tally, runtime=Runtime(hooks=[tally.hook]), **options), tally
 
 
@@ -93,7 +93,6 @@ async def run_job(spec: JobSpec, provider: Provider, **options: Any) -> tuple[Ru
     try:
         runner, tally = make_runner(job, provider, **options)
         await runner.run()
-        job.output.finish()
     finally:
         job.close()
     assert tally.running == 0

@@ -30,6 +30,14 @@ def mistakes(spec: JobSpec, folder) -> list[str]:
     return [str(problem).replace(f"{folder}/", "") for problem in caught.value.problems]
 
 
+def todo(job: Job) -> list[str]:
+    """The rows that a job would ask, in order; the job is closed."""
+    try:
+        return [entry.custom_id for entry, _ in job.plan.todo()]
+    finally:
+        job.close()
+
+
 def in_folder(folder, **files: str) -> None:
     for name, text in files.items():
         (folder / name.replace("_", ".")).write_text(text)
@@ -49,7 +57,6 @@ def test_every_mistake_of_every_file_at_once(tmp_path) -> None:
     assert mistakes(spec, tmp_path)[1:] == [
         "in.jsonl:1: data, no request: name the --template that makes requests of rows, or send batch lines (params)",
         'in.jsonl:2: the id "1" is already on line 1',
-        'in.jsonl:3: no id: a row needs "custom_id" or "id", by which its result is found',
         "in.jsonl:4:2: not JSON: expecting property name enclosed in double quotes",
         "no/out.jsonl: cannot be written: there is no folder no",
     ]
@@ -181,24 +188,27 @@ def test_results_of_other_questions_are_not_kept(tmp_path) -> None:
         own = {} if fingerprint is None else {"fingerprint": fingerprint}
         return json.dumps({"custom_id": custom_id, "result": {"type": "succeeded"}, "streamguard": own}) + "\n"
 
-    job = Job(spec)
-    first = {entry.custom_id: entry.fingerprint for entry in job.input.entries}
+    job = Job(spec, dry=True)
+    first = {entry.custom_id: entry.fingerprint for entry in job.plan.entries()}
     job.close()
     in_folder(tmp_path, out_jsonl=line("a", first["a"]) + line("b", None) + line("stranger", "x"))
     job = Job(spec)
-    job.close()
-    assert (job.kept, job.todo) == (2, [])
-    assert job.notices == [f"{spec.out}: 1 results of rows that are not in the input; they stay"]
+    assert (job.kept, todo(job)) == (2, [])
+    assert job.notices == [
+        f"{spec.out}: 3 results that its journal did not have are kept",
+        f"{spec.out}: 1 results of rows that are not in the input; they stay",
+    ]
     said = (
-        'out.jsonl:1: the result of "a" answers another request or schema than in.jsonl:1 and the policy now ask for; '
+        'out.jsonl: the result of "a" answers another request or schema than in.jsonl:1 and the policy now ask for; '
         "name another --out, or ask for all rows again with --fresh"
     )
     assert mistakes(REPLACE(spec, model="other"), tmp_path) == [said]
     (tmp_path / "policy.yaml").write_text(POLICY.replace("integer", "number"))
     assert mistakes(spec, tmp_path) == [said]
     job = Job(REPLACE(spec, fresh=True))
-    job.close()
-    assert (job.kept, [entry.custom_id for entry in job.todo]) == (0, ["a", "b"])
+    assert (job.kept, todo(job)) == (0, ["a", "b"])
+    assert job.notices == [f"{spec.out}: begun anew; the results so far are in {spec.out}.old"]
+    assert (tmp_path / "out.jsonl.old").read_text().count("\n") == 3
 
 
 def test_what_does_not_change_the_question_keeps_results(tmp_path) -> None:
@@ -208,7 +218,7 @@ def test_what_does_not_change_the_question_keeps_results(tmp_path) -> None:
     for policy in (POLICY, POLICY.replace("total: 60", "total: 90, attempt: 3").replace("attempts: 2", "attempts: 5")):
         (tmp_path / "policy.yaml").write_text(policy)
         job = Job(spec)
-        prints.append(job.input.entries[0].fingerprint)
+        prints.append(([entry.fingerprint for entry in job.plan.entries()], job.question.digest))
         job.close()
     assert prints[0] == prints[1]
 
@@ -222,7 +232,7 @@ def test_pipes_and_standard_input_are_read_once(tmp_path, monkeypatch) -> None:
     writer.start()
     job = Job(REPLACE(spec, input=str(tmp_path / "pipe")))
     writer.join()
-    assert [request.params["messages"][0]["content"] for request in job.input.requests(job.todo)] == ["a", "b"]
+    assert [request.params["messages"][0]["content"] for request in job.requests()] == ["a", "b"]
     job.close()
 
     class Stdin:
@@ -245,7 +255,7 @@ def test_what_is_worth_knowing_is_said_before_it_starts(tmp_path) -> None:
     assert [notice.replace(f"{tmp_path}/", "") for notice in job.notices] == [
         f"warning: policy.yaml:4:1: /caps: {EMPTY}",
         "budget 'b' is calibrated, hence soft: it reserves estimates and may be exceeded",
-        "out.jsonl: a torn last line of 15 bytes was cut; its row is asked for again",
+        "out.jsonl: a torn last line of 15 bytes was cut",
     ]
 
 
@@ -253,8 +263,7 @@ def test_an_empty_input_is_a_job_with_nothing_to_do(tmp_path) -> None:
     """A nightly job may have an empty night."""
     spec = write_job(tmp_path)
     job = Job(spec)
-    job.close()
-    assert (job.todo, job.input.entries) == ([], [])
+    assert (job.todo, job.rows, todo(job)) == (0, 0, [])
 
 
 def test_the_second_pass_gives_what_the_first_one_checked() -> None:
@@ -264,9 +273,11 @@ def test_the_second_pass_gives_what_the_first_one_checked() -> None:
     rows, problems = Input(io.BytesIO(raw), "in", template=template, overrides={"max_tokens": 9}), Problems()
     rows.scan(problems)
     assert not problems
-    assert [(request.entry.custom_id, request.params) for request in rows.requests(reversed(rows.entries))] == [
+    turned = [(entry, 0) for entry in reversed(list(rows.plan.entries()))]
+    assert [(request.entry.custom_id, request.params) for request in rows.requests(turned)] == [
         ("2", {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "b"}]}),
         ("1", {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "a"}]}),
     ]
     assert rows.models == {"m": 2}
+    rows.close()
     assert template.params(Row(custom_id="1", line=1, data={"text": "a"}))["max_tokens"] == 1

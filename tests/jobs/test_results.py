@@ -10,6 +10,7 @@ from streamguard.errors import DeadlineExceeded, GaveUp, Interrupted
 from streamguard.events import Failed, Usage
 from streamguard.jobs.results import About, dumps, result_line
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome, Times
+from streamguard.retry import Decision
 from streamguard.usage import UsageRange
 from streamguard.verdict import Trip, Where
 
@@ -29,6 +30,14 @@ DEAD = AttemptRecord(
     cost=Cost(12, None),
     times=Times(head=0.1, first_token=0.25, dead=0.5, end=0.512345),
     saved_tokens=40,
+    decision=Decision(
+        action="retry",
+        reason="json.schema",
+        why="retry.rules[0]: attempt 2 of 3",
+        rule=0,
+        wait=0.5,
+        patch={"max_tokens": 20},
+    ),
 )
 GOOD = AttemptRecord(
     number=2,
@@ -88,6 +97,13 @@ def test_a_success_has_the_message_the_value_and_every_attempt() -> None:
                     "cost_usd": [0.000012, None],
                     "first_token_seconds": 0.25,
                     "seconds": 0.512,
+                    "decision": {
+                        "action": "retry",
+                        "rule": 0,
+                        "wait_seconds": 0.5,
+                        "patch": {"max_tokens": 20},
+                        "why": "retry.rules[0]: attempt 2 of 3",
+                    },
                 },
                 {
                     "number": 2,
@@ -110,6 +126,7 @@ def test_a_success_has_the_message_the_value_and_every_attempt() -> None:
                     "cost_usd": [0.00003, 0.00003],
                     "first_token_seconds": 0.2,
                     "seconds": 1.0,
+                    "decision": None,
                 },
             ],
             "reasons": ["json.schema"],

@@ -72,8 +72,24 @@ def test_rows_run_so_many_at_a_time(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("kills", range(8))
-def test_a_killed_job_goes_on_where_it_was(tmp_path, kills: int) -> None:
-    """Whatever bytes a kill leaves of the output, in whatever order rows ended, the next run makes it whole."""
+def test_an_output_that_was_cut_is_made_whole(tmp_path, kills: int) -> None:
+    """Whatever bytes are left of the output, the journal has the rest: nothing is asked again, each row stands once."""
+    dice = random.Random(kills)
+    names = [f"r{n}" for n in range(12)]
+    spec = write_job(tmp_path, *names)
+    provider = Provider(**{name: [[pause(dice.random()), *answer(GOOD)]] for name in names})
+    run_virtual(run_job, spec, provider)
+    path = tmp_path / "out.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: dice.randrange(len(whole))])
+    again = Provider(other=WHOLE)
+    _, summary = run_virtual(run_job, spec, again)
+    assert (path.read_bytes(), again.asked, summary.kept) == (whole, [], 12)
+
+
+@pytest.mark.parametrize("kills", range(8))
+def test_a_job_without_its_journal_goes_on_from_the_output(tmp_path, kills: int) -> None:
+    """Whole lines of the output are taken over, whatever their order; what was cut off is asked again."""
     dice = random.Random(kills)
     names = [f"r{n}" for n in range(12)]
     spec = write_job(tmp_path, *names)
@@ -83,6 +99,7 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path, kills: int) -> None:
     whole = path.read_bytes()
     cut = dice.randrange(len(whole))
     path.write_bytes(whole[:cut])
+    (tmp_path / "out.jsonl.journal").unlink()
     kept = whole[:cut].count(b"\n") + (whole[cut : cut + 1] == b"\n")
     again = Provider(other=WHOLE)
     _, summary = run_virtual(run_job, spec, again)
@@ -169,8 +186,8 @@ def denied(scope: str, *, attempts: tuple = ()) -> BudgetExhausted:
 BUDGETS = """
 budgets:
   - {name: nightly, per: job, tokens: 1000000}
-  - {name: each, per: call, tokens: 1000}
-  - {name: tenants, per: "tenant:{custom_id}", tokens: 1000}
+  - {name: each, per: call, tokens: 1000000}
+  - {name: tenants, per: "tenant:{custom_id}", tokens: 1000000}
 """
 
 
@@ -250,11 +267,11 @@ def test_a_mistake_of_the_package_is_not_hidden_in_a_row(tmp_path) -> None:
     spec = write_job(tmp_path, "a", "b", "c")
 
     def broken(params):
-        if params["messages"][0]["content"] == "b":
+        if params["messages"][0]["content"] == "c":
             raise ZeroDivisionError("a bug")
         return hanging(params)
 
-    hanging = Provider(other=[[*answer(GOOD)[:3], stall()]])
+    hanging = Provider(b=[[pause(1), *answer(GOOD)]], other=[[*answer(GOOD)[:3], stall()]])
 
     async def run() -> None:
         job = Job(spec)
@@ -266,7 +283,7 @@ def test_a_mistake_of_the_package_is_not_hidden_in_a_row(tmp_path) -> None:
             job.close()
 
     run_virtual(run)
-    assert (results(tmp_path), hanging.left_open) == ({"a": "canceled"}, 0)
+    assert (results(tmp_path), hanging.left_open) == ({"b": "succeeded", "a": "canceled"}, 0)
 
 
 def test_partials_are_kept_on_demand(tmp_path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 
 from streamguard.errors import GaveUp, Interrupted
 from streamguard.events import Failed, Usage
-from streamguard.jobs.progress import Progress, duration, how, line, money, summary_text, tokens
+from streamguard.jobs.progress import Progress, duration, how, line, money, state, summary_text, tokens
 from streamguard.jobs.runner import Stop
-from streamguard.jobs.summary import Interval, Quantiles, Tally
+from streamguard.jobs.summary import BudgetState, Carried, Interval, Quantiles, Reservoir, Tally
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome, Times
 from streamguard.retry import Decision
 from streamguard.telemetry import AttemptAborted, AttemptStarted, CallCompleted, RetryScheduled
@@ -129,8 +130,66 @@ def test_the_line_of_a_run() -> None:
     clock.now += 2.0
     # Four rows in ten seconds since the first one ended, and four to go.
     assert line(tally) == (
-        "6/10 done · 1 running · 1 retried · 1 gave up · ≈ 86 to 91 tokens · ≥ $0.0041 · first token 0.5 s · 10 s left"
+        "6/10 done · 1 running · 1 retried · 1 gave up · 0.4 rows/s · ≈ 86 to 91 tokens (7/s) · ≥ $0.0041 · "
+        "first token 0.5 s · 10 s left"
     )
+    tally.budget = BudgetState("b", "micro_usd", 4_100, 25_000_000)
+    assert " · budget $0.00 of $25.00 · " in line(tally)
+    tally.budget = BudgetState("b", "tokens", 12_345, 1_000_000)
+    assert " · budget 12.3k of 1M tokens · " in line(tally)
+
+
+def test_the_state_for_machines() -> None:
+    """The same as numbers: unknown is `null`, intervals are pairs."""
+    tally, clock = tallied()
+    clock.now += 2.0
+    assert state(tally) == {
+        "event": "progress",
+        "rows": 10,
+        "done": 6,
+        "running": 1,
+        "succeeded": 3,
+        "failed": {"provider.overloaded": 1},
+        "retries": {"json.schema": 1},
+        "rows_per_second": 0.4,
+        "output_tokens": (86, 91),
+        "cost_usd": [0.0041, None],
+        "budget": None,
+        "eta_seconds": 10.0,
+        "seconds": 12.0,
+    }
+
+
+def test_what_earlier_runs_left_is_counted_apart() -> None:
+    """Failures from before count as done and as failures, rows that were left out as neither; spend is carried over."""
+    carried = Carried(runs=2, cost=(1_500_000, None), failed={"json.schema": 2}, left_out=3)
+    tally = Tally(10, 4, Clock(), carried=carried)
+    summary = tally.summary()
+    assert (tally.done, tally.wanted, summary.not_run, summary.failures) == (6, 7, 1, 2)
+    assert summary_text(summary).splitlines()[:10] == [
+        "         rows  10 (4 kept from before)",
+        "    succeeded  0",
+        "failed before  2 (json.schema 2), not asked again",
+        "     left out  3",
+        "      not run  1",
+        "     attempts  0",
+        "output tokens  0",
+        " tokens saved  ≈ 0",
+        "         cost  $0.0000",
+        "       before  ≥ $1.5000 in 2 runs",
+    ]
+
+
+def test_quantiles_of_many_values_are_a_samples() -> None:
+    """Memory is bounded, and the median and the 95th percentile are within 2 % of the ranks."""
+    many = Reservoir()
+    for value in range(100_000):
+        many.append(float((value * 7919) % 100_000))
+    found = Quantiles.of(many)
+    assert len(many) == 4096
+    assert found is not None
+    assert abs(found.p50 - 50_000) < 2_000
+    assert abs(found.p95 - 95_000) < 2_000
 
 
 def test_a_run_that_has_not_begun() -> None:
@@ -190,12 +249,10 @@ class Terminal(io.StringIO):
 
 
 def test_where_progress_is_shown() -> None:
-    """Live on a terminal, plain elsewhere, not at all if told to be quiet."""
-    assert [how(Terminal(), quiet=False), how(io.StringIO(), quiet=False), how(Terminal(), quiet=True)] == [
-        "live",
-        "plain",
-        "off",
-    ]
+    """Live on a terminal, plain elsewhere, JSON for machines, not at all if told to be quiet."""
+    found = [how(Terminal(), quiet=False), how(io.StringIO(), quiet=False), how(Terminal(), quiet=True)]
+    assert found == ["live", "plain", "off"]
+    assert [how(Terminal(), quiet=quiet, as_json=True) for quiet in (False, True)] == ["json", "off"]
 
 
 async def shown_for(show, stream: io.StringIO, seconds: float) -> None:
@@ -224,6 +281,18 @@ def test_plain_progress_is_a_line_now_and_then() -> None:
     assert quiet.getvalue() == ""
 
 
+def test_progress_for_machines_is_one_object_a_line() -> None:
+    """Every five seconds; notices are objects, too."""
+    stream = io.StringIO()
+    run_virtual(shown_for, "json", stream, 11)
+    lines = [json.loads(one) for one in stream.getvalue().splitlines()]
+    assert [(one["event"], one.get("done"), one.get("text")) for one in lines] == [
+        ("progress", 6, None),
+        ("progress", 6, None),
+        ("notice", None, "a notice \x1b[31m"),
+    ]
+
+
 def test_live_progress_leaves_the_terminal_as_it_was(monkeypatch) -> None:
     """The cursor is hidden and given back, and the line is gone at the end."""
     monkeypatch.setenv("TERM", "xterm")
@@ -232,5 +301,6 @@ def test_live_progress_leaves_the_terminal_as_it_was(monkeypatch) -> None:
     run_virtual(shown_for, "live", stream, 1)
     text = stream.getvalue()
     assert "6/10 done" in text
+    assert "retried: json.schema 1 · gave up: provider.overloaded 1" in text
     assert (text.count("\x1b[?25l"), text.count("\x1b[?25h")) == (1, 1)
     assert "a notice \\e[31m" in text
