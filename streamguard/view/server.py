@@ -66,6 +66,7 @@ class _Serving:
     async def __aenter__(self) -> str:
         server_of = _import()
         listener = _listen(self._host, self._port)
+        self._over = anyio.Event()
         try:
             self._view, self._server = server_of(self._runtime, self._token)
             self._tasks = anyio.create_task_group()
@@ -88,10 +89,11 @@ class _Serving:
         self._server.should_exit = True
         try:
             with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 2 * GOODBYE):
-                # Not the block's own error: it would come out inside of an exception group.
-                await tasks.__aexit__(None, None, None)
+                await self._over.wait()
         finally:
             tasks.cancel_scope.cancel()
+            # Not the block's own error: it would come out inside of an exception group.
+            await tasks.__aexit__(None, None, None)
 
     async def _serve(self, listener: socket.socket) -> None:
         try:
@@ -99,6 +101,8 @@ class _Serving:
                 await self._server.serve([listener])
         except Exception:
             _log.exception("the live view has ended; the program goes on")
+        finally:
+            self._over.set()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -116,7 +120,7 @@ def _import() -> Any:
         asyncio.get_running_loop()
     except RuntimeError as error:
         raise ConfigError(
-            "serve_view() needs asyncio, which its server runs on; elsewhere mount View(runtime) in a server of your own"
+            "serve_view() needs asyncio, which its server runs on; elsewhere mount View(runtime) in a server of yours"
         ) from error
     try:
         import uvicorn
