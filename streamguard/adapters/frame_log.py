@@ -80,6 +80,10 @@ class FrameLog:
         """
         return _Tapped(source, self)
 
+    def overtake(self) -> None:
+        """From now on keep-alives go out at once: the consumer's connection has been quiet for too long."""
+        self._overtaking = True
+
     def begin(self) -> None:
         """A new attempt: what was not released of the last one is forgotten."""
         self._frames.clear()

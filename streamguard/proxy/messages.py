@@ -64,7 +64,8 @@ class GuardedAnswer:
         self._runtime = runtime
         self._reply = reply
         self._keep_alive = keep_alive
-        self._log = FrameLog()
+        # The order of the wire, as long as the client is not kept waiting.
+        self._log = FrameLog(keepalives="in order")
         self._streams = order.asked.streams
 
     async def run(self, receive: Receive) -> bool:
@@ -126,6 +127,8 @@ class GuardedAnswer:
         reply, log, blocks = self._reply, self._log, OpenBlocks()
         while (batch := await call.next()) is not None:
             blocks.see(batch)
+            if reply.kept_alive:
+                log.overtake()
             frames = log.release(batch)
             if call.outcome is not None:
                 break
@@ -174,6 +177,8 @@ class GuardedAnswer:
         ended = error.attempts[-1].ended if error.attempts else None
         refused = self._source.refused
         if refused is not None and isinstance(ended, Failed) and ended.status == refused.status >= 400:
+            status = refused.status
+        if refused is not None and status == refused.status and refused.in_form:
             # The provider's own error, as it came.
             names = [name for name, _ in own]
             await self._reply.whole(refused.status, [*without(refused.headers, names), *own], refused.body)

@@ -34,6 +34,8 @@ class Reply:
         self.status: int | None = None
         """Once it has begun."""
         self.ended = False
+        self.kept_alive = False
+        """Whether the client was ever kept waiting for so long that something had to be said."""
         self._spoke = anyio.current_time()
         self._speaking = False
 
@@ -79,6 +81,7 @@ class Reply:
                 # The client does not read: its connection has its own clock for that.
                 await anyio.sleep(seconds)
             else:
+                self.kept_alive = True
                 await self.write(token)
 
 

@@ -49,6 +49,8 @@ class Answered(msgspec.Struct, frozen=True):
     headers: HeaderList
     """Those that a client gets."""
     body: bytes
+    in_form: bool = False
+    """Whether the body is an error in the provider's form, not some gateway's page."""
 
 
 class Upstream:
@@ -155,14 +157,15 @@ class UpstreamSource:
         if response.status == 200 and kind in ("", "text/event-stream"):
             return None
         body = await beginning(response, ERROR_BYTES)
-        self.refused = Answered(response.status, self.headers, body)
-        if 300 <= response.status < 400:
-            message = f"the upstream redirects (HTTP status {response.status}), which is not followed"
-            return Failed(reason="provider.unknown", message=message, status=response.status, billable=False)
         try:
             parsed: object = json.loads(body)
         except (ValueError, RecursionError):
             parsed = None
+        in_form = isinstance(parsed, dict) and isinstance(parsed.get("error"), dict)
+        self.refused = Answered(response.status, self.headers, body, in_form)
+        if 300 <= response.status < 400:
+            message = f"the upstream redirects (HTTP status {response.status}), which is not followed"
+            return Failed(reason="provider.unknown", message=message, status=response.status, billable=False)
         if response.status != 200:
             text = parsed if isinstance(parsed, dict) else body.decode("utf-8", "replace")
             return failures.from_body(text, status=response.status, headers=headers)

@@ -99,7 +99,6 @@ async def proxied(
                 url=f"http://127.0.0.1:{port}", port=port, proxy=proxy, server=server, upstream=upstream, http=http
             )
         server.stop()
-        server.stop()
 
 
 def with_proxy(
