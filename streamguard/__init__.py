@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamguard import relay, sync
     from streamguard.adapters.anthropic import messages
+    from streamguard.adapters.middleware import GuardMiddleware
     from streamguard.conversation import Conversation
     from streamguard.doors import GuardedStream, guarded, run, stream
     from streamguard.errors import (
@@ -49,6 +50,7 @@ __all__ = [
     "guarded",
     "messages",
     "sync",
+    "GuardMiddleware",
     "GuardedStream",
     "Conversation",
     "relay",
@@ -94,6 +96,7 @@ __all__ = [
 # Where each public name lives; `tests/test_public.py` holds this to the imports above.
 _HOME = {
     "streamguard.adapters.anthropic": ("messages",),
+    "streamguard.adapters.middleware": ("GuardMiddleware",),
     "streamguard.conversation": ("Conversation",),
     "streamguard.doors": (
         "GuardedStream",

@@ -106,6 +106,10 @@ class JobError(ConfigError):
 class CallError(StreamguardError):
     """A call that ended without an outcome."""
 
+    sdk_error: BaseException | None = None
+    """Where a client of the SDK was asked: the SDK's own exception for the last attempt, if it had one. Not the cause
+    of this error, since the SDK asks again for calls that fail because of it."""
+
     def __init__(self, message: str, *, reason: str, record: CallRecord) -> None:
         super().__init__(message)
         self.reason = reason
