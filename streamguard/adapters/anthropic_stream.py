@@ -234,7 +234,8 @@ class SdkStream:
                 self._kept.append((event.index, event.delta.type, field, text))
                 return self._translator.translate_piece(event.index, kind, text)
         self._beta = self._beta or ".beta." in type(event).__module__
-        parsed = event.to_dict(mode="json")
+        # What the SDK does not know yet it says so about, in warnings.
+        parsed = event.to_dict(mode="json", warnings=False)
         self._kept.append(parsed)
         events = self._translator.translate_object(parsed)
         self._over = self._translator.ended

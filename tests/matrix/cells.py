@@ -71,13 +71,16 @@ class Surface(NamedTuple):
     """A way into the package."""
 
     name: str
-    ask: Callable[[Question], Awaitable[Seen]]
+    ask: Callable[[Question], Awaitable[Seen | None]]
+    """`None`: the question does not come up there."""
     door: Door = "run"
     deliver: str | None = None
     sees_bytes: bool = True
     sockets: bool = False
     waits: bool = True
     """Whether it can be asked about scripts that wait: it runs in virtual time."""
+    adapt: Callable[[Policy], Policy] = lambda policy: policy
+    """What a policy must be to be usable there."""
     fits: Callable[[Fault, Config], bool] = lambda fault, config: True
 
 
@@ -98,13 +101,16 @@ class Cell(NamedTuple):
     @property
     def question(self) -> Question:
         script = self.fault.script(self.config.shape, times=self.times[1], event_bytes=EVENT_BYTES)
-        return Question(script, self.config.policy, self.config.request, self.chunk[1])
+        policy = self.surface.adapt(self.config.policy)
+        return Question(script, policy, self.config.request, self.chunk[1])
 
 
 async def violations(cell: Cell) -> list[str]:
     """Ask, and say what does not hold."""
     question = cell.question
     seen = await cell.surface.ask(question)
+    if seen is None:
+        return []
     return [f"{cell.name}: {wrong}" for wrong in check(question, cell.surface, seen)]
 
 
@@ -135,7 +141,7 @@ def check(question: Question, surface: Surface, seen: Seen) -> Iterator[str]:
     yield from (f"oracle: {wrong}" for wrong in expectation(question, surface).check(record, seen.error))
     yield from _bounded(question, seen, record)
     yield from _amplified(question, seen, record)
-    yield from _usage(seen, record)
+    yield from _usage(surface, seen, record)
     yield from _view(question, surface, seen)
     yield from _secrets(seen)
     yield from _budgets(seen)
@@ -168,7 +174,7 @@ def _amplified(question: Question, seen: Seen, record: CallRecord) -> Iterator[s
         yield f"I6: attempts {open_} are still open"
 
 
-def _usage(seen: Seen, record: CallRecord) -> Iterator[str]:
+def _usage(surface: Surface, seen: Seen, record: CallRecord) -> Iterator[str]:
     """The truth lies in every attempt's interval (I1), and in that of all together."""
     sent = [one for one in record.attempts if getattr(one.ended, "sent", True)]
     for made, exchange in zip(sent, seen.exchanges, strict=False):
@@ -181,7 +187,9 @@ def _usage(seen: Seen, record: CallRecord) -> Iterator[str]:
             continue
         if output < (low.output_tokens or 0):
             yield f"I1: attempt {made.number} made {output} tokens, at least {low.output_tokens} are told"
-        if high.output_tokens is not None and output > high.output_tokens:
+        # A script on a socket writes as fast as it can, far ahead of whoever reads; a model does not.
+        ahead = surface.sockets and exchange.disconnected_at is not None
+        if high.output_tokens is not None and output > high.output_tokens and not ahead:
             yield f"I1: attempt {made.number} made {output} tokens, at most {high.output_tokens} are told"
         read = bill.input_tokens + bill.cache_read_tokens + bill.cache_write_tokens
         told = [high.input_tokens, high.cache_read_tokens or 0, high.cache_write_tokens or 0]

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-import anyio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from typing import Any
 
+import anthropic
+import anyio
+import anyio.to_thread
+
+import streamguard.sync
 from streamguard import doors
+from streamguard.adapters.anthropic import messages
 from streamguard.events import Event
 from streamguard.outcome import Outcome
-from streamguard.policy import Deliver
+from streamguard.policy import Deliver, Policy
+from streamguard.retry import Retry
 from streamguard.runtime import Runtime
+from streamguard.testing import faults
+from streamguard.testing.faults import Fault
 from streamguard.testing.scripted import ScriptedSource
-from tests.matrix.cells import JITTER, Question, Seen, Surface, Tasks, asked, balances
+from streamguard.testing.server import ScriptedServer
+from tests.clients import loopback
+from tests.matrix.cells import CANARY, JITTER, Question, Seen, Surface, Tasks, asked, balances
+from tests.matrix.configs import Config
 
 
 def _source(question: Question) -> ScriptedSource:
@@ -22,9 +37,8 @@ def _source(question: Question) -> ScriptedSource:
     )
 
 
-async def _in_memory(question: Question, deliver: Deliver | None) -> Seen:
-    """`run`, or `stream` in one of its modes, on a source in memory."""
-    source, tasks, told = _source(question), Tasks(), []
+async def _through(source: Any, question: Question, deliver: Deliver | None, told: list[Any]) -> Seen:
+    """`run`, or `stream` in one of its modes."""
     runtime = Runtime(jitter=lambda: JITTER, hooks=[told.append])
     events: list[Event] = []
 
@@ -39,20 +53,125 @@ async def _in_memory(question: Question, deliver: Deliver | None) -> Seen:
     began = anyio.current_time()
     outcome, error = await asked(ask)
     seconds = anyio.current_time() - began
-    leaks = tasks.leaks()
-    return Seen(outcome, error, events, source.exchanges, seconds, leaks, runtime, told, await balances(runtime))
+    return Seen(outcome, error, events, (), seconds, (), runtime, told, await balances(runtime))
 
 
 def _memory(name: str, deliver: Deliver | None) -> Surface:
     async def ask(question: Question) -> Seen:
-        return await _in_memory(question, deliver)
+        source, tasks = _source(question), Tasks()
+        seen = await _through(source, question, deliver, [])
+        return seen._replace(exchanges=source.exchanges, leaks=tasks.leaks())
 
-    door = "run" if deliver is None else "stream"
-    return Surface(name, ask, door, deliver, fits=lambda fault, config: not fault.sockets)
+    return Surface(name, ask, "run" if deliver is None else "stream", deliver, fits=_no_sockets)
+
+
+def _no_sockets(fault: Fault, config: Config) -> bool:
+    return not fault.sockets
+
+
+@contextlib.asynccontextmanager
+async def served(question: Question) -> AsyncIterator[tuple[ScriptedServer, anthropic.AsyncAnthropic, list[str]]]:
+    """A server of the script and a client of it; and what is left of either afterwards."""
+    leaks: list[str] = []
+    tasks, files = Tasks(), len(os.listdir("/proc/self/fd"))
+    async with ScriptedServer(question.script, chunk=question.chunk) as server:
+        http = loopback()
+        async with anthropic.AsyncAnthropic(api_key=CANARY, base_url=server.url, http_client=http) as client:
+            yield server, client, leaks
+            # The server hears of a disconnect a moment later.
+            with anyio.move_on_after(0.5):
+                while any(one.open for one in server.exchanges):
+                    await anyio.sleep(0.01)
+            leaks += [f"I6: request {one.number} is still open" for one in server.exchanges if one.open]
+            busy = [one for one in http._transport._pool.connections if not (one.is_idle() or one.is_closed())]
+            leaks += [f"I6: the pool's slot {one} is taken" for one in busy]
+    leaks += tasks.leaks()
+    if (now := len(os.listdir("/proc/self/fd"))) > files:
+        leaks.append(f"I6: {now - files} file descriptors are left")
+
+
+def _sdk(name: str, deliver: Deliver | None) -> Surface:
+    async def ask(question: Question) -> Seen:
+        async with served(question) as (server, client, leaks):
+            source = messages(client, max_event_bytes=question.event_bytes, **question.request)
+            seen = await _through(source, question, deliver, [])
+        return seen._replace(exchanges=server.exchanges, leaks=leaks)
+
+    return Surface(name, ask, "run" if deliver is None else "stream", deliver, sockets=True)
+
+
+def opaque(policy: Policy) -> Policy:
+    """A policy for a stream whose request nobody shows us: what needs the request says it itself, or goes."""
+    document = policy.json_document
+    if document is not None and document.schema_ == "request":
+        given = document.model_dump(exclude={"schema_"}) | {"schema": faults.SCHEMA}
+        document = type(document)(**given)
+    caps = None if policy.caps is None else policy.caps.model_copy(update={"cost_usd": None})
+    timeouts = policy.timeouts.model_copy(update={"alive": None})
+    update = {"json_document": document, "caps": caps, "timeouts": timeouts, "budgets": (), "retry": Retry()}
+    if "deliver" not in policy.model_fields_set:
+        update["deliver"] = "live"
+    return policy.model_copy(update=update)
+
+
+async def _guarded(question: Question) -> Seen | None:
+    """`guarded` on a stream of the SDK; nothing to see where the SDK itself opens none."""
+    told: list[Any] = []
+    events: list[Event] = []
+    runtime = Runtime(hooks=[told.append])
+    async with served(question) as (server, client, leaks):
+        with anyio.move_on_after(1e6):
+            try:
+                opened = await client.with_options(max_retries=0).messages.create(**question.request, stream=True)
+            except anthropic.AnthropicError:
+                return None
+
+        async def ask() -> Outcome | None:
+            async with doors.guarded(opened, policy=question.policy, runtime=runtime) as stream:
+                async for event in stream:
+                    events.append(event)
+            return stream.outcome
+
+        began = anyio.current_time()
+        outcome, error = await asked(ask)
+        seconds = anyio.current_time() - began
+    return Seen(outcome, error, events, server.exchanges, seconds, leaks, runtime, told)
+
+
+def _guardable(fault: Fault, config: Config) -> bool:
+    """What the SDK shows of a stream: it ends events as it likes, and has its own bound on them."""
+    return fault.number not in ("F56", "F53", "F21") and fault.id != "F01-no-head" and not config.policy.budgets
+
+
+async def _sync(question: Question) -> Seen:
+    """`sync.run`, in a thread and in real time."""
+    source, told = _source(question), []
+    runtime = Runtime(jitter=lambda: JITTER, hooks=[told.append])
+
+    async def ask() -> Outcome:
+        return await anyio.to_thread.run_sync(
+            lambda: streamguard.sync.run(source, policy=question.policy, runtime=runtime)
+        )
+
+    outcome, error = await asked(ask)
+    seconds = (outcome or error.record).seconds if error is None or hasattr(error, "record") else 0.0
+    return Seen(outcome, error, (), source.exchanges, seconds, (), runtime, told, await balances(runtime))
+
+
+def _at_once(fault: Fault, config: Config) -> bool:
+    """What neither waits nor makes anybody wait."""
+    waits = fault.slow or fault.sockets or "F24" <= fault.number <= "F29" or config.name == "everything"
+    return not waits and fault.id not in ("F14-no-answer", "F21-json-error", "F07-never-closed")
 
 
 RUN = _memory("run", None)
 COMMITTED = _memory("stream committed", "committed")
 LIVE = _memory("stream live", "live")
 RESTARTING = _memory("stream restarting", "restarting")
+SDK = _sdk("sdk run", None)
+SDK_LIVE = _sdk("sdk live", "live")
+GUARDED = Surface("guarded", _guarded, "guarded", sees_bytes=False, sockets=True, adapt=opaque, fits=_guardable)
+SYNC = Surface("sync", _sync, waits=False, fits=_at_once)
+
 IN_MEMORY = (RUN, COMMITTED, LIVE, RESTARTING)
+SURFACES = (*IN_MEMORY, SYNC, SDK, SDK_LIVE, GUARDED)

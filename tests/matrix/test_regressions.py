@@ -11,6 +11,9 @@ from streamguard.policy import Policy
 from streamguard.testing import answer, faults, run_virtual, script
 from streamguard.tokens import TokenScale
 from streamguard.usage import output_upper
+from tests.matrix.cells import CHUNKS, TIMES, Cell, violations
+from tests.matrix.configs import configs
+from tests.matrix.surfaces import GUARDED
 
 LOOKING_ON = Completion(mode="observe")
 
@@ -58,3 +61,10 @@ def test_a_loop_of_blanks_may_have_a_token_for_each() -> None:
 
 async def _run(source, policy):
     return await doors.run(source, policy=policy)
+
+
+def test_the_sdk_is_quiet_about_what_it_does_not_know() -> None:
+    """Events yet to be invented pass an opened SDK stream without a warning (warnings are errors here)."""
+    fault = faults.BY_ID["F57-new-event"]
+    cell = Cell(fault, configs()["completion"], CHUNKS[0], TIMES[0], GUARDED)
+    assert run_virtual(violations, cell) == []

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import regex
 
 from streamguard.testing.oracle.documents import Documents
-from streamguard.testing.oracle.reading import Answer, Said, read
+from streamguard.testing.oracle.reading import Answer, Said, read, read_opened
 from streamguard.testing.steps import Item
 
 NEVER = math.inf
@@ -74,6 +74,7 @@ class Attempt:
     :param request: the attempt's request.
     :param left: seconds that the call has left when the attempt begins.
     :param sees_bytes: whether the source shows pings and other bytes.
+    :param opened: whether the attempt begins with the response's head, as somebody else has sent the request.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Attempt:
         left: float = NEVER,
         event_bytes: int = 1_048_576,
         sees_bytes: bool = True,
+        opened: bool = False,
     ) -> None:
         self._policy = policy
         self._request = request
@@ -97,7 +99,7 @@ class Attempt:
         self.usage: dict[str, int] = {}
         """The last count of each kind that the provider told, up to the attempt's end."""
         self._clocks = _Clocks(policy.timeouts, request, left, sees_bytes=sees_bytes, off=self._observes("timeouts"))
-        self._read(items, event_bytes)
+        self._read((read_opened if opened else read)(items, event_bytes=event_bytes))
         self._judge()
 
     @property
@@ -133,19 +135,19 @@ class Attempt:
     def _surely_over(self, now: float) -> bool:
         return any(cause.latest.time < now for cause in self._causes)
 
-    def _read(self, items: Sequence[Item], event_bytes: int) -> None:
+    def _read(self, everything: Iterator[Said]) -> None:
         protocol = _Protocol()
         stopped: Said | None = None
         drained = NEVER
         grace = self._policy.timeouts.close_grace
-        for said in read(items, event_bytes=event_bytes):
-            if stopped is not None and (said.time > stopped.time + grace or said.kind in ("broken", "end")):
+        for said in everything:
+            if stopped is not None and (said.time > stopped.time + grace or said.kind in ("broken", "raw", "end")):
                 drained = min(said.time, stopped.time + grace)
                 break
             if said.kind == "wait":
                 if stopped is None:
                     self._causes += self._clocks.run_out(said.about, said.time, said.number)
-            elif said.kind in ("failed", "broken", "end"):
+            elif said.kind in ("failed", "broken", "raw", "end"):
                 self._failed(said)
                 return
             else:
@@ -176,7 +178,9 @@ class Attempt:
         if said.kind == "failed":
             self._add("failed", said.about.reasons, said, answer=said.about)
         else:
-            self._add("failed", said.about if said.kind == "broken" else ("transport.incomplete",), said)
+            if said.kind == "raw":
+                self._first_output = self._first_output or self._at(said)
+            self._add("failed", said.about or ("transport.incomplete",), said)
 
     def _take(self, said: Said) -> None:
         self._clocks.heard(said)

@@ -5,9 +5,11 @@ In charge of following a call's record along the script, and of saying where it 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from streamguard.testing.oracle.attempt import Attempt, Cause
@@ -48,7 +50,7 @@ class Expectation:
         self._request = request
         self._door = door
         self._deliver = deliver or policy.deliver
-        self._options: dict[str, Any] = {"event_bytes": event_bytes, "sees_bytes": sees_bytes}
+        self._options = (event_bytes, sees_bytes, door == "guarded")
         self._jitter = (0.0, 1.0) if jitter is None else (jitter, jitter)
 
     def first(self) -> list[Cause]:
@@ -58,8 +60,7 @@ class Expectation:
     def _attempt(self, number: int, began: float, request: Mapping[str, Any]) -> Attempt:
         total = self._policy.timeouts.total
         left = math.inf if total is None else total - began
-        items: Sequence[Item] = self._script.items(number)
-        return Attempt(items, self._policy, request, left=left, **self._options)
+        return _attempt(self._script.items(number), self._policy, json.dumps(request), left, *self._options)
 
     def check(self, record: Any, error: BaseException | None) -> list[str]:
         """Everything in a call's record that is not allowed.
@@ -205,6 +206,15 @@ class Expectation:
         most = min(rule.wait.most, rule.wait.initial * rule.wait.factor**count)
         low, high = self._jitter if rule.wait.jitter == "full" else (1.0, 1.0)
         return (most * low, most * high)
+
+
+@lru_cache(maxsize=1024)
+def _attempt(
+    items: tuple[Item, ...], policy: Any, request: str, left: float, event_bytes: int, sees_bytes: bool, opened: bool
+) -> Attempt:
+    """Remembered: the same attempt is held against many doors and cuts."""
+    options: dict[str, Any] = {"event_bytes": event_bytes, "sees_bytes": sees_bytes, "opened": opened}
+    return Attempt(items, policy, json.loads(request), left=left, **options)
 
 
 class _Again(NamedTuple):

@@ -23,7 +23,7 @@ Life = Literal["alive", "unsure", "dead"]
 
 _WS = r"[ \t\r\n]*+"
 _CHAR = r'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))'
-_NUMBER = r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?"
+_NUMBER = r"-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?"
 _GRAMMAR = rf"""(?(DEFINE)
 (?P<ws>{_WS})
 (?P<str>"{_CHAR}*+")
@@ -170,7 +170,7 @@ def _value(schema: Any, narrow: bool) -> str:
             least = schema.get("minLength", 0)
             return rf'"{_CHAR}{{{least},}}"' if least else "(?&str)"
         case "integer":
-            return r"-?(?:0|[1-9]\d*)" if narrow else "(?&num)"
+            return r"-?(?:0|[1-9]\d*+)" if narrow else "(?&num)"
         case "number":
             return "(?&num)"
         case "boolean":

@@ -103,8 +103,8 @@ def read(items: Sequence[Item], *, event_bytes: int) -> Iterator[Said]:
             case play.Write():
                 yield from reader.body(now, op.data)
             case play.Verbatim():
-                # Whatever it is, it is no response that a client could take for one.
-                yield Said(now, reader.number, "broken", TRANSPORT)
+                # Whatever it is, it breaks off; nobody knows what was read of it.
+                yield Said(now, reader.number, "raw", TRANSPORT)
                 return
             case play.Stop():
                 yield from reader.end(now, op.how)
@@ -114,6 +114,17 @@ def read(items: Sequence[Item], *, event_bytes: int) -> Iterator[Said]:
             now = until
         if reader.over or now == float("inf"):
             return
+
+
+def read_opened(items: Sequence[Item], *, event_bytes: int) -> Iterator[Said]:
+    """The same for somebody who is handed the stream when its head has come."""
+    head: float | None = None
+    for said in read(items, event_bytes=event_bytes):
+        if said.kind in ("head", "raw"):
+            head = said.time
+        if head is not None:
+            about = said.about - head if said.kind == "wait" else said.about
+            yield said._replace(time=said.time - head, about=about)
 
 
 class _Reader:
