@@ -107,9 +107,9 @@ def _tail(peek: Peek) -> tuple[str | None, str]:
 
 
 def clock(state: ClockState, now: float) -> dict[str, Any]:
-    """A clock: when it runs out, or, while it stands, how much is left."""
-    due = None if state.stands else round(now + state.left, 1)
-    return {"knob": state.knob, "limit": round(state.limit, 3), "due": due, "left": round(state.left, 1)}
+    """A clock: when it runs out (which stays the same while it runs), or, while it stands, how much is left."""
+    rest = {"left": round(state.left, 1)} if state.stands else {"due": round(now + state.left, 1)}
+    return {"knob": state.knob, "limit": round(state.limit, 3), **rest}
 
 
 def now_running(peek: Peek, *, began: float, clocks: Sequence[ClockState], tokens: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ const clock = () => performance.now() / 1000 + offset;
 
 function merge(target, patch) {
   for (const [name, value] of Object.entries(patch)) {
+    if (name === "__proto__") continue; // labels are somebody's input
     if (value === null) delete target[name];
     else if (isObject(value)) target[name] = merge(isObject(target[name]) ? target[name] : {}, value);
     else target[name] = value;
@@ -414,7 +415,7 @@ function drawDetail() {
   const runs = state.running?.[selected] !== undefined;
   setHead(head, call ?? {}, runs);
   setFacts(facts, call ?? {}, detail, runs);
-  const told = (detail?.now?.clocks ?? []).toSorted((a, b) => a.left - b.left);
+  const told = (detail?.now?.clocks ?? []).toSorted((a, b) => (a.due ?? Infinity) - (b.due ?? Infinity));
   keyed(clocks, told.map((one) => [one.knob, one]), clockNode, setClock);
   const over = Object.entries(detail?.attempts ?? {});
   const items = over.map(([key, attempt]) => [Number(key), { attempt }]);
