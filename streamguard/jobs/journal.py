@@ -75,10 +75,10 @@ UPDATE runs SET asked = asked + 1, attempts = attempts + ?,
 
 
 class JournalError(StreamguardError):
-    """The journal cannot be written any more. Every row that is in it is whole."""
+    """The journal cannot be written, or read, any more. Every row that is in it is whole."""
 
-    def __init__(self, name: str, error: Exception) -> None:
-        super().__init__(f"{name}: cannot be written: {error}; what is in it is whole, so run again to go on")
+    def __init__(self, name: str, error: Exception, what: str = "written") -> None:
+        super().__init__(f"{name}: cannot be {what}: {error}; what is in it is whole, so run again to go on")
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -172,45 +172,45 @@ class Journal:
 
     def about(self, name: str) -> Any:
         """Something about the job as a whole, as JSON; `None` if nobody said it."""
-        row = self._db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        row = self._one("SELECT value FROM about WHERE name = ?", name)
         return None if row is None else msgspec.json.decode(row[0])
 
     def known(self, keys: Iterable[str]) -> dict[str, Known]:
         """What is known of these rows. A few hundred at a time."""
         wanted = list(keys)
         marks = ",".join("?" * len(wanted))
-        found = self._db.execute(
+        found = self._rows(
             f"SELECT key, type, reason, fingerprint, failures FROM records WHERE key IN ({marks})",  # noqa: S608
-            wanted,
+            *wanted,
         )
         return {key: Known(*rest) for key, *rest in found}
 
     def crashes(self) -> dict[str, int]:
         """Rows that were under way when a run was killed, and how often."""
-        return dict(self._db.execute("SELECT key, count FROM crashes"))
+        return dict(self._rows("SELECT key, count FROM crashes"))
 
     def count(self) -> int:
         """Rows with a result."""
-        (count,) = self._db.execute("SELECT count(*) FROM records").fetchone()
-        return int(count)
+        row = self._one("SELECT count(*) FROM records")
+        return 0 if row is None else int(row[0])
 
     def counts(self) -> dict[tuple[str, str | None], int]:
         """Rows with a result, by type and reason."""
-        found = self._db.execute("SELECT type, reason, count(*) FROM records GROUP BY 1, 2 ORDER BY 3 DESC, 2")
+        found = self._rows("SELECT type, reason, count(*) FROM records GROUP BY 1, 2 ORDER BY 3 DESC, 2")
         return {(kind, reason): count for kind, reason, count in found}
 
     def dead(self, after: int) -> list[str]:
         """Rows that failed for a reason of their own in so many runs, or that so many process deaths are laid to."""
-        found = self._db.execute(
+        found = self._rows(
             "SELECT key FROM records LEFT JOIN crashes USING (key) "
-            "WHERE type = 'errored' AND (failures >= :after OR count >= :after) ORDER BY seq",
-            {"after": after},
+            "WHERE type = 'errored' AND (failures >= ?1 OR count >= ?1) ORDER BY seq",
+            after,
         )
         return [key for (key,) in found]
 
     def in_flight(self) -> list[str]:
         """Rows that are noted as under way."""
-        return [key for (key,) in self._db.execute("SELECT key FROM flight ORDER BY began")]
+        return [key for (key,) in self._rows("SELECT key FROM flight ORDER BY began")]
 
     def lines(self, before: int | None = None) -> Iterator[tuple[str, bytes]]:
         """Every row's key and line, in the order in which they ended.
@@ -218,32 +218,42 @@ class Journal:
         :param before: those that ended before this run only.
         """
         most = before if before is not None else _ALL
-        yield from self._db.execute("SELECT key, line FROM records WHERE run < ? ORDER BY seq", (most,))
+        yield from self._rows("SELECT key, line FROM records WHERE run < ? ORDER BY seq", most)
+
+    def of_run(self, run: int) -> list[str]:
+        """The rows whose result is of this run."""
+        return [key for (key,) in self._rows("SELECT key FROM records WHERE run = ? ORDER BY seq", run)]
 
     def line(self, key: str) -> bytes | None:
         """One row's line."""
-        row = self._db.execute("SELECT line FROM records WHERE key = ?", (key,)).fetchone()
+        row = self._one("SELECT line FROM records WHERE key = ?", key)
         return None if row is None else bytes(row[0])
 
     def details(self) -> Iterator[tuple[str, float | None, float | None, bytes, bytes | None]]:
         """Every row's key, when it began and ended (Unix seconds), its line, and what only the journal has of it."""
-        yield from self._db.execute("SELECT key, began, ended, line, detail FROM records ORDER BY seq")
+        yield from self._rows("SELECT key, began, ended, line, detail FROM records ORDER BY seq")
 
     def detail(self, key: str) -> bytes | None:
         """What only the journal has of one row."""
-        row = self._db.execute("SELECT detail FROM records WHERE key = ?", (key,)).fetchone()
+        row = self._one("SELECT detail FROM records WHERE key = ?", key)
         return None if row is None else row[0]
 
     def runs(self) -> list[RunInfo]:
         """Every run, the first one first."""
-        return [
-            RunInfo(*row)
-            for row in self._db.execute(f"SELECT {_RUN} FROM runs ORDER BY number")  # noqa: S608  names of ours
-        ]
+        return [RunInfo(*row) for row in self._rows(f"SELECT {_RUN} FROM runs ORDER BY number")]  # noqa: S608  ours
 
     def samples(self) -> Iterator[Sample]:
         """The states of all runs, in order."""
-        yield from (Sample(*row) for row in self._db.execute("SELECT * FROM samples ORDER BY rowid"))
+        yield from (Sample(*row) for row in self._rows("SELECT * FROM samples ORDER BY rowid"))
+
+    def _rows(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._db.execute(sql, values)
+        except sqlite3.Error as error:
+            raise JournalError(str(self.path), error, "read") from error
+
+    def _one(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
+        return next(self._rows(sql, *values), None)
 
     def copy_to(self, other: Journal) -> None:
         """Make another journal say what this one says."""
@@ -418,7 +428,7 @@ def open_journal(out: str, *, clock: Callable[[], float] = time.time) -> Journal
 
 
 def read_journal(out: str) -> Journal | None:
-    """The journal of an output to read only, perhaps while a run writes to it; `None` if there is none.
+    """The journal of an output to read only, perhaps while a run writes to it; `None` if there is none (yet).
 
     :raises JobError: it cannot be read, or is something else.
     """
@@ -428,8 +438,13 @@ def read_journal(out: str) -> Journal | None:
     _refuse_strangers(path)
     db: sqlite3.Connection | None = None
     try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY, isolation_level=None)
-        _check(db, path)
+        # Not `mode=ro`, if it can be helped: only a writer can take in the log that a killed process left.
+        mode = "rw" if os.access(path, os.W_OK) else "ro"
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY, isolation_level=None)
+        db.execute("PRAGMA query_only = ON")
+        begun = db.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
+        if begun:
+            _check(db, path)
     except sqlite3.Error as error:
         if db is not None:
             db.close()
@@ -438,6 +453,9 @@ def read_journal(out: str) -> Journal | None:
         if db is not None:
             db.close()
         raise
+    if not begun:
+        db.close()
+        return None
     return Journal(path, db)
 
 
@@ -475,7 +493,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     if db.execute("SELECT 1 FROM sqlite_master").fetchone():
         _check(db, path)
     else:
-        for statement in _SCHEMA.split(";\n"):
+        for statement in _SCHEMA.strip().split(";\n"):
             db.execute(statement)
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {VERSION}")
