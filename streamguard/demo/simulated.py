@@ -51,6 +51,18 @@ BAD_ANSWERS: Final = 0.16
 """Of all attempts: the answer is bad. What is bad about it is in `ANSWER_FAULTS`."""
 
 
+class Mix(msgspec.Struct, frozen=True, kw_only=True):
+    """How much goes wrong."""
+
+    bad_answers: float = BAD_ANSWERS
+    """Share of all attempts whose answer is bad."""
+    bad_service: bool = True
+    """Whether attempts are refused, stall and break off."""
+
+
+USUAL: Final = Mix()
+
+
 def bad_service(source: random.Random) -> list[Item] | None:
     """An attempt that is turned down before it begins; `None` for nearly all."""
     draw = source.random()
@@ -175,20 +187,20 @@ ANSWER_FAULTS: Final[Mapping[str, tuple[int, Damage]]] = {
 """What is wrong with bad answers, how often it was among the recorded streams, and how it is done."""
 
 
-def spoken(record: Record, source: random.Random) -> Spoken:
+def spoken(record: Record, source: random.Random, bad_answers: float = BAD_ANSWERS) -> Spoken:
     """What the model says about a document this time."""
-    if source.random() >= BAD_ANSWERS:
+    if source.random() >= bad_answers:
         return Spoken(answer(record))
     damages = [damage for _, damage in ANSWER_FAULTS.values()]
     return source.choices(damages, [count for count, _ in ANSWER_FAULTS.values()])[0](record, source)
 
 
-def attempt(document: Document, number: int, seed: int) -> list[Item]:
+def attempt(document: Document, number: int, seed: int, mix: Mix = USUAL) -> list[Item]:
     """What the provider does on one attempt at a document: the same for the same seed."""
     source = random.Random(f"{seed}/{document.id}/{number}")  # noqa: S311
-    if (refusal := bad_service(source)) is not None:
+    if (refusal := bad_service(source)) is not None and mix.bad_service:
         return refusal
-    said = spoken(document.record, source)
+    said = spoken(document.record, source, mix.bad_answers)
     tokens = said.tokens
     asked = math.ceil(len(prompt(document)) / CHARACTERS_PER_TOKEN)
     seconds = source.lognormvariate(math.log(FIRST_TOKEN[0]), FIRST_TOKEN[1])
@@ -200,7 +212,7 @@ def attempt(document: Document, number: int, seed: int) -> list[Item]:
         wire.message_stop(style=wire.REAL),
     ]
     draw = source.random()
-    for share, broken in _BREAKS:
+    for share, broken in _BREAKS if mix.bad_service else ():
         if draw < share:
             del deltas[source.randrange(1, len(deltas)) :]
             end = broken()
@@ -222,7 +234,7 @@ def attempt(document: Document, number: int, seed: int) -> list[Item]:
     ]
 
 
-def simulated(documents: Sequence[Document], seed: int) -> ScriptedServer:
+def simulated(documents: Sequence[Document], seed: int, mix: Mix = USUAL) -> ScriptedServer:
     """A server of the simulated model. It tells the documents by what it is asked; the n-th request about a document
     gets the same answer whoever asks."""
     by_prompt = {prompt(document): document for document in documents}
@@ -232,7 +244,7 @@ def simulated(documents: Sequence[Document], seed: int) -> ScriptedServer:
         document = by_prompt[exchange.body["messages"][0]["content"]]
         if document.id not in scripts:
             numbers = range(1, MOST_ATTEMPTS + 1)
-            scripts[document.id] = Script.of(*(attempt(document, number, seed) for number in numbers))
+            scripts[document.id] = Script.of(*(attempt(document, number, seed, mix) for number in numbers))
         return scripts[document.id]
 
     return ScriptedServer(script_for=choose)
