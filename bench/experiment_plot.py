@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-COLOURS = {"plain": "#8a8f98", "streamed": "#b5a642", "instructor": "#9467bd", "syntax": "#2c7fb8", "schema": "#0b5394"}
+COLOURS = {"plain": "#8a8f98", "streamed": "#b5a642", "instructor": "#9467bd", "syntax": "#2c7fb8"}
+COLOURS["schema"] = "#0b5394"
 WIDTH, BAR, GAP, LABEL = 760, 16, 22, 190
 
 STYLE = """
@@ -32,7 +33,8 @@ def page(found: Mapping[str, Sequence[Any]], cpu: Mapping[int, Mapping[str, floa
     ]
     tables = "".join(_table(name, results) for name, results in found.items())
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Is streaming worth it?</title><style>{STYLE}</style>'
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Is streaming worth it?</title>'
+        f"<style>{STYLE}</style>"
         f"<h1>Is streaming worth it when a machine reads the answer?</h1>{''.join(charts)}{tables}</html>\n"
     )
 
@@ -67,7 +69,7 @@ def _table(name: str, results: Sequence[Any]) -> str:
     head = "".join(f"<th>{title}</th>" for title in ("way", "valid", "requests", "tokens", "USD", "p50 s", "p99 s"))
     rows = "".join(
         f"<tr><td>{escape(one.way)}</td><td>{one.valid:.1%}</td><td>{one.requests}</td><td>{one.tokens:,}</td>"
-        f"<td>{'–' if one.usd is None else f'{one.usd:.4f}'}</td><td>{one.p50:.1f}</td><td>{one.p99:.1f}</td></tr>"
+        f"<td>{'-' if one.usd is None else f'{one.usd:.4f}'}</td><td>{one.p50:.1f}</td><td>{one.p99:.1f}</td></tr>"
         for one in results
     )
     return f"<h2>{escape(name)}</h2><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
