@@ -34,7 +34,7 @@ from streamguard.adapters.middleware_stream import EXTENSION, GuardedBody, Guard
 from streamguard.adapters.sse import MAX_EVENT_BYTES
 from streamguard.doors import run
 from streamguard.engine import Call
-from streamguard.errors import CallError, ConfigError, PolicyError, Problem
+from streamguard.errors import CallError, ConfigError, GaveUp, PolicyError, Problem
 from streamguard.outcome import Outcome
 from streamguard.policy import Deliver, Policy
 from streamguard.request import Request
@@ -249,6 +249,10 @@ def finished(outcome: Outcome, upstream: Any, request: anthropic.APIRequest) -> 
             f"a guard ended the answer early ({outcome.completed}), and a Message needs its end: use "
             "run(messages(client, …)) with such a guard"
         )
+    if outcome.message is None:
+        # Possible only where the completion guard does no more than look on.
+        text = "the answer has no message_start, so there is no message to hand back"
+        raise GaveUp(text, reason="transport.decode", record=outcome)
     http = upstream.http_response
     response = httpx2.Response(
         200,

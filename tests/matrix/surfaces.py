@@ -14,11 +14,14 @@ import anyio.to_thread
 import streamguard.sync
 from streamguard import doors
 from streamguard.adapters.anthropic import messages
+from streamguard.adapters.anthropic_events import Translator
+from streamguard.adapters.middleware import GuardMiddleware
 from streamguard.events import Event
 from streamguard.outcome import Outcome
 from streamguard.policy import Deliver, Policy
 from streamguard.retry import Retry
 from streamguard.runtime import Runtime
+from streamguard.telemetry import CallCompleted
 from streamguard.testing import faults
 from streamguard.testing.faults import Fault
 from streamguard.testing.scripted import ScriptedSource
@@ -70,17 +73,20 @@ def _no_sockets(fault: Fault, config: Config) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def served(question: Question) -> AsyncIterator[tuple[ScriptedServer, anthropic.AsyncAnthropic, list[str]]]:
+async def served(
+    question: Question, *middleware: Any
+) -> AsyncIterator[tuple[ScriptedServer, anthropic.AsyncAnthropic, list[str]]]:
     """A server of the script and a client of it; and what is left of either afterwards."""
     leaks: list[str] = []
     tasks, files = Tasks(), len(os.listdir("/proc/self/fd"))
     async with ScriptedServer(question.script, chunk=question.chunk) as server:
         http = loopback()
-        async with anthropic.AsyncAnthropic(api_key=CANARY, base_url=server.url, http_client=http) as client:
+        options = {"api_key": CANARY, "base_url": server.url, "http_client": http, "middleware": middleware}
+        async with anthropic.AsyncAnthropic(**options) as client:
             yield server, client, leaks
             # The server hears of a disconnect a moment later.
             with anyio.move_on_after(0.5):
-                while any(one.open for one in server.exchanges):
+                while any(one.open for one in server.exchanges):  # noqa: ASYNC110  the server is as its users see it
                     await anyio.sleep(0.01)
             leaks += [f"I6: request {one.number} is still open" for one in server.exchanges if one.open]
             busy = [one for one in http._transport._pool.connections if not (one.is_idle() or one.is_closed())]
@@ -158,6 +164,61 @@ async def _sync(question: Question) -> Seen:
     return Seen(outcome, error, (), source.exchanges, seconds, (), runtime, told, await balances(runtime))
 
 
+def to_the_end(policy: Policy) -> Policy:
+    """A policy as the middleware has it: a message is handed back whole, so nothing is cut."""
+    document = policy.json_document
+    if document is None or document.trailing != "cut":
+        return policy
+    return policy.model_copy(update={"json_document": document.model_copy(update={"trailing": "allow"})})
+
+
+async def _middleware(question: Question) -> Seen:
+    """`messages.create()` of a client with the middleware; the record is what its hooks tell."""
+    told: list[Any] = []
+    runtime = Runtime(jitter=lambda: JITTER, hooks=[told.append])
+    guard = GuardMiddleware(question.policy, runtime=runtime, max_event_bytes=question.event_bytes)
+    async with served(question, guard) as (server, client, leaks):
+
+        async def ask() -> Outcome:
+            message = await client.messages.create(**question.request)
+            outcome = next(one.outcome for one in told if isinstance(one, CallCompleted))
+            text = "".join(block.text for block in message.content if block.type == "text")
+            if text != outcome.attempts[-1].text:
+                leaks.append(f"I1: the message says {text[:60]!r}, the outcome {outcome.attempts[-1].text[:60]!r}")
+            return outcome
+
+        began = anyio.current_time()
+        outcome, error = await asked(ask)
+        seconds = anyio.current_time() - began
+    return Seen(outcome, error, (), server.exchanges, seconds, leaks, runtime, told, await balances(runtime))
+
+
+def _makes_a_message(fault: Fault, config: Config) -> bool:
+    """Without a start there is no message to hand back, whether or not a guard minds."""
+    return fault.id != "F22-no-start"
+
+
+async def _middleware_live(question: Question) -> Seen:
+    """`messages.create(stream=True)` of a client with the middleware, handed on at once."""
+    told: list[Any] = []
+    events: list[Event] = []
+    runtime = Runtime(jitter=lambda: JITTER, hooks=[told.append])
+    guard = GuardMiddleware(question.policy, runtime=runtime, deliver="live", max_event_bytes=question.event_bytes)
+    async with served(question, guard) as (server, client, leaks):
+
+        async def ask() -> Outcome | None:
+            translator = Translator()
+            async with await client.messages.create(**question.request, stream=True) as stream:
+                async for event in stream:
+                    events.extend(translator.translate_object(event.to_dict(mode="json", warnings=False)))
+            return next((one.outcome for one in told if isinstance(one, CallCompleted)), None)
+
+        began = anyio.current_time()
+        outcome, error = await asked(ask)
+        seconds = anyio.current_time() - began
+    return Seen(outcome, error, events, server.exchanges, seconds, leaks, runtime, told, await balances(runtime))
+
+
 def _at_once(fault: Fault, config: Config) -> bool:
     """What neither waits nor makes anybody wait."""
     waits = fault.slow or fault.sockets or "F24" <= fault.number <= "F29" or config.name == "everything"
@@ -173,5 +234,8 @@ SDK_LIVE = _sdk("sdk live", "live")
 GUARDED = Surface("guarded", _guarded, "guarded", sees_bytes=False, sockets=True, adapt=opaque, fits=_guardable)
 SYNC = Surface("sync", _sync, waits=False, fits=_at_once)
 
+MIDDLEWARE = Surface("middleware", _middleware, sockets=True, adapt=to_the_end, fits=_makes_a_message)
+MIDDLEWARE_LIVE = Surface("middleware live", _middleware_live, "stream", "live", sockets=True, adapt=to_the_end)
+
 IN_MEMORY = (RUN, COMMITTED, LIVE, RESTARTING)
-SURFACES = (*IN_MEMORY, SYNC, SDK, SDK_LIVE, GUARDED)
+SURFACES = (*IN_MEMORY, SYNC, SDK, SDK_LIVE, GUARDED, MIDDLEWARE, MIDDLEWARE_LIVE)

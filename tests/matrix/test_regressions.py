@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamguard import doors
+from streamguard.errors import GaveUp
 from streamguard.events import BlockStarted, Delta, Metered, Started, Stopped, Usage
 from streamguard.guards.caps import Caps
 from streamguard.guards.completion import Completion
@@ -13,7 +14,7 @@ from streamguard.tokens import TokenScale
 from streamguard.usage import output_upper
 from tests.matrix.cells import CHUNKS, TIMES, Cell, violations
 from tests.matrix.configs import configs
-from tests.matrix.surfaces import GUARDED
+from tests.matrix.surfaces import GUARDED, MIDDLEWARE
 
 LOOKING_ON = Completion(mode="observe")
 
@@ -56,7 +57,8 @@ def test_a_loop_of_blanks_may_have_a_token_for_each() -> None:
     for _ in range(100):
         transcript.feed(Delta(0, "text", " " * 10), 0.0)
     upper = output_upper(transcript, None, TokenScale())
-    assert upper is not None and upper >= 1000
+    assert upper is not None
+    assert upper >= 1000
 
 
 async def _run(source, policy):
@@ -68,3 +70,10 @@ def test_the_sdk_is_quiet_about_what_it_does_not_know() -> None:
     fault = faults.BY_ID["F57-new-event"]
     cell = Cell(fault, configs()["completion"], CHUNKS[0], TIMES[0], GUARDED)
     assert run_virtual(violations, cell) == []
+
+
+def test_a_middleware_hands_back_a_message_or_an_error() -> None:
+    """An answer without its start, under a completion guard that looks on, is not handed back as `None`."""
+    cell = Cell(faults.BY_ID["F22-no-start"], configs()["off"], CHUNKS[0], TIMES[0], MIDDLEWARE)
+    seen = run_virtual(MIDDLEWARE.ask, cell.question)
+    assert (type(seen.error), seen.error.reason) == (GaveUp, "transport.decode")

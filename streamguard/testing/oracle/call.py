@@ -80,7 +80,7 @@ class Expectation:
             attempt = self._attempt(number, began[0], request)
             later = attempt if began[0] == began[1] else self._attempt(number, began[1], request)
             reason = None if made.ended is None else made.ended.reason
-            if self._held_back(made, began[1]):
+            if reason is not None and self._held_back(made, began[1]):
                 return wrong + _raised(error, reason)
             allowed = [c for c in (*attempt.ends, *later.ends) if _is(c, reason, made.completed)]
             if not allowed:

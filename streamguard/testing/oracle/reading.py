@@ -29,6 +29,7 @@ Kind = Literal[
     "other",
     "failed",
     "broken",
+    "raw",
     "end",
 ]
 
