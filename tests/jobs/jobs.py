@@ -84,7 +84,7 @@ class Provider:
 def make_runner(job: Job, provider: Provider, **options: Any) -> tuple[Runner, Tally]:
     """A runner for the loop that runs."""
     tally = Tally(job.rows, job.kept, backend_clock())
-    return Runner(job, provider, tally=tally, runtime=Runtime(hooks=[tally.hook]), **options), tally
+    return Runner(job, provider, tally=tally, runtime=Runtime(job=job.name, hooks=[tally.hook]), **options), tally
 
 
 async def run_job(spec: JobSpec, provider: Provider, **options: Any) -> tuple[Runner, Summary]:

@@ -7,16 +7,19 @@ import json
 import random
 
 import anyio
+import msgspec
 import pytest
 
 from streamguard.errors import BudgetExhausted, JobError
-from streamguard.jobs.job import Job
+from streamguard.events import Usage
+from streamguard.jobs.job import Job, Sampled
 from streamguard.jobs.output import OutputError
+from streamguard.jobs.resume import Rules, Selection
 from streamguard.jobs.runner import Runner, Stop
 from streamguard.outcome import CallRecord
 from streamguard.testing import BACKENDS, answer, error, pause, run_virtual, stall
 from streamguard.usage import UsageRange
-from tests.jobs.jobs import DEAD, GOOD, Provider, make_runner, results, run_job, write_job
+from tests.jobs.jobs import DEAD, GOOD, POLICY, Provider, batch_line, make_runner, results, run_job, write_job
 
 WHOLE = [answer(GOOD)]
 TOO_BAD = [answer(DEAD)]
@@ -292,3 +295,195 @@ def test_partials_are_kept_on_demand(tmp_path) -> None:
     run_virtual(lambda: run_job(spec, Provider(a=TOO_BAD), partials=True))
     attempts = json.loads((tmp_path / "out.jsonl").read_text())["streamguard"]["attempts"]
     assert [DEAD.startswith(one["text"]) and one["text"] != "" for one in attempts] == [True, True]
+
+
+def die_with(spec, *names: str) -> None:
+    """A run that is killed while these rows are under way."""
+    job = Job(spec)
+    job.start()
+    for name in names:
+        job.journal.begin(name)
+    job.close()
+
+
+def test_what_was_under_way_at_a_kill_is_asked_last(tmp_path) -> None:
+    """Rows that no process died of go first, so that a poisonous one does not keep the job from getting on."""
+    spec = write_job(tmp_path, "a", "b", "c", "d")
+    die_with(spec, "a", "c")
+    provider = Provider(other=WHOLE)
+    run_virtual(lambda: run_job(spec, provider, concurrency=1))
+    assert provider.asked == ["b", "d", "a", "c"]
+
+
+def test_a_suspect_is_asked_alone(tmp_path) -> None:
+    """A row that was under way at two deaths runs when nothing else does, so the third would tell."""
+    spec = write_job(tmp_path, "a", "b", "c", "d")
+    for _ in range(2):
+        die_with(spec, "a", "c")
+    slow = [[pause(1), *answer(GOOD)]]
+    provider, running = Provider(other=slow), []
+
+    async def run() -> None:
+        job = Job(spec)
+        runner, tally = make_runner(job, provider, concurrency=4)
+        provider.on_made = lambda name: running.append((name, tally.running))
+        await runner.run()
+        job.close()
+
+    run_virtual(run)
+    assert running == [("b", 1), ("d", 2), ("a", 1), ("c", 1)]
+    assert results(tmp_path) == dict.fromkeys("bdac", "succeeded")
+
+
+def test_a_row_that_kills_the_process_ends_as_dead(tmp_path) -> None:
+    """After three deaths it is recorded as poison, in the output and beside it, and asked again only by a retry."""
+    spec = write_job(tmp_path, "a", "b", "c")
+    for _ in range(3):
+        die_with(spec, "b")
+    provider = Provider(other=WHOLE)
+    _, summary = run_virtual(run_job, spec, provider)
+    assert (provider.asked, results(tmp_path)) == (["a", "c"], {"b": "job.poison", "a": "succeeded", "c": "succeeded"})
+    assert (tmp_path / "out.jsonl.dead").read_text() == json.dumps(batch_line("b")) + "\n"
+    again = Provider(other=WHOLE)
+    run_virtual(run_job, spec, again)
+    assert again.asked == []
+    retry = msgspec.structs.replace(spec, rules=Rules(only=Selection(reasons=("job.*",))))
+    run_virtual(run_job, retry, again)
+    assert (again.asked, results(tmp_path)) == (["b"], dict.fromkeys("acb", "succeeded"))
+    assert not (tmp_path / "out.jsonl.dead").exists()
+
+
+def test_a_row_that_fails_in_three_runs_is_left_alone(tmp_path) -> None:
+    """Its line stays, the row is put beside the output to be mended, and it counts as a failure of every later run."""
+    spec = write_job(tmp_path, "a", "b")
+    asked = []
+    for _ in range(5):
+        provider = Provider(a=WHOLE, b=TOO_BAD)
+        job = Job(spec)
+        before = dict(job.failed_before)
+        job.close()
+        run_virtual(run_job, spec, provider)
+        asked.append((len(provider.sources), before, (tmp_path / "out.jsonl.dead").exists()))
+    dead = {"json.schema": 1}
+    assert asked == [(2, {}, False), (1, {}, False), (1, {}, True), (0, dead, True), (0, dead, True)]
+    assert results(tmp_path) == {"a": "succeeded", "b": "json.schema"}
+
+
+def test_an_outage_kills_no_row(tmp_path) -> None:
+    """However many nights the provider is down, rows are asked again."""
+    spec = write_job(tmp_path, "a")
+    for _ in range(5):
+        provider = Provider(a=[error("overloaded_error")])
+        run_virtual(run_job, spec, provider)
+        assert len(provider.sources) == 1
+
+
+def test_failures_can_be_left_alone(tmp_path) -> None:
+    """With `retry_failed` off the run asks what has no result yet; the output has the old failures all the same."""
+    spec = write_job(tmp_path, "a", "b")
+    run_virtual(run_job, spec, Provider(a=TOO_BAD, b=WHOLE))
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(batch_line(name)) + "\n" for name in "abc"))
+    provider = Provider(other=WHOLE)
+    kept = msgspec.structs.replace(spec, rules=Rules(retry_failed=False))
+    run_virtual(run_job, kept, provider)
+    assert (provider.asked, results(tmp_path)) == (["c"], {"b": "succeeded", "a": "json.schema", "c": "succeeded"})
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({"limit": 2}, ["a", "b"]),
+        ({"sample": Sampled(count=2)}, ["c", "d"]),
+        ({"sample": Sampled(percent=20)}, ["d"]),
+        ({"sample": Sampled(count=2), "limit": 1}, ["c"]),
+        ({"limit": 99}, list("abcde")),
+    ],
+)
+def test_a_part_of_the_rows(tmp_path, given, asked) -> None:
+    """The first ones, or a sample that is the same in every run, so that it can be gone on with."""
+    spec = write_job(tmp_path, *"abcde")
+    provider = Provider(other=WHOLE)
+    run_virtual(run_job, msgspec.structs.replace(spec, **given), provider)
+    assert sorted(provider.asked) == asked
+    assert sorted(results(tmp_path)) == asked
+    rest = Provider(other=WHOLE)
+    run_virtual(run_job, spec, rest)
+    assert sorted([*asked, *rest.asked]) == list("abcde")
+
+
+def test_what_runs_may_end_within_its_time(tmp_path) -> None:
+    """After an interrupt with time to drain, quick rows end and slow ones are aborted when it is over."""
+    spec = write_job(tmp_path, "quick", "slow", "never")
+    provider = Provider(quick=[[pause(3), *answer(GOOD)]], slow=[[*answer(GOOD)[:3], stall()]], never=WHOLE)
+
+    async def run() -> float:
+        job = Job(spec)
+        runner, _ = make_runner(job, provider, concurrency=2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runner.run)
+            await anyio.sleep(1)
+            began = anyio.current_time()
+            runner.interrupt("SIGINT", 5.0)
+        job.close()
+        return anyio.current_time() - began
+
+    assert run_virtual(run) == pytest.approx(5.0, abs=0.1)
+    assert results(tmp_path) == {"quick": "succeeded", "slow": "canceled"}
+
+
+def test_a_second_interrupt_ends_the_time(tmp_path) -> None:
+    """What runs is aborted at once."""
+    spec = write_job(tmp_path, "slow")
+    provider = Provider(slow=[[*answer(GOOD)[:3], stall()]])
+
+    async def run() -> float:
+        job = Job(spec)
+        runner, _ = make_runner(job, provider)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runner.run)
+            await anyio.sleep(1)
+            runner.interrupt("SIGINT", 500.0)
+            await anyio.sleep(1)
+            runner.interrupt("SIGINT")
+        job.close()
+        return anyio.current_time()
+
+    assert run_virtual(run) == pytest.approx(2.0, abs=0.1)
+    assert results(tmp_path) == {"slow": "canceled"}
+
+
+def test_a_row_without_an_id_keeps_its_result_wherever_it_moves(tmp_path) -> None:
+    """Its key is what is in it and which of its equals it is: lines may be inserted, removed and shuffled."""
+    template = tmp_path / "t.j2"
+    template.write_text("---\nmodel: m\nmax_tokens: 50\n---\n{{ text }}")
+    spec = msgspec.structs.replace(write_job(tmp_path), template=str(template))
+
+    def ask(*texts: str) -> list[str]:
+        (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        provider = Provider(other=WHOLE)
+        run_virtual(run_job, spec, provider)
+        return provider.asked
+
+    assert ask("x", "y", "x") == ["x", "y", "x"]
+    assert [name[-2:] for name in results(tmp_path)] == ["-1", "-1", "-2"]
+    assert ask("new", "x", "x", "y") == ["new"]
+    assert ask("y", "x", "x", "x") == ["x"]
+    assert len(results(tmp_path)) == 5
+
+
+def test_what_a_job_has_spent_carries_over(tmp_path) -> None:
+    """A budget per job that names no ledger is kept beside the output: a second run has what the first one left."""
+    policy = POLICY + "budgets: [{name: job, tokens: 10000}]\n"
+    spec = write_job(tmp_path, *"abcdef", policy=policy)
+    provider = Provider(other=[answer(GOOD, usage=Usage(input_tokens=2000, output_tokens=500))])
+    runner, summary = run_virtual(lambda: run_job(spec, provider, concurrency=1))
+    # Each takes 2,500 of 10,000 and may take some 4,200: after three there is no room for a fourth.
+    assert (provider.asked, summary.not_run) == (["a", "b", "c"], 3)
+    assert runner.stopped is not None
+    assert (runner.stopped.kind, results(tmp_path)) == ("budget", dict.fromkeys("abc", "succeeded"))
+    again = Provider(other=WHOLE)
+    runner, summary = run_virtual(lambda: run_job(spec, again, concurrency=1))
+    assert (again.asked, runner.stopped and runner.stopped.kind, summary.not_run) == ([], "budget", 3)
+    (tmp_path / "policy.yaml").write_text(policy.replace("10000", "100000"))
+    run_virtual(lambda: run_job(spec, again, concurrency=1))
+    assert again.asked == ["d", "e", "f"]
