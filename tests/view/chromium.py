@@ -48,19 +48,27 @@ class Page:
         self._ids = itertools.count(1)
         self._rest = b""
         self._session: str | None = None
+        self._target: str | None = None
         self.console: list[str] = []
         """What the page complained about: errors, refused resources, uncaught exceptions."""
 
     def open(self, url: str, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
         """Show an address in a new tab."""
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.close()
+        self._target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.send("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.send(f"{domain}.enable")
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.send("Emulation.setEmulatedMedia", features=scheme)
         self.send("Page.navigate", url=url)
+
+    def close(self) -> None:
+        """Close the tab."""
+        target, self._target, self._session = self._target, None, None
+        if target is not None:
+            self.send("Target.closeTarget", targetId=target)
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         """A command of the protocol, and its answer."""
@@ -110,7 +118,9 @@ class Page:
         """The expression's value, as soon as there is one that counts."""
         end = time.monotonic() + patience
         while True:
-            value = self.evaluate(f"(found => found instanceof Node || found)({expression})")
+            value = None
+            with contextlib.suppress(RuntimeError):  # what is not there yet
+                value = self.evaluate(f"(found => found instanceof Node || found)({expression})")
             if value:
                 return value
             if time.monotonic() > end:
