@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ THREADS: Final = 1
 WARNINGS: Final = 2
 """Of llama.cpp's levels of logging. The next one says something about each request."""
 
+RESTS_WITHIN: Final = 30.0
+"""Seconds that the server may take to come to rest. Reading a long prompt is not interrupted: 12 s were seen."""
+
 ENDS_WITHIN: Final = 10.0
 """Seconds that the child has to end when it was told to, before it is killed."""
 
@@ -58,9 +62,20 @@ class LocalModel(msgspec.Struct, frozen=True):
     name: str = NAME
 
     def counted(self) -> Counted:
-        """What the server has processed so far, by its own count."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as response:  # noqa: S310  our own loopback URL
-            return _counted(response.read().decode())
+        """What the server has processed so far, by its own count. Waits until it is at rest, since it counts an answer
+        when that is over, and notices late that somebody has gone.
+
+        :raises LocalModelError: it does not say, or is still busy after `RESTS_WITHIN` seconds.
+        """
+        until = time.monotonic() + RESTS_WITHIN
+        while True:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as response:  # noqa: S310  on loopback
+                metrics = _metrics(response.read().decode())
+            if not metrics.busy:
+                return metrics.counted
+            if time.monotonic() > until:
+                raise LocalModelError(f"the local server is still busy after {RESTS_WITHIN:g} s")
+            time.sleep(0.05)
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -78,14 +93,19 @@ class Counted(msgspec.Struct, frozen=True):
 _METRIC: Final = re.compile(r"^llamacpp:(\w+) ([0-9.e+]+)$", re.MULTILINE)
 
 
-def _counted(metrics: str) -> Counted:
-    found = {name: float(value) for name, value in _METRIC.findall(metrics)}
+class _Metrics(msgspec.Struct, frozen=True):
+    counted: Counted
+    busy: int
+
+
+def _metrics(text: str) -> _Metrics:
+    found = {name: round(float(value)) for name, value in _METRIC.findall(text)}
     try:
-        return Counted(round(found["prompt_tokens_total"]), round(found["tokens_predicted_total"]))
+        counted = Counted(found["prompt_tokens_total"], found["tokens_predicted_total"])
+        return _Metrics(counted, found["requests_processing"] + found["requests_deferred"])
     except KeyError as error:
-        raise LocalModelError(
-            f"the local server does not count {error.args[0]}; its version is not known here"
-        ) from error
+        what = f"the local server does not count {error.args[0]}: another version of xllamacpp is needed"
+        raise LocalModelError(what) from error
 
 
 def missing() -> list[str]:

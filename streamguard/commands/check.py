@@ -88,7 +88,7 @@ def _late(schema: Mapping[str, Any]) -> Iterator[str]:
     """The keywords of a schema that cannot end an answer early."""
     from streamguard.viability import compile_schema
 
-    for late in compile_schema(schema).late_keywords:
+    for late in compile_schema(dict(schema)).late_keywords:
         yield f"  judged only when its value ends: {late.pointer} ({late.why})"
 
 
