@@ -100,11 +100,14 @@ def _recorded(count: int) -> Case | None:
                 chunks = json.loads(archive.read(name.removesuffix(".sse") + ".json"))["chunks"]
                 streams.append(_timed(body, chunks))
 
+    scripts: dict[str, Script] = {}
+
     def choose(exchange: Exchange) -> Script:
         asked = exchange.body["messages"][0]["content"]
-        return Script.of(
-            *(random.Random(f"{SEED}/{asked}/{number}").choice(streams).attempts[0] for number in range(MOST_ATTEMPTS))
-        )
+        if asked not in scripts:
+            drawn = (random.Random(f"{SEED}/{asked}/{number}").choice(streams) for number in range(MOST_ATTEMPTS))
+            scripts[asked] = Script.of(*(one.attempts[0] for one in drawn))
+        return scripts[asked]
 
     requests = [
         Asked(str(n), {"model": MODEL, "max_tokens": 400, "messages": [{"role": "user", "content": f"document {n}"}]})
