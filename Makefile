@@ -33,7 +33,10 @@ format: $(STAMP) ## put the code in shape
 bench: $(STAMP) ## µs of CPU per event, as ratios in one run
 	$(BIN)/python -m bench
 
+demo: $(STAMP) ## the same job without and with guards; no key, no download, half a minute
+	$(BIN)/python -m streamguard demo
+
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: help install test lint check format bench clean
+.PHONY: help install test lint check format bench demo clean
