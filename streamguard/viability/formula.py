@@ -147,7 +147,7 @@ class Logic:
             for alt in self.sat.raw(demand, kind):
                 if alt.candidates is None:
                     return None
-                found.update(alt.candidates.values() if kind == STRING else alt.candidates)
+                found.update(alt.candidates.values() if kind == STRING else alt.candidates.values)
         return found
 
     def query(self, literals: Iterable[tuple[Node, bool]]) -> Query:

@@ -60,6 +60,8 @@ class Frame:
     name_text: Text | None = None
     parts: list[str]
     """Of a number."""
+    free = False
+    """Whether nothing can kill the number before it has an exponent."""
     count = 0
     """Items that have begun."""
     distinct = False

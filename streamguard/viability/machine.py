@@ -8,19 +8,17 @@ syntax.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from streamguard.viability.formula import Demand
 from streamguard.viability.frames import Frame, NumberState, Reason, Tracker
 from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING, TRUE
 from streamguard.viability.messages import CLOSE, COMMA, ITEM, NAME, OPEN, WRITTEN, explain
-from streamguard.viability.numbers import NumberText, parse
+from streamguard.viability.number_text import MOST as MOST_OF_A_NUMBER
+from streamguard.viability.number_text import NumberText, parse
 from streamguard.viability.scanner import Cause
 from streamguard.viability.strings import Text
 from streamguard.viability.values_equal import canonical
-
-_LONG_NUMBER: Final = 600
-"""Characters of a number beyond which it is judged at its end only, so that its cost stays linear."""
 
 
 class Machine:
@@ -75,6 +73,8 @@ class Machine:
                 self._idle = not child.build and all(s.alt.trivial for t in child.trackers for s in t.states)
                 if kind == STRING:
                     child.text = Text(self._root.logic.longest)
+                else:
+                    child.free = all(s.alt.unbounded for t in child.trackers for s in t.states)
             elif child.build:
                 child.value = {} if kind == OBJECT else []
         elif kind <= ARRAY:
@@ -108,7 +108,13 @@ class Machine:
         if self._skip or self._idle:
             return None
         frame = self._frames[-1]
-        if (text := frame.text) is not None:  # the likely case, and nothing dies
+        if frame.kind == NUMBER:
+            if frame.free and not self._plain:
+                if "e" not in fragment and "E" not in fragment:
+                    frame.parts.append(fragment)
+                    return None
+                frame.free = False
+        elif (text := frame.text) is not None:  # the likely case, and nothing dies
             text.feed(fragment)
             for tracker in frame.trackers:
                 for state in tracker.states:
@@ -220,7 +226,7 @@ class Machine:
             return self._settle(WRITTEN)
         frame.parts.append(fragment)
         so_far = "".join(frame.parts)
-        if len(so_far) > _LONG_NUMBER:
+        if len(so_far) > MOST_OF_A_NUMBER:
             return None
         significand = so_far.lower().partition("e")[0]
         if len(significand) < len(so_far):  # what was dead before the exponent stays so, though it may underflow to 0

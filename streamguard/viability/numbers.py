@@ -1,117 +1,81 @@
-"""An unfinished number: which values it can still become, and what a conjunction of number keywords says to that.
+"""What a conjunction of number keywords says to an unfinished number, and to a finished one.
 
-A beginning stands for the exact decimals that continue it. Since an exponent may follow (`numbers: exact`), the digits
-fix the significand alone: `15` may become 1.5 or 15000. With `numbers: plain` no exponent is expected before one is
-seen. From 15 significant digits on, bounds have a margin of a float's precision, since the final judge compares what
-`json.loads` reads: integers exactly, the rest as floats. Finished numbers are compared as read.
+From 15 significant digits on, bounds have a margin of a float's precision, since the final judge compares what
+`json.loads` reads: integers exactly, the rest as floats. For the same reason a divisor that is no integer has that
+margin always. Finished numbers are compared as read.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from typing import Any, Final
 
+from streamguard.viability.listed_numbers import ListedNumbers
 from streamguard.viability.nodes import Sources
+from streamguard.viability.number_text import EXACT, SURE_DIGITS, Interval, Number, NumberText, decimal
 
-_PARTS = re.compile(r"(-?)([0-9]*)(\.?)([0-9]*)(?:([eE])([+-]?)([0-9]*))?").fullmatch
 _TRIES: Final = 64
 """Multiples tried one by one where some values are excluded."""
-_REACH: Final = 330
-"""Exponents beyond which a float is 0 or infinite."""
-_SURE_DIGITS: Final = 15
-_MARGIN: Final = Fraction(1, 2**52)
-
-Number = int | float
-Interval = tuple[Fraction, Fraction | None, bool]
-"""From, to (`None`: without end), whether the end belongs to it. The beginning always does."""
-
-
-def fraction(value: Number) -> Fraction | None:
-    """The exact decimal that a schema's number is written as; `None` if infinite."""
-    if isinstance(value, int):
-        return Fraction(value)
-    return Fraction(repr(value)) if math.isfinite(value) else None
+_MARGIN: Final = Decimal(2) ** -50
+_ROUGH: Final = Context(prec=60)
+"""Far more than that margin."""
+_ZERO: Final = Decimal(0)
+_FAR: Final = 330
+"""Powers of ten beyond which a float is 0 or infinite."""
+_ALL: Final[Interval] = (_ZERO, None, False)
 
 
-class NumberText:
-    """What is known of a number from its text so far."""
+class _Range:
+    """The bounds on a magnitude."""
 
-    __slots__ = ("digits", "exponent", "fixed", "negative", "plain", "pure", "scale", "sign")
+    __slots__ = ("above", "below", "hi", "lo")
 
-    def __init__(self, text: str, *, plain: bool) -> None:
-        found = _PARTS(text)
-        assert found is not None  # the scanner passes beginnings of numbers only
-        minus, whole, dot, part, e, self.sign, exponent = found.groups()
-        self.negative = minus == "-"
-        self.digits = (whole + part).lstrip("0")
-        self.scale = len(part)
-        self.exponent: str | None = exponent if e else None
-        self.plain = plain
-        self.pure = not dot and not e
-        """Whether it may yet be written as an integer."""
-        self.fixed = bool(dot) or whole == "0"
-        """Whether the digits before the point are all there."""
+    def __init__(self, lo: Decimal | None, above: bool, hi: Decimal | None, below: bool) -> None:
+        self.lo = lo
+        self.above = above  # `lo` itself is excluded
+        self.hi = hi
+        self.below = below
 
-    def intervals(self) -> Iterator[Interval]:
-        """The magnitudes it can still become, not beginning with the nearest."""
-        if self.exponent is not None:
-            value = Fraction(int(self.digits or 0), 10**self.scale)
-            if not value:
-                yield Fraction(0), Fraction(0), True
-                return
-            for power in self._powers():
-                scaled = value * Fraction(10) ** power
-                yield scaled, scaled, True
-            if self.sign != "-":  # overflow: read as infinite
-                yield Fraction(10) ** 309, None, False
-            if self.sign == "-" or not self.exponent:  # underflow: read as 0
-                yield Fraction(0), Fraction(0), True
-            return
-        if self.plain:
-            yield from self._plain()
-            return
-        if not self.digits:
-            yield Fraction(0), None, False
-            return
-        first = int(self.digits)
-        size = len(self.digits)
-        for power in range(-_REACH - size, _REACH + 1):
-            scale = Fraction(10) ** power
-            yield first * scale, (first + 1) * scale, False
+    def mirrored(self) -> _Range:
+        lo = None if self.hi is None else self.hi.copy_negate()
+        return _Range(lo, self.below, None if self.lo is None else self.lo.copy_negate(), self.above)
 
-    def _plain(self) -> Iterator[Interval]:
-        first = int(self.digits or 0)
-        if self.fixed:
-            scale = Fraction(1, 10**self.scale)
-            yield first * scale, (first + 1) * scale, False
-        elif not self.digits:
-            yield Fraction(0), None, False
-        else:
-            for power in range(_REACH):
-                yield Fraction(first * 10**power), Fraction((first + 1) * 10**power), False
+    def wider(self) -> _Range:
+        lo, above, hi, below = self.lo, self.above, self.hi, self.below
+        if lo:
+            lo, above = EXACT.subtract(lo, EXACT.multiply(lo.copy_abs(), _MARGIN)), False
+        if hi:
+            hi, below = EXACT.add(hi, EXACT.multiply(hi.copy_abs(), _MARGIN)), False
+        return _Range(lo, above, hi, below)
 
-    def _powers(self) -> Iterator[int]:
-        digits = (self.exponent or "").lstrip("0")
-        signs = (1, -1) if not self.exponent and not self.sign else ((-1,) if self.sign == "-" else (1,))
-        for magnitude in range(_REACH + self.scale + len(self.digits)):
-            if str(magnitude).startswith(digits):
-                for sign in signs:
-                    yield sign * magnitude
+    def within(self, interval: Interval) -> tuple[Decimal, bool, Decimal | None, bool] | None:
+        """What is left of an interval: from, whether that is excluded, to, whether that is; `None` for nothing."""
+        start, end, closed = interval
+        open_start, open_end = False, not closed
+        if self.lo is not None and self.lo >= start:
+            start, open_start = self.lo, self.above
+        if self.hi is not None and (end is None or self.hi < end or (self.hi == end and closed)):
+            end, open_end = self.hi, self.below
+        if end is not None and (start > end or (start == end and (open_start or open_end))):
+            return None
+        return start, open_start, end, open_end
 
 
 class NumberAlt:
     """A conjunction of number keywords."""
 
     __slots__ = (
+        "_banned",
+        "_ranges",
         "above",
         "banned",
         "below",
         "bounds",
         "candidates",
+        "divisors",
         "hi",
         "integer",
         "lo",
@@ -120,15 +84,17 @@ class NumberAlt:
         "no_strict",
         "not_integer",
         "sources",
+        "step",
         "strict_integer",
         "subs",
         "trivial",
+        "unbounded",
         "wants_value",
     )
 
     def __init__(self) -> None:
-        self.lo: Fraction | None = None
-        self.hi: Fraction | None = None
+        self.lo: Decimal | None = None
+        self.hi: Decimal | None = None
         self.above = False  # `lo` itself is excluded
         self.below = False
         self.bounds: list[tuple[str, Number, object]] = []
@@ -138,17 +104,22 @@ class NumberAlt:
         self.no_strict = False  # draft 4: must not be written as an integer
         self.multiples: list[tuple[Number, object]] = []
         self.no_multiples: list[tuple[Number, object]] = []
-        self.candidates: list[Number] | None = None
-        self.banned: list[Number] = []
+        self.candidates: ListedNumbers | None = None
+        self.banned: set[Number] = set()
+        self._banned: set[Decimal | None] = set()
         self.sources = Sources()
         self.subs: tuple[object, ...] = ()
         self.wants_value = False
         self.trivial = False
+        self.unbounded = False  # whether no beginning without exponent can be dead, but by its way of writing
+        self.step = 0  # what every value must be a multiple of; 0: nothing
+        self.divisors: list[Decimal] = []  # those that are no integers
+        self._ranges: dict[tuple[bool, bool], _Range] = {}
 
     def limit(self, op: str, limit: Number, source: object) -> None:
         """`op` is one of `>=`, `>`, `<=`, `<`."""
         self.bounds.append((op, limit, source))
-        value = fraction(limit)
+        value = decimal(limit)
         if value is None:
             return
         if op[0] == ">":
@@ -159,147 +130,121 @@ class NumberAlt:
             self.hi, self.below = value, op == "<"
             self.sources["bounds"] = source
 
+    def only(self, values: Iterable[Number]) -> None:
+        """One of these, and of those given before."""
+        old = self.candidates
+        self.candidates = ListedNumbers(v for v in values if old is None or v in old.values)
+
     def settle(self) -> bool:
         """Filter the candidates; whether any number is left, as far as one can tell."""
         if self.candidates is not None:
-            self.candidates = [value for value in self.candidates if self.failing(value) is None]
-            return bool(self.candidates)
-        if self.integer and self.not_integer:
+            self.candidates = ListedNumbers(v for v in self.candidates.values if self.failing(v) is None)
+            return bool(self.candidates.values)
+        if (self.integer and self.not_integer) or (self.strict_integer and self.no_strict):
             return False
+        self.step = int(self.integer or self.strict_integer)
+        for number, _ in self.multiples:
+            if isinstance(number, int) or number.is_integer():
+                self.step = math.lcm(self.step, int(number)) if self.step else int(number)
+            else:
+                self.divisors.append(Decimal(number))
+        if self.step and self.not_integer:
+            return False
+        self._banned = {decimal(value) for value in self.banned}
+        special = bool(self.not_integer or self.banned or self.no_multiples)
         self.trivial = not (
-            self.bounds or self.integer or self.strict_integer or self.not_integer or self.no_strict or self.multiples
-            or self.no_multiples or self.banned or self.subs
+            self.bounds or self.integer or self.strict_integer or self.no_strict or self.multiples or special
+            or self.subs
         )  # fmt: skip
+        self.unbounded = self.lo is None and self.hi is None and not special and not self.strict_integer
+        plain = _Range(self.lo, self.above, self.hi, self.below)
+        for negative, found in ((False, plain), (True, plain.mirrored())):
+            self._ranges[negative, False], self._ranges[negative, True] = found, found.wider()
         if self.lo is None and self.hi is None:
             return True
-        return self._meets((Fraction(0), None, False), negative=False, margin=False) or self._meets(
-            (Fraction(0), None, False), negative=True, margin=False
-        )
+        return any(self._meets(_ALL, negative, self._ranges[negative, False]) for negative in (False, True))
+
+    def _powers(self, bounds: _Range, text: NumberText) -> tuple[int, int]:
+        """The powers of ten that the first digit of a magnitude within the bounds can stand at; where there is no
+        bound, as far as it makes a difference."""
+        low, high = -_FAR, _FAR
+        if bounds.lo is not None and bounds.lo > 0:
+            low = bounds.lo.adjusted() - 1
+        elif self.step:
+            low = 0
+        if bounds.hi is not None:
+            high = bounds.hi.adjusted() + 1
+        elif text.exponent is None:
+            high = max(low, text.size) + self.step.bit_length() + 2
+        return low, high
 
     def dead(self, text: NumberText, taken: Container[object] | None = None) -> object:
         """What kills the beginning, or `None`. `taken`: values that may not come again."""
-        margin = len(text.digits) >= _SURE_DIGITS
         if self.strict_integer and not text.pure:
             return self.sources["integer"]
         if self.candidates is not None:
-            for value in self.candidates:
-                if taken and value in taken:
-                    continue
-                if not math.isfinite(value):
-                    return None
-                if text.negative != (value < 0) and value:
-                    continue
-                if not value and not text.digits:
-                    return None
-                # A large float is equal to an integer that is not the one it is written as.
-                if value and any(_holds(text, abs(exact), margin=margin) for exact in _exact(value)):
-                    return None
-            return self.sources["candidates"]
+            return None if self.candidates.alive(text, taken) else self.sources["candidates"]
         if self.strict_integer:
-            text = _pure(text)
-        if text.negative and text.digits == "" and text.exponent is None and self._zero():
+            text = text.as_integer()
+        free = text.exponent is None
+        if self.unbounded and free and not text.plain:
             return None
-        if any(self._meets(interval, negative=text.negative, margin=margin) for interval in self._near(text)):
+        if free and not text.digits and self.failing(0) is None:
+            return None
+        bounds = self._ranges[text.negative, text.size >= SURE_DIGITS]
+        if free and text.digits and self._meets(text.as_written(), text.negative, bounds):  # the likely case
+            return None
+        intervals = text.intervals(*self._powers(bounds, text))
+        if any(self._meets(interval, text.negative, bounds) for interval in intervals):
             return None
         for key in ("bounds", "multiples", "integer", "not_integer", "no_multiples", "banned"):
             if key in self.sources:
                 return self.sources[key]
         return self  # cannot be: something constrains, or nothing died
 
-    def _zero(self) -> bool:
-        return self.failing(0) is None
-
-    def _near(self, text: NumberText) -> Iterator[Interval]:
-        """The intervals that matter, the likely ones first: without bounds on the magnitude one suffices."""
-        if text.exponent is None and not text.plain and text.digits and self.hi is None and self.lo is None:
-            first = int(text.digits)
-            for power in (0, -1, 1, 3, -len(text.digits)):
-                scale = Fraction(10) ** power
-                yield first * scale, (first + 1) * scale, False
-        elif text.exponent is None and not text.plain and text.digits:
-            yield from self._relevant(text)
-            return
-        yield from text.intervals()
-
-    def _relevant(self, text: NumberText) -> Iterator[Interval]:
-        """The powers of ten at which a significand can meet the bounds, and one beyond each."""
-        sizes = [_size(abs(bound)) for bound in (self.lo, self.hi) if bound is not None]
-        size = len(text.digits)
-        low, high = min(*sizes, 0) - 40, max(*sizes, 0) + 40
-        first = int(text.digits)
-        for power in range(high - size, low - size, -1):
-            scale = Fraction(10) ** power
-            yield first * scale, (first + 1) * scale, False
-
-    def _meets(self, interval: Interval, *, negative: bool, margin: bool) -> bool:
+    def _meets(self, interval: Interval, negative: bool, bounds: _Range) -> bool:
         """Whether some magnitude of the interval, with that sign, satisfies everything but candidates."""
-        start, end, closed = interval
-        lo, hi, above, below = self.lo, self.hi, self.above, self.below
-        if margin:
-            if lo is not None:
-                lo, above = lo - abs(lo) * _MARGIN, above and lo == 0
-            if hi is not None:
-                hi, below = hi + abs(hi) * _MARGIN, below and hi == 0
-        if negative:
-            lo, hi, above, below = (
-                -hi if hi is not None else None,
-                -lo if lo is not None else None,
-                below,
-                above,
-            )
-        if lo is not None and lo >= start:
-            start, open_start = lo, above
-        else:
-            open_start = False
-        if hi is not None and (end is None or hi < end or (hi == end and closed)):
-            end, closed = hi, not below
-        if end is not None and (start > end or (start == end and (open_start or not closed))):
+        left = bounds.within(interval)
+        if left is None:
             return False
-        step = self._step()
-        if step is None:
-            if end is not None and start == end:
-                return self._single(start, negative=negative)
-            return True
-        multiple = -(-start // step)
-        if open_start and multiple * step == start:
-            multiple += 1
+        start, open_start, end, open_end = left
+        if any(not _divides(divisor, start, end) for divisor in self.divisors):
+            return False
+        step = self.step
+        if not step:
+            return end is None or start != end or self._single(start, negative)
+        if end is not None and end.adjusted() < 0:  # below 1
+            return not start and not open_start and self._single(_ZERO, negative)
+        multiple = int(start.to_integral_value(ROUND_CEILING, EXACT))
+        multiple += -multiple % step
+        if open_start and multiple == start:
+            multiple += step
         for _ in range(_TRIES):
-            value = multiple * step
-            if end is not None and (value > end or (value == end and not closed)):
+            value = Decimal(multiple)
+            if end is not None and (value > end or (value == end and open_end)):
                 return False
-            if not self.not_integer and self._single(value, negative=negative):
+            if self._single(value, negative):
                 return True
-            if self.not_integer and value.denominator != 1 and self._single(value, negative=negative):
-                return True
-            multiple += 1
+            multiple += step
         return True
 
-    def _single(self, value: Fraction, *, negative: bool) -> bool:
-        if negative:
-            value = -value
-        if self.not_integer and value.denominator == 1:
+    def _single(self, value: Decimal, negative: bool) -> bool:
+        """Whether a magnitude, with that sign, is not excluded."""
+        whole = value == value.to_integral_value(context=EXACT)
+        if (self.not_integer and whole) or (self.integer and not whole):
             return False
-        if any(fraction(number) == value for number in self.banned):
-            return False
-        if self.integer and value.denominator != 1:
+        if self.banned and any(
+            decimal(number) == (value.copy_negate() if negative else value) for number in self.banned
+        ):
             return False
         return not any(
-            isinstance(number, int) and (number == 1 or abs(value) < 2**53) and value % number == 0
+            isinstance(number, int) and (number == 1 or value < 2**53) and whole and int(value) % number == 0
             for number, _ in self.no_multiples
         )
 
-    def _step(self) -> Fraction | None:
-        """What every value must be a multiple of. A divisor that is no integer is left to the end: it is divided in
-        floats there."""
-        step = 1 if self.integer or self.strict_integer else 0
-        for number, _ in self.multiples:
-            if isinstance(number, int) or number.is_integer():
-                step = math.lcm(step, int(number)) if step else int(number)
-        return Fraction(step) if step else None
-
     def failing(self, value: Number) -> object:
         """What a finished number violates, or `None`."""
-        if self.candidates is not None and value not in self.candidates:
+        if self.candidates is not None and value not in self.candidates.values:
             return self.sources["candidates"]
         if value in self.banned:
             return self.sources["banned"]
@@ -340,42 +285,10 @@ def multiple_of(value: Number, number: Number) -> bool:
     return not value % number
 
 
-def parse(text: str) -> Number:
-    """A finished number as `json.loads` reads it."""
-    value: Number = json.loads(text)
-    return value
-
-
-def _exact(value: Number) -> set[Fraction]:
-    written = fraction(value)
-    return {Fraction(value)} if written is None else {written, Fraction(value)}
-
-
-def _pure(text: NumberText) -> NumberText:
-    pure = NumberText("-" if text.negative else "", plain=True)
-    pure.digits, pure.fixed = text.digits, text.fixed
-    return pure
-
-
-def _size(value: Fraction) -> int:
-    """The power of ten of a magnitude, to within one or two."""
-    if not value:
-        return 0
-    return (value.numerator.bit_length() - value.denominator.bit_length()) * 3 // 10
-
-
-def _holds(text: NumberText, value: Fraction, *, margin: bool) -> bool:
-    """Whether a magnitude is among those the text can become."""
-    slack = value * _MARGIN if margin else Fraction(0)
-    if text.exponent is None and not text.plain and text.digits:
-        first = int(text.digits)
-        power = _size(value) - len(text.digits)
-        for p in range(power - 3, power + 4):
-            scale = Fraction(10) ** p
-            if first * scale <= value + slack and value - slack < (first + 1) * scale:
-                return True
-        return False
-    for start, end, closed in text.intervals():
-        if start <= value + slack and (end is None or value - slack < end or (closed and value - slack <= end)):
-            return True
-    return False
+def _divides(divisor: Decimal, start: Decimal, end: Decimal | None) -> bool:
+    """Whether some number from start to end may come to an integer, divided by this in floats."""
+    if end is None:
+        return True
+    low = _ROUGH.divide(_ROUGH.multiply(start, 1 - _MARGIN), divisor)
+    high = _ROUGH.divide(_ROUGH.multiply(end, 1 + _MARGIN), divisor)
+    return high.to_integral_value(ROUND_FLOOR, EXACT) >= low

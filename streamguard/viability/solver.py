@@ -154,11 +154,10 @@ def _number(logic: Logic, conj: Conj) -> NumberAlt | None:
     for atom, positive in conj.ordered():
         if atom.tag == "values":
             if not positive:
-                alt.banned += atom.arg
+                alt.banned.update(atom.arg)
                 alt.sources["banned"] = denied(atom)
                 continue
-            old = alt.candidates
-            alt.candidates = [v for v in atom.arg if old is None or v in old]
+            alt.only(atom.arg)
             alt.sources["candidates"] = atom
         elif atom.tag == "bound":
             op, limit = atom.arg
