@@ -18,8 +18,7 @@ from itertools import islice
 from typing import Any
 
 from tests.matrix.cells import Cell, Surface
-from tests.matrix.grid import grid, run_cells, sample
-from tests.matrix.surfaces import SURFACES
+from tests.matrix.grid import SURFACES, grid, run_cells, sample
 
 SHARE = 480
 """Cells that a process takes at a time: a few faults."""

@@ -77,8 +77,8 @@ class Surface(NamedTuple):
     deliver: str | None = None
     sees_bytes: bool = True
     sockets: bool = False
-    waits: bool = True
-    """Whether it can be asked about scripts that wait: it runs in virtual time."""
+    chunks: Sequence[tuple[str, Chunk]] = CHUNKS
+    """The ways in which streams are cut for it."""
     adapt: Callable[[Policy], Policy] = lambda policy: policy
     """What a policy must be to be usable there."""
     fits: Callable[[Fault, Config], bool] = lambda fault, config: True

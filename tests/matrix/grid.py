@@ -7,9 +7,13 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 
 from streamguard.testing import Backend, faults, run_virtual
-from tests.matrix.cells import CHUNKS, TIMES, Cell, Surface, violations
+from tests.matrix.cells import TIMES, Cell, Surface, violations
 from tests.matrix.configs import configs
-from tests.matrix.surfaces import SURFACES
+from tests.matrix.edges import EDGES
+from tests.matrix.surfaces import DOORS
+
+SURFACES = (*DOORS, *EDGES)
+"""Every way in."""
 
 FAR = 1e15
 """Virtual seconds that a run may take: many cells wait one after the other."""
@@ -25,7 +29,7 @@ def grid(surfaces: Sequence[Surface] = SURFACES) -> Iterator[Cell]:
             for times in TIMES:
                 for surface in surfaces:
                     if surface.fits(fault, config):
-                        yield from (Cell(fault, config, chunk, times, surface) for chunk in CHUNKS)
+                        yield from (Cell(fault, config, chunk, times, surface) for chunk in surface.chunks)
 
 
 def sample(count: int, seed: int) -> list[Cell]:

@@ -27,7 +27,7 @@ from streamguard.testing.faults import Fault
 from streamguard.testing.scripted import ScriptedSource
 from streamguard.testing.server import ScriptedServer
 from tests.clients import loopback
-from tests.matrix.cells import CANARY, JITTER, Question, Seen, Surface, Tasks, asked, balances
+from tests.matrix.cells import CANARY, CHUNKS, JITTER, Question, Seen, Surface, Tasks, asked, balances
 from tests.matrix.configs import Config
 
 
@@ -65,10 +65,10 @@ def _memory(name: str, deliver: Deliver | None) -> Surface:
         seen = await _through(source, question, deliver, [])
         return seen._replace(exchanges=source.exchanges, leaks=tasks.leaks())
 
-    return Surface(name, ask, "run" if deliver is None else "stream", deliver, fits=_no_sockets)
+    return Surface(name, ask, "run" if deliver is None else "stream", deliver, fits=no_sockets)
 
 
-def _no_sockets(fault: Fault, config: Config) -> bool:
+def no_sockets(fault: Fault, config: Config) -> bool:
     return not fault.sockets
 
 
@@ -232,10 +232,10 @@ RESTARTING = _memory("stream restarting", "restarting")
 SDK = _sdk("sdk run", None)
 SDK_LIVE = _sdk("sdk live", "live")
 GUARDED = Surface("guarded", _guarded, "guarded", sees_bytes=False, sockets=True, adapt=opaque, fits=_guardable)
-SYNC = Surface("sync", _sync, waits=False, fits=_at_once)
+SYNC = Surface("sync", _sync, chunks=CHUNKS[:1], fits=_at_once)
 
 MIDDLEWARE = Surface("middleware", _middleware, sockets=True, adapt=to_the_end, fits=_makes_a_message)
 MIDDLEWARE_LIVE = Surface("middleware live", _middleware_live, "stream", "live", sockets=True, adapt=to_the_end)
 
 IN_MEMORY = (RUN, COMMITTED, LIVE, RESTARTING)
-SURFACES = (*IN_MEMORY, SYNC, SDK, SDK_LIVE, GUARDED, MIDDLEWARE, MIDDLEWARE_LIVE)
+DOORS = (*IN_MEMORY, SYNC, SDK, SDK_LIVE, GUARDED, MIDDLEWARE, MIDDLEWARE_LIVE)
