@@ -25,12 +25,12 @@ Parse = Callable[[dict[str, Any]], Any]
 
 _SET: Final = object.__setattr__
 
-FIELDS: Final[dict[DeltaKind, tuple[str, str, str]]] = {
-    "text": ("TextDelta", "text_delta", "text"),
-    "tool_input": ("InputJSONDelta", "input_json_delta", "partial_json"),
-    "thinking": ("ThinkingDelta", "thinking_delta", "thinking"),
+FIELDS: Final[dict[DeltaKind, tuple[str, str]]] = {
+    "text": ("text_delta", "text"),
+    "tool_input": ("input_json_delta", "partial_json"),
+    "thinking": ("thinking_delta", "thinking"),
 }
-"""Kind of output → the SDK's class of the delta, the wire's word for it, and the field of the text."""
+"""Kind of output → the wire's word for the delta, and the field of the text."""
 
 NAMES: Final = {
     "message_start": "RawMessageStartEvent",
@@ -54,7 +54,7 @@ class SdkEvents:
 
     def __init__(self, *, beta: bool, parse: Parse | None = None) -> None:
         self._parse = parse or _constructed(beta)
-        self._make = {kind: _direct(beta, kind, self._parse) for kind in FIELDS}
+        self._make = {kind: _direct(kind, self._parse) for kind in FIELDS}
 
     def of(self, kept: Iterable[Kept]) -> list[Any]:
         """The events of what was kept, in order."""
@@ -87,39 +87,50 @@ def _constructed(beta: bool) -> Parse:
     return parse
 
 
-def _direct(beta: bool, kind: DeltaKind, parse: Parse) -> Make:
-    """A function that builds the events of one kind of output, field by field."""
-    types, prefix = _types(beta)
-    name, word, field = FIELDS[kind]
-    event_class, delta_class = getattr(types, prefix + NAMES["content_block_delta"]), getattr(types, prefix + name)
-    new = object.__new__
-
-    def make(index: int, text: str) -> Any:
-        delta = new(delta_class)
-        _SET(delta, "__dict__", {field: text, "type": word})
-        _SET(delta, "__pydantic_fields_set__", {field, "type"})
-        _SET(delta, "__pydantic_extra__", {})
-        _SET(delta, "__pydantic_private__", None)
-        event = new(event_class)
-        _SET(event, "__dict__", {"delta": delta, "index": index, "type": "content_block_delta"})
-        _SET(event, "__pydantic_fields_set__", {"delta", "index", "type"})
-        _SET(event, "__pydantic_extra__", {})
-        _SET(event, "__pydantic_private__", None)
-        return event
+def _direct(kind: DeltaKind, parse: Parse) -> Make:
+    """A function that builds the events of one kind of output, after the pattern of one that the SDK has made."""
+    word, field = FIELDS[kind]
 
     def parsed(index: int, text: str) -> Any:
         return parse({"type": "content_block_delta", "index": index, "delta": {"type": word, field: text}})
 
+    pattern = parsed(0, "")
+    new = object.__new__
     try:
-        same = _layout(make(3, "a")) == _layout(parsed(3, "a"))
+        event_class, delta_class = type(pattern), type(pattern.delta)
+        event_fields, delta_fields = dict(pattern.__dict__), dict(pattern.delta.__dict__)
+        event_set, delta_set = set(pattern.model_fields_set), set(pattern.delta.model_fields_set)
+    except AttributeError:
+        return parsed
+
+    def make(index: int, text: str) -> Any:
+        delta = new(delta_class)
+        _SET(delta, "__dict__", {**delta_fields, field: text})
+        _SET(delta, "__pydantic_fields_set__", delta_set.copy())
+        _SET(delta, "__pydantic_extra__", {})
+        _SET(delta, "__pydantic_private__", None)
+        event = new(event_class)
+        _SET(event, "__dict__", {**event_fields, "index": index, "delta": delta})
+        _SET(event, "__pydantic_fields_set__", event_set.copy())
+        _SET(event, "__pydantic_extra__", {})
+        _SET(event, "__pydantic_private__", None)
+        return event
+
+    try:
+        return make if _layout(make(3, "a")) == _layout(parsed(3, "a")) else parsed
     except (AttributeError, TypeError):
-        same = False
-    return make if same else parsed
+        return parsed
 
 
 def _layout(event: Any) -> list[Any]:
     """Everything that an instance consists of."""
     return [
-        (type(one), set(one.__dict__), one.__pydantic_fields_set__, one.__pydantic_extra__, one.__pydantic_private__)
+        (
+            type(one),
+            [(name, value) for name, value in one.__dict__.items() if name != "delta"],
+            one.__pydantic_fields_set__,
+            one.__pydantic_extra__,
+            one.__pydantic_private__,
+        )
         for one in (event, event.delta)
-    ] + [event.model_dump()]
+    ]

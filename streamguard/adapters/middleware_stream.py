@@ -7,7 +7,7 @@ telling the SDK's span how the reading ended. It decides nothing: what is releas
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import anthropic
 import httpx2
@@ -94,15 +94,21 @@ class Reading:
         self.log = log
         self._dropped = dropped
         self._source = source
-        self._noted = noted
+        self._noted: Callable[[CallRecord, str | None], None] | None = noted
         self._raised = raised
         self._release = Release()
         self._first: list[Event] | None = None
         self._state = "open"
 
     async def start(self) -> None:
-        """Wait for the first events that may go out: until then every failure is silently retried or raised here."""
-        self._first = await self._next()
+        """Wait for the first events that may go out, keep-alives aside: until then every failure is silently retried,
+        or raised here."""
+        first: list[Event] = []
+        while (events := await self._next()) is not None:
+            first += events
+            if any(type(event) is not Ping for event in events):
+                break
+        self._first = first
 
     async def batch(self) -> list[Event] | None:
         """The next events; `None` at the end.
@@ -123,12 +129,17 @@ class Reading:
             events = await self.call.next()
         except CallError as error:
             self._state = "open"  # it says so again when it is asked again
-            self._noted(error.record, error.reason)
+            self._note(error.record, error.reason)
             raise self._raised(error) from None
         self._state = "open"
         if events is None:
-            self._noted(self.call.record, None)
+            self._note(self.call.record, None)
         return events
+
+    def _note(self, record: CallRecord, reason: str | None) -> None:
+        noted, self._noted = self._noted, None
+        if noted is not None:
+            noted(record, reason)
 
     def released(self, events: list[Event]) -> list[Kept]:
         """What came on the wire for some events, in its order."""
@@ -195,12 +206,8 @@ class GuardedEvents(anthropic.AsyncStream[T]):
         self._place += 1
         return item
 
-    async def __aiter__(self) -> AsyncIterator[T]:
-        while self._place < len(self._ready) or await self._fill():
-            # Taken before it is handed out: whoever breaks off and comes back goes on after it.
-            item = self._ready[self._place]
-            self._place += 1
-            yield item
+    def __aiter__(self) -> Self:  # no generator, of which breaking off would leave a half
+        return self
 
     async def _fill(self) -> bool:
         """Make more events ready; whether there are any."""
