@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -52,6 +53,9 @@ def main(options: Options) -> int:
     setup = read_setup(config, folder, allow_imports=options.allow_imports)
     complain(msgspec.structs.replace(one, problem=f"warning: {one.problem}") for one in setup.warnings)
     _log_to_stderr(setup, verbose=options.verbose)
+    # What is loaded by now stays: the collector need not look at it again while streams wait.
+    gc.collect()
+    gc.freeze()
     anyio.run(_serve, setup, backend_options={"use_uvloop": _has_uvloop()})
     return Exit.OK
 

@@ -116,9 +116,9 @@ def bound_socket(listen: Listen) -> socket.socket:
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     try:
         made = socket.create_server((listen.host, listen.port), family=family, backlog=2048)
-        # Inherited by every connection. asyncio sets it itself, but not on sockets it did not make: then the second
-        # small write of a response waits for the client's delayed acknowledgement, 40 ms.
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return made
     except OSError as error:
         raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}") from error
+    # Inherited by every connection. asyncio sets it itself, but not on sockets it did not make: then the second small
+    # write of a response waits for the client's delayed acknowledgement, 40 ms.
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made

@@ -24,7 +24,7 @@ from streamguard.events import Event, Failed, Ping
 from streamguard.proxy.body import Asked, streaming
 from streamguard.proxy.config import ProxyConfig
 from streamguard.proxy.headers import client_headers
-from streamguard.proxy.network import PublicOnly
+from streamguard.proxy.network import Network
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
 
@@ -69,7 +69,7 @@ class Upstream:
             max_connections=config.limits.connections,
             max_keepalive_connections=100,
             keepalive_expiry=KEEPALIVE_EXPIRY,
-            network_backend=PublicOnly() if config.upstream_addresses == "public" else None,
+            network_backend=Network(public_only=config.upstream_addresses == "public"),
         )
 
     @asynccontextmanager
