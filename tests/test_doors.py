@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -22,12 +24,13 @@ from streamguard import (
     PolicyError,
     Retry,
     Rule,
+    Runtime,
     Timeouts,
 )
 from streamguard.events import BlockStarted, Delta, Failed, Ping, Started, Stopped
 from streamguard.source import Attempt
 from streamguard.testing import ScriptedServer, answer, pause, script, stall, status, wire
-from tests.clients import plain_client
+from tests.clients import loopback, plain_client
 
 TEXT = '{"total": 12}'
 BAD = '{"total" 12}'
@@ -439,5 +442,73 @@ def test_a_deadline_that_has_passed_sends_nothing(run_virtual) -> None:
                 await anext(events)
         assert caught.value.reason == "timeout.total"
         assert source.opened == 0
+
+    run_virtual(main)
+
+
+# Loops
+
+
+def test_a_call_needs_a_loop() -> None:
+    """Outside of an event loop the doors say so, and what to use there."""
+    for door in (streamguard.stream, streamguard.guarded):
+        with pytest.raises(RuntimeError, match=r"inside a running event loop; .* use streamguard\.sync"):
+            door(SdkLike() if door is streamguard.guarded else script(answer(TEXT)), policy=Policy())
+
+
+class SdkLike:
+    """As much of an open stream as is looked at before it is read."""
+
+    async def __anext__(self) -> None:
+        raise StopAsyncIteration
+
+
+def two_loops(url: str) -> streamguard.Outcome:
+    """What a call comes to whose client was used in another loop before."""
+    client = anthropic.AsyncAnthropic(api_key="k", base_url=url, http_client=loopback())
+    source = streamguard.messages(client, **REQUEST)
+
+    async def call(policy: Policy) -> streamguard.Outcome:
+        return await streamguard.run(source, policy=policy)
+
+    assert anyio.run(call, Policy()).text == TEXT
+    return anyio.run(call, Policy(retry=AGAIN))
+
+
+def test_a_client_of_a_loop_that_has_ended(scripted_server) -> None:
+    """A client that was used in another loop has connections nobody can read: that is said, a retry gets through, and
+    the request that went out all the same counts as sent."""
+    server = scripted_server(wire.text_stream(TEXT))
+    with warnings.catch_warnings():
+        # Sockets of a loop that has ended can only be collected, and warn of it.
+        warnings.simplefilter("ignore", ResourceWarning)
+        outcome = two_loops(server.url)
+        gc.collect()
+    failed = outcome.attempts[0].ended
+    assert isinstance(failed, Failed)
+    assert (failed.reason, failed.sent, failed.billable) == ("transport.reset", True, True)
+    assert failed.message.startswith(
+        "Event loop is closed: the client has kept connections of another event loop; make"
+    )
+    assert (outcome.text, len(outcome.attempts), len(server.exchanges)) == (TEXT, 2, 3)
+
+
+def test_a_runtime_forgets_calls_that_are_over(run_virtual) -> None:
+    """However a call ends, its runtime does not keep it."""
+
+    async def main() -> None:
+        runtime = Runtime()
+        await streamguard.run(script(answer(TEXT)), policy=Policy(), runtime=runtime)
+        with pytest.raises(GaveUp):
+            await streamguard.run(script([BROKEN]), policy=Policy(), runtime=runtime)
+        async with streamguard.stream(script(answer(TEXT)), policy=Policy(), runtime=runtime) as events:
+            await anext(events)
+        with anyio.move_on_after(1):
+            async with streamguard.stream(script([stall()]), policy=Policy(), runtime=runtime) as events:
+                await anext(events)
+        events = streamguard.stream(script(answer(TEXT)), policy=Policy(), runtime=runtime)
+        assert runtime.calls == {}
+        async with events:
+            await anext(events)
 
     run_virtual(main)

@@ -197,6 +197,12 @@ def from_exception(error: BaseException, *, in_stream: bool) -> Failed | None:
     return _broken(error, in_stream=in_stream)
 
 
+_OTHER_LOOP = (
+    "the client has kept connections of another event loop; make a client inside of the loop that uses it, "
+    "or call from threads through streamguard.sync"
+)
+
+
 def _from_sdk(anthropic: Any, error: BaseException, *, in_stream: bool) -> Failed | None:
     if isinstance(error, anthropic.APIStatusError):
         return from_body(error.body, status=error.status_code, headers=error.response.headers)
@@ -204,6 +210,9 @@ def _from_sdk(anthropic: Any, error: BaseException, *, in_stream: bool) -> Faile
         return Failed(reason="transport.decode", message=_words(error, "an event of the wrong form"), status=200)
     if isinstance(error, anthropic.APIConnectionError):
         cause = error.__cause__
+        if type(cause) is RuntimeError and not in_stream:
+            # asyncio writes before it notices: the request may have gone out all the same.
+            return Failed(reason="transport.reset", message=f"{cause}: {_OTHER_LOOP}")
         named = from_exception(cause, in_stream=in_stream) if cause is not None else None
         return named or _broken(cause or error, in_stream=in_stream)
     if isinstance(error, anthropic.CredentialsError):
