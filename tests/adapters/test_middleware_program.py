@@ -171,3 +171,30 @@ def test_a_synchronous_program_sees_the_same(fault: faults.Fault) -> None:
             assert guarded == GOOD["text"]
 
     anyio.run(main)
+
+
+def test_what_never_ends_without_a_guard_ends_by_its_clocks() -> None:
+    """Every fault that is about time, against both programs at once, with clocks of a quarter of a second: each ends in
+    time, in a good result or a typed error."""
+    clocks = {"connect": 0.25, "first_token": 0.25, "progress": 0.25, "alive": 0.25, "close_grace": 0.1, "total": 1.5}
+    slow = [fault for fault in faults.ALL if fault.slow]
+    ended: dict[str, Any] = {}
+
+    async def one(fault: faults.Fault, shape: Any) -> None:
+        guard = GuardMiddleware(policy(shape, **clocks), deliver="committed")
+        ended[f"{fault.id} {shape}"] = (await result_of(PROGRAMS[shape], fault.script(shape), [guard]))[0]
+
+    async def main() -> None:
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                for at, fault in enumerate(slow):
+                    tasks.start_soon(one, fault, faults.SHAPES[at % 2])
+
+    anyio.run(main)
+    assert len(ended) == len(slow)
+    wrong = {
+        name: result
+        for name, result in ended.items()
+        if not isinstance(result, CallError) and result != GOOD[name.split()[1]]
+    }
+    assert wrong == {}
