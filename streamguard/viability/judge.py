@@ -6,13 +6,12 @@ they cannot tell themselves (`unevaluated*` in knots).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from attrs import fields as attrs_fields
 from jsonschema import FormatChecker, ValidationError
-from jsonschema.exceptions import relevance
-from jsonschema.protocols import Validator
+from jsonschema.exceptions import FormatError, relevance
 from jsonschema.validators import (
     Draft4Validator,
     Draft6Validator,
@@ -21,130 +20,14 @@ from jsonschema.validators import (
     Draft202012Validator,
     extend,
 )
-from referencing.jsonschema import lookup_recursive_ref
 
 from streamguard.viability import keywords as kw
 from streamguard.viability.dead import Dead
 from streamguard.viability.formats import named
+from streamguard.viability.judge_keywords import OWN, UNEVALUATED
 from streamguard.viability.nodes import Graph, Node
 from streamguard.viability.pointer import pointer, quote
-from streamguard.viability.regexes import PatternTimeout, compile_pattern
 
-Found = Iterator[ValidationError]
-
-
-def _pattern(validator: Validator, pattern: str, instance: Any, schema: Any) -> Found:  # noqa: ARG001
-    if not validator.is_type(instance, "string"):
-        return
-    try:
-        if not compile_pattern(pattern).matches(instance):
-            yield ValidationError(f"{quote(instance)} does not match {quote(pattern)}")
-    except PatternTimeout:
-        yield ValidationError(f"{quote(instance)} took too long to match {quote(pattern)}")
-
-
-def _matching(name: str, sources: Any) -> Iterator[Any]:
-    for source in sources:
-        try:
-            if compile_pattern(source).matches(name):
-                yield source
-        except PatternTimeout:
-            continue
-
-
-def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: Any) -> Found:  # noqa: ARG001
-    if validator.is_type(instance, "object"):
-        for name, value in instance.items():
-            for source in _matching(name, patterns):
-                yield from validator.descend(value, patterns[source], path=name, schema_path=source)
-
-
-def _additional_properties(validator: Any, extra: Any, instance: Any, schema: Any) -> Found:
-    if not validator.is_type(instance, "object"):
-        return
-    known = schema.get("properties", {})
-    patterns = schema.get("patternProperties", {})
-    for name, value in instance.items():
-        if name in known or next(_matching(name, patterns), None) is not None:
-            continue
-        if validator.is_type(extra, "object"):
-            yield from validator.descend(value, extra, path=name)
-        elif extra is False:
-            yield ValidationError(f"the name {quote(name)} is not allowed", path=[name])
-
-
-def _evaluated(validator: Any, instance: Any, schema: Any, own: Callable[..., set[Any]]) -> set[Any]:
-    """What a schema has evaluated of an object or array: `own` tells it for one schema, this collects it from those
-    applied in place. As jsonschema finds it, but for how patterns are searched and for slips with boolean schemas."""
-    if not isinstance(schema, dict):
-        return set()
-    found = own(validator, instance, schema)
-    for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
-        if keyword in schema and keyword in validator.VALIDATORS:
-            resolver = validator._resolver  # noqa: SLF001  # as jsonschema's own keywords do
-            resolved = (
-                lookup_recursive_ref(resolver) if keyword == "$recursiveRef" else resolver.lookup(schema[keyword])
-            )
-            target = validator.evolve(schema=resolved.contents, _resolver=resolved.resolver)
-            found |= _evaluated(target, instance, resolved.contents, own)
-    inner = [s for k in ("allOf", "oneOf", "anyOf") for s in schema.get(k, ()) if _passes(validator, instance, s)]
-    if isinstance(instance, dict):
-        inner += [s for name, s in schema.get("dependentSchemas", {}).items() if name in instance]
-    if "if" in schema:
-        passes = _passes(validator, instance, schema["if"])
-        inner += [schema["if"], schema.get("then")] if passes else [schema.get("else")]
-    for applied in inner:
-        found |= _evaluated(validator, instance, applied, own)
-    return found
-
-
-def _own_names(validator: Any, instance: dict[str, Any], schema: dict[str, Any]) -> set[Any]:
-    found: set[Any] = schema.get("properties", {}).keys() & instance.keys()
-    for keyword in ("additionalProperties", "unevaluatedProperties"):
-        if keyword in schema:
-            found |= {name for name, value in instance.items() if _passes(validator, value, schema[keyword])}
-    if patterns := schema.get("patternProperties"):
-        found |= {name for name in instance if next(_matching(name, patterns), None) is not None}
-    return found
-
-
-def _own_items(validator: Any, instance: list[Any], schema: dict[str, Any]) -> set[Any]:
-    everything = range(len(instance))
-    items = schema.get("items")
-    if isinstance(items, (dict, bool)) or (isinstance(items, list) and "additionalItems" in schema):
-        return set(everything)
-    found = set(everything[: len(items if isinstance(items, list) else schema.get("prefixItems", ()))])
-    for keyword in ("contains", "unevaluatedItems"):
-        if keyword in schema:
-            found |= {i for i in everything if _passes(validator, instance[i], schema[keyword])}
-    return found
-
-
-def _passes(validator: Any, instance: Any, schema: Any) -> bool:
-    return next(validator.descend(instance, schema), None) is None
-
-
-def _unevaluated_properties(validator: Any, extra: Any, instance: Any, schema: Any) -> Found:
-    if not validator.is_type(instance, "object"):
-        return
-    for name in instance.keys() - _evaluated(validator, instance, schema, _own_names):
-        if not _passes(validator, instance[name], extra):
-            yield ValidationError(f"the name {quote(name)} is not allowed, or not with this value", path=[name])
-
-
-def _unevaluated_items(validator: Any, extra: Any, instance: Any, schema: Any) -> Found:
-    if not validator.is_type(instance, "array"):
-        return
-    for i in set(range(len(instance))) - _evaluated(validator, instance, schema, _own_items):
-        if not _passes(validator, instance[i], extra):
-            yield ValidationError(f"item {i} is not allowed, or not with this value", path=[i])
-
-
-_OWN: Final[dict[str, Callable[..., Any]]] = {
-    "pattern": _pattern,
-    "patternProperties": _pattern_properties,
-    "additionalProperties": _additional_properties,
-}
 _BASES: Final[dict[int, Any]] = {
     kw.D4: Draft4Validator,
     kw.D6: Draft6Validator,
@@ -171,13 +54,77 @@ def _make_class(draft: int, own: dict[str, Any]) -> Any:
         return cls(**changes)
 
     made.evolve = evolve
+    made.descend = _descend
     return made
 
 
-_UNEVALUATED: Final = {"unevaluatedProperties": _unevaluated_properties, "unevaluatedItems": _unevaluated_items}
-_CLASSES: Final = {draft: _make_class(draft, _OWN | (_UNEVALUATED if draft >= kw.D2019 else {})) for draft in _BASES}
-_UNASSERTING: Final = _make_class(kw.D2020, _OWN | _UNEVALUATED | dict.fromkeys((*kw.ASSERTIONS, "format"), None))
+class _Context(FormatChecker):
+    """What the validators of one judge share, handed on as their format checker: whether formats are checked, by the
+    same grammars that prefixes are held to, and the validators of subschemas, each made once."""
+
+    def __init__(self, assert_formats: bool) -> None:
+        super().__init__()
+        self._assert = assert_formats
+        self.below: dict[tuple[int, int, Any], tuple[Any, Any]] = {}
+        self.resolvers: dict[Any, Any] = {}
+
+    def conforms(self, instance: object, format: str) -> bool:  # noqa: A002  # jsonschema's name
+        return not self._assert or not isinstance(instance, str) or named(format).check(instance)
+
+    def check(self, instance: object, format: str) -> None:  # noqa: A002  # jsonschema's name
+        if not self.conforms(instance, format):
+            raise FormatError(f"{quote(instance)} is not of the format {format}")
+
+    def one_resolver(self, resolver: Any) -> Any:
+        """The same resolver for the same place, so that what is made for it is found again."""
+        key = (resolver._base_uri, tuple(uri for uri, _ in resolver.dynamic_scope()))  # noqa: SLF001
+        return self.resolvers.setdefault(key, resolver)
+
+
+_MOST_MADE: Final = 20_000
+"""Validators of subschemas that are kept."""
+
+
+def _descend(
+    self: Any, instance: Any, schema: Any, path: Any = None, schema_path: Any = None, resolver: Any = None
+) -> Iterator[ValidationError]:
+    """As jsonschema's own, but for making the validator of a subschema once."""
+    if schema is True:
+        return
+    context: _Context = self.format_checker
+    if resolver is not None:
+        resolver = context.one_resolver(resolver)
+    place = self._resolver if resolver is None else resolver
+    key = (id(place), id(schema), self.__class__)
+    kept, below = context.below.get(key, (None, None))
+    if kept is None:
+        if resolver is None and schema is not False:
+            resource = kw.SPECIFICATIONS[_DRAFTS[self.__class__]].create_resource(schema)
+            inner = place.in_subresource(resource)
+            resolver = place if inner is place else context.one_resolver(inner)
+        below = self.evolve(schema=schema, _resolver=resolver or place)
+        if len(context.below) >= _MOST_MADE:
+            context.below.clear()
+            context.resolvers.clear()
+        context.below[key] = (place, below)  # the place too: what is kept cannot give its id to another
+    for error in below.iter_errors(instance):
+        if path is not None:
+            error.path.appendleft(path)
+        if schema_path is not None:
+            error.schema_path.appendleft(schema_path)
+        yield error
+
+
+def _asserts_nothing(*_: Any) -> None:
+    """A keyword without a say."""
+
+
+_CLASSES: Final = {draft: _make_class(draft, OWN | (UNEVALUATED if draft >= kw.D2019 else {})) for draft in _BASES}
+_UNASSERTING: Final = _make_class(
+    kw.D2020, OWN | UNEVALUATED | dict.fromkeys((*kw.ASSERTIONS, "format"), _asserts_nothing)
+)
 """For a meta-schema that leaves the validation vocabulary out."""
+_DRAFTS: Final = {cls: draft for draft, cls in _CLASSES.items()} | {_UNASSERTING: kw.D2020}
 
 
 def _weight(error: ValidationError) -> tuple[Any, ...]:
@@ -185,31 +132,18 @@ def _weight(error: ValidationError) -> tuple[Any, ...]:
     return tuple(map(repr, found))
 
 
-class _Formats(FormatChecker):
-    """The same checks that prefixes are held to."""
-
-    def conforms(self, instance: object, format: str) -> bool:  # noqa: A002  # jsonschema's name
-        return not isinstance(instance, str) or named(format).check(instance)
-
-    def check(self, instance: object, format: str) -> None:  # noqa: A002  # jsonschema's name
-        if not self.conforms(instance, format):
-            from jsonschema.exceptions import FormatError
-
-            raise FormatError(f"{quote(instance)} is not of the format {format}")
-
-
 class Judge:
     """Validates finished values against a schema, or one node of it."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._formats = _Formats() if graph.assert_formats else None
+        self._context = _Context(graph.assert_formats)
         self._validator = self._make(graph.schema, graph.draft, graph.resolver)
         self._nodes: dict[int, Any] = {}
 
     def _make(self, schema: Any, draft: int, resolver: Any) -> Any:
         cls = _CLASSES[draft] if self._graph.asserts(schema, resolver) else _UNASSERTING
-        return cls(schema, _resolver=resolver, format_checker=self._formats)
+        return cls(schema, _resolver=resolver, format_checker=self._context)
 
     def accepts(self, node: Node, value: Any) -> bool:
         """Whether one node accepts a finished value."""

@@ -24,6 +24,7 @@ from streamguard.viability.formats import named
 from streamguard.viability.grammar import ANY, ARRAY, FALSE, NULL, NUMBER, OBJECT, STRING, TRUE
 from streamguard.viability.pointer import escape, quote
 from streamguard.viability.regexes import Pattern, compile_pattern
+from streamguard.viability.values_equal import Listed
 
 INF: Final = math.inf
 
@@ -166,7 +167,7 @@ class Graph:
         self._keep: list[Any] = []
         self._blame: tuple[str, str] | None = None  # what stands in the schema for nodes that do not
         try:
-            self.schema = json.loads(json.dumps(schema))
+            self.schema = json.loads(json.dumps(schema), object_hook=_listing)
         except (TypeError, ValueError) as error:
             raise SchemaError(Problem(problem=f"the schema is not JSON: {error}", pointer="")) from None
         draft = self._draft(self.schema, kw.D2020, "")
@@ -519,6 +520,13 @@ class Graph:
                 if inner[i].id not in done:
                     open_.add(inner[i].id)
                     path.append((inner[i], 0))
+
+
+def _listing(schema: dict[str, Any]) -> dict[str, Any]:
+    """Where a list may be an `enum`, it can be asked quickly."""
+    if isinstance(schema.get("enum"), list):
+        schema["enum"] = Listed(schema["enum"])
+    return schema
 
 
 def _same(value: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 
@@ -14,3 +15,12 @@ def canonical(value: Any) -> Any:
     if isinstance(value, dict):
         return ("d", frozenset((name, canonical(inner)) for name, inner in value.items()))
     return value
+
+
+class Listed(list[Any]):
+    """Values that an `enum` lists."""
+
+    @functools.cached_property
+    def known(self) -> frozenset[Any]:
+        """The same, canonical."""
+        return frozenset(map(canonical, self))
