@@ -273,7 +273,9 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a recording.")] = False,
     allow_imports: AllowImports = False,
 ) -> None:
-    """Run recorded streams through a policy, offline: what would have been ended, where, and what that would save.
+    """Judge recorded streams by a policy, offline.
+
+    What would have been ended, where, and what that would have saved.
 
     Exit codes: 0 every recording stands, 1 internal error, 2 usage, policy or a recording that cannot be read, 3 some
     would have been ended.
@@ -424,7 +426,10 @@ def demo(
         int | None, typer.Option("--serve", metavar="PORT", help="With --local: only serve the model; 0 for any port.")
     ] = None,
 ) -> None:
-    """The same job without and with guards, against a simulated model: no key, no download, under a minute."""
+    """Run a job without and with guards.
+
+    Against a simulated model: no key, no download, half a minute. Or against a small real one on this machine.
+    """
 
     def body() -> int:
         from streamguard.commands import demo as command

@@ -171,7 +171,8 @@ def sums(judged: Sequence[Replayed]) -> Iterator[str]:
     standing, ended = Counter[str](), Counter[str]()
     for one in judged:
         (standing if one.reason is None else ended)[_verdict(one)] += 1
-    yield f"{len(judged):,} recordings: {standing.total():,} stand{_by(standing)}, {ended.total():,} end{_by(ended)}"
+    noun = "recording" if len(judged) == 1 else "recordings"
+    yield f"{len(judged):,} {noun}: {standing.total():,} stand{_by(standing)}, {ended.total():,} end{_by(ended)}"
     whole = sum(one.tokens for one in judged)
     for what, some in (
         ("after the reason to end", [one for one in judged if one.reason is not None]),

@@ -116,7 +116,7 @@ def test_all_stand(sg) -> None:
         archive.writestr("good.sse", GOOD)
     code, out, _ = sg("-p", "p.yaml", "z.zip")
     assert code == 0
-    assert out.splitlines()[-1] == "1 recordings: 1 stand (whole 1), 0 end"
+    assert out.splitlines()[-1] == "1 recording: 1 stand (whole 1), 0 end"
 
 
 def test_observed_trips_are_summed_up(sg) -> None:
