@@ -15,11 +15,12 @@ from referencing import Registry
 from streamguard.errors import Problem, SchemaError
 from streamguard.viability.dead import Dead, Duplicates
 from streamguard.viability.formula import Logic
+from streamguard.viability.graph import Graph
 from streamguard.viability.judge import Judge
+from streamguard.viability.listener import Cause
 from streamguard.viability.machine import Machine
-from streamguard.viability.nodes import Graph
 from streamguard.viability.regexes import MOST
-from streamguard.viability.scanner import Cause, SyntaxPrefix
+from streamguard.viability.scanner import SyntaxPrefix
 from streamguard.viability.solver import Solver
 
 Numbers = Literal["exact", "plain"]

@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 
 from streamguard.viability.exclusive import apart
 from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING
-from streamguard.viability.nodes import UNKNOWN, Atom, Graph, Group, Node, Op
+from streamguard.viability.graph import Graph
+from streamguard.viability.nodes import UNKNOWN, Atom, Group, Node, Op
 from streamguard.viability.values_equal import canonical
 
 MOST: Final = 48

@@ -24,8 +24,9 @@ from jsonschema.validators import (
 from streamguard.viability import keywords as kw
 from streamguard.viability.dead import Dead
 from streamguard.viability.formats import named
+from streamguard.viability.graph import Graph
 from streamguard.viability.judge_keywords import OWN, UNEVALUATED
-from streamguard.viability.nodes import Graph, Node
+from streamguard.viability.nodes import Node
 from streamguard.viability.pointer import pointer, quote
 
 _BASES: Final[dict[int, Any]] = {

@@ -13,10 +13,10 @@ from typing import Any
 from streamguard.viability.formula import Demand
 from streamguard.viability.frames import Frame, NumberState, Reason, Tracker
 from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING, TRUE
+from streamguard.viability.listener import Cause
 from streamguard.viability.messages import CLOSE, COMMA, ITEM, NAME, OPEN, WRITTEN, explain
 from streamguard.viability.number_text import MOST as MOST_OF_A_NUMBER
 from streamguard.viability.number_text import NumberText, parse
-from streamguard.viability.scanner import Cause
 from streamguard.viability.strings import Text
 from streamguard.viability.values_equal import canonical
 

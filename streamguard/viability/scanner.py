@@ -9,10 +9,7 @@ string costs the same per character at its end as at its start.
 
 from __future__ import annotations
 
-import json
-from typing import ClassVar, Literal, Protocol
-
-import msgspec
+from typing import ClassVar, Literal
 
 from streamguard.viability.dead import Dead, Duplicates
 from streamguard.viability.grammar import (
@@ -53,51 +50,8 @@ from streamguard.viability.grammar import (
     WANTED_IN_NUMBER,
     WORD,
 )
+from streamguard.viability.listener import Cause, Listener, decode
 from streamguard.viability.pointer import pointer, quote
-
-
-class Cause(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a listener says dead; the scanner adds the place."""
-
-    keyword: str
-    schema_pointer: str | None
-    message: str
-    at: int = 0
-    """For `chars()`: the character within the fragment."""
-    byte: int = 0
-    """The byte within that character."""
-    level: int | None = None
-    """How deep the value concerned lies, 0 being the top value; `None` for where the scanner is."""
-
-
-class Listener(Protocol):
-    """Told of every token in order. A cause means: dead at the very character that brought the call about."""
-
-    def value_open(self, kind: int) -> Cause | None:
-        """A value begins, of this kind. For `true`, `false` and `null` it is thereby also known in full."""
-
-    def name_open(self) -> Cause | None:
-        """A member's name begins."""
-
-    def chars(self, fragment: str) -> Cause | None:
-        """More of the open string, name (undecoded, without quotes) or number. Never empty."""
-
-    def value_close(self, kind: int) -> Cause | None:
-        """The innermost open value has ended. Not called for literals."""
-
-    def name_close(self, name: str) -> Cause | None:
-        """The name has ended; decoded."""
-
-    def comma(self, kind: int) -> Cause | None:
-        """Another member or item is promised."""
-
-
-def decode(raw: str) -> str:
-    """The text of a JSON string from what stands between its quotes, as `json.loads` reads it."""
-    if "\\" not in raw:
-        return raw
-    text: str = json.loads(f'"{raw}"')
-    return text
 
 
 class SyntaxPrefix:

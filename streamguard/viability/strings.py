@@ -14,9 +14,9 @@ from typing import Final
 
 from streamguard.viability.automaton import Automaton, State
 from streamguard.viability.formats import Format
+from streamguard.viability.listener import decode
 from streamguard.viability.nodes import Sources
 from streamguard.viability.regexes import MOST, Pattern, PatternTimeout
-from streamguard.viability.scanner import decode
 
 _PENDING = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z").search
 _BACKSLASHES = re.compile(r"\\+\Z")
