@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from streamguard.events import Event, Stopped
-from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, Guard, HoldsDocument, Mode, Watch
+from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, Guard, Mode, Watch
 from streamguard.guards.custom import AsyncWatch
 from streamguard.guards.timeouts import ClockState, TimeoutsWatch
 from streamguard.guards.transcript import Transcript
@@ -135,8 +135,10 @@ class Panel:
     def document(self) -> Document | None:
         """The document, of the first watch that holds one; `None` if no guard looks for one."""
         for watch in self._watches:
-            if isinstance(watch, HoldsDocument):
-                return watch.document()
+            # What `isinstance(watch, HoldsDocument)` looks for, in a hundredth of its time on Python 3.11.
+            document: Callable[[], Document] | None = getattr(watch, "document", None)
+            if document is not None:
+                return document()
         return None
 
     def stamped(self, trip: Trip, now: float) -> Trip:

@@ -67,6 +67,7 @@ VALUES (
     (SELECT began FROM flight WHERE key = :key), :ended, :line, :detail
 )
 """
+_BEGIN = "INSERT OR REPLACE INTO flight VALUES (?, ?, ?)"
 _SPEND = """
 UPDATE runs SET asked = asked + 1, attempts = attempts + ?,
     tokens_low = tokens_low + ?, tokens_high = tokens_high + ?, tokens_unknown = tokens_unknown + ?,
@@ -156,6 +157,8 @@ class Journal:
         """The number of the run that is under way; 0 for none."""
         self._db = db
         self._clock = clock
+        self._suspects = True
+        """Whether some row was ever under way at a kill; if not, nothing has to be forgotten."""
 
     def __enter__(self) -> Self:
         return self
@@ -292,11 +295,12 @@ class Journal:
                 (os.getpid(), socket.gethostname(), self._clock(), rows, todo),
             ).fetchall()
         self.run = int(found[0][0])
+        self._suspects = self._one("SELECT 1 FROM crashes") is not None
 
     def begin(self, key: str) -> None:
         """A row is about to be asked."""
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO flight VALUES (?, ?, ?)", (key, self.run, self._clock()))
+            db.execute(_BEGIN, (key, self.run, self._clock()))
 
     def put_back(self, key: str) -> None:
         """It was not asked after all."""
@@ -314,9 +318,11 @@ class Journal:
         spent: Spent | None = None,
         failed: bool = False,
         detail: bytes | None = None,
+        begin: str | None = None,
     ) -> None:
         """A row ended: its line, once and for all, in the place of an earlier one.
 
+        :param begin: the row that is about to be asked next, noted in the same step.
         :param spent: `None` if it was not this run that asked.
         :param failed: whether it failed for a reason of its own.
         :raises JournalError: it could not be written.
@@ -326,8 +332,11 @@ class Journal:
             db.execute(_FINISH, {**values, "failed": failed, "ended": self._clock(), "line": line, "detail": detail})
             db.execute("DELETE FROM flight WHERE key = ?", (key,))
             if spent is not None:
-                db.execute("DELETE FROM crashes WHERE key = ?", (key,))
+                if self._suspects:
+                    db.execute("DELETE FROM crashes WHERE key = ?", (key,))
                 db.execute(_SPEND, (spent.attempts, *_sum(spent.tokens), *_sum(spent.cost), self.run))
+            if begin is not None:
+                db.execute(_BEGIN, (begin, self.run, self._clock()))
 
     def forgive(self, keys: Iterable[str]) -> None:
         """Forget how often these rows failed or crashed: they get all their chances again."""

@@ -194,12 +194,15 @@ class Runner:
             yield request
 
     async def _work(self, requests: Iterator[RowRequest]) -> None:
+        """Ask one row after the other. What ends and what begins is journaled in one step."""
         try:
-            for request in requests:
+            request = next(requests, None)
+            if request is not None:
                 self._job.journal.begin(request.entry.custom_id)
+            while request is not None:
                 self._tally.began()
                 came = await self._ask(request.params, {"custom_id": request.entry.custom_id})
-                self._took(request, came)
+                request = self._took(request, came, requests)
         except Exception as error:
             self._fail(error)
 
@@ -223,8 +226,10 @@ class Runner:
         assert call.outcome is not None
         return call.outcome
 
-    def _took(self, request: RowRequest, came: Outcome | CallError) -> None:
-        """Write a row's result, and see what it means for the others."""
+    def _took(
+        self, request: RowRequest, came: Outcome | CallError, requests: Iterator[RowRequest]
+    ) -> RowRequest | None:
+        """Write a row's result, see what it means for the others, and begin the next row, if there is one."""
         back = self._interrupted is not None
         if isinstance(came, BudgetExhausted):
             if back := self._ends_job(came):
@@ -232,14 +237,25 @@ class Runner:
         elif isinstance(came, CallError) and came.reason in HOPELESS:
             self._stop(Stop(HOPELESS[came.reason], str(came)))
             back = back or came.reason.startswith("budget.")
+        following, problem = self._next(requests)
         if back and isinstance(came, CallError) and nothing_sent(came.record):  # as if the row had never begun
             self._job.journal.put_back(request.entry.custom_id)
             self._tally.put_back()
-            return
-        self._write(request, came)
-        self._tally.took(came)
+        else:
+            self._write(request, came, following)
+            self._tally.took(came)
+        if problem is not None:
+            raise problem
+        return following
 
-    def _write(self, request: RowRequest, came: Outcome | CallError) -> None:
+    def _next(self, requests: Iterator[RowRequest]) -> tuple[RowRequest | None, Exception | None]:
+        """The next row; what is wrong with it is no reason to lose the one that ended."""
+        try:
+            return next(requests, None), None
+        except Exception as error:
+            return None, error
+
+    def _write(self, request: RowRequest, came: Outcome | CallError, following: RowRequest | None) -> None:
         entry, job = request.entry, self._job
         line = result_line(entry.custom_id, came, self._about, entry.fingerprint)
         kind, reason = outcome_of(came)
@@ -260,6 +276,7 @@ class Runner:
                 spent=spent,
                 failed=reason is not None and own_fault(reason),
                 detail=msgspec.json.encode(found) if found else None,
+                begin=None if following is None else following.entry.custom_id,
             )
         except JournalError:
             # It was paid for: the next run takes it from the output, if that can still be written.
