@@ -137,7 +137,7 @@ def _without(model: str, max_tokens: int, say: Say) -> _Ask:
 
         say(f"1 of 2, without guards: {len(asked)} documents, {order.concurrency} at a time")
         # The SDK's defaults: ten minutes without a byte, two retries of requests that fail before their stream.
-        async with anthropic.AsyncAnthropic(api_key="none", base_url=url) as client:
+        async with anthropic.AsyncAnthropic(api_key="none", base_url=url, http_client=_direct()) as client:
             return await unguarded(client, asked, model=model, max_tokens=max_tokens, concurrency=order.concurrency)
 
     return ask
@@ -149,10 +149,19 @@ def _guarded(model: str, max_tokens: int, say: Say, jitter: Callable[[], float] 
 
         say("2 of 2, with guards: the same as a job under a policy")
         write_job(order.folder, asked, model=model, max_tokens=max_tokens)
-        async with anthropic.AsyncAnthropic(api_key="none", base_url=url, max_retries=0) as client:
+        async with anthropic.AsyncAnthropic(
+            api_key="none", base_url=url, max_retries=0, http_client=_direct()
+        ) as client:
             return await guarded(client, order.folder, jitter=jitter, concurrency=order.concurrency)
 
     return ask
+
+
+def _direct() -> Any:
+    """The SDK's own HTTP client, but past any proxy of the environment's: those do not lead to this machine."""
+    import anthropic
+
+    return anthropic.DefaultAsyncHttpxClient(mounts={"all://127.0.0.1": None})
 
 
 def _billed(

@@ -58,6 +58,33 @@ def test_files_that_are_there_are_kept(sg) -> None:
     assert sg("--keep", "kept") == (2, "", "kept: is not empty: --keep makes a new folder, or fills an empty one\n")
 
 
+def test_a_proxy_of_the_environment_is_passed_by(sg, monkeypatch) -> None:
+    """What leads out of a company's network does not lead to this machine."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    told = json.loads(sg("-n", "3", "--json")[1])
+    assert (told["without_guards"]["valid"], told["with_guards"]["valid"]) == (3, 3)
+
+
+def test_an_interrupt_ends_it(tmp_path) -> None:
+    """Ctrl-C in the middle: 130, no traceback, no files."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", "streamguard", "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    with running:
+        assert running.stderr is not None
+        running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=15)
+    assert (running.returncode, out, err) == (130, "", "")
+    assert os.listdir(tmp_path) == []
+
+
 def test_as_json_and_the_same_every_time(sg, tmp_path) -> None:
     """The same seed gives the same figures; only how long it took here differs. Nothing is left behind."""
     one, two = (json.loads(sg("-n", "5", "--seed", "9", "-j", "2", "--json")[1]) for _ in range(2))
