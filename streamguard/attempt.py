@@ -199,9 +199,9 @@ class RunningAttempt:
     def _judged(self, verdict: Trip | Enough, batch: Sequence[Event], position: int, now: float) -> Trip | Enough:
         if type(verdict) is Enough:
             self.delivery.push(batch[position])
-            # What the same read brought is paid for already: its usage makes the interval exact.
-            for later in batch[position + 1 :]:
-                self.panel.transcript.feed(later, now)
+        # What the same read brought is paid for already, all of an answer perhaps; and it may say what exactly.
+        for later in batch[position + 1 :]:
+            self.panel.transcript.feed(later, now)
         return verdict
 
     async def _ask_asynchronous(self) -> Trip | Enough | None:

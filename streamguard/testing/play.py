@@ -52,7 +52,8 @@ WHOLE_BYTES, WHOLE_EVENTS = 65_536, 1_000
 _DELTA_FRAME = re.compile(rb'"type": ?"content_block_delta"')
 _FRAME_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _INPUT = re.compile(rb'"input_tokens": ?(\d+)')
-_OUTPUT = re.compile(rb'"output_tokens": ?(\d+)')
+_OUTPUT = re.compile(rb'"type": ?"message_delta".*"output_tokens": ?(\d+)')
+"""Not that of `message_start`, which means nothing."""
 
 
 class Op(msgspec.Struct, frozen=True):

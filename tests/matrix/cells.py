@@ -182,6 +182,8 @@ def _usage(surface: Surface, seen: Seen, record: CallRecord) -> Iterator[str]:
         output = bill.output_tokens
         if not made.usage.exact and isinstance(exchange.body.get("max_tokens"), int):
             output = min(output, exchange.body["max_tokens"])
+        if exchange.facts is not None and exchange.facts.deltas == 0 and exchange.facts.truth is None:
+            continue  # nothing was made piece by piece, so nobody can say how much of it by then
         if exchange.facts and exchange.facts.truth and not exchange.facts.truth.stops and not exchange.complete:
             # A backend that goes on after a disconnect: nobody can tell, so budgets, not intervals, cover it.
             continue

@@ -28,6 +28,7 @@ from streamguard.testing.faults.base import (
     Say,
     Shape,
     request,
+    with_truth,
 )
 from streamguard.testing.faults.elsewhere import ELSEWHERE, NOT_MET, Elsewhere
 
@@ -54,4 +55,5 @@ __all__ = [
     "Say",
     "Shape",
     "request",
+    "with_truth",
 ]

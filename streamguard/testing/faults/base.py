@@ -164,14 +164,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     def attempt(self, shape: Shape = "text", *, event_bytes: int = EVENT_BYTES) -> tuple[Item, ...]:
         """One attempt with the fault, for a script of one's own."""
-        items = as_items(list(self.written(Say(shape, event_bytes=event_bytes))))
-        if any(isinstance(item, Truth) for item in items):
-            return items
-        # What was told at the end is true; without an end, as many tokens as the text may well come to.
-        data = b"".join(item for item in items if isinstance(item, bytes))
-        if b'"type":"message_delta"' in data or b"content_block_delta" not in data:
-            return items
-        return (truth(output=tokens("".join(json.loads(piece) for piece in _PIECES.findall(data)))), *items)
+        return with_truth(as_items(list(self.written(Say(shape, event_bytes=event_bytes)))))
 
     def script(self, shape: Shape = "text", *, times: int | None = None, event_bytes: int = EVENT_BYTES) -> Script:
         """The fault at each attempt; or `times` times, and good answers from then on."""
@@ -190,6 +183,16 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _PIECES = re.compile(rb'"(?:text|thinking|partial_json)":("(?:[^"\\]|\\.)*")\}\}')
+
+
+def with_truth(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """The items, with what the provider bills where they do not say: what is told at the end is true, and without an
+    end it is as many tokens as the text may well come to."""
+    data = b"".join(item for item in items if isinstance(item, bytes))
+    said = b'"type":"message_delta"' in data or any(isinstance(item, Truth) for item in items)
+    if said or b"content_block_delta" not in data:
+        return items
+    return (truth(output=tokens("".join(json.loads(piece) for piece in _PIECES.findall(data)))), *items)
 
 
 class Catalogue:

@@ -149,12 +149,12 @@ class Attempt:
                     self._causes += self._clocks.run_out(said.about, said.time, said.number)
             elif said.kind in ("failed", "broken", "raw", "end"):
                 self._failed(said)
-                return
+                break
             else:
                 if protocol.broken(said):
                     if not self._observes("completion"):
                         self._add("completion", ("transport.decode",), said)
-                        return
+                        break
                     self._doubtful = True
                 self._take(said)
                 if said.kind == "stop" and stopped is None:
