@@ -211,8 +211,11 @@ class Logic:
             return tuple(Conj(conj.atoms, everything, True) for n in nodes for conj in yes(n))
         if op.op == "one":
             accepted = [yes(n) for n in nodes]
+            most = max(MOST // len(nodes), _SPLIT)
             return _either(
-                conjoin([ours, *(no(n) for j, n in enumerate(nodes) if j != i and not apart(ours, accepted[j], kind))])
+                conjoin(
+                    [ours, *(no(n) for j, n in enumerate(nodes) if j != i and not apart(ours, accepted[j], kind))], most
+                )
                 for i, ours in enumerate(accepted)
                 if ours
             )
@@ -323,8 +326,8 @@ class Logic:
         return [self.graph.anything] * first, extra
 
 
-def conjoin(parts: list[Options]) -> Options:
-    """All of them, multiplied out as long as there are few; the rest as choices."""
+def conjoin(parts: list[Options], most: int = MOST) -> Options:
+    """All of them, multiplied out as long as there are at most so many; the rest as choices."""
     if not all(parts):
         return FALSE
     found: list[Conj] = [Conj(frozenset())]
@@ -332,7 +335,7 @@ def conjoin(parts: list[Options]) -> Options:
     for part in sorted(parts, key=len):
         if part is TRUE:
             continue
-        if len(found) * len(part) > MOST and len(part) > 1:
+        if len(found) * len(part) > most and len(part) > 1:
             choices.append(part)
             continue
         found = list(

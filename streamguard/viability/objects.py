@@ -26,6 +26,7 @@ class ObjectAlt:
     __slots__ = (
         "_children",
         "_known",
+        "_violating",
         "bad_groups",
         "bad_names",
         "bans",
@@ -102,6 +103,7 @@ class ObjectAlt:
         self.wants_value = bool(self.judges)
         self._children: dict[str, Query] = {}
         self._known: list[str] | None = None
+        self._violating: dict[int, tuple[bool, list[str]]] = {}
         self.known: dict[str, str] = {}  # names allowed: units → name
         self.open = True
         self.unlimited = False
@@ -196,7 +198,7 @@ class ObjectAlt:
             if len(set(allowed) - forbidden) < self.lo:
                 return False
         for group, _ in self.bad_groups:
-            if not self.could_violate(group, sat, set()):
+            if not any(self.could_violate(group, sat)):
                 return False
         if (self.bad_groups or self.bad_names) and self.hi < 1:
             return False
@@ -205,20 +207,25 @@ class ObjectAlt:
             return False
         return all(sat.choice(sub) for sub in self.subs)
 
-    def could_violate(self, group: Group, sat: Any, used: set[str]) -> bool:
-        """Whether some name not yet used could bring a member that violates the group."""
+    def could_violate(self, group: Group, sat: Any) -> tuple[bool, list[str]]:
+        """Which members could violate the group: whether one of a name that no keyword names, and those of names."""
         if self.names is not None and not sat.any(self.names, STRING):
-            return False
+            return False, []
+        named = [name for name in self.names_named() if any(sat(query) for query in self.evidence(group, name))]
         if any(sat(self.logic.query([(node, False)])) for _, node in group.patterns):
-            return True
-        for name in self.names_named():
-            if name not in used and any(sat(query) for query in self.evidence(group, name)):
-                return True
+            return True, named
         if group.additional is not None and self.may_be_open(sat):
             return bool(sat(self.logic.query(self.other().key | {(group.additional, False)}))) or any(
                 g.patterns for g, _ in self.groups
-            )
-        return False
+            ), named
+        return False, named
+
+    def could_still_violate(self, group: Group, used: set[str]) -> bool:
+        """Whether a member of a name not yet used could violate the group."""
+        found = self._violating.get(id(group))
+        if found is None:
+            found = self._violating[id(group)] = self.could_violate(group, self.logic.sat)
+        return found[0] or any(name not in used for name in found[1])
 
     def finish(self, sat: Any) -> None:
         """Now that it is known what can be satisfied: which names are allowed."""
@@ -397,7 +404,7 @@ class ObjectState:
         alt = self.alt
         if len(frame.seen) >= alt.hi:
             return False
-        return alt.could_violate(bad[0], alt.logic.sat, frame.seen)
+        return alt.could_still_violate(bad[0], frame.seen)
 
     def child_closed(self, frame: Frame, value: Any) -> Any:  # noqa: ARG002  # arrays need it
         """The member's value has closed: what that makes impossible, or `None`."""
