@@ -206,15 +206,21 @@ class _Run:
         return self._panel.stamped(trip, now)
 
 
+JUDGES: Final = frozenset({"completion", "json"})
+"""As the engine has it: the guards whose word `completed` gives."""
+
+
 def _completed(panel: Panel, verdict: Enough | None) -> Completed | None:
-    """How an answer that stands was accepted, as the engine has it: nothing is claimed where a guard of the answer
-    that only observes has said no."""
+    """How an answer that stands was accepted, as the engine has it: nothing is claimed where a guard that only observes
+    would not have let it stand."""
     completed: Completed = "whole" if verdict is None else verdict.completed
-    document = panel.document()
-    rejected = bool(panel.observed) and not (document.complete if document else completed == "whole")
-    if rejected or any(seen.trip.reason.startswith(("stop.", "json.")) for seen in panel.observed):
+    if any(seen.trip.guard in JUDGES for seen in panel.observed):
         return None
-    return completed
+    if completed == "enough" or not panel.observed:
+        return completed
+    document = panel.document()
+    stands = document.complete if document else completed == "whole"
+    return completed if stands else None
 
 
 def _observed(seen: Observed) -> ObservedTrip:

@@ -37,6 +37,10 @@ POLICIES: dict[str, Any] = {
     "extraction with schema": lambda: advisory(load_policy("streamguard:extraction")),
     "prose around": lambda: Policy(json=JsonDocument(preamble="skip", trailing="allow", fence="strip")),
     "tools": lambda: Policy(json=JsonDocument(where="tools")),
+    "enough": lambda: advisory(Policy(json=JsonDocument(enough_when=["/package"]))),
+    "extraction observed": lambda: advisory(load_policy("streamguard:extraction")).model_copy(
+        update={"mode": "observe"}
+    ),
     "observe": lambda: advisory(Policy(mode="observe", json=JsonDocument())),
 }
 
