@@ -19,6 +19,7 @@ from streamguard.adapters import failures
 from streamguard.adapters.anthropic_events import Translator
 from streamguard.adapters.assembly import Assembly, assembled
 from streamguard.adapters.frame_log import FrameLog
+from streamguard.adapters.read_ahead import ReadAhead
 from streamguard.adapters.sse import Decoder, EventTooLarge
 from streamguard.events import DeltaKind, Event, Failed
 from streamguard.source import CLOSE_LIMIT, Attempt
@@ -57,6 +58,7 @@ class BodyStream:
         # The SDK's decompression does not tell a body that was cut from one that ended.
         self._inflate = _Inflate() if gzip else None
         self._body: AsyncIterator[bytes] | None = None
+        self._chunks: ReadAhead[bytes] | None = None
         self._over = False
         self._log: FrameLog | None = None
 
@@ -99,8 +101,10 @@ class BodyStream:
             plain = self.headers.get("content-encoding", "identity") == "identity"
             raw = inflate is not None or (plain and not getattr(http, "is_stream_consumed", False))
             self._body = (http.aiter_raw() if raw else http.aiter_bytes()).__aiter__()
+        if self._chunks is None:
+            self._chunks = ReadAhead(self._body, len)
         try:
-            chunk = await self._body.__anext__()
+            chunks = await self._chunks.next()
         except StopAsyncIteration:
             self._over = True
             if inflate is not None and inflate.cut:
@@ -115,6 +119,7 @@ class BodyStream:
         except BaseException:
             self._over = True
             raise
+        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if inflate is None:
             if self._log is None:
                 events = self._decoded(chunk)
@@ -157,6 +162,8 @@ class BodyStream:
     async def aclose(self) -> None:
         """Close the connection, unless the body was read to its end: then it is free for the next request."""
         try:
+            if self._chunks is not None:
+                await self._chunks.aclose()
             if self._body is not None:
                 await _finish(self._body)
         finally:
@@ -175,7 +182,7 @@ class SdkStream:
         # Pieces of output as tuples, all else as dicts: the SDK's own objects take ten times the memory.
         self._kept: list[_Piece | dict[str, Any]] = []
         self._beta = False
-        self._reading = False
+        self._items: ReadAhead[Any] | None = None
         self._over = False
         self._closed = False
 
@@ -198,7 +205,8 @@ class SdkStream:
         self._closed = True
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
             try:
-                if self._reading:
+                if self._items is not None:
+                    await self._items.aclose()
                     await _finish(self._stream)
             finally:
                 await self._stream.close()
@@ -209,9 +217,10 @@ class SdkStream:
     async def __anext__(self) -> Sequence[Event]:
         if self._over:
             raise StopAsyncIteration
-        self._reading = True
+        if self._items is None:
+            self._items = ReadAhead(self._stream, _events_weigh)
         try:
-            event = await self._stream.__anext__()
+            items = await self._items.next()
         except StopAsyncIteration:
             self._over = True
             raise
@@ -224,6 +233,14 @@ class SdkStream:
         except BaseException:
             self._over = True
             raise
+        events: list[Event] = []
+        for item in items:
+            events += self._events(item)
+            if self._over:
+                break
+        return events
+
+    def _events(self, event: Any) -> Sequence[Event]:
         if event.type in DERIVED:
             return ()
         # A class does not say what an event is: the SDK gives unknown ones the class of a known one.
@@ -244,6 +261,11 @@ class SdkStream:
     def message(self) -> Any:
         """The SDK's message as far as it has come; `None` before it started."""
         return _message(assembled(map(_whole, self._kept)), beta=self._beta)
+
+
+def _events_weigh(event: Any) -> int:  # noqa: ARG001
+    """Bytes of an event on the wire, about: its text is not looked at."""
+    return 256
 
 
 def _whole(kept: _Piece | dict[str, Any]) -> dict[str, Any]:
