@@ -7,7 +7,8 @@ for everything else. No framework is imported before `response` is called.
 from __future__ import annotations
 
 from streamguard.relay.frames import Include, Style
+from streamguard.relay.rejoin import Rejoin
 from streamguard.relay.relay import HEADERS, Relay
 from streamguard.relay.response import response
 
-__all__ = ["HEADERS", "Include", "Relay", "Style", "response"]
+__all__ = ["HEADERS", "Include", "Rejoin", "Relay", "Style", "response"]

@@ -128,7 +128,7 @@ class View:
 
             async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
                 kind = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
-                head = {name: value.encode() for name, value in {**HEADERS, **kind}.items()}
+                head = [(name.encode(), value.encode()) for name, value in {**HEADERS, **kind}.items()]
                 await serve(feed, receive, send, head)
 
         return Events()

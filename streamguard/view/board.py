@@ -31,6 +31,7 @@ from streamguard.telemetry import (
     BudgetDenied,
     CallCompleted,
     CallGaveUp,
+    CallLeft,
     Record,
     RetryScheduled,
 )
@@ -143,6 +144,9 @@ class Board:
             case CallGaveUp():
                 self._sums["gave_up"] += 1
                 self._keep(record.call, record.record, reason=record.reason, message=record.message)
+            case CallLeft():
+                self._sums["left"] += 1
+                self._keep(record.call, record.record, reason="left", message="the consumer left before the end")
 
     def _entry(self, name: str) -> _Open | None:
         """What is remembered of a call; `None` if it does not run."""
