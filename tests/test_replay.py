@@ -203,7 +203,7 @@ def test_a_verdict_names_its_place_and_what_it_would_save() -> None:
         tokens_after=verdict.tokens_after,
         tokens=1000,
         keyword="enum",
-        message='enum: "unsa" where one of "vulnerability", "unsound" would have been right (at character 13, in /kind)',
+        message='enum: "unsa", expected "unsound" (at character 13, in /kind)',
     )
     # 16 of 127 characters had come; tokens are shared out by the weight of the text.
     assert 750 < verdict.tokens_after < 900

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from streamguard.viability.formula import Conj, Logic, Query
-from streamguard.viability.frames import Frame, Reason, Tracker
+from streamguard.viability.frames import Frame, Reasons, Tracker
 from streamguard.viability.grammar import ARRAY, CONSTANTS
 from streamguard.viability.nodes import UNKNOWN, Atom, Node, Sources, denied
 from streamguard.viability.values_equal import canonical
@@ -191,7 +191,7 @@ class ArrayState:
         self.query = query
         return None
 
-    def bind(self, frame: Frame, child: Frame) -> Reason | None:
+    def bind(self, frame: Frame, child: Frame) -> Reasons | None:
         """The item begins."""
         alt = self.alt
         i = frame.count - 1
@@ -200,7 +200,7 @@ class ArrayState:
         if alt.unique:
             if child.kind in CONSTANTS:
                 if canonical(CONSTANTS[child.kind]) in frame.canon:
-                    return (alt.unique, frame.level)
+                    return ((alt.unique, frame.level),)
                 self.child = child.track(query)
             else:
                 self.child = child.track(query, frame.canon)
@@ -219,18 +219,18 @@ class ArrayState:
                     self.evidence.append((bad, child.track(asked)))
         return None
 
-    def problem(self, frame: Frame) -> Reason | None:
+    def problem(self, frame: Frame) -> Reasons | None:
         child = self.child
         if child is not None and not child.states:
-            return child.cause
+            return child.why
         for sub in self.subs:
             if not sub.states:
-                return sub.cause
+                return sub.why
         if self.bad_left and frame.count:
             hopeful = [bad for bad, tracker in self.evidence if tracker is None or tracker.states]
             for bad in self.bad_left:
                 if bad not in hopeful and not self._could_still(frame, bad):
-                    return (denied(bad[2]), frame.level)
+                    return ((denied(bad[2]), frame.level),)
         return None
 
     def _could_still(self, frame: Frame, bad: Any) -> bool:

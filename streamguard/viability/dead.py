@@ -28,7 +28,9 @@ class Dead(msgspec.Struct, frozen=True, kw_only=True):
     schema_pointer: str | None = None
     """JSON Pointer of that keyword in the schema; `None` for syntax."""
     message: str
-    """One sentence for a person: what was seen, what would have been right."""
+    """One sentence for a person: what was seen, what was expected."""
+    expected: tuple[str, ...] = ()
+    """What could have come instead, as far as that can be told: JSON, or words."""
 
     def __str__(self) -> str:
         where = "end of input" if self.char == "eof" else f"character {self.char}"

@@ -13,19 +13,20 @@ from streamguard.viability.formula import Demand
 from streamguard.viability.grammar import ARRAY, NUMBER, OBJECT, STRING
 from streamguard.viability.strings import StringState, Text
 
-Reason = tuple[Any, int]
-"""What killed an alternative: the atom, and the level of the value it is about."""
+Reasons = tuple[tuple[Any, int], ...]
+"""What killed the last alternatives: each an atom, or a demand that no value of the kind met; and the level of the
+value that it is about."""
 
 
 class Tracker:
     """One demand on one open value."""
 
-    __slots__ = ("cause", "demand", "states")
+    __slots__ = ("demand", "states", "why")
 
-    def __init__(self, demand: Demand, states: list[Any], cause: Reason) -> None:
+    def __init__(self, demand: Demand, states: list[Any], why: Reasons) -> None:
         self.demand = demand
         self.states = states
-        self.cause = cause
+        self.why = why
 
 
 class NumberState:
@@ -109,7 +110,7 @@ class Frame:
                 if alt.wants_value:
                     self.build = True
                 states.append(state)
-            tracker = Tracker(demand, states, (None if states else demand.why(self.kind), self.level))
+            tracker = Tracker(demand, states, () if states else ((demand, self.level),))
             self.by_demand[key] = tracker
             self.trackers.append(tracker)
         return tracker

@@ -17,6 +17,8 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     keyword: str
     schema_pointer: str | None
     message: str
+    expected: tuple[str, ...] = ()
+    """What could have come instead, each in words or as JSON."""
     at: int = 0
     """For `chars()`: the character within the fragment."""
     byte: int = 0

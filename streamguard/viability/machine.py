@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from streamguard.viability.formula import Demand
-from streamguard.viability.frames import Frame, NumberState, Reason, Tracker
+from streamguard.viability.frames import Frame, NumberState, Reasons, Tracker
 from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING, TRUE
 from streamguard.viability.listener import Cause
-from streamguard.viability.messages import CLOSE, COMMA, ITEM, NAME, OPEN, WRITTEN, explain
+from streamguard.viability.messages import CLOSE, COMMA, ITEM, NAME, OPEN, WRITTEN, expected, explain
 from streamguard.viability.number_text import MOST as MOST_OF_A_NUMBER
 from streamguard.viability.number_text import NumberText, parse
 from streamguard.viability.strings import Text
@@ -34,7 +34,7 @@ class Machine:
         self._frames: list[Frame] = []
         self._skip = 0  # containers open in which nothing is asked
         self._idle = False  # whether the open scalar or name concerns nobody
-        self._log: list[tuple[Tracker, list[Any], Reason]] = []
+        self._log: list[tuple[Tracker, list[Any], Reasons]] = []
         self._recording = False  # whether deaths go into `_log`, to be undone
         self._died = False  # whether a tracker has died since the last look
 
@@ -50,7 +50,7 @@ class Machine:
         if not frames:
             root = child.track(self._root)
             if root is not None and not root.states:
-                return self._cause(root.cause, OPEN, kind)
+                return self._cause(root.why, OPEN, kind)
         else:
             parent = frames[-1]
             child.build = parent.build
@@ -149,6 +149,7 @@ class Machine:
             keyword=cause.keyword,
             schema_pointer=cause.schema_pointer,
             message=cause.message,
+            expected=cause.expected,
             level=cause.level,
             at=low - 1,
             byte=byte,
@@ -238,8 +239,8 @@ class Machine:
 
     def _undo(self) -> None:
         """Take back the latest `_chars()`."""
-        for tracker, states, cause in reversed(self._log):
-            tracker.states, tracker.cause = states, cause
+        for tracker, states, why in reversed(self._log):
+            tracker.states, tracker.why = states, why
         self._log.clear()
         frame = self._frames[-1]
         if frame.kind == NUMBER:
@@ -287,25 +288,25 @@ class Machine:
         """Drop the states of which `ask` knows what kills them."""
         for tracker in frame.trackers:
             kept = []
-            reason = None
+            why: Reasons = ()
             for state in tracker.states:
                 found = ask(state)
                 if found is None:
                     for sub in state.subs:
                         if not sub.states:
-                            reason = sub.cause
+                            why += sub.why
                             break
                     else:
                         kept.append(state)
                 else:
-                    reason = found if reasons else (found, frame.level)
-            if reason is not None:
-                self._drop(tracker, kept, reason)
+                    why += found if reasons else ((found, frame.level),)
+            if why:
+                self._drop(tracker, kept, why)
 
-    def _drop(self, tracker: Tracker, kept: list[Any], reason: Reason) -> None:
+    def _drop(self, tracker: Tracker, kept: list[Any], why: Reasons) -> None:
         if self._recording:
-            self._log.append((tracker, tracker.states, tracker.cause))
-        tracker.states, tracker.cause = kept, reason
+            self._log.append((tracker, tracker.states, tracker.why))
+        tracker.states, tracker.why = kept, why
         if not kept:
             self._died = True
 
@@ -316,15 +317,15 @@ class Machine:
             if not tracker.states:
                 continue
             kept = []
-            reason = None
+            why: Reasons = ()
             for state in tracker.states:
                 found = state.problem(frame)
                 if found is None:
                     kept.append(state)
                 else:
-                    reason = found
-            if reason is not None:
-                self._drop(tracker, kept, reason)
+                    why += found
+            if why:
+                self._drop(tracker, kept, why)
                 died = died or not kept
         return died
 
@@ -338,16 +339,18 @@ class Machine:
                 break
         main = self._frames[0].by_demand.get(self._root)
         if main is not None and not main.states:
-            return self._cause(main.cause, event, kind)
+            return self._cause(main.why, event, kind)
         return None
 
-    def _cause(self, reason: Reason, event: int, kind: int) -> Cause:
-        atom, level = reason
-        frame = self._frames[-1] if self._frames else None
+    def _cause(self, why: Reasons, event: int, kind: int) -> Cause:
+        blamed, level = why[-1]
+        atom = blamed.why(kind) if isinstance(blamed, Demand) else blamed
+        found = expected([reason for reason, at in why if at == level], self._frames, event)
         return Cause(
             keyword=atom.keyword,
             schema_pointer=atom.pointer,
-            message=explain(atom, frame, event, kind),
+            message=explain(atom, found, self._frames[-1] if self._frames else None, event, kind),
+            expected=found,
             level=level,
         )
 

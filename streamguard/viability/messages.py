@@ -1,19 +1,69 @@
-"""One sentence for a person: what was seen, and what would have been right."""
+"""Words for a person: what was seen, and what could have come instead.
+
+In charge of: turning what killed the last alternatives into a list of what they would have taken, as far as that can
+be listed, and both into a sentence. Made only when a document has died. Does not decide anything.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from streamguard.viability.grammar import NUMBER, OBJECT, STRING, TYPES
+from streamguard.viability.formula import Demand
+from streamguard.viability.grammar import ARRAY, CONSTANTS, KIND_NAMES, NUMBER, OBJECT, STRING, TYPES
 from streamguard.viability.nodes import Atom
 from streamguard.viability.pointer import quote
 
+_SHOWN: Final = 6
+"""Alternatives in a sentence."""
 _MOST: Final = 40
-
+"""Alternatives in all; characters of what was seen."""
+_LONGEST: Final = 80
+"""Characters of one alternative."""
 
 OPEN, CLOSE, COMMA, NAME, WRITTEN, ITEM = range(6)
 """What brought a death about: a value's first character, its last, a comma, a whole name, more text of a string, name
 or number, or the value of a member or item that has closed."""
+
+_ENDS: Final = {OBJECT: 'the end of the object, "}"', ARRAY: 'the end of the array, "]"'}
+_A_VALUE: Final = {OBJECT: "an object", ARRAY: "an array", STRING: "a string", NUMBER: "a number"}
+_TYPES: Final = {
+    "object": "an object",
+    "array": "an array",
+    "string": "a string",
+    "number": "a number",
+    "integer": "an integer",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+def expected(reasons: Iterable[Any], frames: list[Any], event: int) -> tuple[str, ...]:
+    """What the last alternatives would have taken, each in words or as JSON."""
+    found: dict[str, None] = {}
+    for reason in reasons:
+        items = _of_demand(reason, frames) if isinstance(reason, Demand) else _of_atom(reason, frames, event)
+        found.update(dict.fromkeys(items))
+    return tuple(found)[:_MOST]
+
+
+def explain(atom: Atom, found: tuple[str, ...], frame: Any, event: int, kind: int) -> str:
+    """Why no continuation is valid. `frame`: the innermost open value."""
+    seen = _seen(frame, event, kind)
+    return (
+        f"{atom.keyword}: {seen}, expected {listed(found)}" if found else f"{atom.keyword}: {seen} cannot become valid"
+    )
+
+
+def listed(found: tuple[str, ...]) -> str:
+    """Alternatives in a sentence."""
+    if len(found) > _SHOWN:
+        found = (*found[:_SHOWN], "…")
+    if len(found) == 1:
+        return found[0]
+    if all(item == "…" or item[:1] in '"-0123456789' for item in found):
+        return f"one of {', '.join(found)}"
+    return f"{', '.join(found[:-1])} or {found[-1]}"
 
 
 def _seen(frame: Any, event: int, kind: int) -> str:
@@ -36,76 +86,156 @@ def _seen(frame: Any, event: int, kind: int) -> str:
     return f"this {word}, of type {TYPES[kind]}" if kind else f"the {TYPES[frame.kind]}"
 
 
-def _span(arg: Any, what: str) -> str:
-    lo, hi = arg
-    if lo and hi != float("inf"):
-        return f"{lo:g} to {hi:g} {what}"
-    return f"at least {lo:g} {what}" if lo else f"at most {hi:g} {what}"
+def _of_demand(demand: Demand, frames: list[Any]) -> Iterator[str]:
+    """What it accepts, where a value of the wrong kind began."""
+    if not frames or frames[-1].kind not in (OBJECT, ARRAY):
+        taken: Any = ()
+    else:
+        taken = frames[-1].canon if frames[-1].kind == ARRAY else ()
+    for kind in KIND_NAMES:
+        alternatives = demand.alts(kind)
+        if not alternatives:
+            continue
+        if kind in CONSTANTS:
+            yield KIND_NAMES[kind]
+        elif kind in (STRING, NUMBER) and all(alt.candidates is not None for alt in alternatives):
+            for alt in alternatives:
+                values = alt.candidates.values() if kind == STRING else alt.candidates.values
+                yield from (quote(value, _LONGEST) for value in values if value not in taken)
+        elif kind == NUMBER and all(alt.integer for alt in alternatives):
+            yield "an integer"
+        else:
+            yield _A_VALUE[kind]
 
 
-def _names(names: Any) -> str:
-    return ", ".join(quote(name, 24) for name in list(names)[:6]) + (", …" if len(names) > 6 else "")
-
-
-def _name(group: Any, frame: Any) -> str:
-    if frame is not None and frame.kind == OBJECT and frame.name in group.properties:
-        return "another name"
-    used = frame.seen if frame is not None and frame.kind == OBJECT else ()
-    names = [name for name in group.properties if name not in used]
-    sources = [pattern.source for pattern, _ in group.patterns]
-    if not names and not sources:
-        return "no further name"
-    return " or ".join(
-        ([f"one of the names {_names(names)}"] if names else []) + [f"a match of {quote(s)}" for s in sources]
-    )
-
-
-def _rule(atom: Atom, frame: Any) -> str:
+def _of_atom(atom: Atom, frames: list[Any], event: int) -> Iterator[str]:
+    frame = frames[-1] if frames else None
     arg = atom.arg
-    if atom.tag == "required" and frame is not None and frame.kind == OBJECT:
-        arg = [name for name in arg if name not in frame.seen] or arg
     match atom.tag:
         case "denied":
-            return f"anything but {_rule(arg, None)}"
+            yield from _denied(arg, frame, event)
         case "type":
-            return "the type " + " or ".join(arg)
+            yield from (_TYPES[name] for name in arg)
         case "integer" | "strict_integer":
-            return "an integer"
+            yield "an integer"
         case "values":
-            return f"one of {_names(arg)}" if len(arg) != 1 else quote(arg[0], _MOST)
+            yield from _values(arg, frames, event)
         case "length":
-            return _span(arg, "characters")
+            yield _span(arg, "character")
         case "size":
-            return _span(arg, "members" if atom.keyword.endswith("Properties") else "items")
+            many = _span(arg, "member" if atom.keyword.endswith("Properties") else "item")
+            yield f"{_ENDS[frame.kind]} ({many})" if event == COMMA and frame is not None else many
         case "pattern":
-            return f"a match of the pattern {quote(arg.source, 60)}"
+            yield f"a match of the pattern {quote(arg.source, _LONGEST)}"
         case "format":
-            return f"the format {arg.name}"
+            yield f"the format {arg.name}"
         case "bound":
-            return f"a number {arg[0]} {arg[1]}"
+            yield f"a number {arg[0]} {arg[1]}"
+        case "range":
+            yield " and ".join(f"{'a number ' * (not i)}{op} {limit}" for i, (op, limit) in enumerate(arg))
+        case "left":
+            yield from _left(arg, frame)
         case "multiple":
-            return f"a multiple of {arg}"
+            yield f"a multiple of {arg}"
         case "required":
-            return f"the required {_names(arg)}"
+            seen = frame.seen if frame is not None and frame.kind == OBJECT else ()
+            yield from (f"the name {quote(name, _LONGEST)}" for name in arg if name not in seen)
         case "needs":
-            return "the names that go with those present"
+            yield from _needed(arg, frame)
         case "group":
-            return _name(arg, frame)
+            yield from _names(arg, frame, event)
         case "names":
-            return "a name that propertyNames allows"
+            yield from _name_of_demand(atom, frame)
         case "unique":
-            return "an item that differs from all others"
+            yield "an item that differs from all others"
         case "contains":
             _, lo, hi = arg
-            return _span((lo, hi), "items that match contains")
+            yield f"{_span((lo, hi), 'item')} that contains asks for"
+        case "items":
+            yield _ENDS[ARRAY] if event in (COMMA, OPEN) else "an item that is allowed here"
         case "false":
-            return "nothing: no value is allowed here"
+            yield "nothing: no value is allowed here"
         case _:
-            return f"what {atom.keyword} allows"
+            yield f"what {atom.keyword} allows"
 
 
-def explain(atom: Atom | None, frame: Any, event: int, kind: int) -> str:
-    """Why no continuation is valid. `frame`: the innermost open value."""
-    if atom is None:
-        return f"{_seen(frame, event, kind)} cannot become valid"
-    return f"{atom.keyword}: {_seen(frame, event, kind)} where {_rule(atom, frame)} would have been right"
+def _denied(atom: Atom, frame: Any, event: int) -> Iterator[str]:
+    """What may come where a keyword must fail."""
+    if event in (NAME, WRITTEN) and frame is not None and frame.kind == OBJECT:
+        yield "another name"
+    elif atom.tag in ("group", "items", "names", "contains", "judge", "choice", "needs", "size", "length"):
+        yield f"what {atom.keyword} rejects"
+    else:
+        yield f"anything but {listed(tuple(_of_atom(atom, [], OPEN)))}"
+
+
+def _left(names: tuple[str, ...], frame: Any) -> Iterator[str]:
+    """The names that a member may have."""
+    begin = _before(frame.name_text, WRITTEN) if frame is not None and frame.name_text is not None else ""
+    yield from (quote(name, _LONGEST) for name in names if name.startswith(begin))
+
+
+def _before(text: Any, event: int) -> str:
+    """A string or name before the character that killed it."""
+    head: str = text.head
+    return head[:-1] if event == WRITTEN and not text.pending else head
+
+
+def _values(values: Any, frames: list[Any], event: int) -> Iterator[str]:
+    frame = frames[-1] if frames else None
+    begin = _before(frame.text, event) if frame is not None and frame.text is not None else None
+    parent = frames[-2] if len(frames) > 1 and frames[-2].kind == ARRAY and frames[-2].distinct else None
+    for value in values:
+        if begin is not None and not str(value).startswith(begin):
+            continue
+        if parent is not None and isinstance(value, (str, int, float)) and value in parent.canon:
+            continue
+        yield quote(value, _LONGEST)
+
+
+def _names(group: Any, frame: Any, event: int) -> Iterator[str]:
+    """Names that a closed object still has, or what to do with one that may have no value."""
+    if frame is None or frame.kind != OBJECT:
+        yield "an object that is allowed here"
+        return
+    begin = _before(frame.name_text, event) if event == WRITTEN and frame.name_text is not None else ""
+    used = frame.seen
+    names = [
+        name for name, node in group.properties.items() if name not in used and name.startswith(begin) and node.kinds
+    ]
+    found = [quote(name, _LONGEST) for name in names]
+    found += [
+        f"a name that matches {quote(pattern.source, _LONGEST)}" for pattern, node in group.patterns if node.kinds
+    ]
+    yield from found
+    if not found:
+        yield "another name" if group.additional is None or group.additional.kinds else _ENDS[OBJECT]
+
+
+def _name_of_demand(atom: Atom, frame: Any) -> Iterator[str]:
+    used = frame.seen if frame is not None and frame.kind == OBJECT else ()
+    listed_names = atom.arg.schema.get("enum") if isinstance(atom.arg.schema, dict) else None
+    if not atom.arg.kinds:
+        yield _ENDS[OBJECT]
+    elif isinstance(listed_names, list):
+        left = [quote(name, _LONGEST) for name in listed_names if isinstance(name, str) and name not in used]
+        yield from left or [_ENDS[OBJECT]]
+    else:
+        yield "a name that propertyNames allows"
+
+
+def _needed(needs: dict[str, tuple[str, ...]], frame: Any) -> Iterator[str]:
+    seen = frame.seen if frame is not None and frame.kind == OBJECT else ()
+    for name, needed in needs.items():
+        if name in seen:
+            for other in needed:
+                if other not in seen:
+                    yield f"the name {quote(other, _LONGEST)}, which goes with {quote(name, _LONGEST)}"
+
+
+def _span(arg: Any, what: str) -> str:
+    lo, hi = arg
+    plural = "" if (lo if hi == float("inf") else hi) == 1 else "s"
+    if lo and hi != float("inf"):
+        return f"{lo:g} {what}{plural}" if lo == hi else f"{lo:g} to {hi:g} {what}{plural}"
+    return f"at least {lo:g} {what}{plural}" if lo else f"at most {hi:g} {what}{plural}"

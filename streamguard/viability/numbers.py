@@ -125,10 +125,10 @@ class NumberAlt:
         if op[0] == ">":
             if self.lo is None or value > self.lo or (value == self.lo and op == ">"):
                 self.lo, self.above = value, op == ">"
-                self.sources["bounds"] = source
+                self.sources["lo"] = source
         elif self.hi is None or value < self.hi or (value == self.hi and op == "<"):
             self.hi, self.below = value, op == "<"
-            self.sources["bounds"] = source
+            self.sources["hi"] = source
 
     def only(self, values: Iterable[Number]) -> None:
         """One of these, and of those given before."""
@@ -197,7 +197,16 @@ class NumberAlt:
         intervals = text.intervals(*self._powers(bounds, text))
         if any(self._meets(interval, text.negative, bounds) for interval in intervals):
             return None
-        for key in ("bounds", "multiples", "integer", "not_integer", "no_multiples", "banned"):
+        return self._blamed(text)
+
+    def _blamed(self, text: NumberText) -> object:
+        """What to say of a beginning that is dead."""
+        if self.lo is not None and self.hi is not None:
+            signed = text.as_written()[0] if text.digits else _ZERO
+            above = not text.negative and signed > self.hi
+            lower, upper = self.sources["lo"], self.sources["hi"]
+            return (upper if above else lower).like("range", (lower.arg, upper.arg))
+        for key in ("lo", "hi", "multiples", "integer", "not_integer", "no_multiples", "banned"):
             if key in self.sources:
                 return self.sources[key]
         return self  # cannot be: something constrains, or nothing died

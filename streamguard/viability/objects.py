@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from streamguard.viability.formula import Conj, Logic, Query
-from streamguard.viability.frames import Frame, Reason, Tracker
+from streamguard.viability.frames import Frame, Reasons, Tracker
 from streamguard.viability.grammar import OBJECT, STRING
 from streamguard.viability.nodes import Atom, Group, Sources, denied
 from streamguard.viability.regexes import PatternTimeout
@@ -297,7 +297,8 @@ class ObjectState:
         if self.names:
             return None
         if not self.other:
-            return self.alt.sources["names"]
+            known = self.alt.known
+            return self.alt.sources["names"].like("left", tuple(known.get(name, name) for name in self.start or ()))
         return self._other_dead(text)
 
     def _other_dead(self, text: Text) -> Any:
@@ -378,7 +379,7 @@ class ObjectState:
         """Forget what was seen of the name."""
         self.names = self.start
 
-    def bind(self, frame: Frame, child: Frame) -> Reason | None:  # noqa: ARG002  # arrays need it
+    def bind(self, frame: Frame, child: Frame) -> Reasons | None:  # noqa: ARG002  # arrays need it
         """The member's value begins."""
         query = self.query
         self.child = child.track(query) if query is not None and query.key else None
@@ -386,18 +387,18 @@ class ObjectState:
             trackers[:] = [child.track(query) for query in queries]
         return None
 
-    def problem(self, frame: Frame) -> Reason | None:
+    def problem(self, frame: Frame) -> Reasons | None:
         """After something died: whether this did too."""
         child = self.child
         if child is not None and not child.states:
-            return child.cause
+            return child.why
         for sub in self.subs:
             if not sub.states:
-                return sub.cause
+                return sub.why
         if self.evidence:
             for bad, _, trackers in self.evidence:
                 if not any(t is None or t.states for t in trackers) and not self._could_still(frame, bad):
-                    return (denied(bad[1]), frame.level)
+                    return ((denied(bad[1]), frame.level),)
         return None
 
     def _could_still(self, frame: Frame, bad: tuple[Group, Atom]) -> bool:

@@ -414,7 +414,7 @@ class SyntaxPrefix:
             closing = "]" if self._names[-1] is None else "}"
             wanted = f'"," or "{closing}"'
         elif state == IN_LITERAL:
-            wanted = f'the rest of {LITERALS[self._kind]}, "{self._rest}",'
+            wanted = f'the rest of {LITERALS[self._kind]}, "{self._rest}"'
         elif state == IN_STRING:
             wanted = "an escape for this control character"
         elif state == IN_ESCAPE:
@@ -423,10 +423,10 @@ class SyntaxPrefix:
             wanted = WANTED_IN_NUMBER[self._number]
         else:
             wanted = WANTED[state]
-        return self._fail(text, i, "malformed", f"{char} where {wanted} would have been right")
+        return self._fail(text, i, "malformed", f"{char}, expected {wanted}", (wanted,))
 
-    def _fail(self, text: str, i: int, keyword: str, message: str) -> int:
-        self._stop(text, i, Cause(keyword=keyword, schema_pointer=None, message=message))
+    def _fail(self, text: str, i: int, keyword: str, message: str, expected: tuple[str, ...] = ()) -> int:
+        self._stop(text, i, Cause(keyword=keyword, schema_pointer=None, message=message, expected=expected))
         return len(text)
 
     def _stop(self, text: str, i: int | Literal["eof"], cause: Cause) -> Dead:
@@ -444,6 +444,7 @@ class SyntaxPrefix:
             keyword=cause.keyword,
             schema_pointer=cause.schema_pointer,
             message=cause.message,
+            expected=cause.expected,
         )
         return self.dead
 
