@@ -45,8 +45,8 @@ class Line:
     async def run(self) -> None:
         """Read the call to its end, or until nobody has followed it for `linger` seconds."""
         try:
-            with self._scope:
-                async with self.relay as pieces:
+            async with self.relay as pieces:
+                with self._scope:
                     async for piece in pieces:
                         if piece != KEEP_ALIVE:
                             self.frames += [frame + FRAME for frame in piece.split(FRAME)[:-1]]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 import secrets
 from collections.abc import Callable, Collection
 from types import TracebackType
@@ -25,6 +26,8 @@ from streamguard.errors import CallError
 from streamguard.outcome import Outcome
 from streamguard.relay.frames import KEEP_ALIVE, Frames, Include, Style
 
+_log = logging.getLogger("streamguard")
+
 HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-store, no-transform",
@@ -33,11 +36,8 @@ HEADERS: Final = {
 }
 """The headers of such a response. `no-transform` and `x-accel-buffering` keep proxies from holding events back."""
 
-LEAVE_LIMIT: Final = 1.0
-"""Seconds that ending a call may take after its reader left; closing alone is bounded by a twentieth of it."""
-
 SAVE_LIMIT: Final = 30.0
-"""Seconds that `on_outcome` has to come to its end after the reader left: the answer is there, and paid for."""
+"""Seconds that `on_outcome` has to come to its end though the reader left: the answer is there, and paid for."""
 
 
 class Relay:
@@ -45,7 +45,7 @@ class Relay:
 
     The last frames say how the call ended, so the iteration itself raises only what is not the call's: an exception of
     `on_outcome`, or a configuration that cannot be used; the browser is told of an `internal` error before. Leaving
-    early ends the call, as `operator.interrupt`, and closes its connection.
+    early ends the call and closes its connection (`CallLeft`, in telemetry).
 
     :param events: what `stream()` or `guarded()` gave, not entered yet.
     :param include: what to tell beside the text; see `frames`.
@@ -54,7 +54,6 @@ class Relay:
     :param on_outcome: called, and awaited, with the outcome before `done` goes out: to commit a conversation's turn, or
         to save the answer. If it raises, the browser gets an error and not `done`. It is called for every answer that
         stands, also if the reader has left meanwhile.
-    :param left_by: who or what is to be named as the one who interrupted the call, if the reader leaves.
     :raises ValueError: a style or an inclusion that there is not.
     """
 
@@ -66,7 +65,6 @@ class Relay:
         include: Collection[Include] = (),
         keep_alive: float = 15.0,
         on_outcome: Callable[[Outcome], Any] | None = None,
-        left_by: str = "the client, which left",
     ) -> None:
         if not keep_alive > 0:
             raise ValueError(f"keep_alive is a number of seconds above 0, not {keep_alive}")
@@ -76,15 +74,12 @@ class Relay:
         self._frames = Frames(style=style, include=include, id=self.id)
         self._keep_alive = keep_alive
         self._on_outcome = on_outcome
-        self._left_by = left_by
-        self._saving = False
-        self._leaving: anyio.CancelScope | None = None
+        self._saved = False
         self._raised: Exception | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
         self._send, self._receive = anyio.create_memory_object_stream[bytes](0)
-        self._over = anyio.Event()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._pump)
@@ -96,17 +91,12 @@ class Relay:
         tasks, self._tasks = self._tasks, None
         if tasks is None:
             return
-        self._receive.close()
+        tasks.cancel_scope.cancel()
         try:
-            limit = SAVE_LIMIT if self._saving else LEAVE_LIMIT
-            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + limit) as self._leaving:
-                if not self._over.is_set():
-                    self._events.abort(self._left_by)
-                    await self._over.wait()
-        finally:
-            tasks.cancel_scope.cancel()
             # Not the block's own error: it would come out inside of an exception group.
             await tasks.__aexit__(None, None, None)
+        finally:
+            self._receive.close()
 
     def __aiter__(self) -> Self:
         return self
@@ -120,22 +110,28 @@ class Relay:
         return KEEP_ALIVE
 
     async def _pump(self) -> None:
-        try:
-            async with self._events:
-                with self._send:
-                    await self._say(await self._told())
-        finally:
-            self._over.set()
+        events = self._events
+        with self._send:
+            try:
+                async with events:
+                    await self._send.send(await self._told())
+            finally:
+                if events.outcome is not None and not self._saved:
+                    # The reader left while the answer was on its way to it.
+                    try:
+                        await self._save(events.outcome)
+                    except Exception:
+                        _log.exception("an answer that nobody waited for could not be saved")
 
     async def _told(self) -> bytes:
         """Tell everything but the last frames, and give those."""
         events = self._events
         try:
             # Something at once: whoever is on the way passes the head of the response on.
-            await self._say(KEEP_ALIVE)
+            await self._send.send(KEEP_ALIVE)
             while (batch := await events.batch()) is not None:
                 if frames := self._frames.feed(batch):
-                    await self._say(frames)
+                    await self._send.send(frames)
             outcome = events.outcome
             assert outcome is not None
             await self._save(outcome)
@@ -148,18 +144,12 @@ class Relay:
             return self._frames.error(error)
 
     async def _save(self, outcome: Outcome) -> None:
+        self._saved = True
         if self._on_outcome is None:
             return
-        self._saving = True
-        if self._leaving is not None:
-            self._leaving.deadline = anyio.current_time() + SAVE_LIMIT
-        answer = self._on_outcome(outcome)
-        if inspect.isawaitable(answer):
-            await answer
-
-    async def _say(self, frames: bytes) -> None:
-        try:
-            await self._send.send(frames)
-        except anyio.BrokenResourceError:
-            # The reader has left. What goes on is to be ended; an answer that stands already, stands.
-            self._events.abort(self._left_by)
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + SAVE_LIMIT) as scope:
+            answer = self._on_outcome(outcome)
+            if inspect.isawaitable(answer):
+                await answer
+        if scope.cancelled_caught:
+            raise TimeoutError(f"on_outcome took longer than {SAVE_LIMIT:g} s and was cut short")

@@ -50,9 +50,6 @@ MOST_TEXT: Final = 4_194_304
 MOST_RUNNING: Final = 300
 """Running calls that are shown at once, the longest-running first. All are counted."""
 
-SWEEP_EVERY: Final = 256
-"""Calls begun between looks for calls that were left by their consumer, which ends them without a record."""
-
 
 class _Attempt:
     """An attempt that is over, and what it said."""
@@ -106,7 +103,6 @@ class Board:
         self._open: dict[str, _Open] = {}
         self._over: OrderedDict[str, _Over] = OrderedDict()
         self._characters = 0
-        self._begun = 0
         self._numbers = 0
         self._reasons: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
@@ -146,6 +142,9 @@ class Board:
                 self._keep(record.call, record.record, reason=record.reason, message=record.message)
             case CallLeft():
                 self._sums["left"] += 1
+                entry = self._entry(record.call)
+                for attempt in record.record.attempts[0 if entry is None else len(entry.over) :]:
+                    self._ended(record.call, attempt)
                 self._keep(record.call, record.record, reason="left", message="the consumer left before the end")
 
     def _entry(self, name: str) -> _Open | None:
@@ -154,9 +153,6 @@ class Board:
         if name not in self._open and call is not None:
             self._open[name] = _Open(call)
             self.balances.learn(call)
-            self._begun += 1
-            if self._begun % SWEEP_EVERY == 0:
-                self._sweep()
         return self._open.get(name)
 
     def _started(self, name: str) -> None:
@@ -186,7 +182,7 @@ class Board:
     ) -> None:
         """A call is over."""
         self._numbers += 1
-        self._reasons[reason or completed or "left"] += 1
+        self._reasons[reason or completed or "unclaimed"] += 1
         self._sums["output_tokens"] += record.usage.high.output_tokens or 0
         self._sums["micro_usd"] += record.cost.high or 0
         self._sums["unpriced"] += record.cost.high is None
@@ -208,20 +204,10 @@ class Board:
             over.characters = 0
             over.attempts = [attempt.forgotten() for attempt in over.attempts]
 
-    def _sweep(self) -> None:
-        """Calls that are not run any more, and never told how they ended: their consumer left them."""
-        for name in [name for name in self._open if name not in self.runtime.calls]:
-            entry = self._open[name]
-            record = entry.call.record
-            for attempt in record.attempts[len(entry.over) :]:
-                self._ended(name, attempt)
-            self._keep(name, record)
-
     # -- looks --------------------------------------------------------------------------------------------------------
 
     def overview(self) -> dict[str, Any]:
         """Everything but texts, as plain JSON values."""
-        self._sweep()
         calls = self.runtime.calls
         shown = list(calls.values())[:MOST_RUNNING]
         return {

@@ -112,13 +112,14 @@ def test_how_calls_end(run_virtual) -> None:
         assert [(row["completed"], row["reason"]) for row in state["finished"].values()] == [
             ("whole", None),
             (None, "transport.incomplete"),
-            (None, None),
+            (None, "left"),
             (None, "operator.interrupt"),
         ]
         assert "the test" in state["finished"][name]["message"]
         assert not board.interrupt(name, "the test")
-        [left] = [name for name, row in state["finished"].items() if row["reason"] is row["completed"] is None]
+        [left] = [name for name, row in state["finished"].items() if row["reason"] == "left"]
         assert board.detail(left)["attempts"]["1"]["blocks"][0]["text"]
+        assert board._open == {}
         assert board.detail("no such call") is None
         assert board.pieces("no such call") is None
 
@@ -179,22 +180,6 @@ def test_memory_is_bounded(run_virtual, monkeypatch: pytest.MonkeyPatch) -> None
         assert [(len(block["text"]), block["omitted"]) for block in kept] == [(0, 100)] * 3 + [(100, 0)] * 2
         assert board.overview()["sums"]["completed"] == 9
         assert len(board._open) == 0
-
-    run_virtual(main)
-
-
-def test_calls_that_were_left_are_swept_though_nobody_looks(run_virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls without an end on record do not pile up where nobody looks."""
-    monkeypatch.setattr(board_module, "SWEEP_EVERY", 4)
-
-    async def main() -> None:
-        runtime = Runtime()
-        board = Board(runtime)
-        for _ in range(10):
-            events = streamguard.stream(script(answer("Hello")), policy=Policy(), deliver="live", runtime=runtime)
-            async with events:
-                await anext(events)
-        assert len(board._open) < 4
 
     run_virtual(main)
 

@@ -257,10 +257,10 @@ function setRow(item, { id, call, over }) {
   row.setAttribute("aria-current", String(id === selected));
   say(name, title(id, call));
   if (over) {
-    dot.dataset.state = call.completed ? "good" : call.reason ? "bad" : "";
+    dot.dataset.state = ending(call);
     say(side, `${plural(call.attempts, "attempt")} · ${seconds(call.seconds)}`);
     tail.hidden = true;
-    say(why, [...call.reasons.map((reason) => `${reason} →`), call.completed ?? call.reason ?? "left by its consumer"].slice(call.reason ? -1 : 0).join(" "));
+    say(why, [...call.reasons.map((reason) => `${reason} →`), call.completed ?? call.reason].slice(call.reason && call.reason !== "left" ? -1 : 0).join(" "));
     why.hidden = false;
     setClock(bar, null);
     return;
@@ -274,6 +274,9 @@ function setRow(item, { id, call, over }) {
   say(why, call.reasons.length ? `after ${call.reasons.join(", ")}` : "");
   setClock(bar, call.clock);
 }
+
+// How a call that is over is shown: as good, bad, or neither, if its consumer left.
+const ending = (call) => (call.completed ? "good" : call.reason === "left" ? "" : "bad");
 
 const entry = ([id, call], over) => [id, { id, call, over }];
 
@@ -298,7 +301,7 @@ function drawLists() {
   keyed($("groups"), order, groupNode, setGroup);
 
   const rest = finished.filter(([, call]) => call.group === undefined);
-  const shown = rest.filter(([, call]) => !filter.size || filter.has(call.reason ?? call.completed ?? "left"));
+  const shown = rest.filter(([, call]) => !filter.size || filter.has(call.reason ?? call.completed));
   $("finished-box").hidden = !rest.length && !Object.keys(state.reasons ?? {}).length;
   keyed($("finished"), shown.map((one) => entry(one, true)), rowNode, setRow);
   const reasons = Object.entries(state.reasons ?? {}).sort(([, a], [, b]) => b - a);
@@ -442,8 +445,8 @@ function setHead(head, call, runs) {
   const [names, interrupt] = head.children;
   const [dot, says, id] = names.lastChild.children;
   say(names.firstChild, title(selected, call));
-  dot.dataset.state = runs ? call.state : call.completed ? "good" : call.reason ? "bad" : "";
-  say(says, runs ? WORDS[call.state] : call.completed ? `completed: ${call.completed}` : call.reason ? `gave up: ${call.reason}` : "left by its consumer");
+  dot.dataset.state = runs ? call.state : ending(call);
+  say(says, runs ? WORDS[call.state] : call.completed ? `completed: ${call.completed}` : call.reason === "left" ? "left by its consumer" : `gave up: ${call.reason}`);
   say(id, selected);
   interrupt.hidden = !runs;
   interrupt.disabled = call.state === "ending";
