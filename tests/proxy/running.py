@@ -114,6 +114,13 @@ def with_proxy(
     anyio.run(main)
 
 
+async def until(condition: Callable[[], object], seconds: float = 8) -> None:
+    """Wait until something is so."""
+    with anyio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110  what another process or socket does sets no event here
+            await anyio.sleep(0.002)
+
+
 @contextmanager
 def served(scripted: Any, policy: Policy | None = LIVE, **options: Any) -> Iterator[Running]:
     """A proxy in a thread of its own, for tests with blocking sockets and programs; shared by many of them."""
