@@ -65,14 +65,23 @@ class Access:
         token = self._token(headers)
         if token is None:
             raise Refused("no_token", headers={"www-authenticate": "Bearer"})
+        found = self._known(token)
+        if found is None:
+            raise Refused("wrong_token", headers={"www-authenticate": "Bearer"})
+        return found
+
+    def is_operator(self, headers: Headers) -> bool:
+        """Whether the request bears an operator's token (`authorization: Bearer`, as the live view's page sends it)."""
+        caller = self._known(_bearer(headers) or "")
+        return caller is not None and caller.operator
+
+    def _known(self, token: str) -> Caller | None:
         presented = _digest(token)
         found = None
         # All are compared, whichever it is, so that the time says nothing.
         for known, caller in self._callers.items():
             if hmac.compare_digest(known, presented):
                 found = caller
-        if found is None:
-            raise Refused("wrong_token", headers={"www-authenticate": "Bearer"})
         return found
 
     def check_place(self, headers: Headers) -> None:
@@ -95,17 +104,18 @@ class Access:
         own = value(headers, OWN.encode())
         if own is not None or not self._has_key:
             return own
-        key = value(headers, b"x-api-key")
-        if key is not None:
-            return key
-        scheme, _, token = (value(headers, b"authorization") or "").partition(" ")
-        return token.strip() if scheme.lower() == "bearer" else None
+        return value(headers, b"x-api-key") or _bearer(headers)
 
 
 def value(headers: Headers, name: bytes) -> str | None:
     """A header's value; of several, none: who sends two credentials may mean either."""
     found = [value for key, value in headers if key == name]
     return found[0].decode("latin-1") if len(found) == 1 else None
+
+
+def _bearer(headers: Headers) -> str | None:
+    scheme, _, token = (value(headers, b"authorization") or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _digest(token: str) -> bytes:

@@ -7,18 +7,19 @@ events of a stream.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import anyio
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import Mount, Route
 
 from streamguard.proxy.access import Access, Caller, Headers, value
 from streamguard.proxy.body import ClientGone, Receive, asked, read_body
 from streamguard.proxy.configfile import Setup
-from streamguard.proxy.headers import upstream_headers
+from streamguard.proxy.headers import upstream_headers, without
 from streamguard.proxy.messages import JSON, GuardedAnswer, Order
 from streamguard.proxy.metrics import Metrics
 from streamguard.proxy.refusals import Refused
@@ -29,6 +30,7 @@ from streamguard.proxy.routes import METHODS, Endpoint, Routes, checked_query, g
 from streamguard.proxy.upstream import Upstream, UpstreamSource
 from streamguard.runtime import Runtime
 from streamguard.telemetry_structlog import structlog_hook
+from streamguard.view import View
 
 _log = logging.getLogger("streamguard.proxy")
 
@@ -38,6 +40,9 @@ SMALL_SECONDS: Final = 60.0
 Scope = MutableMapping[str, Any]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+VIEW: Final = "/_streamguard"
+"""Where the live view is."""
+
 _CALLER: Final = "streamguard.caller"
 
 
@@ -46,7 +51,6 @@ class Proxy:
 
     :param runtime: what its calls share; a fresh one by default, with the metrics as a hook. One's own must have
         `metrics.hook` among its hooks to be counted.
-    :param mounts: ASGI applications for operators, by path under `/_streamguard`.
     """
 
     def __init__(
@@ -55,7 +59,6 @@ class Proxy:
         *,
         runtime: Runtime | None = None,
         metrics: Metrics | None = None,
-        mounts: Callable[[Runtime], Sequence[BaseRoute]] | None = None,
     ) -> None:
         config = setup.config
         self.setup = setup
@@ -67,11 +70,15 @@ class Proxy:
         self._access = Access(config, setup.tokens, has_key=setup.key is not None)
         self._routes = Routes(config, setup.default)
         self._upstream = Upstream(config)
+        # Any operator's token opens the view, which knows one: it is given a token that only this object has.
+        self._view_token = None if config.open_to_all else secrets.token_urlsafe(32)
+        operated = config.open_to_all or any(client.operator for client in config.clients)
+        self._view = View(self.runtime, token=self._view_token) if config.view and operated else None
         self._inner: ASGIApp = Starlette(
             routes=[
                 Route("/healthz", _Endpoint(self._healthz), methods=["GET"]),
                 Route("/metrics", _Endpoint(self._metrics), methods=["GET"]),
-                *(mounts(self.runtime) if mounts is not None else ()),
+                *([] if self._view is None else [Mount(VIEW, _Endpoint(self._seen))]),
                 Mount("/", _Endpoint(self._api)),
             ],
             lifespan=self._lifespan,
@@ -96,10 +103,12 @@ class Proxy:
         :raises Refused: nobody who may.
         """
         path, headers = scope["path"], scope["headers"]
-        if path == "/healthz":
+        if path == "/healthz" or path == VIEW or path.startswith(VIEW + "/"):
+            return  # which holds nothing; and which judges by itself
+        if path == "/metrics" and self._access.is_operator(headers):
             return
         caller = scope[_CALLER] = self._access.caller(headers)
-        if path == "/metrics" or path.startswith("/_streamguard"):
+        if path == "/metrics":
             if not caller.operator:
                 raise Refused("not_operator")
         elif self.draining:
@@ -124,6 +133,8 @@ class Proxy:
             yield
         finally:
             with anyio.CancelScope(shield=True):
+                if self._view is not None:
+                    self._view.close()
                 await self._upstream.aclose()
                 await self.runtime.aclose()
 
@@ -136,6 +147,15 @@ class Proxy:
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         kind, text = self.metrics.exposition(value(scope["headers"], b"accept") or "")
         await Reply(send).whole(200, [(b"content-type", kind.encode())], text)
+
+    async def _seen(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The live view; a request with an operator's token bears the view's own from here on."""
+        assert self._view is not None
+        headers: Headers = scope["headers"]
+        if self._view_token is not None and self._access.is_operator(headers):
+            bearer = (b"authorization", b"Bearer " + self._view_token.encode())
+            scope["headers"] = [bearer, *without(headers, [b"authorization"])]
+        await self._view(scope, receive, send)
 
     async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = anyio.current_time()

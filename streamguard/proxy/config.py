@@ -160,6 +160,8 @@ class ProxyConfig(Spec):
     """Policies that a request may choose itself, by the header `x-streamguard-policy`."""
     forward_headers: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Request headers to pass on, besides `anthropic-version`, `anthropic-beta` and `user-agent`."""
+    view: bool = True
+    """Whether the live view is served at `/_streamguard/`: to this machine, or to operators."""
     keep_alive: KeepAlive = KeepAlive()
     limits: Limits = Limits()
     drain: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 60.0
