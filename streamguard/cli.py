@@ -258,6 +258,40 @@ def check(
     _finish(context, body)
 
 
+@app.command("explain")
+def explain(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A text that is, or begins, JSON; - is standard input.")],
+    schema: Annotated[str | None, typer.Option("--schema", help="A JSON Schema; else the syntax alone.")] = None,
+    assert_formats: Annotated[bool, typer.Option("--assert-formats", help="Let the schema's format decide.")] = False,
+    plain_numbers: Annotated[
+        bool, typer.Option("--plain-numbers", help="Assume numbers without exponents: numbers: plain in a policy.")
+    ] = False,
+    allow_duplicates: Annotated[
+        bool, typer.Option("--allow-duplicates", help="Let a name stand twice in one object.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say whether a text is a valid document, the beginning of one, or dead: at which byte, why, and what was expected.
+
+    Exit codes: 0 valid, 1 internal error, 2 usage, or a text or schema that cannot be read, 3 dead or incomplete.
+    """
+
+    def body() -> int:
+        from streamguard.commands import explain as command
+
+        options = command.Options(
+            schema=schema,
+            assert_formats=assert_formats,
+            numbers="plain" if plain_numbers else "exact",
+            duplicate_names="allow" if allow_duplicates else "reject",
+            as_json=as_json,
+        )
+        return command.main(file, options)
+
+    _finish(context, body)
+
+
 @app.command("replay")
 def replay(
     context: typer.Context,

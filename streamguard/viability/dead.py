@@ -37,6 +37,29 @@ class Dead(msgspec.Struct, frozen=True, kw_only=True):
         return f"{where}: {self.pointer or '/'}: {self.message}"
 
 
+class Open(msgspec.Struct, frozen=True, kw_only=True):
+    """An object or array that has not closed."""
+
+    pointer: str
+    """JSON Pointer."""
+    kind: Literal["object", "array"]
+    missing: tuple[str, ...] = ()
+    """Names that must still come, whatever else does."""
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How far an unfinished document has got."""
+
+    pointer: str
+    """JSON Pointer of the value or member it stands at."""
+    open: tuple[Open, ...]
+    """Outermost first."""
+    inside: str | None
+    """The token that has begun, in words, if one has."""
+    expected: tuple[str, ...]
+    """What can come next, as far as that can be told: JSON, or words."""
+
+
 class Prefix(Protocol):
     """One document, fed in pieces."""
 

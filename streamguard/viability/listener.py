@@ -48,6 +48,10 @@ class Listener(Protocol):
     def comma(self, kind: int) -> Cause | None:
         """Another member or item is promised."""
 
+    def outlook(self, at: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+        """Per open container from the outermost on the names that must still come; and what may come next `at` a
+        `value`, a `name` or `inside` a token. As far as known: fewer containers, or nothing, otherwise."""
+
 
 def decode(raw: str) -> str:
     """The text of a JSON string from what stands between its quotes, as `json.loads` reads it."""

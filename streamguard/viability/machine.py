@@ -17,6 +17,7 @@ from streamguard.viability.listener import Cause
 from streamguard.viability.messages import CLOSE, COMMA, ITEM, NAME, OPEN, WRITTEN, expected, explain
 from streamguard.viability.number_text import MOST as MOST_OF_A_NUMBER
 from streamguard.viability.number_text import NumberText, parse
+from streamguard.viability.outlook import outlook
 from streamguard.viability.strings import Text
 from streamguard.viability.values_equal import canonical
 
@@ -202,6 +203,10 @@ class Machine:
         else:
             self._each(frame, lambda state: state.promise(frame, self._repeats))
         return self._settle(COMMA)
+
+    def outlook(self, at: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+        missing, found = outlook(self._frames, self._root, at)
+        return missing, () if self._skip else found
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

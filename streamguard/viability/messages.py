@@ -6,7 +6,7 @@ be listed, and both into a sentence. Made only when a document has died. Does no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, Final
 
 from streamguard.viability.formula import Demand
@@ -42,7 +42,11 @@ def expected(reasons: Iterable[Any], frames: list[Any], event: int) -> tuple[str
     """What the last alternatives would have taken, each in words or as JSON."""
     found: dict[str, None] = {}
     for reason in reasons:
-        items = _of_demand(reason, frames) if isinstance(reason, Demand) else _of_atom(reason, frames, event)
+        if isinstance(reason, Demand):
+            taken = frames[-1].canon if frames and frames[-1].kind == ARRAY and frames[-1].distinct else ()
+            items = accepted(reason, taken)
+        else:
+            items = _of_atom(reason, frames, event)
         found.update(dict.fromkeys(items))
     return tuple(found)[:_MOST]
 
@@ -86,12 +90,8 @@ def _seen(frame: Any, event: int, kind: int) -> str:
     return f"this {word}, of type {TYPES[kind]}" if kind else f"the {TYPES[frame.kind]}"
 
 
-def _of_demand(demand: Demand, frames: list[Any]) -> Iterator[str]:
-    """What it accepts, where a value of the wrong kind began."""
-    if not frames or frames[-1].kind not in (OBJECT, ARRAY):
-        taken: Any = ()
-    else:
-        taken = frames[-1].canon if frames[-1].kind == ARRAY else ()
+def accepted(demand: Demand, taken: Container[Any]) -> Iterator[str]:
+    """What it accepts: values that it lists, but for those that are taken, or kinds."""
     for kind in KIND_NAMES:
         alternatives = demand.alts(kind)
         if not alternatives:

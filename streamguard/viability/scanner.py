@@ -9,9 +9,9 @@ string costs the same per character at its end as at its start.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
-from streamguard.viability.dead import Dead, Duplicates
+from streamguard.viability.dead import Dead, Duplicates, Open, Standing
 from streamguard.viability.grammar import (
     AFTER_VALUE,
     ARRAY,
@@ -52,6 +52,18 @@ from streamguard.viability.grammar import (
 )
 from streamguard.viability.listener import Cause, Listener, decode
 from streamguard.viability.pointer import pointer, quote
+
+_AT: Final = {
+    AT_VALUE: "value",
+    AT_FIRST_VALUE: "value",
+    AT_NAME: "name",
+    AT_FIRST_NAME: "name",
+    IN_STRING: "inside",
+    IN_ESCAPE: "inside",
+    IN_NUMBER: "inside",
+    AFTER_VALUE: "between",
+    AT_COLON: "between",
+}
 
 
 class SyntaxPrefix:
@@ -159,6 +171,22 @@ class SyntaxPrefix:
         else:
             seen = "the input ended before a value" if self.consumed else "the input is empty; expected a JSON value"
         return self._stop("", "eof", Cause(keyword="malformed", schema_pointer=None, message=seen))
+
+    def standing(self) -> Standing:
+        """How far the document has got, for a person. Not for a dead one."""
+        state = self._state
+        at = _AT.get(state, "")
+        missing, found = self._listener.outlook(at) if self._listener is not None and at else ([], ())
+        if not found and state in WANTED | {AFTER_VALUE: ""}:
+            found = (self._wanted(),)
+        pointers = [pointer(part for part in self._path[:i] if part is not None) for i in range(len(self._path) + 1)]
+        opened = (
+            Open(
+                pointer=at, kind="array" if names is None else "object", missing=missing[i] if i < len(missing) else ()
+            )
+            for i, (at, names) in enumerate(zip(pointers, self._names, strict=False))
+        )
+        return Standing(pointer=pointers[-1], open=tuple(opened), inside=INSIDE.get(state), expected=found)
 
     # -- steps: each takes a piece and where to go on in it, and gives where it left off ------------------------------
 
@@ -410,10 +438,7 @@ class SyntaxPrefix:
     def _malformed(self, text: str, i: int) -> int:
         state = self._state
         char = quote(text[i])
-        if state == AFTER_VALUE:
-            closing = "]" if self._names[-1] is None else "}"
-            wanted = f'"," or "{closing}"'
-        elif state == IN_LITERAL:
+        if state == IN_LITERAL:
             wanted = f'the rest of {LITERALS[self._kind]}, "{self._rest}"'
         elif state == IN_STRING:
             wanted = "an escape for this control character"
@@ -422,8 +447,14 @@ class SyntaxPrefix:
         elif state == IN_NUMBER:
             wanted = WANTED_IN_NUMBER[self._number]
         else:
-            wanted = WANTED[state]
+            wanted = self._wanted()
         return self._fail(text, i, "malformed", f"{char}, expected {wanted}", (wanted,))
+
+    def _wanted(self) -> str:
+        """What may come between tokens."""
+        if self._state == AFTER_VALUE:
+            return '"," or "]"' if self._names[-1] is None else '"," or "}"'
+        return WANTED[self._state]
 
     def _fail(self, text: str, i: int, keyword: str, message: str, expected: tuple[str, ...] = ()) -> int:
         self._stop(text, i, Cause(keyword=keyword, schema_pointer=None, message=message, expected=expected))

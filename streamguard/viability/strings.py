@@ -321,6 +321,12 @@ class StringState:
             return self._from < self._to
         return self.possible(len(so_far), digits)
 
+    def left(self) -> list[str]:
+        """The candidates left that may come."""
+        candidates = self.alt.candidates or {}
+        found = (candidates[unit] for unit in self.alt.order[self._from : self._to])
+        return [text for text in found if text not in self._taken]
+
     def possible(self, at: int = 0, digits: str | None = None) -> bool:
         """Whether a candidate is left that may come, and has such a unit there."""
         candidates = self.alt.candidates
