@@ -16,7 +16,7 @@ import anyio
 
 from streamguard.callclock import CallClock
 from streamguard.delivery import Delivery
-from streamguard.events import Event, Failed, Other, Ping
+from streamguard.events import BlockStarted, Delta, Event, Failed, Other, Ping
 from streamguard.guards.panel import Panel
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, EventStream, Source, SourceFailed
@@ -232,6 +232,28 @@ class RunningAttempt:
         if now >= clock.deadline:
             return self.panel.stamped(total_trip(clock), now)
         return self.panel.expire(now)
+
+    async def hear_out(self, seconds: float) -> None:
+        """After a document that closed: take the provider's own end if it comes right behind it.
+
+        Most answers end where their document does. Then the count is exact, models' tokens are learned, and the
+        connection can be used again. The first further output ends it: that is what must not be paid for.
+        """
+        if self._over or self._batches is None:
+            return
+        clock, transcript = self._clock, self.panel.transcript
+        with clock.until(min(clock.now() + seconds, max(clock.deadline, clock.now()))):
+            try:
+                async for batch in self._batches:
+                    now = clock.now()
+                    for event in batch:
+                        more = type(event) is Delta and event.text.strip()
+                        if more or type(event) is BlockStarted or type(event) is Failed:
+                            return
+                        transcript.feed(event, now)
+            except Exception as error:
+                _log.debug("after the end of the document: %s", error)
+            self._over = True
 
     async def drain(self, seconds: float) -> Trip | Failed | None:
         """After the provider's own end: read to the socket's end, so that the connection can be used again.

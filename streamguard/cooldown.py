@@ -5,12 +5,12 @@ Without it every call finds out for itself: a hundred running calls get a hundre
 
 * The first refusal (429 or 529) sets the time before which nothing new is sent: the provider's `retry-after`, or the
   wait that the policy gave the refused call.
-* After it attempts start one by one, ever faster: the n-th (from 0) `log2(n + 1)` seconds later, so 1 at once, 2 within
-  a second, 1,000 within ten. The first are the probes: a refusal among them begins a new cool-down, for everybody.
+* After it attempts start one by one, ever faster: the n-th (from 0) `DOUBLING * log2(n + 1)` seconds later, so 1 at
+  once, 2 within half a second, 1,000 within five. The first are the probes: a refusal among them begins a new
+  cool-down, for everybody.
 * Refusals of attempts that were sent before it began say nothing new; at most they lengthen it.
-* An attempt that was sent after it began and gets an answer ends the strikes; `RAMP` seconds after the pause the ramp
-is
-  over and nothing is held back any more.
+* An attempt that was sent after it began and gets an answer ends the strikes; `RAMP` seconds after the pause nothing is
+  held back any more.
 
 A pause nobody named (the refused call gives up) lasts `FIRST` seconds, doubled with every strike, `MOST` at the most.
 """
@@ -24,8 +24,11 @@ FIRST: Final = 0.5
 MOST: Final = 60.0
 """Seconds of a pause that neither provider nor policy named."""
 
-RAMP: Final = 12.0
-"""Seconds after which starts are free again: by then some 4,000 a second were let through."""
+DOUBLING: Final = 0.5
+"""Seconds in which the number of starts doubles: about what a refusal takes to come back."""
+
+RAMP: Final = 6.0
+"""Seconds after which starts are free again: by then some 4,000 were let through."""
 
 COOLING: Final = ("provider.overloaded", "provider.rate_limited")
 """Reasons that begin a cool-down."""
@@ -71,11 +74,11 @@ class Cooldown:
         """When the next attempt may be sent; `None` if that is after `deadline`, and then its turn is not used up."""
         if now >= self.until + RAMP:
             return now
-        at = max(now, self.until + math.log2(self._slots + 1))
+        at = max(now, self.until + DOUBLING * math.log2(self._slots + 1))
         if at > deadline:
             return None
         # Turns that nobody took are gone: a pause in the demand must not be followed by a burst.
-        self._slots = max(self._slots + 1, math.floor(2 ** max(0.0, now - self.until)))
+        self._slots = max(self._slots + 1, math.floor(2 ** max(0.0, (now - self.until) / DOUBLING)))
         return at
 
     def left(self, now: float) -> float:

@@ -48,6 +48,7 @@ from streamguard.telemetry import (
     BudgetDenied,
     CallCompleted,
     CallGaveUp,
+    CallLeft,
     RetryScheduled,
 )
 from streamguard.usage import UsageRange, usage_range
@@ -56,6 +57,10 @@ from streamguard.verdict import Completed, Enough, Trip
 TRIPPED_DRAIN = 0.05
 """Seconds to wait for the socket's end after a complete message that a guard rejected: enough to keep the connection
 where the end came with the message, too short to delay a retry."""
+
+
+CUT_GRACE = 0.1
+"""Seconds to wait for the provider's own end once a document closed: it usually comes within milliseconds."""
 
 
 class Call:
@@ -130,14 +135,19 @@ class Call:
 
     async def close(self) -> None:
         """Leave the call, finished or not: nothing stays open."""
-        self._runtime.calls.pop(self.id, None)
+        begun = self._runtime.calls.pop(self.id, None) is not None
         running, self.running = self.running, None
-        if running is None:
-            await self._release()
-        else:
-            await running.close()
-            self._records.append(self._recorded(running, None, None, charged=await self._settle(running)))
-        await self._over()
+        try:
+            if running is not None:
+                await running.close()
+        finally:
+            if running is None:
+                await self._release()
+            else:
+                self._records.append(self._recorded(running, None, None, charged=await self._settle(running)))
+            if begun:
+                self._runtime.emit(CallLeft(call=self.id, record=self.record, **self.about))
+            await self._over()
 
     async def _over(self) -> None:
         """Nothing of the call runs any more."""
@@ -158,6 +168,8 @@ class Call:
             accepted = "whole"
         elif isinstance(end, Enough):
             accepted = end.completed
+            if accepted == "cut":
+                await running.hear_out(CUT_GRACE)
         elif running.panel.stopped:
             await running.drain(TRIPPED_DRAIN)
         if end is None or isinstance(end, Enough):

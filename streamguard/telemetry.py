@@ -62,6 +62,12 @@ class CallCompleted(Record, frozen=True, kw_only=True):
     outcome: Outcome
 
 
+class CallLeft(Record, frozen=True, kw_only=True):
+    """The consumer left before the call was over: it broke out, raised or was cancelled. Nothing is claimed."""
+
+    record: CallRecord
+
+
 class BudgetDenied(Record, frozen=True, kw_only=True):
     """A budget has no room; the request was not sent."""
 

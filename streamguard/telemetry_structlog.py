@@ -13,6 +13,7 @@ from streamguard.telemetry import (
     BudgetDenied,
     CallCompleted,
     CallGaveUp,
+    CallLeft,
     Hook,
     Record,
     RetryScheduled,
@@ -110,6 +111,10 @@ def _gave_up(r: CallGaveUp) -> tuple[str, str, dict[str, Any]]:
     return "error", "gave_up", {"reason": r.reason, **_call_fields(r.record), "message": r.message}
 
 
+def _left(r: CallLeft) -> tuple[str, str, dict[str, Any]]:
+    return "info", "left", _call_fields(r.record)
+
+
 def _completed(r: CallCompleted) -> tuple[str, str, dict[str, Any]]:
     observed = [seen.trip.reason for attempt in r.outcome.attempts[-1:] for seen in attempt.observed]
     return (
@@ -129,5 +134,6 @@ _RENDER: dict[type, Any] = {
     RetryScheduled: _scheduled,
     CallGaveUp: _gave_up,
     CallCompleted: _completed,
+    CallLeft: _left,
     BudgetDenied: _denied,
 }

@@ -561,3 +561,29 @@ def test_answer_helper(virtual) -> None:
         assert (await outcome(script(answer(GOOD)), Policy(json=JSON))).value["total"] == 12
 
     virtual(main)
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds", "exact"),
+    [
+        (tail(), 0.0, True),
+        ([pause(0.05), *tail()], 0.05, True),
+        ([[Delta(0, "text", " \n")], *tail()], 0.0, True),
+        ([stall()], 0.1, False),
+        ([pause(0.01), *deltas("and so on"), pause(5), *tail()], 0.01, False),
+        ([[BlockStopped(0)], pause(0.01), [BlockStarted(1, "text")], pause(5), *tail()], 0.01, False),
+        ([pause(0.01), Failed(reason="transport.reset", message="gone")], 0.01, False),
+    ],
+    ids=["its end", "its end, soon", "blanks", "nothing", "more text", "another block", "a reset"],
+)
+def test_the_end_right_behind_a_document_is_heard(virtual, after, seconds: float, exact: bool) -> None:
+    """A document that closed is taken at once; the provider's own count is waited for only as long as nothing more is
+    written."""
+
+    async def main() -> None:
+        source = script([*head(), *deltas(GOOD), *after], chunk="event")
+        result = await outcome(source, Policy(json=JsonDocument(trailing="cut"), timeouts=Timeouts(close_grace=0)))
+        assert (result.completed, result.usage.exact) == ("cut", exact)
+        assert result.seconds == pytest.approx(seconds, abs=1e-6)
+
+    virtual(main)

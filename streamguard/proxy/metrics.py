@@ -13,7 +13,7 @@ from prometheus_client.exposition import choose_encoder
 
 from streamguard.outcome import CallRecord
 from streamguard.runtime import Runtime
-from streamguard.telemetry import AttemptAborted, AttemptStarted, BudgetDenied, CallCompleted, CallGaveUp
+from streamguard.telemetry import AttemptAborted, AttemptStarted, BudgetDenied, CallCompleted, CallGaveUp, CallLeft
 
 SECONDS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600)
 """Upper bounds of the histograms' buckets: answers take from half a second to ten minutes."""
@@ -83,6 +83,8 @@ class Metrics:
                 self._ended(labels, record.outcome.completed or "unclaimed", record.outcome)
             case CallGaveUp():
                 self._ended(labels, record.reason, record.record)
+            case CallLeft():
+                self._ended(labels, "left", record.record)
 
     def _ended(self, labels: tuple[str, str], end: str, record: CallRecord) -> None:
         self._calls.labels(*labels, end).inc()
