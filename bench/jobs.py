@@ -1,15 +1,17 @@
-"""A job beside the loop that people write: `python -m bench.jobs [--records N] [--memory]`.
+"""A job beside the loop that people write: `python -m bench.jobs [--records N]`.
 
 The same records against the same provider and the same seeded failures, in one run:
 
 * `loop`: asyncio over the SDK, `messages.create(stream=True)` read to its end, then `json.loads` and `jsonschema`, up
   to three attempts, the SDK's own retries on; time-outs 10 s a read and 60 s an attempt;
-* `job`: `streamguard run` in process: the shipped extraction policy with the schema, three attempts, its journal and
+* `job`: the body of `streamguard run`: the shipped extraction policy with the schema, three attempts, its journal and
   its output on disk.
 
 Two mixes: `recorded`, every attempt one of sixty recorded answers of a small model, forty times as fast as it was; and
-`few`, good answers with 5 % failures of five kinds. The provider is the scripted server in a process of its own, on a
+`few`, good answers with 5 % failures of six kinds. The provider is the scripted server in a process of its own, on a
 core of its own. Tokens are the provider's count; wasted are those of attempts that gave no valid record.
+
+`--memory` measures the memory of jobs of growing size instead.
 """
 
 from __future__ import annotations
@@ -25,14 +27,14 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 
 ATTEMPTS = 3
-CONCURRENCY = 32
+CONCURRENCY = 64
 SEED = 7
 FASTER = 40.0
 """How many times as fast the recorded answers are played."""
@@ -42,17 +44,18 @@ READ_TIMEOUT, ATTEMPT_TIMEOUT = 10.0, 60.0
 LAG_TOKENS = 8
 """Tokens that the provider still generates, and bills, after a disconnect."""
 
-BATCH, TOKENS_PER_SECOND = 8, 500.0
+BATCH, TOKENS_PER_SECOND = 8, 200.0
 """Deltas that the provider of `few` sends together, and how fast it is."""
 
-FEW: Mapping[str, float] = {
-    "missing_comma": 0.0125,
-    "wrong_type": 0.0125,
-    "cut_at_limit": 0.01,
-    "ends_early": 0.0075,
-    "reset": 0.0075,
-}
-"""The failures of `few`, and their shares of all attempts: 5 %."""
+FEW = ("missing_comma", "wrong_type", "runaway", "cut_at_limit", "ends_early", "reset")
+"""The failures of `few`, in equal shares. The first three can be seen before the answer ends; the others cost what they
+cost."""
+
+FAILING = 0.05
+"""Their share of all attempts."""
+
+RUNAWAY = 50
+"""Times that a runaway says the same line: until the 1,000 tokens that the request allows."""
 
 SCHEMA = {
     "type": "object",
@@ -103,11 +106,11 @@ def few() -> Callable[[str, int], tuple[Any, bool]]:
     from streamguard.testing.scripted import Script
     from streamguard.testing.steps import fin, pause, rst, status, truth
 
-    kinds, shares = [*FEW, "good"], [*FEW.values(), 1 - sum(FEW.values())]
+    kinds, shares = [*FEW, "good"], [FAILING / len(FEW)] * len(FEW) + [1 - FAILING]
 
     def answer(text: str, stop: str = "end_turn", end: int | None = None, tail: list[Any] | None = None) -> Script:
         pieces = [text[at : at + 6] for at in range(0, len(text), 6)]
-        tokens = len(pieces) * 2
+        tokens = len(pieces[:end]) * 2
         frames: list[Any] = [
             truth(input=400, output=tokens, lag=LAG_TOKENS),
             status(),
@@ -127,12 +130,14 @@ def few() -> Callable[[str, int], tuple[Any, bool]]:
     def choose(row: str, attempt: int) -> tuple[Script, bool]:
         dice = random.Random(f"{SEED}/{row}/{attempt}")
         text = invoice(row)
+        again = ', {"text": "bolts", "quantity": 1, "price": 0.5}' * RUNAWAY
         at = dice.randrange(20, len(text) // 2)
         kind = dice.choices(kinds, shares)[0]
         made: dict[str, Callable[[], Script]] = {
             "good": lambda: answer(text),
             "missing_comma": lambda: answer(text[:at] + text[at:].replace(", ", " ", 1)),
             "wrong_type": lambda: answer(text.replace('"quantity": ', '"quantity": "a few", "', 1)),
+            "runaway": lambda: answer(text.replace("], ", again, 1), "max_tokens"),
             "cut_at_limit": lambda: answer(text, "max_tokens", end=-10),
             "ends_early": lambda: answer(text, end=-10, tail=[fin()]),
             "reset": lambda: answer(text, end=at // 6, tail=[rst()]),
@@ -292,46 +297,27 @@ def loop(mix: str, url: str, records: int, folder: Path) -> int:
 
 
 def job(mix: str, url: str, records: int, folder: Path) -> int:
-    """The same as a job; how many records are valid."""
-    import anthropic
-
-    from streamguard import messages
-    from streamguard.callclock import backend_clock
-    from streamguard.jobs.job import Job, JobSpec
-    from streamguard.jobs.runner import Runner
-    from streamguard.jobs.summary import Tally
-    from streamguard.runtime import Runtime
+    """The same as a job, by the command's own body; how many records are valid."""
+    from streamguard.commands.run import Options, execute
+    from streamguard.jobs.job import JobSpec
+    from streamguard.jobs.journal import read_journal
 
     with (folder / "in.jsonl").open("w") as rows:
         for number in range(records):
             rows.write(json.dumps({"custom_id": f"r{number}", "params": request(f"r{number}")}) + "\n")
     (folder / "schema.json").write_text(json.dumps(schema_of(mix)))
-
-    async def main() -> int:
-        checked = Job(
-            JobSpec(
-                input=str(folder / "in.jsonl"),
-                out=str(folder / "out.jsonl"),
-                policy="streamguard:extraction",
-                schema=str(folder / "schema.json"),
-            )
-        )
-        try:
-            tally = Tally(checked.rows, checked.kept, backend_clock())
-            async with anthropic.AsyncAnthropic(api_key="x", base_url=url, max_retries=0) as client:
-                runner = Runner(
-                    checked,
-                    lambda params: messages(client, **params),
-                    tally=tally,
-                    runtime=Runtime(job=checked.name, hooks=[tally.hook]),
-                    concurrency=CONCURRENCY,
-                )
-                await runner.run()
-            return tally.succeeded.total()
-        finally:
-            checked.close()
-
-    return anyio.run(main)
+    out = str(folder / "out.jsonl")
+    spec = JobSpec(
+        input=str(folder / "in.jsonl"),
+        out=out,
+        policy="streamguard:extraction",
+        schema=str(folder / "schema.json"),
+    )
+    execute(spec, Options(base_url=url, concurrency=CONCURRENCY, quiet=True))
+    journal = read_journal(out)
+    assert journal is not None
+    with journal:
+        return journal.counts().get(("succeeded", None), 0)
 
 
 SIDES: Mapping[str, Callable[[str, str, int, Path], int]] = {"loop": loop, "job": job}
@@ -352,6 +338,47 @@ def side(name: str, mix: str, url: str, records: int) -> None:
             "cpu": time.process_time() - cpu,
             "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+def memory(records: int) -> None:
+    """Run a job against a provider in memory and print how much of it this process took, as JSON."""
+    from streamguard.callclock import backend_clock
+    from streamguard.jobs.job import Job, JobSpec
+    from streamguard.jobs.runner import Runner
+    from streamguard.jobs.summary import Tally
+    from streamguard.runtime import Runtime
+    from streamguard.testing import answer, script
+
+    events, bad = answer(invoice("r0"), chunk=40), answer(invoice("r0")[:60], chunk=40)
+
+    def source(params: Mapping[str, Any]) -> Any:
+        number = int(params["messages"][0]["content"].partition(":")[0][1:])
+        return script(bad if number % 20 == 0 else events, request=params, messages=True)
+
+    async def main(folder: Path) -> int:
+        policy = "version: 1\ntimeouts: {total: 60}\njson: {expect: object}\n"
+        (folder / "policy.yaml").write_text(policy)
+        with (folder / "in.jsonl").open("w") as rows:
+            for number in range(records):
+                rows.write(json.dumps({"custom_id": f"r{number}", "params": request(f"r{number}")}) + "\n")
+        spec = JobSpec(
+            input=str(folder / "in.jsonl"), out=str(folder / "out.jsonl"), policy=str(folder / "policy.yaml")
+        )
+        job = Job(spec)
+        try:
+            tally = Tally(job.rows, job.kept, backend_clock())
+            runtime = Runtime(hooks=[tally.hook])
+            await Runner(job, source, tally=tally, runtime=runtime, concurrency=CONCURRENCY).run()
+            return tally.done
+        finally:
+            job.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        done = anyio.run(main, Path(folder))
+        seconds = time.perf_counter() - began
+    found = {"records": done, "seconds": seconds, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     sys.stdout.write(json.dumps(found) + "\n")
 
 
@@ -381,9 +408,7 @@ def compare(mix: str, records: int, rounds: int) -> None:
         for name in [*SIDES] if turn % 2 == 0 else [*reversed(SIDES)]:
             found[name].append(measured(name, mix, records))
     print(f"\n{mix}: {records:,} records, {CONCURRENCY} at a time, {rounds} round{'' if rounds == 1 else 's'}")
-    print(
-        f"{'':>6} {'valid':>7} {'requests':>9} {'tokens':>10} {'wasted':>9} {'seconds':>8} {'records/s':>10} {'CPU ms':>7}"
-    )
+    print("         valid  requests     tokens    wasted  seconds  records/s  CPU ms")
     best: dict[str, dict[str, float]] = {}
     for name, runs in found.items():
         run = min(runs, key=lambda one: float(one["seconds"]))
@@ -401,11 +426,24 @@ def compare(mix: str, records: int, rounds: int) -> None:
     )
 
 
+def memories(sizes: Sequence[int]) -> None:
+    """Resident memory of jobs of these sizes, a process each."""
+    print("\nmemory, with a provider in the same process")
+    for size in sizes:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.jobs", "memory", str(size)], capture_output=True, text=True, check=True
+        )
+        found = json.loads(done.stdout)
+        print(f"{found['records']:>9,} records: {found['rss']:6.1f} MiB at the most, {found['seconds']:.1f} s")
+
+
 def main(argv: list[str] | None = None) -> None:
     """All of it, or a part that another process asked for."""
     given = sys.argv[1:] if argv is None else argv
     if given[:1] == ["serve"]:
         serve(given[1])
+    elif given[:1] == ["memory"]:
+        memory(int(given[1]))
     elif given[:1] and given[0] in SIDES:
         side(given[0], given[1], given[2], int(given[3]))
     else:
@@ -413,7 +451,11 @@ def main(argv: list[str] | None = None) -> None:
         parser.add_argument("--records", type=int, default=10_000)
         parser.add_argument("--rounds", type=int, default=1)
         parser.add_argument("--mix", choices=[*MIXES], action="append")
+        parser.add_argument("--memory", type=int, nargs="*", help="measure jobs of these sizes: 1000 100000")
         options = parser.parse_args(given)
+        if options.memory is not None:
+            memories(options.memory or (1_000, 10_000, 100_000))
+            return
         for mix in options.mix or MIXES:
             compare(mix, options.records, options.rounds)
 
