@@ -149,9 +149,11 @@ class Page:
             extra |= {"windowsVirtualKeyCode": code} if code else {}
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, **extra)
 
-    def screenshot(self, path: Path) -> None:
-        """The page as a PNG."""
-        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
+    def screenshot(self, path: Path, *, scale: float = 1) -> None:
+        """What is seen of the page as a PNG."""
+        width, height = self.evaluate("[innerWidth, innerHeight]")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": scale}
+        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png", clip=clip)["data"]))
 
 
 @contextmanager
