@@ -103,8 +103,10 @@ class Proxy:
         :raises Refused: nobody who may.
         """
         path, headers = scope["path"], scope["headers"]
-        if path == "/healthz" or path == VIEW or path.startswith(VIEW + "/"):
-            return  # which holds nothing; and which judges by itself
+        if path == "/healthz":
+            return
+        if self._view is not None and (path == VIEW or path.startswith(VIEW + "/")):
+            return  # it judges by itself: its page is for everybody, what it shows is not
         if path == "/metrics" and self._access.is_operator(headers):
             return
         caller = scope[_CALLER] = self._access.caller(headers)

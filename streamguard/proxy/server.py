@@ -76,7 +76,10 @@ class ProxyServer:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._drained)
             self._server.on_startup = started
-            await self._server.serve(sockets=[listener])
+            try:
+                await self._server.serve(sockets=[listener])
+            finally:
+                listener.close()
             tasks.cancel_scope.cancel()
 
     def stop(self) -> None:

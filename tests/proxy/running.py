@@ -94,11 +94,17 @@ async def proxied(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, listener, started.set)
         await started.wait()
+        failure: Exception | None = None
         async with httpx2.AsyncClient(timeout=15) as http:
-            yield Running(
-                url=f"http://127.0.0.1:{port}", port=port, proxy=proxy, server=server, upstream=upstream, http=http
-            )
+            try:
+                yield Running(
+                    url=f"http://127.0.0.1:{port}", port=port, proxy=proxy, server=server, upstream=upstream, http=http
+                )
+            except Exception as error:
+                failure = error  # raised outside of the group, which would wrap it
         server.stop()
+    if failure is not None:
+        raise failure
 
 
 def with_proxy(
