@@ -306,7 +306,7 @@ class Call:
     async def _abort(self, running: RunningAttempt, end: Trip | Failed) -> None:
         await running.close()
         running.billable = not isinstance(end, Failed) or end.billable
-        if running.panel.transcript.first_token_at is not None:
+        if running.panel.transcript.first_token_at is not None and not is_outage(end.reason):
             self._answered(running)
         charged, left = await self._settle(running), await self._dispatch.left()
         self.running = None
