@@ -213,9 +213,10 @@ def _view(question: Question, surface: Surface, seen: Seen) -> Iterator[str]:
     if deliver == "committed" and seen.outcome is None and shown[-1]:
         yield f"I1: {len(shown[-1])} events were shown of a call without an outcome"
     for events in shown:
-        if sum(isinstance(one, Started) for one in events) > 1 and seen.outcome is not None and seen.outcome.completed:
-            yield "I1: two messages were shown as one"
         yield from _inputs(question, events)
+    starts = sum(isinstance(one, Started) for one in shown[-1])
+    if starts > 1 and seen.outcome is not None and seen.outcome.completed:
+        yield "I1: two messages were shown as one"
     if surface.door != "run" and seen.outcome is not None and seen.outcome.completed == "whole":
         text = "".join(one.text for one in shown[-1] if isinstance(one, Delta) and one.kind == "text")
         if text != seen.outcome.attempts[-1].text:

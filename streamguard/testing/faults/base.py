@@ -185,14 +185,18 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 _PIECES = re.compile(rb'"(?:text|thinking|partial_json)":("(?:[^"\\]|\\.)*")\}\}')
 
 
+_TOLD = re.compile(rb'"type":"message_delta".*"output_tokens":(\d+)')
+
+
 def with_truth(items: tuple[Item, ...]) -> tuple[Item, ...]:
     """The items, with what the provider bills where they do not say: what is told at the end is true, and without an
     end it is as many tokens as the text may well come to."""
     data = b"".join(item for item in items if isinstance(item, bytes))
-    said = b'"type":"message_delta"' in data or any(isinstance(item, Truth) for item in items)
-    if said or b"content_block_delta" not in data:
+    over = b'"stop_reason":"' in data or any(isinstance(item, Truth) for item in items)
+    if over or b"content_block_delta" not in data:
         return items
-    return (truth(output=tokens("".join(json.loads(piece) for piece in _PIECES.findall(data)))), *items)
+    text = "".join(json.loads(piece) for piece in _PIECES.findall(data))
+    return (truth(output=max(tokens(text), *map(int, _TOLD.findall(data)), 0)), *items)
 
 
 class Catalogue:

@@ -1,0 +1,49 @@
+"""Requests per call, and per outage: one owner of retries (I9)."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamguard import doors
+from streamguard.errors import CallError
+from streamguard.policy import Policy
+from streamguard.retry import Retry, Rule
+from streamguard.runtime import Runtime
+from streamguard.testing import faults, run_virtual
+from tests.matrix.configs import configs
+from tests.matrix.grid import FAR
+
+OUTAGES = ("F29-outage", "F29-broken", "F14-no-answer", "F24-overloaded", "F01-head-only")
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+def test_an_outage_costs_little_more_than_its_calls(name: str) -> None:
+    """A thousand calls into a total outage send at most 1.1 requests a call and the bucket's hundred (F29)."""
+    policy = Policy(retry=Retry(attempts=5, rules=(Rule(when=("*",)),)))
+
+    async def main() -> int:
+        runtime = Runtime()
+        sources = [faults.BY_ID[name].source() for _ in range(1000)]
+        for source in sources:
+            with pytest.raises(CallError):
+                await doors.run(source, policy=policy, runtime=runtime)
+        return sum(source.opened for source in sources)
+
+    assert run_virtual(main, within=FAR) <= 1100 + 100
+
+
+@pytest.mark.parametrize("fault", [fault for fault in faults.ALL if not fault.sockets])
+def test_a_call_sends_as_many_requests_as_it_says(fault: faults.Fault) -> None:
+    """Under `everything`, each fault lasting: requests are the record's attempts, three at the most, each from scratch."""
+    policy = configs()["everything"].policy
+
+    async def main() -> tuple[int, int]:
+        source = fault.source(event_bytes=8192)
+        try:
+            record = await doors.run(source, policy=policy, runtime=Runtime(jitter=lambda: 0.5))
+        except CallError as error:
+            record = error.record
+        return source.opened, sum(getattr(one.ended, "sent", True) for one in record.attempts)
+
+    opened, told = run_virtual(main, within=FAR)
+    assert opened == told <= 3
