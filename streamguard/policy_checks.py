@@ -142,6 +142,8 @@ def _listed(reasons: list[str]) -> str:
 _WHOLE_NUMBERS = ("max_tokens", "top_k")
 _REQUIRED = ("model", "messages", "max_tokens")
 """Fields without which no request is accepted."""
+_OPTIONS = ("extra_headers", "extra_query", "timeout", "betas", "user_profile_id", "workspace_id")
+"""Arguments of the SDK's `create()` that are no part of a request's body."""
 
 
 def _patches(policy: Policy) -> Iterator[Finding]:
@@ -150,9 +152,14 @@ def _patches(policy: Policy) -> Iterator[Finding]:
         patch: Mapping[str, Any] = rule.patch or {}
         if rule.patch is not None and not patch:
             yield Finding("warning", at, "empty, so it changes nothing")
-        for field, value in patch.items():
-            path = (*at, field)
-            if value is None and field in _REQUIRED:
+        extra = patch.get("extra_body")
+        inner: Mapping[str, Any] = extra if isinstance(extra, Mapping) else {}
+        fields = [((*at, field), field, value) for field, value in patch.items() if field != "extra_body"]
+        for path, field, value in [*fields, *(((*at, "extra_body", name), name, one) for name, one in inner.items())]:
+            if field in _OPTIONS:
+                what = f"{field} is an option of the SDK's, no field of a request's body, and cannot be patched"
+                yield Finding("error", path, what)
+            elif value is None and field in _REQUIRED:
                 yield Finding("error", path, f"null removes {field}, and no request goes without it")
             elif is_scaling(value):
                 yield from _scaling(path, value)

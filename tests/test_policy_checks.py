@@ -14,7 +14,7 @@ from streamguard.policy import Policy
 from streamguard.policy_checks import Finding, check_policy
 from streamguard.policyfile import loads_policy
 from streamguard.pricing import Price
-from streamguard.retry import Retry
+from streamguard.retry import Retry, Rule
 
 
 def rules(*lines: str, attempts: int = 3) -> Policy:
@@ -55,6 +55,9 @@ def at(rule: int, *path: str | int) -> tuple[str | int, ...]:
           Finding("error", at(0, "patch", "model"), "model must be a model's name"),
           Finding("error", at(0, "patch", "messages"), "null removes messages, and no request goes without it")]),
         (rules("{when: [stop.*], patch: {temperature: null, metadata: {a: 1}, max_tokens: 5}}"), []),
+        (Policy(retry=Retry(attempts=2, rules=[Rule(when=["stop.*"], patch={"timeout": 5, "extra_body": {"top_k": 0}})])),
+         [Finding("error", at(0, "patch", "timeout"), "timeout is an option of the SDK's, no field of a request's body, and cannot be patched"),
+          Finding("error", at(0, "patch", "extra_body", "top_k"), "top_k must be a positive whole number or {times: …, most: …}")]),
         (loads_policy("timeouts: {total: 30, attempt: 40}"),
          [Finding("warning", ("timeouts", "attempt"), "total (30 s) ends before attempt (40 s) can")]),
         (loads_policy("timeouts: {total: 30}"), []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 from typing import Any
@@ -11,6 +12,10 @@ from streamguard.errors import JobError
 
 NO_KEY = "none-needed-on-loopback"
 """Sent instead of a key to a server on this machine, which asks for none."""
+
+
+DIRECT = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+"""Places that no proxy of the environment stands before."""
 
 
 def make_client(base_url: str | None) -> Any:
@@ -24,6 +29,8 @@ def make_client(base_url: str | None) -> Any:
     options: dict[str, Any] = {} if base_url is None else {"base_url": base_url}
     if url is not None and is_loopback(url) and not _has_credentials():
         options["api_key"] = NO_KEY
+    here = url is not None and is_loopback(url)
+    options["http_client"] = _http_client(anthropic)(**({"mounts": dict.fromkeys(DIRECT)} if here else {}))
     try:
         client = anthropic.AsyncAnthropic(max_retries=0, **options)
     except anthropic.AnthropicError as error:
@@ -34,6 +41,13 @@ def make_client(base_url: str | None) -> Any:
     if found:
         raise JobError("no credentials: set ANTHROPIC_API_KEY (a --base-url on this machine can do without)")
     return client
+
+
+def _http_client(anthropic: Any) -> Any:
+    """The kind of HTTP client: the SDK's aiohttp one where aiohttp is installed, since it reads a stream for a fraction
+    of the CPU."""
+    there = importlib.util.find_spec("aiohttp") is not None
+    return anthropic.DefaultAioHttpClient if there else anthropic.DefaultAsyncHttpxClient
 
 
 def _has_credentials() -> bool:
