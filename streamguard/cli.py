@@ -235,6 +235,22 @@ def retry(
     _finish(context, body)
 
 
+@app.command("report")
+def report(
+    context: typer.Context,
+    out: Out,
+    html: Annotated[str, typer.Option("--html", metavar="FILE", help="Where it goes; - for standard output.")],
+) -> None:
+    """Write what a job came to as one HTML file: outcomes, tokens and money, latencies, where answers died."""
+
+    def body() -> int:
+        from streamguard.commands import report as command
+
+        return command.main(out, html=html)
+
+    _finish(context, body)
+
+
 @app.command("check")
 def check(
     context: typer.Context,
