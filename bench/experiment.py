@@ -31,7 +31,7 @@ import anyio
 import jsonschema
 
 import streamguard
-from streamguard import CallError, Policy, Runtime
+from streamguard import CallError, Runtime
 from streamguard.callclock import backend_clock
 from streamguard.demo import documents as invoices
 from streamguard.demo.sides import params
@@ -213,31 +213,42 @@ def with_instructor(client: Any, schema: Mapping[str, Any]) -> Ask:
     return ask
 
 
-def _guarded(client: Any, policy: Policy, schema: Mapping[str, Any], *, judge: bool) -> Ask:
-    runtime = Runtime(jitter=random.Random(SEED).random)
-    validator = jsonschema.Draft202012Validator(schema)
+def syntax(client: Any, schema: Mapping[str, Any]) -> Ask:
+    runtime, validator = Runtime(jitter=random.Random(SEED).random), jsonschema.Draft202012Validator(schema)
+    policy = loads_policy("extends: streamguard:extraction\n")
 
     async def ask(request: dict[str, Any]) -> bool:
-        for _ in range(TRIES if judge else 1):
+        left = TRIES
+        while left:
+            source = streamguard.messages(client, **request)
+            retry = policy.retry.model_copy(update={"attempts": left})
             try:
-                outcome = await streamguard.run(streamguard.messages(client, **request), policy=policy, runtime=runtime)
+                outcome = await streamguard.run(
+                    source, policy=policy.model_copy(update={"retry": retry}), runtime=runtime
+                )
             except CallError:
                 return False
-            if not judge or validator.is_valid(outcome.value):
+            if validator.is_valid(outcome.value):
                 return True
+            left -= len(outcome.attempts)
         return False
 
     return ask
 
 
-def syntax(client: Any, schema: Mapping[str, Any]) -> Ask:
-    policy = loads_policy(f"extends: streamguard:extraction\nretry: {{attempts: {TRIES}}}\n")
-    return _guarded(client, policy, schema, judge=True)
-
-
 def with_schema(client: Any, schema: Mapping[str, Any]) -> Ask:
+    runtime = Runtime(jitter=random.Random(SEED).random)
     text = f"extends: streamguard:extraction\nretry: {{attempts: {TRIES}}}\njson: {{schema: {json.dumps(schema)}}}\n"
-    return _guarded(client, loads_policy(text), schema, judge=False)
+    policy = loads_policy(text)
+
+    async def ask(request: dict[str, Any]) -> bool:
+        try:
+            await streamguard.run(streamguard.messages(client, **request), policy=policy, runtime=runtime)
+        except CallError:
+            return False
+        return True
+
+    return ask
 
 
 WAYS: dict[str, Callable[[Any, Mapping[str, Any]], Ask]] = {
@@ -362,7 +373,7 @@ def _cases(count: int) -> list[Case]:
         _invoices("bad 16 %, service faults", Mix(), count),
     ]
     try:
-        recorded = _recorded(count)
+        recorded = _recorded(count // 2)
     except BaseException as error:  # pytest's own way of saying that the data is not here
         print(f"without the recorded streams: {error}")
         recorded = None
