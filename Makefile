@@ -36,7 +36,10 @@ bench: $(STAMP) ## µs of CPU per event, as ratios in one run
 demo: $(STAMP) ## the same job without and with guards; no key, no download, half a minute
 	$(BIN)/python -m streamguard demo
 
+experiment: $(STAMP) ## is streaming worth it when a machine reads the answer? five ways, four mixes
+	$(BIN)/python -m bench.experiment --html experiment.html
+
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: help install test lint check format bench demo clean
+.PHONY: experiment help install test lint check format bench demo clean
