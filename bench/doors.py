@@ -1,111 +1,122 @@
-"""CPU of the client per wire event: the guarded doors beside the SDK's own stream, shuffled rounds in one run.
+"""CPU of the client per wire event: every guarded door beside the SDK's own streams, in one run.
 
-The server runs in a process of its own. Costs are `process_time` of this process. Ratios are per round, then the
-median.
+Guarded is the shipped extraction policy with all its guards and the advisory schema. Burst is pure software cost:
+hundreds of events per socket read. Paced is one event per read, as a live stream comes; waking up costs most there.
 """
 
 from __future__ import annotations
 
-import os
-import random
-import statistics
-import time
-from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Any
 
+import anthropic
 import anyio
 
-from bench.documents import objects, pieces
-from streamguard import load_policy, messages, run
+from bench import server
+from bench.documents import advisories, pieces
+from bench.harness import REQUEST, Path, extraction, machine, on_one_core, rounds, table
+from streamguard import GuardMiddleware, guarded, messages, run, stream
+from streamguard.policy import Policy
 from streamguard.runtime import Runtime
-from streamguard.testing import wire
-from streamguard.testing.scripted import Script
-from streamguard.testing.server import ScriptedServer
-from streamguard.testing.steps import gather, pace
 
-ROUNDS = 12
-REQUEST = {"model": "claude-haiku-5-5", "max_tokens": 64_000, "messages": [{"role": "user", "content": "Extract."}]}
-
-Path = Callable[[], Awaitable[None]]
+CREATE, HELPER = "create(stream=True)", "messages.stream()"
 
 
-def answer(text: str, width: int, rate: float | None) -> list[object]:
-    """The stream of one answer: burst, or paced at so many events a second."""
-    frames = [wire.text_delta(piece) for piece in pieces(text, width)]
-    middle = [gather(), *frames] if rate is None else [pace(rate), *frames, pace(None)]
-    usage = {"output_tokens": len(text) // 3}
-    end = [wire.block_stop(), wire.message_delta(usage=usage), wire.message_stop()]
-    return [wire.message_start(), wire.block_start(), *middle, *end]
+async def clients(stack: AsyncExitStack, url: str) -> dict[str, anthropic.AsyncAnthropic]:
+    """The SDK's client on its default HTTP client, and on aiohttp where that is installed."""
+    kinds: dict[str, Any] = {"httpx2": anthropic.DefaultAsyncHttpxClient}
+    with suppress(ImportError):
+        import aiohttp  # noqa: F401
+
+        kinds["aiohttp"] = anthropic.DefaultAioHttpClient
+    return {
+        name: await stack.enter_async_context(
+            anthropic.AsyncAnthropic(api_key="x", base_url=url, max_retries=0, http_client=kind())
+        )
+        for name, kind in kinds.items()
+    }
 
 
-async def measure(paths: dict[str, Path], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each path in each round, in random order within a round."""
-    spent: dict[str, list[float]] = {name: [] for name in paths}
-    for path in paths.values():
-        await path()
-    for _ in range(rounds):
-        for name in random.sample(list(paths), len(paths)):
-            began = time.process_time()
-            await paths[name]()
-            spent[name].append(time.process_time() - began)
-    return spent
+def paths(client: anthropic.AsyncAnthropic, policy: Policy, http: str) -> dict[str, Path]:
+    """Every way to read one answer with a client."""
+    runtime = Runtime()
+    live = policy.model_copy(update={"deliver": "live"})
+    through = client.with_middleware(GuardMiddleware(policy, runtime=runtime, deliver="live"))
+
+    async def bytes_only() -> None:
+        async with client.messages.with_streaming_response.create(**REQUEST, stream=True) as response:
+            async for _ in response.http_response.aiter_bytes():
+                pass
+
+    async def create(client: anthropic.AsyncAnthropic = client) -> None:
+        async with await client.messages.create(**REQUEST, stream=True) as events:
+            async for _ in events:
+                pass
+
+    async def helper(client: anthropic.AsyncAnthropic = client) -> None:
+        async with client.messages.stream(**REQUEST) as events:
+            async for _ in events.text_stream:
+                pass
+
+    async def ours() -> None:
+        await run(messages(client, **REQUEST), policy=policy, runtime=runtime)
+
+    async def ours_streaming() -> None:
+        async with stream(messages(client, **REQUEST), policy=live, runtime=runtime) as events:
+            while await events.batch() is not None:
+                pass
+
+    async def around() -> None:
+        from streamguard.guards.timeouts import Timeouts
+
+        opened = await client.messages.create(**REQUEST, stream=True)
+        timeouts = Timeouts(**{**live.timeouts.model_dump(), "alive": None})
+        async with guarded(opened, policy=live.model_copy(update={"timeouts": timeouts}), runtime=runtime) as events:
+            while await events.batch() is not None:
+                pass
+
+    found: dict[str, Path] = {
+        "bytes only": bytes_only,
+        CREATE: create,
+        HELPER: helper,
+        "run(messages())": ours,
+        "stream(messages())": ours_streaming,
+        "guarded(create())": around,
+        "middleware create(stream=True)": lambda: create(through),
+        "middleware messages.stream()": lambda: helper(through),
+        "middleware create()": lambda: through.messages.create(**REQUEST, timeout=600),
+    }
+    if http != "httpx2":
+        for name in ("guarded(create())", "middleware messages.stream()"):
+            del found[name]
+        return {f"{name}, {http}": path for name, path in found.items()}
+    return found
 
 
-async def compare(title: str, text: str, width: int, rate: float | None, rounds: int) -> None:
-    """One table: µs of CPU per event of every door, and its ratio to plain iteration."""
-    import anthropic
-
-    events = len(pieces(text, width)) + 5
-    core = 1 if (os.cpu_count() or 1) > 1 else None
-    with ScriptedServer(Script.of(answer(text, width, rate))).in_process(core=core) as server:
-        async with (
-            anthropic.AsyncAnthropic(api_key="x", base_url=server.url, max_retries=0) as plain,
-            anthropic.AsyncAnthropic(
-                api_key="x", base_url=server.url, max_retries=0, http_client=anthropic.DefaultAioHttpClient()
-            ) as faster,
-        ):
-            policy = load_policy("streamguard:extraction")
-            runtime = Runtime()
-
-            async def create() -> None:
-                async with await plain.messages.create(**REQUEST, stream=True) as stream:
-                    async for _ in stream:
-                        pass
-
-            async def helper() -> None:
-                async with plain.messages.stream(**REQUEST) as stream:
-                    async for _ in stream.text_stream:
-                        pass
-
-            async def guarded() -> None:
-                outcome = await run(messages(plain, **REQUEST), policy=policy, runtime=runtime)
-                assert outcome.completed in ("cut", "whole")
-
-            async def guarded_faster() -> None:
-                await run(messages(faster, **REQUEST), policy=policy, runtime=runtime)
-
-            paths: dict[str, Path] = {
-                "create(stream=True)": create,
-                "messages.stream()": helper,
-                "run(messages()), guarded": guarded,
-                "the same on aiohttp": guarded_faster,
-            }
-            spent = await measure(paths, rounds)
-    print(f"\n{title}: {events} events of {width} characters, {rounds} rounds")
-    print(f"{'path':>28} {'µs/event':>9} {'x create':>9} {'x stream()':>11}")
-    for name, times in spent.items():
-        ratios = [a / b for a, b in zip(times, spent["create(stream=True)"], strict=True)]
-        helpers = [a / b for a, b in zip(times, spent["messages.stream()"], strict=True)]
-        cost = statistics.median(times) / events * 1e6
-        print(f"{name:>28} {cost:>9.1f} {statistics.median(ratios):>9.2f} {statistics.median(helpers):>11.2f}")
+async def compare(title: str, answer: server.Answer, policy: Policy, count: int) -> None:
+    """One table."""
+    with server.serving({"a": answer}) as url:
+        async with AsyncExitStack() as stack:
+            every: dict[str, Path] = {}
+            for http, client in (await clients(stack, url + "/a")).items():
+                every |= paths(client, policy, http)
+            spent = await rounds(every, count)
+    print(f"\n{title}: {answer.events} events, {count} rounds; µs of CPU per event")
+    table(spent, answer.events, "µs/event", CREATE, HELPER)
 
 
 async def tables() -> None:
     """All tables."""
-    await compare("burst", objects(20_000), 4, None, ROUNDS)
-    await compare("burst", objects(90_000), 100, None, ROUNDS)
-    await compare("paced, 500 events a second", objects(4_000), 4, 500.0, 4)
+    policy = extraction()
+    print(machine())
+    await compare("burst, 4 characters", server.text(pieces(advisories(20_000), 4)), policy, 8)
+    await compare("burst, 100 characters", server.text(pieces(advisories(200_000), 100)), policy, 8)
+    short, long = advisories(2_400), advisories(60_000)
+    await compare("paced 1000/s, 4 characters", server.text(pieces(short, 4), 1000.0), policy, 4)
+    await compare("paced 1000/s, 100 characters", server.text(pieces(long, 100), 1000.0), policy, 4)
 
 
 def main() -> None:
     """Print the tables."""
+    on_one_core()
     anyio.run(tables)
