@@ -1,4 +1,4 @@
-"""The end of an answer that was stopped because it was complete (`completed: cut` and `enough`).
+"""The end of an answer that was stopped because its document was complete (`completed: cut`).
 
 The upstream never said it, so it is said here, for clients that wait for a whole message. In charge of those frames,
 and of the same in a JSON message. The output count is the upper end of an estimate; `x-streamguard-completed` says so.
@@ -35,6 +35,32 @@ def stop_reason(kinds: Iterable[str]) -> str:
     return "tool_use" if "tool_input" in kinds else "end_turn"
 
 
+def surplus(outcome: Outcome) -> int:
+    """Characters of the answer's text behind its document: they came with the very piece that closed it."""
+    text, document = outcome.attempts[-1].text, outcome.text
+    at = text.find(document) if document else -1
+    return len(text) - at - len(document) if at >= 0 else 0
+
+
+def without_surplus(frames: list[bytes], outcome: Outcome) -> list[bytes]:
+    """The last frames of an answer, their text cut where its document ends."""
+    left = surplus(outcome)
+    if not left:
+        return frames
+    kept: list[bytes] = []
+    for frame in reversed(frames):
+        head, data, body = frame.partition(b"data:")
+        if left and data and b'"text_delta"' in body:
+            event = json.loads(body)
+            text: str = event["delta"]["text"]
+            event["delta"]["text"] = text[: max(0, len(text) - left)]
+            left -= len(text) - len(event["delta"]["text"])
+            kept.append(head + b"data: " + json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n\n")
+        else:
+            kept.append(frame)
+    return kept[::-1]
+
+
 def closing_frames(open_blocks: OpenBlocks, outcome: Outcome) -> bytes:
     """What is missing to the end of the message."""
     kinds = open_blocks.blocks
@@ -50,7 +76,12 @@ def closing_frames(open_blocks: OpenBlocks, outcome: Outcome) -> bytes:
 def closed(message: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
     """A message that was stopped, with its end."""
     content: list[dict[str, Any]] = [dict(block) for block in message.get("content", ())]
-    for block in content:
+    read = sum(len(block["text"]) for block in content if block.get("type") == "text")
+    # The message may hold more than the guards were shown: whatever the last read brought.
+    left = surplus(outcome) + max(0, read - len(outcome.attempts[-1].text))
+    for block in reversed(content):
+        if block.get("type") == "text" and left and outcome.text:
+            block["text"], left = block["text"][: max(0, len(block["text"]) - left)], max(0, left - len(block["text"]))
         partial = block.pop("partial_json", None)
         if partial is not None:
             # A block that was not closed; its input is complete, or the answer would not stand.

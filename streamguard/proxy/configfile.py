@@ -151,6 +151,9 @@ def _unfit(policy: Policy) -> list[Problem]:
         except ValueError as error:
             what = f"{error}; a proxy's calls have {', '.join(sorted(LABELS))}"
             found.append(Problem(pointer=f"/budgets/{index}/per", problem=what))
+    if policy.json_document is not None and policy.json_document.enough_when:
+        what = "a proxy hands on the text, which enough_when leaves unfinished: leave it out, or say trailing: cut"
+        found.append(Problem(pointer="/json/enough_when", problem=what))
     try:
         if policy.json_document is not None and (schema := policy.json_document.own_schema()) is not None:
             policy.json_document.plan(schema)

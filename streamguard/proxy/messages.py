@@ -23,7 +23,7 @@ from streamguard.outcome import Outcome
 from streamguard.policy import Policy
 from streamguard.proxy import failures, report
 from streamguard.proxy.body import Asked, Receive
-from streamguard.proxy.closing import OpenBlocks, closed, closing_frames
+from streamguard.proxy.closing import OpenBlocks, closed, closing_frames, without_surplus
 from streamguard.proxy.config import KeepAlive
 from streamguard.proxy.headers import without
 from streamguard.proxy.refusals import error_body
@@ -138,7 +138,10 @@ class GuardedAnswer:
         assert outcome is not None
         if batch is None:
             frames = []
-        frames += log.rest() if outcome.completed in ("whole", None) else [closing_frames(blocks, outcome)]
+        if outcome.completed == "cut":
+            frames = [*without_surplus(frames, outcome), closing_frames(blocks, outcome)]
+        else:
+            frames += log.rest()
         said = report.report(call.id, outcome, await self._left())
         if reply.status is None:
             await reply.start(200, self._head(said))
@@ -202,7 +205,7 @@ class GuardedAnswer:
 def as_json(outcome: Outcome) -> bytes:
     """The whole message as the provider would have sent it to a client that asked for no stream."""
     message: dict[str, Any] = outcome.message or {}
-    if outcome.completed in ("cut", "enough"):
+    if outcome.completed == "cut":
         message = closed(message, outcome)
     try:
         return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8")

@@ -84,7 +84,8 @@ async def proxied(
 ) -> AsyncIterator[Running]:
     """A proxy in front of `upstream`, which must serve already."""
     named = {"default": policy, **(policies or {})}
-    config = {"upstream": upstream.url, "listen": Listen(port=0), "policies": dict.fromkeys(named, "x"), **config}
+    url = config.pop("upstream_url", upstream.url)
+    config = {"upstream": url, "listen": Listen(port=0), "policies": dict.fromkeys(named, "x"), **config}
     made = ProxyConfig(**config)
     proxy = Proxy(setup(made, named, key=key, tokens=tokens or {}))
     server = ProxyServer(proxy)
