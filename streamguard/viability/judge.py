@@ -120,7 +120,12 @@ def _asserts_nothing(*_: Any) -> None:
     """A keyword without a say."""
 
 
-_CLASSES: Final = {draft: _make_class(draft, OWN | (UNEVALUATED if draft >= kw.D2019 else {})) for draft in _BASES}
+_MORE: Final[dict[int, dict[str, Any]]] = {
+    kw.D4: {"items": Draft6Validator.VALIDATORS["items"]},  # draft-04's stumbles over true, which people write
+    kw.D2019: UNEVALUATED,
+    kw.D2020: UNEVALUATED,
+}
+_CLASSES: Final = {draft: _make_class(draft, OWN | _MORE.get(draft, {})) for draft in _BASES}
 _UNASSERTING: Final = _make_class(
     kw.D2020, OWN | UNEVALUATED | dict.fromkeys((*kw.ASSERTIONS, "format"), _asserts_nothing)
 )

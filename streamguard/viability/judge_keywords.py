@@ -101,7 +101,10 @@ def _own_items(validator: Any, instance: list[Any], schema: dict[str, Any]) -> s
     items = schema.get("items")
     if isinstance(items, (dict, bool)) or (isinstance(items, list) and "additionalItems" in schema):
         return set(everything)
-    found = set(everything[: len(items if isinstance(items, list) else schema.get("prefixItems", ()))])
+    first = items if isinstance(items, list) else ()
+    if "prefixItems" in validator.VALIDATORS:
+        first = schema.get("prefixItems", ())
+    found = set(everything[: len(first)])
     for keyword in ("contains", "unevaluatedItems"):
         if keyword in schema:
             found |= {i for i in everything if _passes(validator, instance[i], schema[keyword])}

@@ -197,7 +197,8 @@ class StringAlt:
             self.candidates = {u: text for u, text in self.candidates.items() if self.failing(text) is None}
             self.order = sorted(self.candidates)
             return bool(self.candidates)
-        asked = [(p, source, True) for p, source in self.patterns if p.early]
+        short = self.hi < math.inf  # then what is still lacking may not fit
+        asked = [(p, source, True) for p, source in self.patterns if p.early or (short and p.automaton is not None)]
         asked += [(form.prefix, source, True) for form, source in self.formats if form.prefix is not None]
         asked += [(p, source, False) for p, source in self.no_patterns if p.lasting]
         for pattern, source, wanted in asked:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from streamguard.errors import SchemaError
 from streamguard.viability import Schema, compile_schema
 from tests.viability.completing import find_completion
-from tests.viability.feeding import each, feed, pieces, shuffled
-from tests.viability.schemas import instances, schemas
+from tests.viability.feeding import each, feed, pieces
+from tests.viability.schemas import instances, older_schemas, schemas
+from tests.viability.spelling import spelled
 
 bounded = settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
@@ -30,27 +31,32 @@ def compiled(schema: Any) -> Schema:
         raise
 
 
-def written(value: Any, rng: random.Random) -> str:
-    """The value as JSON, in one of the many ways it can be written."""
-    value = shuffled(value, rng)
-    text = json.dumps(value, ensure_ascii=rng.random() < 0.3, indent=rng.choice((None, None, 1)))
-    if isinstance(value, int) and not isinstance(value, bool):
-        return rng.choice((text, f"{value}.0", f"{value}e0", f"{value}0e-1" if value else "0e9"))
-    return text
+def check(schema: Any, values: list[Any], seed: int) -> None:
+    """Verdict and judge agree on every value, however it is written and cut, and whether names may repeat or not."""
+    made = compiled(schema)
+    repeating = compile_schema(schema, duplicate_names="allow")
+    rng = random.Random(seed)
+    for value in values:
+        text = spelled(value, rng)
+        accepted = made.validate(json.loads(text)) is None
+        verdicts = {str(feed(made.prefix(), text, split)) for split in (each, pieces(seed))}
+        assert len(verdicts) == 1
+        assert (verdicts == {"None"}) == accepted, (text, verdicts)
+        assert (feed(repeating.prefix(), text, pieces(seed)) is None) == accepted, text
 
 
 @given(schemas, st.lists(instances, min_size=1, max_size=6), st.integers(0, 1000))
 @bounded
 def test_a_verdict_is_the_judges(schema: Any, values: list[Any], seed: int) -> None:
     """Alive at every prefix where the judge accepts the instance, dead by the end where not; in any split and order."""
-    made = compiled(schema)
-    rng = random.Random(seed)
-    for value in values:
-        text = written(value, rng)
-        accepted = made.validate(json.loads(text)) is None
-        verdicts = {str(feed(made.prefix(), text, split)) for split in (each, pieces(seed))}
-        assert len(verdicts) == 1
-        assert (verdicts == {"None"}) == accepted, (text, verdicts)
+    check(schema, values, seed)
+
+
+@given(older_schemas, st.lists(instances, min_size=1, max_size=6), st.integers(0, 1000))
+@bounded
+def test_a_verdict_is_the_judges_in_older_drafts(schema: Any, values: list[Any], seed: int) -> None:
+    """The same for draft-04, 06, 07 and 2019-09."""
+    check(schema, values, seed)
 
 
 @given(schemas, instances, st.integers(0, 1000))
@@ -58,7 +64,7 @@ def test_a_verdict_is_the_judges(schema: Any, values: list[Any], seed: int) -> N
 def test_no_search_refutes_a_verdict(schema: Any, value: Any, seed: int) -> None:
     """What is dead cannot be completed, as far as a bounded search goes."""
     made = compiled(schema)
-    text = written(value, random.Random(seed))
+    text = spelled(value, random.Random(seed))
     dead = feed(made.prefix(), text, each)
     begin = "" if not made.satisfiable else None
     if dead is not None and dead.char != "eof":
