@@ -48,8 +48,8 @@ def fingerprint(policy: Policy, template: str | None, overrides: Mapping[str, An
     section = policy.json_document
     document = None if section is None else section.model_dump(mode="json", by_alias=True, exclude={"schema_file"})
     schema = None if document is None else document.pop("schema")
-    if not isinstance(schema, dict) and document is not None:
-        document["schema"] = schema
+    if schema is not None and not isinstance(schema, dict) and document is not None:
+        document["schema"] = schema  # where it comes from: the request
     said = {
         "mode": policy.mode,
         "json": document,
@@ -118,5 +118,5 @@ def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tupl
     elif isinstance(value, list) and value:
         for index, item in enumerate(value):
             yield from _leaves(item, (*path, index))
-    elif value is not None or path:
+    elif path:
         yield path, value

@@ -88,7 +88,11 @@ def _plain(file: BinaryIO, name: str) -> BinaryIO:
 
 def _copied(stream: Any) -> BinaryIO:
     copy = tempfile.TemporaryFile()  # noqa: SIM115  the caller's
-    shutil.copyfileobj(stream, copy, _CHUNK)
+    try:
+        shutil.copyfileobj(stream, copy, _CHUNK)
+    except BaseException:
+        copy.close()
+        raise
     copy.seek(0)
     return copy
 

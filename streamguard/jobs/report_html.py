@@ -46,7 +46,7 @@ th{text-align:left;color:var(--soft);font-weight:500;border-bottom:1px solid var
 td{vertical-align:top;border-bottom:1px solid var(--line);padding:.45rem .6rem .45rem 0}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 code,pre{font:12.5px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-td code{overflow-wrap:anywhere}
+td code{overflow-wrap:anywhere}td.r code{white-space:nowrap}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3rem 0 0;background:var(--tile);border-radius:6px;
 padding:.4rem .6rem}
 mark{background:var(--bad);color:#fff;border-radius:2px;padding:0 .1em}
@@ -233,7 +233,7 @@ def _failures(report: Report) -> Iterator[str]:
     yield '<th class="n">attempts</th><th>why, and where the answer died</th></tr></thead><tbody>'
     for row in report.failed:
         yield (
-            f"<tr><td><code>{_safe(row.custom_id)}</code></td><td><code>{_safe(row.reason)}</code></td>"
+            f'<tr><td><code>{_safe(row.custom_id)}</code></td><td class="r"><code>{_safe(row.reason)}</code></td>'
             f'<td class="n">{row.attempts}</td><td>{_safe(row.message)}{_where(row)}</td></tr>'
         )
     yield "</tbody></table></section>"

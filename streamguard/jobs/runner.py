@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
@@ -43,7 +44,7 @@ CONCURRENCY = 8
 SYNC_EVERY = 5.0
 """Seconds between waits for the disk. A kill loses nothing either way; a power cut loses at most this."""
 
-SAMPLE_EVERY = 1.0
+SAMPLE_EVERY = 0.1
 """Seconds between notes of the run's state, doubled whenever there are `SAMPLES` of them."""
 
 SAMPLES = 600
@@ -125,6 +126,8 @@ class Runner:
                 background.start_soon(self._drained)
                 await self._ask_all()
                 background.cancel_scope.cancel()
+            with suppress(JournalError):  # if it matters, it was said before
+                job.journal.sample(self._state())
             if self._failure is not None:
                 raise self._failure
             job.finish()
@@ -315,6 +318,7 @@ class Runner:
         every, noted = SAMPLE_EVERY, 0
         journal = self._job.journal
         try:
+            await anyio.lowlevel.checkpoint()  # so that the first one sees rows under way
             while True:
                 journal.sample(self._state())
                 noted += 1

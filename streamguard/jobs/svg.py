@@ -45,10 +45,10 @@ def bars(rows: Sequence[Bar], title: str) -> str:
     for index, row in enumerate(rows):
         y = index * ROW
         width = max(1.0 if row.value else 0.0, room * row.value / most)
+        size = f'width="{width:.1f}" height="{ROW - 8}" rx="2"'
         parts += [
             _text(left - 8, y + 16, row.label, anchor="end"),
-            f'<rect x="{left:.1f}" y="{y + 4}" width="{width:.1f}" height="{ROW - 8}" rx="2" '
-            f'fill="var(--{row.colour})"/>',
+            f'<rect x="{left:.1f}" y="{y + 4}" {size} fill="var(--{row.colour})"/>',
             _text(left + width + 6, y + 16, row.text, soft=True),
         ]
     return _svg(title, len(rows) * ROW + 4, parts)
@@ -76,17 +76,19 @@ def histogram(
             "</title></rect>"
         )
     every = max(1, round(len(bins) / 6), round(58 / step))
-    for index in range(0, len(bins), every):
-        parts.append(_text(left + index * step, bottom + 16, shown(bins[index][0]), soft=True))
-    for mark in marks:
+    parts += [
+        _text(left + index * step, bottom + 16, shown(bins[index][0]), soft=True)
+        for index in range(0, len(bins), every)
+    ]
+    for number, mark in enumerate(marks):
         place = _place(bins, mark.at)
         if place is not None:
             x = left + place * step
+            # The first one's words stand to its left, the others' to the right, so that they do not meet.
+            side, anchor = (-4, "end") if number == 0 and x > left + 70 else (4, "start")
             parts += [
                 f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom}" stroke="var(--b)" stroke-dasharray="3 3"/>',
-                _text(
-                    x + 4 if x < WIDTH - 90 else x - 4, top - 4, mark.text, anchor="start" if x < WIDTH - 90 else "end"
-                ),
+                _text(x + side, top - 4, mark.text, anchor=anchor),
             ]
     return _svg(title, PLOT + 24, parts)
 

@@ -45,16 +45,16 @@ def _headline(result: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str
     if tokens:
         yield f"{_span(tokens)} output tokens"
     if own.get("cost_usd"):
-        yield f"${_span(own['cost_usd'], 6)}"
+        yield _span(own["cost_usd"], 6)
     if own.get("saved_tokens"):
         yield f"≈ {own['saved_tokens']:,} output tokens not generated"
 
 
 def _span(pair: list[Any], digits: int | None = None) -> str:
-    """`12`, `≈ 12 to 15` or `≥ 12`."""
+    """`12`, `≈ 12 to 15` or `≥ 12`; with digits in dollars."""
 
     def shown(number: Any) -> str:
-        return f"{number:,}" if digits is None else f"{number:.{digits}f}".rstrip("0").rstrip(".")
+        return f"{number:,}" if digits is None else "$" + (f"{number:.{digits}f}".rstrip("0").rstrip(".") or "0")
 
     low, high = pair
     if low is None:

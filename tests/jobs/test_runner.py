@@ -341,7 +341,7 @@ def test_a_row_that_kills_the_process_ends_as_dead(tmp_path) -> None:
     for _ in range(3):
         die_with(spec, "b")
     provider = Provider(other=WHOLE)
-    _, summary = run_virtual(run_job, spec, provider)
+    run_virtual(run_job, spec, provider)
     assert (provider.asked, results(tmp_path)) == (["a", "c"], {"b": "job.poison", "a": "succeeded", "c": "succeeded"})
     assert (tmp_path / "out.jsonl.dead").read_text() == json.dumps(batch_line("b")) + "\n"
     again = Provider(other=WHOLE)
