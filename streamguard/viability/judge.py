@@ -25,7 +25,7 @@ from streamguard.viability import keywords as kw
 from streamguard.viability.dead import Dead
 from streamguard.viability.formats import named
 from streamguard.viability.graph import Graph
-from streamguard.viability.judge_keywords import OWN, UNEVALUATED
+from streamguard.viability.judge_keywords import ADDITIONAL_ITEMS, OWN, UNEVALUATED
 from streamguard.viability.nodes import Node
 from streamguard.viability.pointer import pointer, quote
 
@@ -121,8 +121,10 @@ def _asserts_nothing(*_: Any) -> None:
 
 
 _MORE: Final[dict[int, dict[str, Any]]] = {
-    kw.D4: {"items": Draft6Validator.VALIDATORS["items"]},  # draft-04's stumbles over true, which people write
-    kw.D2019: UNEVALUATED,
+    kw.D4: {"items": Draft6Validator.VALIDATORS["items"]} | ADDITIONAL_ITEMS,  # draft-04's stumbles over true, too
+    kw.D6: ADDITIONAL_ITEMS,
+    kw.D7: ADDITIONAL_ITEMS,
+    kw.D2019: UNEVALUATED | ADDITIONAL_ITEMS,
     kw.D2020: UNEVALUATED,
 }
 _CLASSES: Final = {draft: _make_class(draft, OWN | _MORE.get(draft, {})) for draft in _BASES}

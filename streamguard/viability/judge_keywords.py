@@ -142,6 +142,13 @@ def _unique(validator: Any, wanted: Any, instance: Any, schema: Any) -> Found:  
         yield ValidationError("two items are equal")
 
 
+def _additional_items(validator: Any, extra: Any, instance: Any, schema: Any) -> Found:
+    first = schema.get("items")
+    if isinstance(first, list) and validator.is_type(instance, "array"):  # with one schema for all, none is additional
+        for i, item in enumerate(instance[len(first) :], start=len(first)):
+            yield from validator.descend(item, extra, path=i)
+
+
 OWN: Final[dict[str, Callable[..., Any]]] = {
     "enum": _enum,
     "uniqueItems": _unique,
@@ -153,3 +160,6 @@ OWN: Final[dict[str, Callable[..., Any]]] = {
 
 UNEVALUATED: Final = {"unevaluatedProperties": _unevaluated_properties, "unevaluatedItems": _unevaluated_items}
 """From 2019-09 on."""
+
+ADDITIONAL_ITEMS: Final = {"additionalItems": _additional_items}
+"""Up to 2019-09. jsonschema's own stumbles over `items: true`."""

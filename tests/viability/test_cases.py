@@ -90,7 +90,12 @@ OWN: tuple[tuple[Any, str, int | str | None, str | None], ...] = (
         0,
         None,
     ),
-    ({"$schema": "http://json-schema.org/draft-04/schema#", "items": True, "type": "array"}, "[1,{}]", None, None),
+    (
+        {"$schema": "http://json-schema.org/draft-04/schema#", "items": True, "additionalItems": False},
+        "[1,{}]",
+        None,
+        None,
+    ),
     ({"pattern": "^[ab]+$"}, '"b\\u0020"', 6, "pattern"),
     ({"patternProperties": {"^[ab]+$": {}}, "additionalProperties": False}, '{"b\\u0020"', 7, "additionalProperties"),
     ({"format": "date"}, '"2024-13', None, None),
