@@ -59,6 +59,29 @@ def _make_class(draft: int, own: dict[str, Any]) -> Any:
     return made
 
 
+STEPS: Final = 100_000
+STEPS_A_VALUE: Final = 256
+"""Applications of subschemas that one judgement may take: so many, and so many more for each value within the value.
+References that double at each of twenty levels would take hours (and a schema may be a stranger's)."""
+
+
+class TooMuch(Exception):
+    """A schema that takes too many steps to apply."""
+
+
+def _size(value: Any) -> int:
+    """How many values there are within a value."""
+    count, todo = 0, [value]
+    while todo:
+        one = todo.pop()
+        count += 1
+        if isinstance(one, dict):
+            todo += one.values()
+        elif isinstance(one, list):
+            todo += one
+    return count
+
+
 class _Context(FormatChecker):
     """What the validators of one judge share, handed on as their format checker: whether formats are checked, by the
     same grammars that prefixes are held to, and the validators of subschemas, each made once."""
@@ -68,6 +91,24 @@ class _Context(FormatChecker):
         self._assert = assert_formats
         self.below: dict[tuple[int, int, Any], tuple[Any, Any]] = {}
         self.resolvers: dict[Any, Any] = {}
+        self._steps = 0
+        self._most: float = STEPS
+        self._value: Any = None
+
+    def begin(self, value: Any) -> None:
+        """The judgement of a value begins."""
+        self._steps, self._most, self._value = 0, STEPS, value
+
+    def step(self) -> None:
+        """A subschema is about to be applied.
+
+        :raises TooMuch: so often that the schema must be multiplying itself.
+        """
+        self._steps += 1
+        if self._steps > self._most:
+            self._most = STEPS + STEPS_A_VALUE * _size(self._value)
+            if self._steps > self._most:
+                raise TooMuch
 
     def conforms(self, instance: object, format: str) -> bool:  # noqa: A002  # jsonschema's name
         return not self._assert or not isinstance(instance, str) or named(format).check(instance)
@@ -93,6 +134,7 @@ def _descend(
     if schema is True:
         return
     context: _Context = self.format_checker
+    context.step()
     if resolver is not None:
         resolver = context.one_resolver(resolver)
     place = self._resolver if resolver is None else resolver
@@ -158,13 +200,20 @@ class Judge:
         validator = self._nodes.get(node.id)
         if validator is None:
             validator = self._nodes[node.id] = self._make(node.schema, node.draft, node.resolver)
-        found: bool = validator.is_valid(value)
+        self._context.begin(value)
+        try:
+            found: bool = validator.is_valid(value)
+        except TooMuch:
+            return True  # unknown; the whole will be refused for the same reason
         return found
 
     def validate(self, value: Any) -> Dead | None:
         """What is wrong with a whole finished value: the most telling mistake, or `None`."""
+        self._context.begin(value)
         try:
             errors = list(self._validator.iter_errors(value))
+        except TooMuch:
+            return _dead("", "$ref", None, "checking the value by this schema takes too long: it multiplies itself")
         except RecursionError:
             return _dead("", "depth", None, "the value is nested too deeply to be checked")
         except OverflowError:
