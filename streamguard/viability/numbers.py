@@ -138,7 +138,7 @@ class NumberAlt:
     def settle(self) -> bool:
         """Filter the candidates; whether any number is left, as far as one can tell."""
         if self.candidates is not None:
-            self.candidates = ListedNumbers(v for v in self.candidates.values if self.failing(v) is None)
+            self.candidates = ListedNumbers(v for v in self.candidates.values if self._suits(v))
             return bool(self.candidates.values)
         if (self.integer and self.not_integer) or (self.strict_integer and self.no_strict):
             return False
@@ -163,6 +163,18 @@ class NumberAlt:
         if self.lo is None and self.hi is None:
             return True
         return any(self._meets(_ALL, negative, self._ranges[negative, False]) for negative in (False, True))
+
+    def _suits(self, value: Number) -> bool:
+        """Whether a candidate violates nothing else, however it is written: draft 4 tells 10 from 10.0."""
+        if self.failing(value) is None:
+            return True
+        if not (self.strict_integer or self.no_strict) or not math.isfinite(value) or int(value) != value:
+            return False
+        try:
+            other: Number = float(value) if isinstance(value, int) else int(value)
+        except OverflowError:
+            return False
+        return other == value and self.failing(other) is None
 
     def _powers(self, bounds: _Range, text: NumberText) -> tuple[int, int]:
         """The powers of ten that the first digit of a magnitude within the bounds can stand at; where there is no
