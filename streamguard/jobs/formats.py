@@ -12,7 +12,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import shutil
+import stat
 import sys
 import tempfile
 import threading
@@ -50,10 +52,17 @@ def open_input(name: str) -> BinaryIO:
     except ValueError as mistake:
         raise JobError(Problem(file=name, problem="no file can have such a name")) from mistake
     try:
+        kind = os.fstat(file.fileno()).st_mode
+        if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
+            # Some of them have no end.
+            raise JobError(Problem(file=name, problem="is a device, no file"))
         if not file.seekable() or not Path(name).is_file():
             with file:
                 return _plain(_copied(file), name)
         return _plain(file, name)
+    except OSError as mistake:
+        file.close()
+        raise JobError(Problem(file=name, problem=f"cannot be read: {mistake.strerror or mistake}")) from mistake
     except BaseException:
         file.close()
         raise
