@@ -34,10 +34,17 @@ class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: ours drain first."""
 
     on_startup: Callable[[], None] = staticmethod(lambda: None)
+    leaving: anyio.Event
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.on_startup()
+
+    async def main_loop(self) -> None:
+        # Once a second for the date of responses; and at once when it is time to go.
+        while not await self.on_tick(0):
+            with anyio.move_on_after(1.0):
+                await self.leaving.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -69,6 +76,7 @@ class ProxyServer:
                 backlog=2048,
             )
         )
+        self._server.leaving = self._stopping
         proxy.metrics.connections.set_function(lambda: len(self._server.server_state.connections))
 
     async def serve(self, listener: socket.socket, started: Callable[[], None] = lambda: None) -> None:

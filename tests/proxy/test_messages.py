@@ -383,7 +383,7 @@ def test_an_interrupt_is_told() -> None:
     with_proxy([[*HALF, stall()]], test, LIVE)
 
 
-def test_two_hundred_answers_at_a_time_are_kept_apart() -> None:
+def test_a_hundred_answers_at_a_time_are_kept_apart() -> None:
     """Each client gets its own, through one pool of connections."""
 
     async def test(running: Running) -> None:
