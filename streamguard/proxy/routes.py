@@ -25,7 +25,7 @@ GROUP: Final = "x-streamguard-group"
 Kind = Literal["messages", "count_tokens", "models"]
 
 _QUERY: Final = re.compile(rb"[A-Za-z0-9._~%=&:+-]{0,1024}")
-_MODEL: Final = re.compile(r"/v1/models(?:/[A-Za-z0-9._:@-]{1,200})?")
+_MODEL: Final = re.compile(r"/v1/models(?:/[A-Za-z0-9][A-Za-z0-9._:@-]{0,199})?")
 
 METHODS: Final[Mapping[Kind, str]] = {"messages": "POST", "count_tokens": "POST", "models": "GET"}
 _PATHS: Final[Mapping[str, Kind]] = {"/v1/messages": "messages", "/v1/messages/count_tokens": "count_tokens"}
