@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from streamguard import cli
+from streamguard.events import Usage
 from streamguard.testing import ScriptedServer, answer, error, pause, rst, script, stall
 from tests.data import ROOT
 
@@ -349,3 +350,127 @@ def test_without_time_to_end_the_first_signal_aborts(monkeypatch) -> None:
         "close",
         128 + signal.SIGTERM,
     ]
+
+
+JOB = """
+version: 1
+name: nightly
+input: in.jsonl
+output: out.jsonl
+template: t.j2
+schema: s.json
+policy: p.yaml
+concurrency: 2
+fail_on: 50%
+drain: 3
+"""
+
+
+def command(capfd, *arguments: str) -> tuple[int, str, str]:
+    """Any command line; exit code, standard output, standard error."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(list(arguments))
+    said = capfd.readouterr()
+    return caught.value.code or 0, said.out, said.err
+
+
+def test_a_job_file_and_what_wins_over_it(tmp_path, monkeypatch, capfd) -> None:
+    """The file names everything; flags override; paths of the file are relative to it."""
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    write(folder, "good-1", "never-2", "good-3")
+    (folder / "job.yaml").write_text(JOB)
+    monkeypatch.chdir(tmp_path)
+    with scripts_by_text(good=[answer(GOOD)], never=[answer("x")]).in_thread() as server:
+        assert command(capfd, "run", "jobs/job.yaml", "--base-url", server.url, "-q", "--limit", "2")[0] == 0
+        assert kinds(folder) == {"r0": "succeeded", "r1": "json.preamble"}
+        code, out, _ = command(
+            capfd, "run", "jobs/job.yaml", "--base-url", server.url, "--json", "--no-retry-failed", "--fail-on", "1"
+        )
+        summary = json.loads(out)
+        assert (code, summary["kept"], summary["failed_before"]) == (3, 1, {"json.preamble": 1})
+        assert (summary["output"], summary["runs_before"]) == ("jobs/out.jsonl", 1)
+        assert command(capfd, "run", "jobs/job.yaml", "--base-url", server.url, "--out", "other.jsonl", "-q")[0] == 0
+    assert (tmp_path / "other.jsonl").read_bytes().count(b"\n") == 3
+
+
+def test_a_budget_stops_a_job_and_a_larger_one_goes_on(tmp_path, monkeypatch, capfd) -> None:
+    """Exit code 4, which is no failure; what was spent is not spent again, in this run or in the next."""
+    write(tmp_path, *(f"good-{number}" for number in range(6)))
+    prices = '\nprices: {m: {input: "100.00", output: "100.00"}}\n'
+    (tmp_path / "p.yaml").write_text(POLICY + prices)
+    monkeypatch.chdir(tmp_path)
+    counted = answer(GOOD, usage=Usage(input_tokens=2000, output_tokens=10))
+    with scripts_by_text(good=[counted]).in_thread() as server:
+        run = [*ARGUMENTS, "--base-url", server.url, "-j", "1"]
+        code, _, err = command(capfd, *run, "--budget", "1.00")
+        asked = len(server.exchanges)
+        assert (code, 0 < asked < 6) == (4, True)
+        assert re.search(r"stopped  not sent: the request may cost up to \$0\.\d+, and budget job/job:out-", err)
+        code, _, err = command(capfd, *run, "--budget", "1.00")
+        assert (code, len(server.exchanges)) == (4, asked)
+        assert re.search(r"before  \$0\.\d+ in 1 run\n", err)
+        assert command(capfd, *run, "--budget", "25.00")[0] == 0
+    assert len(server.exchanges) == 6
+    assert kinds(tmp_path) == {f"r{number}": "succeeded" for number in range(6)}
+
+
+def test_a_dry_run_says_what_a_run_would_cost(tmp_path, monkeypatch, capfd) -> None:
+    """Without a key, without a server, without a trace."""
+    write(tmp_path, "good-1", "good-2")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    before = sorted(os.listdir(tmp_path))
+    code, out, err = command(capfd, *ARGUMENTS, "--dry-run", "--model", "claude-haiku-4-5")
+    assert (code, err, sorted(os.listdir(tmp_path))) == (0, "", before)
+    assert re.search(r"to ask  2 \(claude-haiku-4-5 2\)\n", out)
+    assert re.search(r"cost  ≈ \$0\.\d+ to \$0\.\d+, one attempt a row\n", out)
+    code, out, _ = command(capfd, *ARGUMENTS, "--dry-run", "--json", "--limit", "1")
+    assert (json.loads(out)["todo"], json.loads(out)["left_out"]) == (1, 1)
+
+
+def test_the_story_of_a_row_while_it_runs(tmp_path, monkeypatch, capfd) -> None:
+    """When it ends; or at once, if it is not asked again."""
+    write(tmp_path, "again-1", "good-2")
+    monkeypatch.chdir(tmp_path)
+    with scripts_by_text(again=[answer('{"n": "x"}'), answer(GOOD)], good=[answer(GOOD)]).in_thread() as server:
+        run = [*ARGUMENTS, "--base-url", server.url, "--trace", "r0"]
+        for _ in range(2):
+            _, _, err = command(capfd, *run)
+            assert "r0: succeeded (cut); 2 attempts" in err
+            assert '{"n": ▶"' in err
+            assert "→ retry by rule 0, at once: retry.rules[0]: attempt 2 of 3" in err
+        assert "--trace: the input has no row 'zz'" in command(capfd, *run[:-1], "zz")[2]
+
+
+def test_what_runs_ends_within_its_time(sg, tmp_path) -> None:
+    """After a signal rows under way may still end; none begins, and the exit code is the signal's."""
+    write(tmp_path, "slow-1", "slow-2", "good-3", "good-4")
+    slow = [*answer(GOOD)[:3], pause(1.0), *answer(GOOD)[3:]]
+    with scripts_by_text(good=[answer(GOOD)], slow=[slow]).in_thread() as server:
+        process = start(tmp_path, server, "--concurrency", "2", "--drain", "20")
+        with process:
+            wait_for(lambda: len(server.exchanges) == 2, process)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=10)
+    assert (process.returncode, kinds(tmp_path)) == (143, {"r0": "succeeded", "r1": "succeeded"})
+    assert "SIGTERM: no row begins any more, what runs has 20 s; once more to abort it" in err
+
+
+def test_a_second_signal_aborts_what_runs(sg, tmp_path) -> None:
+    """At once, recorded, and the journal is as consistent as ever."""
+    write(tmp_path, "slow-1", "good-2")
+    slow = [*answer(GOOD)[:3], stall()]
+    with scripts_by_text(good=[answer(GOOD)], slow=[slow]).in_thread() as server:
+        process = start(tmp_path, server, "--concurrency", "1", "--drain", "600")
+        with process:
+            wait_for(lambda: len(server.exchanges) == 1, process)
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=5)
+    assert (process.returncode, kinds(tmp_path)) == (130, {"r0": "canceled"})
+    with scripts_by_text(good=[answer(GOOD)], slow=[answer(GOOD)]).in_thread() as server:
+        assert sg(server, "-q")[0] == 0
+    assert kinds(tmp_path) == {"r0": "succeeded", "r1": "succeeded"}
