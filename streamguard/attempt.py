@@ -189,8 +189,13 @@ class RunningAttempt:
                     break
                 return True, event
             verdict = panel.feed(event, now)
-            if verdict is None:
-                verdict = await self._ask_asynchronous()
+            if type(verdict) is not Trip:
+                asked = await self._ask_asynchronous()
+                if verdict is None and type(asked) is Enough:
+                    # The answer ends here for the others too.
+                    verdict, asked = asked, panel.last_look(now) or await self._ask_asynchronous()
+                if verdict is None or type(asked) is Trip:
+                    verdict = asked
             if verdict is not None:
                 return True, self._judged(verdict, batch, position, now)
             push(event)
@@ -216,10 +221,11 @@ class RunningAttempt:
                     verdict = await watch.check(view)
                 if limit.ended:
                     return self._expired(limit.deadline)
-                if isinstance(verdict, Enough):
-                    enough = verdict
-                elif verdict is not None and not panel.observe(watch, verdict, clock.now()):
+                if verdict is None or panel.observe(watch, verdict, clock.now()):
+                    continue
+                if isinstance(verdict, Trip):
                     return panel.stamped(verdict, clock.now())
+                enough = verdict
         return enough
 
     def _expired(self, deadline: float) -> Trip | None:

@@ -34,9 +34,13 @@ from streamguard.events import (
     Stopped,
     Usage,
 )
+from streamguard.guards.base import BaseWatch
+from streamguard.guards.content import Content
+from streamguard.guards.custom import View
 from streamguard.testing.clock import BACKENDS, run_virtual
 from streamguard.testing.scripted import answer, chunkings, script
 from streamguard.testing.steps import pause, repeat, stall, status
+from streamguard.verdict import Enough
 
 GOOD = '{"total": 12, "lines": ["a", "b"]}'
 BAD = '{"total": 12, "lines" ["a", "b"]}'
@@ -587,3 +591,90 @@ def test_the_end_right_behind_a_document_is_heard(virtual, after, seconds: float
         assert result.seconds == pytest.approx(seconds, abs=1e-6)
 
     virtual(main)
+
+
+@pytest.mark.parametrize("padding", [0, 6, 40, 100])
+@pytest.mark.parametrize("kind", ["pattern", "block", "async"])
+@pytest.mark.parametrize("early", ["cut", "enough"])
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+def test_who_waited_for_more_text_judges_before_an_answer_is_cut(padding: int, kind: str, early: str, mode) -> None:
+    """Where a document ends the answer, text that was gathered for a later look is looked at, or would pass unseen."""
+
+    def forbids(view: View) -> str | None:
+        return "found" if "FORBIDDEN" in view.text else None
+
+    async def asks(view: View) -> str | None:
+        return forbids(view)
+
+    content, guards = (), ()
+    if kind == "pattern":
+        content = (Content(reason="content.found", pattern="FORBIDDEN", mode=mode),)
+    else:
+        own = streamguard.guard(reason="content.found", every="block", mode=mode)(asks if kind == "async" else forbids)
+        guards = (own,)
+    json = JsonDocument(trailing="cut") if early == "cut" else JsonDocument(enough_when=["/note"])
+    policy = Policy(json=json, content=content, guards=guards)
+
+    async def main() -> None:
+        text = '{"note": "' + "x" * padding + 'FORBIDDEN"}'
+        source = script([*head(), *deltas(text + ' {"more": 1}', 3), *tail()], chunk="event")
+        if mode == "enforce":
+            assert (await gave_up(source, policy)).reason == "content.found"
+        else:
+            result = await outcome(source, policy)
+            assert (result.completed, [seen.trip.reason for seen in result.attempts[0].observed]) == (
+                early,
+                ["content.found"],
+            )
+
+    run_virtual(main)
+
+
+def test_an_observing_check_never_ends_an_answer() -> None:
+    """What an asynchronous guard in `mode: observe` has enough of is not acted on."""
+
+    @streamguard.guard(reason="house.enough", mode="observe")
+    async def enough(view: View) -> Enough:
+        return Enough("enough", len(view.text))
+
+    async def main() -> None:
+        result = await outcome(script(answer(GOOD)), Policy(json=JSON, guards=[enough]))
+        assert (result.completed, result.text) == ("whole", GOOD)
+
+    run_virtual(main)
+
+
+class Broken:
+    """A guard of one's own that raises where it should judge."""
+
+    def __init__(self, at: str, mode: str | None = None) -> None:
+        self.name, self.at, self.mode = "broken", at, mode
+
+    def watch(self, ctx: object, now: float) -> BaseWatch:
+        if self.at == "watch":
+            raise KeyError("limit")
+        watch = BaseWatch()
+        watch.wants = (Delta,)
+
+        def feed(event: object, now: float) -> None:
+            raise KeyError("limit")
+
+        watch.feed = feed  # type: ignore[method-assign]
+        return watch
+
+
+def test_a_guard_that_raises_is_a_typed_error() -> None:
+    """A guard of one's own that raises ends the call like any other trip; one that only observes is recorded."""
+
+    async def main() -> None:
+        error = await gave_up(script(answer(GOOD)), Policy(guards=[Broken("feed")]))
+        assert (error.reason, "KeyError: 'limit'" in str(error)) == ("guard.failed", True)
+        result = await outcome(script(answer(GOOD)), Policy(guards=[Broken("feed", "observe")]))
+        assert (result.completed, [seen.trip.reason for seen in result.attempts[0].observed]) == (
+            "whole",
+            ["guard.failed"],
+        )
+        with pytest.raises(PolicyError, match=r"guard broken cannot begin: its watch\(\) raised KeyError: 'limit'"):
+            await streamguard.run(script(answer(GOOD)), policy=Policy(guards=[Broken("watch")]))
+
+    run_virtual(main)

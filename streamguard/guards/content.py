@@ -120,6 +120,10 @@ class ContentWatch(BaseWatch):
                 return trip
         return None
 
+    def last_look(self, event: Event, now: float) -> Trip | None:
+        """The answer is ended here: search what was not searched yet."""
+        return self.feed(event, now)
+
 
 class _Text:
     """The text of one kind so far: the window behind us and what was not searched yet."""

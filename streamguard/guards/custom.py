@@ -36,7 +36,7 @@ Answer = Trip | Enough | str | None
 
 Every = Literal["delta", "block"] | int
 """When a function is called: with each delta, at the end of each block, or every so many characters. Always once more
-at the end of the message, unless nothing has come since the last call."""
+at the end of the message, or where a guard that has enough ends it, unless nothing has come since the last call."""
 
 
 class View:
@@ -217,8 +217,12 @@ class CustomWatch(BaseWatch):
         try:
             answer = self._spec.function(view)
         except Exception as error:  # a check that did not run has not passed
-            return _failed(self._spec, error)
+            return failed(self._spec.name, error)
         return _verdict(self._spec, view, answer)
+
+    def last_look(self, event: Event, now: float) -> Trip | Enough | None:
+        """The answer is ended here: show what was not shown yet."""
+        return self.feed(event, now)
 
 
 class AsyncWatch(BaseWatch):
@@ -239,6 +243,10 @@ class AsyncWatch(BaseWatch):
         if view is not None:
             self._due.append(view)
 
+    def last_look(self, event: Event, now: float) -> None:
+        """The answer is ended here: what was not shown yet is due."""
+        self.feed(event, now)
+
     def pending(self) -> list[View]:
         """The views that wait for a check, which from now on are the caller's to check."""
         due, self._due = self._due, []
@@ -249,7 +257,7 @@ class AsyncWatch(BaseWatch):
         try:
             answer = await cast("Awaitable[Answer]", self._spec.function(view))
         except Exception as error:  # a check that did not run has not passed
-            return _failed(self._spec, error)
+            return failed(self._spec.name, error)
         return _verdict(self._spec, view, answer)
 
 
@@ -262,13 +270,14 @@ def _verdict(spec: CustomGuard, view: View, answer: object) -> Trip | Enough | N
         where = Where(block=getattr(view.event, "index", None), char=len(view.text))
         return Trip(reason=spec.reason, message=answer or "the guard tripped", where=where, guard=spec.name)
     expected = "None, a message, a Trip or an Enough"
-    return _failed(spec, TypeError(f"answered {answer!r}, which is not {expected}"))
+    return failed(spec.name, TypeError(f"answered {answer!r}, which is not {expected}"))
 
 
-def _failed(spec: CustomGuard, error: Exception) -> Trip:
+def failed(name: str, error: Exception) -> Trip:
+    """The trip that a guard's exception is."""
     return Trip(
         reason="guard.failed",
-        message=f"guard {spec.name} raised {type(error).__name__}: {error}",
+        message=f"guard {name} raised {type(error).__name__}: {error}",
         observed=type(error).__name__,
-        guard=spec.name,
+        guard=name,
     )

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from streamguard.errors import PolicyError, StreamguardError
 from streamguard.events import Event, Stopped
 from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, Guard, Mode, Watch
-from streamguard.guards.custom import AsyncWatch
+from streamguard.guards.custom import AsyncWatch, failed
 from streamguard.guards.timeouts import ClockState, TimeoutsWatch
 from streamguard.guards.transcript import Transcript
 from streamguard.verdict import Enough, Trip, Where
@@ -56,7 +57,7 @@ class Panel:
         self._observing: set[int] = set()
         self._recorded: set[int] = set()
         for guard in guards:
-            watch = guard.watch(ctx, now)
+            watch = _watch(guard, ctx, now)
             observing = (guard.mode or mode) == "observe"
             if observing:
                 self._observing.add(len(self._watches))
@@ -101,12 +102,28 @@ class Panel:
             route = self._route(type(event))
         enough: Enough | None = None
         for feed in route:
-            verdict = feed(event, now)
+            try:
+                verdict = feed(event, now)
+            except Exception as error:  # a check that did not run has not passed
+                return self.stamped(self._failed(feed, error), now)
             if verdict is not None:
                 if type(verdict) is Trip:
                     return self.stamped(verdict, now)
                 enough = enough or verdict  # type: ignore[assignment]
-        return enough
+        return enough if enough is None else self.last_look(now) or enough
+
+    def last_look(self, now: float) -> Trip | None:
+        """The answer is ended here, before its own end: whoever waited for more text judges what there is."""
+        for index, watch in enumerate(self._watches):
+            look: Feed | None = getattr(watch, "last_look", None)
+            if look is None:
+                continue
+            if index in self._observing:
+                look = self._observing_feed(index, look)
+            verdict = look(_END, now)
+            if type(verdict) is Trip:
+                return self.stamped(verdict, now)
+        return None
 
     def expire(self, now: float) -> Trip | None:
         """The deadline has passed."""
@@ -148,11 +165,12 @@ class Panel:
             where = msgspec.structs.replace(where, event=max(0, self.events - 1))
         return msgspec.structs.replace(trip, at=now if trip.at is None else trip.at, where=where)
 
-    def observe(self, watch: AsyncWatch, trip: Trip, now: float) -> bool:
+    def observe(self, watch: AsyncWatch, verdict: Trip | Enough, now: float) -> bool:
         """Record an asynchronous watch's trip if it only observes; whether it does."""
         index = self._watches.index(watch)
         if index in self._observing:
-            self._record(index, trip, now)
+            if isinstance(verdict, Trip):
+                self._record(index, verdict, now)
             return True
         return False
 
@@ -167,17 +185,26 @@ class Panel:
         for index, watch in enumerate(self._watches):
             wants: Sequence[type] | None = getattr(watch, "wants", None)
             if wants is None or kind in wants:
-                feeds.append(self._observing_feed(index, watch) if index in self._observing else watch.feed)
+                feeds.append(self._observing_feed(index, watch.feed) if index in self._observing else watch.feed)
         self._routes[kind] = tuple(feeds)
         return self._routes[kind]
 
     def _note_stop(self, event: Event, now: float) -> None:
         self.stopped = True
 
-    def _observing_feed(self, index: int, watch: Watch) -> Feed:
+    def _failed(self, feed: Feed, error: Exception) -> Trip:
+        """What a guard raised, as the trip that it is."""
+        own = getattr(feed, "__self__", None)
+        name = next((name for name, watch in zip(self._names, self._watches, strict=True) if watch is own), "guards")
+        return failed(name, error)
+
+    def _observing_feed(self, index: int, asked: Feed) -> Feed:
         def feed(event: Event, now: float) -> None:
             if index not in self._recorded:
-                verdict = watch.feed(event, now)
+                try:
+                    verdict = asked(event, now)
+                except Exception as error:  # it only observes, and says so
+                    verdict = self._failed(asked, error)
                 if isinstance(verdict, Trip):
                     self._record(index, verdict, now)
 
@@ -191,6 +218,24 @@ class Panel:
         trip = msgspec.structs.replace(self.stamped(trip, now), guard=trip.guard or self._names[index])
         self.observed.append(Observed(trip=trip, characters=self.transcript.characters))
         self._observing_clocks = [watch for watch in self._observing_clocks if watch is not self._watches[index]]
+
+
+_END = Stopped()
+"""What a last look is shown."""
+
+
+def _watch(guard: Guard, ctx: AttemptContext, now: float) -> Watch:
+    """A guard's state for an attempt.
+
+    :raises PolicyError: a guard of one's own that raised something else than it may.
+    """
+    try:
+        return guard.watch(ctx, now)
+    except (StreamguardError, ValueError):
+        raise
+    except Exception as error:
+        name = getattr(guard, "name", type(guard).__name__)
+        raise PolicyError(f"guard {name} cannot begin: its watch() raised {type(error).__name__}: {error}") from error
 
 
 def _has_clock(watch: Watch) -> bool:
