@@ -382,7 +382,8 @@ class Translator:
                 wire = {**wire, _INNER[kind]: inner}
         try:
             return msgspec.convert(wire, _Wire)
-        except msgspec.ValidationError as reason:
+        except (msgspec.ValidationError, UnicodeEncodeError) as reason:
+            # The latter for half an emoji in a name or a type.
             return self._undecodable(name, "has a field of a wrong type", reason, data)
         except RecursionError:
             return self._undecodable(name, "is nested too deeply", None, data)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from streamguard import doors
+from streamguard.adapters.anthropic_events import Translator
 from streamguard.errors import GaveUp
-from streamguard.events import BlockStarted, Delta, Metered, Started, Stopped, Usage
+from streamguard.events import BlockStarted, Delta, Failed, Metered, Started, Stopped, Usage
 from streamguard.guards.caps import Caps
 from streamguard.guards.completion import Completion
 from streamguard.guards.transcript import Transcript
@@ -77,3 +78,10 @@ def test_a_middleware_hands_back_a_message_or_an_error() -> None:
     cell = Cell(faults.BY_ID["F22-no-start"], configs()["off"], CHUNKS[0], TIMES[0], MIDDLEWARE)
     seen = run_virtual(MIDDLEWARE.ask, cell.question)
     assert (type(seen.error), seen.error.reason) == (GaveUp, "transport.decode")
+
+
+def test_half_an_emoji_in_a_name_is_an_undecodable_event() -> None:
+    """A lone surrogate in a type or a name, which one of our parsers takes and another does not, is a typed failure."""
+    data = b'{"type":"message_delta","delta":{"stop_reason":"end_turn","\\ud800":1},"usage":{"\\ud800":1}}'
+    (event,) = Translator().translate([(b"", data)])
+    assert (type(event), getattr(event, "reason", None)) in ((Failed, "transport.decode"), (Metered, None))
