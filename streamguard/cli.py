@@ -499,12 +499,14 @@ def demo(
 
 
 @app.command("schema")
-def schema(context: typer.Context) -> None:
-    """Print the JSON Schema of policy files, for editors."""
+def schema(
+    context: typer.Context, job: Annotated[bool, typer.Option("--job", help="Of job files, not of policies.")] = False
+) -> None:
+    """Print the JSON Schema of policy files, for editors; or that of job files."""
 
     def body() -> int:
         from streamguard.commands import schema as command
 
-        return command.main()
+        return command.main(job=job)
 
     _finish(context, body)

@@ -54,10 +54,7 @@ BAD_JOBS = [
     pytest.param(
         {"in_jsonl": '{"x": 1}\n'},
         (),
-        [
-            "in.jsonl:1: data, no request: name the --template that makes requests of rows, or send batch lines "
-            "(params)"
-        ],
+        ["in.jsonl:1: data, no request: name the --template that makes requests of rows, or send batch lines (params)"],
     ),
     pytest.param(
         {"in_jsonl": '{"id": 1}\n', "t_j2": "---\nmodel: m\nmax_tokens: 1\n---\nHi {{ name }}"},
@@ -189,6 +186,35 @@ def test_schema_is_the_policys(sg) -> None:
 
     code, out, err = sg("schema")
     assert (code, json.loads(out), err) == (0, policy_schema(), "")
+
+
+def test_the_schema_of_job_files(sg) -> None:
+    """`streamguard schema --job` prints it."""
+    from streamguard.jobs.jobfile import job_schema
+
+    code, out, err = sg("schema", "--job")
+    assert (code, json.loads(out), err) == (0, job_schema(), "")
+
+
+def test_a_job_file_is_checked_with_all_that_it_names(sg, tmp_path) -> None:
+    """Rows, template, policy: as a run would, but nothing is created; what is wrong is said with its place."""
+    (tmp_path / "job.yaml").write_text("input: in.jsonl\noutput: out.jsonl\npolicy: streamguard:extraction\n")
+    (tmp_path / "in.jsonl").write_text(
+        json.dumps(
+            {
+                "custom_id": "a",
+                "params": {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]},
+            }
+        )
+        + "\n"
+    )
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert sg("check", "job.yaml") == (0, "job.yaml: fine, 1 rows, 1 to ask\n", "")
+    (tmp_path / "in.jsonl").write_text("{}\n[\n")
+    code, out, err = sg("check", "job.yaml")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[1].startswith("in.jsonl:2:2: not JSON")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_version(sg) -> None:

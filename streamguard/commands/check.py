@@ -1,4 +1,4 @@
-"""`streamguard check`: policies, schemas, templates and job input, without sending anything.
+"""`streamguard check`: policies, jobs, schemas, templates and job input, without sending anything.
 
 In charge of telling the files apart by their names, and of printing what was found. Every file is looked at, whatever
 is wrong with the others.
@@ -57,6 +57,33 @@ def _check(name: str, options: Options) -> Notes:
         kinds = ", ".join(_KINDS)
         raise JobError(Problem(file=name, problem=f"no file that can be checked, by its name: there are {kinds}"))
     return _KINDS[suffix](name, options)
+
+
+def _yaml(name: str, options: Options) -> Notes:
+    """A job or a policy: a job says where rows come from or results go."""
+    from streamguard.jobs.jobfile import SHIPPED, is_job
+
+    return _job(name, options) if not name.startswith(SHIPPED) and is_job(Path(name)) else _policy(name, options)
+
+
+def _job(name: str, options: Options) -> Notes:
+    """A job as `streamguard run` would start it: its files, its rows, and what is kept from earlier runs."""
+    from streamguard.commands.run import Flags, order
+    from streamguard.jobs.job import Job
+
+    flags = Flags(
+        job=name,
+        template=options.template,
+        model=options.model,
+        max_tokens=options.max_tokens,
+        allow_imports=options.allow_imports,
+    )
+    job = Job(order(flags)[0], dry=True)
+    try:
+        rows = f"{name}: fine, {job.rows:,} rows, {job.todo:,} to ask"
+        return [rows, *(f"  {notice}" for notice in job.notices)]
+    finally:
+        job.close()
 
 
 def _policy(name: str, options: Options) -> Notes:
@@ -122,8 +149,8 @@ def _rows(name: str, options: Options) -> Notes:
 
 
 _KINDS: dict[str, Callable[[str, Options], Notes]] = {
-    ".yaml": _policy,
-    ".yml": _policy,
+    ".yaml": _yaml,
+    ".yml": _yaml,
     ".json": _schema,
     ".jsonl": _rows,
     ".j2": _template,

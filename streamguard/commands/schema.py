@@ -1,4 +1,4 @@
-"""`streamguard schema`: the format of policy files, as a JSON Schema for editors and reviews."""
+"""`streamguard schema`: the format of policy or job files, as a JSON Schema for editors and reviews."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import sys
 from streamguard.commands.exits import Exit
 
 
-def main() -> int:
-    """Print it."""
+def main(*, job: bool = False) -> int:
+    """Print it.
+
+    :param job: of job files.
+    """
+    from streamguard.jobs.jobfile import job_schema
     from streamguard.policy_schema import policy_schema
 
-    sys.stdout.write(json.dumps(policy_schema(), indent=2) + "\n")
+    sys.stdout.write(json.dumps(job_schema() if job else policy_schema(), indent=2) + "\n")
     sys.stdout.flush()
     return Exit.OK
