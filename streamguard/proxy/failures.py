@@ -46,8 +46,8 @@ STATUSES: Final[Mapping[str, int]] = {
 }
 """Reason, or the first word of one, → status. An answer that a guard rejected is a bad answer from upstream: 502."""
 
-_OWN_TYPES: Final = {reason: kind for kind, reason in reversed(PROVIDER_TYPES.items())}
-"""Reason → the provider's own type of error."""
+_OWN_TYPES: Final = {reason: kind for kind, reason in PROVIDER_TYPES.items() if kind in TYPES.values()}
+"""Reason → the provider's own type of error. Other servers' words for the same are not spoken here."""
 
 
 def status_of(reason: str) -> int:

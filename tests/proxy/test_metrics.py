@@ -1,0 +1,73 @@
+"""What Prometheus is told."""
+
+from __future__ import annotations
+
+import re
+
+from streamguard import JsonDocument, Policy, Retry, Rule
+from streamguard.testing import wire
+from tests.proxy.running import HEADERS, TOTAL, Running, with_proxy
+
+GOOD, BAD = wire.text_stream('{"a": 1}'), wire.text_stream('{"a" 1}')
+POLICY = Policy(
+    timeouts=TOTAL,
+    json=JsonDocument(),
+    retry=Retry(attempts=2, bucket=None, rules=[Rule(when=["json.*"])]),
+)
+
+
+def samples(text: str) -> dict[str, float]:
+    """Every sample of an exposition, but for buckets and creation times."""
+    found = re.findall(r"^(streamguard_[a-z_]+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)
+    return {name: float(value) for name, value in found if "_bucket" not in name and "_created" not in name}
+
+
+def test_calls_attempts_tokens_and_refusals_are_counted() -> None:
+    """One call of two attempts, one refusal: every counter that they move, in the exposition format."""
+
+    async def test(running: Running) -> None:
+        await running.ask()
+        await running.http.get(f"{running.url}/nothing")
+        response = await running.http.get(f"{running.url}/metrics")
+        assert response.headers["content-type"].startswith("text/plain")
+        found = samples(response.text)
+        mine = '{client="local",policy="default"}'
+        assert found['streamguard_calls_total{client="local",end="whole",policy="default"}'] == 1
+        assert found["streamguard_attempts_total" + mine] == 2
+        aborted = 'streamguard_attempts_aborted_total{client="local",policy="default",reason="json.malformed"}'
+        assert found[aborted] == 1
+        assert found['streamguard_tokens_total{client="local",kind="output",policy="default"}'] > 2
+        assert found["streamguard_cost_usd_total" + mine] > 0
+        assert found["streamguard_call_seconds_count" + mine] == 1
+        assert found["streamguard_first_token_seconds_count" + mine] == 2
+        assert found['streamguard_http_requests_total{kind="messages",status="200"}'] == 1
+        assert found['streamguard_refused_total{refusal="no_such_path"}'] == 1
+        assert found["streamguard_calls_running"] == 0
+        assert found["streamguard_client_connections"] >= 1
+        opened = await running.http.get(
+            f"{running.url}/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}
+        )
+        assert opened.text.endswith("# EOF\n")
+
+    with_proxy([BAD, GOOD], test, POLICY)
+
+
+def test_no_label_is_the_clients_to_choose() -> None:
+    """Models, paths and headers are the client's words: as labels they would fill the memory."""
+
+    async def test(running: Running) -> None:
+        await running.ask(model="canary-model", headers={**HEADERS, "user-agent": "canary-agent"})
+        await running.http.get(f"{running.url}/canary-path")
+        assert "canary" not in (await running.http.get(f"{running.url}/metrics")).text
+
+    with_proxy([GOOD], test, POLICY)
+
+
+def test_two_proxies_count_apart() -> None:
+    """Each has a registry of its own."""
+
+    async def test(running: Running) -> None:
+        found = samples((await running.http.get(f"{running.url}/metrics")).text)
+        assert not [name for name in found if name.startswith("streamguard_calls_total")]
+
+    with_proxy([GOOD], test, POLICY)
