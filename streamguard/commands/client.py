@@ -50,6 +50,11 @@ def _http_client(anthropic: Any) -> Any:
     return anthropic.DefaultAioHttpClient if there else anthropic.DefaultAsyncHttpxClient
 
 
+def has_uvloop() -> bool:
+    """Whether uvloop is installed: an event loop that wakes up for less."""
+    return importlib.util.find_spec("uvloop") is not None
+
+
 def _has_credentials() -> bool:
     return any(os.environ.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"))
 

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from streamguard.commands.client import has_uvloop
 from streamguard.commands.exits import Exit, complain
 from streamguard.errors import ConfigError
 from streamguard.proxy.configfile import Setup, read_config, read_setup
@@ -56,7 +57,7 @@ def main(options: Options) -> int:
     # What is loaded by now stays: the collector need not look at it again while streams wait.
     gc.collect()
     gc.freeze()
-    anyio.run(_serve, setup, backend_options={"use_uvloop": _has_uvloop()})
+    anyio.run(_serve, setup, backend_options={"use_uvloop": has_uvloop()})
     return Exit.OK
 
 
@@ -103,11 +104,3 @@ def _client(text: str) -> Mapping[str, Any]:
     """`NAME=ENV`, or `ENV` for a client called `default`."""
     name, equals, env = text.partition("=")
     return {"name": name, "token_env": env} if equals else {"name": "default", "token_env": text}
-
-
-def _has_uvloop() -> bool:
-    try:
-        import uvloop  # noqa: F401
-    except ImportError:
-        return False
-    return True

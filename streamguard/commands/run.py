@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from streamguard.accounts import Accounts
 from streamguard.callclock import backend_clock
-from streamguard.commands.client import checked_url, make_client
+from streamguard.commands.client import checked_url, has_uvloop, make_client
 from streamguard.commands.exits import Exit
 from streamguard.errors import JobError, Problem
 from streamguard.jobs.budgets import watch_budgets
@@ -233,7 +233,7 @@ def execute(spec: JobSpec, options: Options) -> int:
         # With nothing left to do no key is needed, and the SDK not loaded.
         client = make_client(base_url) if job.todo else nullcontext()
         with _rare_collections():
-            outcome = anyio.run(_run, job, client, options)
+            outcome = anyio.run(_run, job, client, options, backend_options={"use_uvloop": has_uvloop()})
     finally:
         job.close()
     return _end(job, outcome, fail_on, options)
