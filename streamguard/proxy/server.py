@@ -92,7 +92,7 @@ class ProxyServer:
 
     def stop(self) -> None:
         """Drain, then end `serve`. Once more: end at once."""
-        if self.proxy.draining:
+        if self._stopping.is_set():
             self._server.force_exit = True
             self._interrupt()
         self.proxy.draining = True
