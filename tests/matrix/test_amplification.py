@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import anyio
 import pytest
 
 from streamguard import doors
@@ -47,3 +50,27 @@ def test_a_call_sends_as_many_requests_as_it_says(fault: faults.Fault) -> None:
 
     opened, told = run_virtual(main, within=FAR)
     assert opened == told <= 3
+
+
+def test_calls_stop_together() -> None:
+    """Once one call was refused, those that share its runtime send nothing until the provider's time is over."""
+    rule = Rule(when=("*",), honour_retry_after=True)
+    policy = Policy(retry=Retry(attempts=2, rules=(rule,)))
+
+    async def main() -> list[float]:
+        runtime = Runtime(jitter=lambda: 0.5)
+        first = faults.BY_ID["F27-a-minute"].source()
+        second = faults.BY_ID["F07-kept-open"].source()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_quietly, first, policy, runtime)
+            await anyio.sleep(1)
+            await _quietly(second, policy, runtime)
+            tasks.cancel_scope.cancel()
+        return [one.opened_at for one in second.exchanges]
+
+    assert run_virtual(main, within=FAR)[0] >= 61.0
+
+
+async def _quietly(source, policy, runtime) -> None:
+    with contextlib.suppress(CallError):
+        await doors.run(source, policy=policy, runtime=runtime)

@@ -10,12 +10,12 @@ from streamguard.guards.caps import Caps
 from streamguard.guards.completion import Completion
 from streamguard.guards.transcript import Transcript
 from streamguard.policy import Policy
-from streamguard.testing import answer, faults, run_virtual, script
+from streamguard.testing import Script, answer, encode, faults, run_virtual, script
 from streamguard.tokens import TokenScale
 from streamguard.usage import output_upper
 from tests.matrix.cells import CHUNKS, TIMES, Cell, violations
 from tests.matrix.configs import configs
-from tests.matrix.surfaces import GUARDED, MIDDLEWARE
+from tests.matrix.surfaces import GUARDED, MIDDLEWARE, SDK
 
 LOOKING_ON = Completion(mode="observe")
 
@@ -85,3 +85,12 @@ def test_half_an_emoji_in_a_name_is_an_undecodable_event() -> None:
     data = b'{"type":"message_delta","delta":{"stop_reason":"end_turn","\\ud800":1},"usage":{"\\ud800":1}}'
     (event,) = Translator().translate([(b"", data)])
     assert (type(event), getattr(event, "reason", None)) in ((Failed, "transport.decode"), (Metered, None))
+
+
+def test_a_cut_body_is_noticed_by_its_compression() -> None:
+    """A gzip body that lacks its end is no whole one, though the message in it is: over sockets."""
+    question = Cell(faults.BY_ID["F23-gzip-cut"], configs()["completion"], CHUNKS[0], TIMES[0], SDK).question
+    items = [encode("gzip", cut=4), *faults.Say().answer()]
+    seen = run_virtual(SDK.ask, question._replace(script=Script.of(items)), grace=0.002)
+    assert seen.error is not None
+    assert seen.error.reason == "transport.decode"
