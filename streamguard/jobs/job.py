@@ -161,14 +161,21 @@ class Job:
         )
         self.journal.start(self.rows, self.todo)
 
-    def finish(self) -> None:
-        """The run is over: what it did not come to is in the output as it was before, and the dead rows beside it.
+    def restore(self) -> None:
+        """Put back into the output what stood there of rows that the run did not come to.
 
         :raises OutputError: the disk is full, or the like. The journal has everything.
         """
         for key, line in self.journal.lines(before=self.journal.run):
             if self.plan.is_chosen(key):
                 self.output.append(line)
+
+    def finish(self) -> None:
+        """The run is over: the output says what the journal says, and the dead rows stand beside it.
+
+        :raises OutputError: as `restore`.
+        """
+        self.restore()
         self.output.sync()
         self._bury()
 

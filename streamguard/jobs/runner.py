@@ -132,7 +132,8 @@ class Runner:
                 raise self._failure
             job.finish()
         except Exception:
-            with suppress(JournalError):  # then the next run finds out
+            with suppress(OutputError, JournalError):  # then the next run finds out, and makes up for it
+                job.restore()
                 job.journal.end("failed")
             raise
         how: How = "finished" if self.stopped is None else _HOW[self.stopped.kind]

@@ -265,6 +265,27 @@ def test_an_input_that_changes_ends_the_job(tmp_path) -> None:
     assert results(tmp_path) == {}
 
 
+def test_an_error_leaves_old_failures_in_the_output(tmp_path) -> None:
+    """A run that ends by an error puts back what it did not come to."""
+    spec = write_job(tmp_path, "a", "b", "c")
+    run_virtual(run_job, spec, Provider(a=TOO_BAD, b=TOO_BAD, c=WHOLE))
+
+    async def run() -> None:
+        job = Job(spec)
+        assert results(tmp_path) == {"c": "succeeded"}
+        provider = Provider(other=WHOLE)
+        provider.on_made = lambda name: 1 / 0 if name == "b" else None
+        runner, _ = make_runner(job, provider, concurrency=1)
+        try:
+            with pytest.raises(ZeroDivisionError):
+                await runner.run()
+        finally:
+            job.close()
+
+    run_virtual(run)
+    assert results(tmp_path) == {"c": "succeeded", "a": "succeeded", "b": "json.schema"}
+
+
 def test_a_mistake_of_the_package_is_not_hidden_in_a_row(tmp_path) -> None:
     """What nobody expected ends the run, and calls under way are aborted."""
     spec = write_job(tmp_path, "a", "b", "c")
