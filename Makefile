@@ -33,6 +33,9 @@ format: $(STAMP) ## put the code in shape
 bench: $(STAMP) ## µs of CPU per event, as ratios in one run
 	$(BIN)/python -m bench
 
+prefix-report: $(STAMP) ## how exact, safe, early and dear the dead prefixes are (a minute; reads the shared data)
+	$(BIN)/python -m bench.prefix_report
+
 demo: $(STAMP) ## the same job without and with guards; no key, no download, half a minute
 	$(BIN)/python -m streamguard demo
 
@@ -42,4 +45,4 @@ experiment: $(STAMP) ## is streaming worth it when a machine reads the answer? f
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: experiment help install test lint check format bench demo clean
+.PHONY: experiment prefix-report help install test lint check format bench demo clean
