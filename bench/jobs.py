@@ -34,7 +34,7 @@ from typing import Any
 import anyio
 
 ATTEMPTS = 3
-CONCURRENCY = 64
+CONCURRENCY = 100
 SEED = 7
 FASTER = 40.0
 """How many times as fast the recorded answers are played."""
