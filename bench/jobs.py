@@ -5,7 +5,7 @@ The same records against the same provider and the same seeded failures, in one 
 * `loop`: asyncio over the SDK, `messages.create(stream=True)` read to its end, then `json.loads` and `jsonschema`, up
   to three attempts, the SDK's own retries on; time-outs 10 s a read and 60 s an attempt;
 * `job`: the body of `streamguard run`: the shipped extraction policy with the schema, three attempts, its journal and
-  its output on disk.
+  its output on disk, over the HTTP client and event loop that the command picks (aiohttp and uvloop, where installed).
 
 Two mixes: `recorded`, every attempt one of sixty recorded answers of a small model, forty times as fast as it was; and
 `few`, good answers with 5 % failures of six kinds. The provider is the scripted server in a process of its own, on a
