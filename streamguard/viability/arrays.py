@@ -29,6 +29,7 @@ class ArrayAlt:
         "logic",
         "no_unique",
         "repeats_from",
+        "simple",
         "sources",
         "subs",
         "unique",
@@ -125,6 +126,7 @@ class ArrayAlt:
         return any(query is not None and sat(query) for query in (ask(i) for i in range(start, int(stop))))
 
     def finish(self, sat: Any) -> None:
+        self.simple = not (self.bad_items or self.contains or self.no_unique or self.subs)
         reach = self._reach(sat)
         if reach < self.hi:
             self.hi = reach
@@ -274,6 +276,6 @@ class ArrayState:
         if alt.no_unique and not self.same:
             return denied(alt.no_unique)
         for atom, positive in alt.judges:
-            if judge(atom.arg, frame.value) != positive:
+            if judge(atom.arg, frame.value) is (not positive):  # neither where it cannot say
                 return atom
         return None

@@ -59,6 +59,14 @@ WANTED: Final = {
 SPACE = re.compile(r"[ \t\n\r]*+").match
 RUN = re.compile(r'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+').match
 SPECIAL = re.compile(r'["\\\x00-\x1f]').search
+NAME = re.compile(r'"([^"\\\x00-\x1f]*+)" ?: ?').match
+"""A whole name without escapes, and its colon."""
+SCALAR = re.compile(
+    r'"([^"\\\x00-\x1f]*+)"|(-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?)(?=[,}\] \t\n\r])|(true|false|null)'
+).match
+"""A whole string without escapes, a whole number without an exponent, or a literal."""
+WHOLE: Final = 8
+"""Characters that must be left in a piece before it is worth looking for something whole in it."""
 DIGITS = re.compile(r"[0-9]*+").match
 SPACES: Final = frozenset(" \t\n\r")
 ESCAPED: Final = frozenset('"\\/bfnrt')

@@ -6,7 +6,9 @@ they cannot tell themselves (`unevaluated*` in knots).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
+from itertools import islice
 from typing import Any, Final
 
 from attrs import fields as attrs_fields
@@ -65,6 +67,32 @@ STEPS_A_VALUE: Final = 256
 References that double at each of twenty levels would take hours (and a schema may be a stranger's)."""
 
 
+class _Run:
+    """One judgement, as far as it has got."""
+
+    __slots__ = ("most", "steps", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.steps = 0
+        self.most: float = STEPS
+
+    def step(self) -> None:
+        """A subschema is about to be applied.
+
+        :raises TooMuch: so often that the schema must be multiplying itself.
+        """
+        self.steps += 1
+        if self.steps > self.most:
+            self.most = STEPS + STEPS_A_VALUE * _size(self.value)
+            if self.steps > self.most:
+                raise TooMuch
+
+
+_RUN: ContextVar[_Run] = ContextVar("_RUN")
+"""The judgement at hand: one schema may judge in several threads at once."""
+
+
 class TooMuch(Exception):
     """A schema that takes too many steps to apply."""
 
@@ -91,24 +119,6 @@ class _Context(FormatChecker):
         self._assert = assert_formats
         self.below: dict[tuple[int, int, Any], tuple[Any, Any]] = {}
         self.resolvers: dict[Any, Any] = {}
-        self._steps = 0
-        self._most: float = STEPS
-        self._value: Any = None
-
-    def begin(self, value: Any) -> None:
-        """The judgement of a value begins."""
-        self._steps, self._most, self._value = 0, STEPS, value
-
-    def step(self) -> None:
-        """A subschema is about to be applied.
-
-        :raises TooMuch: so often that the schema must be multiplying itself.
-        """
-        self._steps += 1
-        if self._steps > self._most:
-            self._most = STEPS + STEPS_A_VALUE * _size(self._value)
-            if self._steps > self._most:
-                raise TooMuch
 
     def conforms(self, instance: object, format: str) -> bool:  # noqa: A002  # jsonschema's name
         return not self._assert or not isinstance(instance, str) or named(format).check(instance)
@@ -123,6 +133,8 @@ class _Context(FormatChecker):
         return self.resolvers.setdefault(key, resolver)
 
 
+_MOST_ERRORS: Final = 1_000
+"""Mistakes that are looked at to find the most telling one."""
 _MOST_MADE: Final = 20_000
 """Validators of subschemas that are kept."""
 
@@ -134,7 +146,7 @@ def _descend(
     if schema is True:
         return
     context: _Context = self.format_checker
-    context.step()
+    _RUN.get().step()
     if resolver is not None:
         resolver = context.one_resolver(resolver)
     place = self._resolver if resolver is None else resolver
@@ -150,7 +162,25 @@ def _descend(
             context.below.clear()
             context.resolvers.clear()
         context.below[key] = (place, below)  # the place too: what is kept cannot give its id to another
-    for error in below.iter_errors(instance):
+    if schema is False:
+        yield from _placed(below.iter_errors(instance), path, schema_path)
+        return
+    for check, keyword, wanted in below._validators:  # noqa: SLF001  # what its iter_errors does, without its detours
+        for error in _placed(check(below, wanted, instance, schema) or (), path, schema_path):
+            error._set(  # type: ignore[attr-defined]  # noqa: SLF001
+                validator=keyword,
+                validator_value=wanted,
+                instance=instance,
+                schema=schema,
+                type_checker=below.TYPE_CHECKER,
+            )
+            if keyword not in ("if", "$ref"):
+                error.schema_path.insert(0 if schema_path is None else 1, keyword)
+            yield error
+
+
+def _placed(errors: Iterable[ValidationError], path: Any, schema_path: Any) -> Iterator[ValidationError]:
+    for error in errors:
         if path is not None:
             error.path.appendleft(path)
         if schema_path is not None:
@@ -195,23 +225,23 @@ class Judge:
         cls = _CLASSES[draft] if self._graph.asserts(schema, resolver) else _UNASSERTING
         return cls(schema, _resolver=resolver, format_checker=self._context)
 
-    def accepts(self, node: Node, value: Any) -> bool:
-        """Whether one node accepts a finished value."""
+    def accepts(self, node: Node, value: Any) -> bool | None:
+        """Whether one node accepts a finished value; `None` where that takes too long to say."""
         validator = self._nodes.get(node.id)
         if validator is None:
             validator = self._nodes[node.id] = self._make(node.schema, node.draft, node.resolver)
-        self._context.begin(value)
+        _RUN.set(_Run(value))
         try:
             found: bool = validator.is_valid(value)
         except TooMuch:
-            return True  # unknown; the whole will be refused for the same reason
+            return None  # the whole will be refused for the same reason
         return found
 
     def validate(self, value: Any) -> Dead | None:
         """What is wrong with a whole finished value: the most telling mistake, or `None`."""
-        self._context.begin(value)
+        _RUN.set(_Run(value))
         try:
-            errors = list(self._validator.iter_errors(value))
+            errors = list(islice(self._validator.iter_errors(value), _MOST_ERRORS))
         except TooMuch:
             return _dead("", "$ref", None, "checking the value by this schema takes too long: it multiplies itself")
         except RecursionError:

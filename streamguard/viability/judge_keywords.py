@@ -131,6 +131,19 @@ def _unevaluated_items(validator: Any, extra: Any, instance: Any, schema: Any) -
             yield ValidationError(f"item {i} is not allowed, or not with this value", path=[i])
 
 
+_KINDS: Final = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null", int: "integer"}
+"""Of a value as `json.loads` makes it, the type that it plainly has."""
+
+
+def _type(validator: Any, types: Any, instance: Any, schema: Any) -> Found:  # noqa: ARG001
+    kind = _KINDS.get(instance.__class__)
+    names = (types,) if isinstance(types, str) else types
+    if kind in names or (kind == "integer" and "number" in names):
+        return  # the likely case, quickly
+    if not any(validator.is_type(instance, name) for name in names):
+        yield ValidationError(f"{quote(instance)} is not of the type {' or '.join(names)}")
+
+
 def _enum(validator: Any, values: Any, instance: Any, schema: Any) -> Found:  # noqa: ARG001
     known = values.known if isinstance(values, Listed) else set(map(canonical, values))
     if canonical(instance) not in known:
@@ -150,6 +163,7 @@ def _additional_items(validator: Any, extra: Any, instance: Any, schema: Any) ->
 
 
 OWN: Final[dict[str, Callable[..., Any]]] = {
+    "type": _type,
     "enum": _enum,
     "uniqueItems": _unique,
     "pattern": _pattern,

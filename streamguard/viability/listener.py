@@ -48,6 +48,14 @@ class Listener(Protocol):
     def comma(self, kind: int) -> Cause | None:
         """Another member or item is promised."""
 
+    def whole_name(self, name: str) -> bool:
+        """`name_open`, `chars` and `name_close` at once, of a name that has not come before: whether nothing speaks
+        against it. If not, nothing has happened, and the name comes again in the usual way."""
+
+    def whole_value(self, kind: int, raw: str) -> bool:
+        """`value_open`, `chars` and `value_close` of a scalar inside a container at once, in the same sense. `raw` is
+        a string without its quotes and without escapes, a number without an exponent, or a literal."""
+
     def outlook(self, at: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
         """Per open container from the outermost on the names that must still come; and what may come next `at` a
         `value`, a `name` or `inside` a token. As far as known: fewer containers, or nothing, otherwise."""

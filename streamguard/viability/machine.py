@@ -20,6 +20,7 @@ from streamguard.viability.number_text import NumberText, parse
 from streamguard.viability.outlook import outlook
 from streamguard.viability.strings import Text
 from streamguard.viability.values_equal import canonical
+from streamguard.viability.whole import has_room, take_item, take_member, take_name
 
 
 class Machine:
@@ -200,9 +201,20 @@ class Machine:
         frame = self._frames[-1]
         if kind == ARRAY:
             self._each(frame, lambda state: state.promise(frame))
+        elif has_room(frame):
+            return None
         else:
             self._each(frame, lambda state: state.promise(frame, self._repeats))
         return self._settle(COMMA)
+
+    def whole_name(self, name: str) -> bool:
+        return self._skip > 0 or take_name(self._frames[-1], name)
+
+    def whole_value(self, kind: int, raw: str) -> bool:
+        if self._skip:
+            return True
+        frame = self._frames[-1]
+        return take_item(frame, kind, raw) if frame.kind == ARRAY else take_member(frame, kind, raw)
 
     def outlook(self, at: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
         missing, found = outlook(self._frames, self._root, at)

@@ -41,6 +41,7 @@ class ObjectAlt:
         "needs",
         "open",
         "required",
+        "simple",
         "sources",
         "subs",
         "tracked",
@@ -239,6 +240,11 @@ class ObjectAlt:
         closed = any(g.additional is not None and g.patterns for g, _ in self.groups)
         self.unlimited = self.open and self.names is None and not self.bans and not closed and self.hi == math.inf
         self.tracked = bool(self.bad_groups or self.bad_names)
+        self.simple = (
+            not (self.tracked or self.missing_some or self.needs or self.subs or self.lo)
+            and self.names is None
+            and self.hi == math.inf
+        )
         closing = [atom for g, atom in self.groups if g.additional is not None] or [atom for _, atom in self.groups]
         if closing:
             self.sources.setdefault("names", closing[0])
@@ -436,7 +442,7 @@ class ObjectState:
             if all(name in frame.seen for name in atom.arg):
                 return denied(atom)
         for atom, positive in alt.judges:
-            if judge(atom.arg, frame.value) != positive:
+            if judge(atom.arg, frame.value) is (not positive):  # neither where it cannot say
                 return atom
         return None
 

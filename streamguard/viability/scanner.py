@@ -33,6 +33,7 @@ from streamguard.viability.grammar import (
     INSIDE,
     KIND_NAMES,
     LITERALS,
+    NAME,
     NUM_START,
     NUM_ZERO,
     NUMBER,
@@ -41,6 +42,7 @@ from streamguard.viability.grammar import (
     OBJECT,
     RUN,
     RUNNING,
+    SCALAR,
     SPACE,
     SPACES,
     SPECIAL,
@@ -48,6 +50,7 @@ from streamguard.viability.grammar import (
     TYPES,
     WANTED,
     WANTED_IN_NUMBER,
+    WHOLE,
     WORD,
 )
 from streamguard.viability.listener import Cause, Listener, decode
@@ -199,6 +202,8 @@ class SyntaxPrefix:
             if char == "]" and self._state == AT_FIRST_VALUE:
                 return self._close_container(text, i)
             return self._malformed(text, i)
+        if kind > ARRAY and n - i > WHOLE and self._path and (end := self._whole_value(text, i)) > i:
+            return end
         if self._expect is not None and kind != self._expect and not self._path:
             message = f"the document is of type {TYPES[kind]}; an {KIND_NAMES[self._expect]} is expected"
             return self._fail(text, i, "type", message)
@@ -239,6 +244,8 @@ class SyntaxPrefix:
     def _step_name(self, text: str, i: int, n: int) -> int:
         char = text[i]
         if char == '"':
+            if n - i > WHOLE and (end := self._whole_name(text, i)) > i:
+                return end
             if self._listener is not None and (cause := self._listener.name_open()):
                 self._stop(text, i, cause)
                 return n
@@ -392,6 +399,39 @@ class SyntaxPrefix:
         if not self._rest:
             self._finish(self.consumed + i + take)
         return i + take
+
+    def _whole_name(self, text: str, i: int) -> int:
+        """A name that is whole, its colon and a space; where it ends, or `i` if it has to be followed."""
+        found = NAME(text, i)
+        if found is None:
+            return i
+        name = found[1]
+        names = self._names[-1]
+        assert names is not None  # names are read in objects only
+        if name in names if self._duplicates else self._listener is not None:
+            return i
+        if self._listener is not None and not self._listener.whole_name(name):
+            return i
+        if self._duplicates:
+            names.add(name)
+        self._path[-1] = name
+        self._state = AT_VALUE
+        return found.end()
+
+    def _whole_value(self, text: str, i: int) -> int:
+        """A scalar that is whole; where it ends, or `i` if it has to be followed."""
+        found = SCALAR(text, i)
+        if found is None:
+            return i
+        group: int = found.lastindex  # type: ignore[assignment]  # one of the three has matched
+        kind = STRING if group == 1 else NUMBER if group == 2 else FIRST[text[i]]
+        raw = found[group]
+        if kind == NUMBER and self._max_digits is not None and len(raw) > self._max_digits:
+            return i
+        if self._listener is not None and not self._listener.whole_value(kind, raw):
+            return i
+        self._finish(self.consumed + found.end())
+        return found.end()
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -99,3 +100,24 @@ def test_numbers_too_large_to_divide() -> None:
     """A number that floats cannot hold is refused with words, not with an exception."""
     assert compile_schema({"multipleOf": 0.5}).validate(float("inf")) is not None
     assert compile_schema({"multipleOf": 0.5}).validate(10**400) is not None
+
+
+def test_equal_items_and_listed_values_in_linear_time() -> None:
+    """Many items are compared by their hash: JSON's equality, where 1 is 1.0 and not true."""
+    unique = compile_schema({"uniqueItems": True})
+    many = [{"n": i, "deep": [i, {"x": None}]} for i in range(20_000)]
+    assert unique.validate(many) is None
+    assert unique.validate([*many, {"deep": [7.0, {"x": None}], "n": 7}]) is not None
+    assert unique.validate([1, True, "1", [1], [True], None, 0, False]) is None
+    listed = compile_schema({"items": {"enum": [*range(20_000), {"a": [1]}]}})
+    assert listed.validate([19_999, 3.0, {"a": [1.0]}] * 5_000) is None
+    assert listed.validate([{"a": [True]}]) is not None
+
+
+def test_one_schema_in_several_threads() -> None:
+    """A compiled schema may judge in several threads at once: nothing of one judgement is seen by another."""
+    schema = compile_schema({"items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"properties": {"n": {"maximum": 9}}}}})
+    values = [[{"n": i % 10}] * 2_000 + [{"n": 9 + (i % 2)}] for i in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        verdicts = list(pool.map(schema.validate, values))
+    assert [verdict is None for verdict in verdicts] == [i % 2 == 0 for i in range(12)]

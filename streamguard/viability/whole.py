@@ -1,0 +1,116 @@
+"""Names and scalars that a piece has whole, taken in one step.
+
+A value that is accepted once it is complete had no dead beginning, so where a name or a scalar stands in one piece from
+its first character to its last, nothing has to be followed in between. These functions do that for objects and arrays
+of plain keywords. What they say no to is left untouched, and goes its usual way character by character: there the first
+dead one is found. Does not know syntax.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamguard.viability.frames import Frame
+from streamguard.viability.grammar import CONSTANTS, NUMBER, STRING
+from streamguard.viability.number_text import parse
+from streamguard.viability.strings import units
+from streamguard.viability.values_equal import canonical
+
+
+def take_name(frame: Frame, name: str) -> bool:
+    """A member of that name, which has not come before, follows; whether every alternative surely has room for it."""
+    key = name if name.isascii() else units(name)
+    for tracker in frame.trackers:
+        for state in tracker.states:
+            alt = state.alt
+            if not alt.simple:
+                return False
+            if key not in (alt.known if state.left is None else state.left):
+                return False
+    for tracker in frame.trackers:
+        for state in tracker.states:
+            state.query = state.alt.child(name)
+            state.missing.pop(name, None)
+            if state.left is not None:
+                del state.left[key]
+    frame.seen.add(name)
+    frame.name = name
+    return True
+
+
+def has_room(frame: Frame) -> bool:
+    """Whether every alternative of an object surely has room for another member."""
+    for tracker in frame.trackers:
+        for state in tracker.states:
+            alt = state.alt
+            if not (alt.unlimited or (alt.simple and (state.left or alt.open))):
+                return False
+    return True
+
+
+def take_member(frame: Frame, kind: int, raw: str) -> bool:
+    """The value of the member whose name has come; whether every alternative accepts it."""
+    value: Any = ...
+    for tracker in frame.trackers:
+        for state in tracker.states:
+            if not state.alt.simple:
+                return False
+            query = state.query
+            if query is not None and query.key:
+                if value is ...:
+                    value = _read(kind, raw)
+                if not _accepts(query, kind, value):
+                    return False
+    if frame.build:
+        if frame.value is None:
+            frame.value = {}
+        frame.value[frame.name] = _read(kind, raw) if value is ... else value
+    return True
+
+
+def take_item(frame: Frame, kind: int, raw: str) -> bool:
+    """The next item of an array; whether every alternative has room for it and accepts it."""
+    i = frame.count
+    value: Any = ...
+    queries = []
+    for tracker in frame.trackers:
+        for state in tracker.states:
+            alt = state.alt
+            if not alt.simple or i >= alt.hi:
+                return False
+            query = alt.child(i)
+            if query.key:
+                if value is ...:
+                    value = _read(kind, raw)
+                if not _accepts(query, kind, value):
+                    return False
+            queries.append((state, query))
+    if value is ... and (frame.build or frame.distinct):
+        value = _read(kind, raw)
+    if frame.distinct:
+        same = canonical(value)
+        if same in frame.canon:
+            return False
+        frame.canon.add(same)
+    for state, query in queries:
+        state.query = query
+    frame.count += 1
+    if frame.build:
+        if frame.value is None:
+            frame.value = []
+        frame.value.append(value)
+    return True
+
+
+def _read(kind: int, raw: str) -> Any:
+    if kind == STRING:
+        return raw
+    return parse(raw) if kind == NUMBER else CONSTANTS[kind]
+
+
+def _accepts(query: Any, kind: int, value: Any) -> bool:
+    """Whether an alternative accepts a finished scalar, as far as that can be said at once."""
+    for alt in query.alts(kind):
+        if not alt.subs and not alt.wants_value and (kind > NUMBER or alt.failing(value) is None):
+            return True
+    return False
