@@ -55,6 +55,8 @@ class RunningAttempt:
         """Whether anything of the request may have reached the provider."""
         self.billable = True
         """Whether the provider may bill it: False once it refused before it worked."""
+        self.failed = False
+        """Whether it ended for a reason that speaks of an outage."""
         self._clock = clock
         self._context: AbstractAsyncContextManager[EventStream] | None = None
         self._batches: AsyncIterator[Sequence[Event]] | None = None

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import msgspec
 
 from streamguard.accounts import Reservation, Settled
 from streamguard.attempt import End, RunningAttempt
-from streamguard.budget import NotBilled
 from streamguard.callclock import CallClock
 from streamguard.cooldown import COOLING
 from streamguard.delivery import Delivery
@@ -33,7 +32,7 @@ from streamguard.errors import (
 from streamguard.events import Event, Failed, Restarted
 from streamguard.guards.base import AttemptContext, Document
 from streamguard.guards.panel import Panel
-from streamguard.ledger import LedgerLost
+from streamguard.ledger import LedgerError, LedgerLost
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome, Times
 from streamguard.policy import Deliver, Policy
 from streamguard.pricing import Price, cost
@@ -102,6 +101,8 @@ class Call:
         self._lost: Trip | None = None
         self._dispatch = Dispatch(policy, self._runtime, self.clock, source.request, self.about["labels"])
         self._bucket = None if policy.retry.bucket is None else self._runtime.bucket(policy.retry.bucket)
+        self._ticket: Literal["taken", "sent"] | None = None
+        """The retry token that was taken for the attempt that comes, or that was sent and not answered yet."""
         self._delivery = Delivery(self._deliver, keep=keep)
         self._failure: CallError | None = None
         self._patched: Request | None = None
@@ -142,8 +143,11 @@ class Call:
                 await running.close()
         finally:
             if running is None:
+                self._return_token()
                 await self._release()
             else:
+                if running.panel.transcript.first_token_at is not None and not running.failed:
+                    self._answered(running)
                 self._records.append(self._recorded(running, None, None, charged=await self._settle(running)))
             if begun:
                 self._runtime.emit(CallLeft(call=self.id, record=self.record, **self.about))
@@ -152,7 +156,7 @@ class Call:
     async def _over(self) -> None:
         """Nothing of the call runs any more."""
         if self._owns_runtime:
-            await self._runtime.aclose()
+            await self._runtime.aclose(until=self._dispatch.patience)
 
     async def _advance(self) -> list[Event]:
         """One step: open an attempt, or read once from the open one."""
@@ -184,8 +188,12 @@ class Call:
         reservation = self._reservation
         if reservation is None:
             return await running.read()
-        if self.clock.now() >= reservation.heartbeat_due and (lost := await self._beat(reservation)):
-            return True, lost
+        if self.clock.now() >= reservation.heartbeat_due:
+            lost: Trip | None = None
+            with self.clock.until(self.clock.deadline):  # a ledger that hangs is no excuse
+                lost = await self._beat(reservation)
+            if lost is not None:
+                return True, lost
         if running.wait_until <= reservation.good_until:
             return await running.read(busy_until=reservation.heartbeat_due, wait_until=reservation.good_until)
         async with anyio.create_task_group() as beside:
@@ -205,7 +213,7 @@ class Call:
     async def _beat(self, reservation: Reservation) -> Trip | None:
         try:
             await reservation.heartbeat()
-        except LedgerLost as error:
+        except (LedgerLost, LedgerError) as error:
             return lost_trip(str(error))
         return None
 
@@ -233,7 +241,7 @@ class Call:
         self._delivery = Delivery(self._deliver, keep=self._keep)
         running = RunningAttempt(number, cleared.request, panel, self._delivery, self.clock)
         model = cleared.request.model if cleared.request else None
-        self.running = running
+        self.running, self._ticket = running, self._ticket and "sent"
         self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
         end = await running.open(self._source, self._decision.base_url if self._decision else None)
         if end is not None:
@@ -253,7 +261,7 @@ class Call:
         """Give back what was reserved for an attempt that was never sent, if anything was."""
         reservation, self._reservation = self._reservation, None
         if reservation is not None:
-            await reservation.settle(NotBilled())
+            await self._dispatch.release(reservation)
 
     def _request(self) -> Request | None:
         original = self._source.request
@@ -269,15 +277,17 @@ class Call:
             attempt=number,
             request=request,
             sees_bytes=self._source.sees_bytes,
-            price=self._price(model),
+            price=self._price(request, model),
             scale=self._runtime.calibration.scale(model or ""),
             # Four bytes a token, rounded up: only the allowance for long inputs is made of it.
             input_tokens=-(-request.input_bytes // 4) if request else None,
             max_tokens_knob=cleared.max_tokens_knob,
         )
 
-    def _price(self, model: str | None) -> Price | None:
-        return None if model is None else self._runtime.pricebook(self.policy.prices).price(model)
+    def _price(self, request: Request | None, model: str | None) -> Price | None:
+        """Of this very request, its speed and region included, or of the model where no request is shown."""
+        book = self._runtime.pricebook(self.policy.prices)
+        return book.price(model) if request is None else book.for_request(request)
 
     async def _accept(self, running: RunningAttempt, completed: Completed | None) -> list[Event]:
         # `running` is let go of last: whoever cancels in between still has the attempt closed, settled and recorded.
@@ -304,9 +314,13 @@ class Call:
         return self._delivery.commit()
 
     async def _abort(self, running: RunningAttempt, end: Trip | Failed) -> None:
-        await running.close()
         running.billable = not isinstance(end, Failed) or end.billable
-        if running.panel.transcript.first_token_at is not None and not is_outage(end.reason):
+        running.failed = is_outage(end.reason)
+        await running.close()
+        answers = running.panel.stopped or running.panel.transcript.first_token_at is not None
+        if running.failed:
+            self._ticket = None  # the outage has it
+        elif answers:
             self._answered(running)
         charged, left = await self._settle(running), await self._dispatch.left()
         self.running = None
@@ -315,6 +329,7 @@ class Call:
 
     async def _unsent(self, number: int, end: Trip | Failed) -> None:
         """An attempt that was never sent."""
+        self._return_token()
         decision = self._decide(end, None, delivered=False, left=await self._dispatch.left())
         nothing = UsageRange.nothing()
         if (denied := self._dispatch.denied) is not None:
@@ -336,8 +351,15 @@ class Call:
         """The provider answers: what an outage holds back may come again."""
         model = running.request.model if running.request else None
         self._runtime.cooldown(model).answered(sent=running.began)
-        if self._bucket is not None and self._decision is not None and is_outage(self._decision.reason):
+        if self._ticket == "sent" and self._bucket is not None:
             self._bucket.give_back()
+        self._ticket = None
+
+    def _return_token(self) -> None:
+        """A retry was not sent after all, so it says nothing of an outage."""
+        if self._ticket == "taken" and self._bucket is not None:
+            self._bucket.give_back()
+        self._ticket = None
 
     def _decide(self, end: Trip | Failed, sent: float | None, *, delivered: bool, left: Mapping[str, int]) -> Decision:
         """What follows. A refusal for overload also holds back everybody else who asks the same model.
@@ -366,6 +388,7 @@ class Call:
             cooldown.refused(end.reason, sent=sent, now=now, wait=max(waits, default=None))
         if decision.action == "retry" and self._bucket is not None and is_outage(end.reason):
             self._bucket.take()
+            self._ticket = "taken"
         return msgspec.structs.replace(decision, budget_left=left) if left else decision
 
     def _follow(self, record: AttemptRecord, end: Trip | Failed, decision: Decision) -> None:
@@ -425,7 +448,7 @@ class Call:
         transcript = panel.transcript
         model = request.model if request else transcript.model
         usage = self._usage(running, end)
-        price = self._price(model)
+        price = self._price(request, model)
         document = panel.document()
         moment = end.at if isinstance(end, Trip) else None
         high = usage.high.output_tokens

@@ -74,6 +74,11 @@ class Rule(Spec):
             raise ValueError(f"give_up ends the call, so {', '.join(sorted(extra))} can have no effect")
         return self
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another model or endpoint is asked, which the cool-down of this one says nothing of."""
+        return self.base_url is not None or (self.patch is not None and "model" in self.patch)
+
     def matches(self, reason: str) -> bool:
         """Whether the rule is about a reason."""
         return any(fnmatchcase(reason, pattern) for pattern in self.when)
@@ -125,7 +130,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     jitter: float = 1.0
     """A random number from [0, 1)."""
     cooldown: float = 0.0
-    """Seconds for which the shared cool-down sends nothing."""
+    """Seconds for which the shared cool-down sends nothing to where the attempt went."""
     bucket: float = math.inf
     """Tokens in the shared retry bucket."""
     delivered: bool = False
@@ -158,7 +163,9 @@ def decide(retry: Retry, ended: Trip | Failed, at: Situation) -> Decision:
         return give_up(f"retry.rules[{index}] was used {used} of {rule.times} times", index)
     if is_outage(reason) and at.bucket < 1:
         return give_up("too many calls fail: the retry bucket that they share is empty (retry.bucket)", index)
-    wait = max(_wait(rule, ended, used + 1, at.jitter), at.cooldown)
+    wait = _wait(rule, ended, used + 1, at.jitter)
+    if not rule.elsewhere:
+        wait = max(wait, at.cooldown)
     if at.now + wait >= at.deadline:
         left = max(0.0, at.deadline - at.now)
         return give_up(

@@ -51,7 +51,7 @@ class RetryBucket:
         self.tokens -= 1
 
     def give_back(self) -> None:
-        """Such a retry succeeded."""
+        """Such a retry was answered, or was not sent after all."""
         self.tokens = min(self.spec.size, self.tokens + 1)
 
 

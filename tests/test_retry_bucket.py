@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import anyio
 import pytest
 
 import streamguard
-from streamguard import Backoff, DeadlineExceeded, GaveUp, JsonDocument, Policy, Retry, Rule, Runtime, Timeouts
-from streamguard.events import Failed
+from streamguard import (
+    Backoff,
+    DeadlineExceeded,
+    GaveUp,
+    Interrupted,
+    JsonDocument,
+    Policy,
+    Retry,
+    Rule,
+    Runtime,
+    Timeouts,
+)
+from streamguard.events import Delta, Failed
 from streamguard.retry_bucket import Bucket, RetryBucket, is_outage
 from streamguard.testing.clock import BACKENDS, run_virtual
 from streamguard.testing.scripted import answer, script
@@ -191,3 +203,93 @@ def test_running_calls_are_listed(virtual: Any) -> None:
         assert runtime.calls == {}
 
     virtual(main)
+
+
+def test_a_retry_that_was_not_sent_costs_no_token(virtual: Any) -> None:
+    """Who is interrupted, leaves or runs out of time before the retry is sent says nothing of an outage."""
+
+    async def main() -> float:
+        runtime, bucket = Runtime(), Bucket(size=5, refill=0)
+        rule = Rule(when=["*"], wait=5.0)
+        policy = Policy(retry=Retry(attempts=3, rules=[rule], bucket=bucket))
+        for _ in range(20):
+            with anyio.move_on_after(1):
+                await streamguard.run(script([RESET], answer("x")), policy=policy, runtime=runtime)
+            async with (
+                streamguard.stream(script([RESET], answer("x")), policy=policy, runtime=runtime) as events,
+                anyio.create_task_group() as group,
+            ):
+
+                async def interrupt(events: Any = events) -> None:
+                    await anyio.sleep(1)
+                    events.abort("a person")
+
+                group.start_soon(interrupt)
+                with pytest.raises(Interrupted):
+                    await anext(events)
+        return runtime.bucket(bucket).tokens
+
+    assert virtual(main) == 5
+
+
+def test_a_turn_that_does_not_fit_costs_no_token(virtual: Any) -> None:
+    """Attempts that the cool-down holds back until their deadline are no requests, so they use up no retries."""
+
+    async def main() -> tuple[float, int]:
+        runtime, bucket = Runtime(), Bucket(size=5, refill=0)
+        policy = Policy(timeouts=Timeouts(total=0.2), retry=Retry(attempts=4, rules=[Rule(when=["*"])], bucket=bucket))
+        cooldown, now = runtime.cooldown(None), anyio.current_time()
+        cooldown.refused("provider.overloaded", sent=now, now=now, wait=0.0)
+        for _ in range(9):
+            cooldown.start(now)
+        sources = [script(answer("x"), request=None) for _ in range(9)]
+        for source in sources:
+            with pytest.raises(GaveUp):
+                await streamguard.run(source, policy=policy, runtime=runtime)
+        return runtime.bucket(bucket).tokens, sum(source.opened for source in sources)
+
+    assert virtual(main) == (5, 0)
+
+
+def test_a_retry_that_was_answered_gives_its_token_back(virtual: Any) -> None:
+    """An answer is an answer, be it empty or left by its reader; only a retry that an outage ends has spent it."""
+
+    async def main() -> list[float]:
+        runtime, tokens = Runtime(), []
+        bucket = Bucket(size=5, refill=0)
+        policy = Policy(deliver="live", retry=Retry(attempts=2, rules=[Rule(when=["transport.*"])], bucket=bucket))
+        for second in (answer(""), answer("x"), [*answer("x")[:3], RESET]):
+            with contextlib.suppress(GaveUp):
+                async with streamguard.stream(script([RESET], second), policy=policy, runtime=runtime) as events:
+                    async for event in events:
+                        if type(event) is Delta and event.text and second[-1] is not RESET:
+                            break
+            tokens.append(runtime.bucket(bucket).tokens)
+        return tokens
+
+    assert virtual(main) == [5, 5, 4]
+
+
+def test_a_fallback_does_not_wait_for_the_model_that_cools_down(virtual: Any) -> None:
+    """What one model's provider asked for holds back that model, not a rule that asks another."""
+
+    async def main() -> list[float]:
+        runtime, times = Runtime(), []
+        refused = Failed(reason="provider.overloaded", message="…", status=529, retry_after=60.0, billable=False)
+        rule = Rule(when=["provider.overloaded"], patch={"model": "b"})
+        policy = Policy(timeouts=Timeouts(total=30), retry=Retry(attempts=2, rules=[rule]))
+
+        async def one(after: float) -> None:
+            request = {"model": "a", "max_tokens": 9, "messages": []}
+            await streamguard.run(
+                script([pause(after), refused], answer("x"), request=request), policy=policy, runtime=runtime
+            )
+            times.append(round(anyio.current_time(), 2))
+
+        async with anyio.create_task_group() as group:
+            began = anyio.current_time()
+            for after in (1.0, 2.0, 3.0):
+                group.start_soon(one, after)
+        return [at - began for at in times]
+
+    assert virtual(main) == [1, 2, 3]
