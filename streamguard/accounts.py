@@ -23,7 +23,7 @@ import msgspec
 from streamguard.admission import Admission
 from streamguard.bound import Bound, BudgetMode, Unboundable, Unit, bound
 from streamguard.budget import BudgetSpec, Evidence, NotBilled, Scope, Share, settle
-from streamguard.ledger import LEASE, Denied, Hold, Ledger, LedgerError, LedgerLost
+from streamguard.ledger import LATE, LEASE, Denied, Hold, Ledger, LedgerError, LedgerLost
 from streamguard.ledgers import open_ledger
 from streamguard.ledgers.memory import MemoryStore
 from streamguard.pricing import Price
@@ -73,7 +73,8 @@ class Accounts:
         :raises LedgerLost: it cannot be reached.
         """
         if address not in self._open:
-            await anyio.to_thread.run_sync(self._open_once, address)
+            # A server that does not answer must not hold up a call whose deadline has come.
+            await anyio.to_thread.run_sync(self._open_once, address, abandon_on_cancel=True)
         return self._open[address]
 
     def _open_once(self, address: str) -> None:
@@ -115,10 +116,10 @@ class Accounts:
         """Turn what crashed processes held into uncertain amounts, in every open ledger; returns how many holds."""
         return sum([await admission.ledger.sweep() for admission in self._open.values()])
 
-    async def aclose(self) -> None:
-        """Let go of all ledgers."""
+    async def aclose(self, *, until: float = math.inf) -> None:
+        """Let go of all ledgers; of those that hang after `until` (on the running backend's clock) without waiting."""
         for admission in self._open.values():
-            await admission.ledger.aclose()
+            await admission.ledger.aclose(until=until)
         self._open.clear()
 
 
@@ -172,12 +173,13 @@ class CallAccount:
             for admission, its in claims.items():
                 answer = await self._reserve(admission, its, deadline, lease)
                 if isinstance(answer, Denied):
-                    await reservation.settle(NotBilled())
+                    with contextlib.suppress(LedgerLost):
+                        await reservation.settle(NotBilled(), until=max(deadline, anyio.current_time() + LATE))
                     return answer
                 reservation.add(admission, answer, its)
         except BaseException:
             with anyio.CancelScope(shield=True), contextlib.suppress(LedgerLost):
-                await reservation.settle(NotBilled())
+                await reservation.settle(NotBilled(), until=anyio.current_time() + LATE)
             raise
         return reservation
 
@@ -233,9 +235,10 @@ class Reservation:
             if hold.heartbeat_due <= now:
                 await admission.ledger.heartbeat(hold)
 
-    async def settle(self, evidence: Evidence) -> tuple[Settled, ...]:
+    async def settle(self, evidence: Evidence, *, until: float = math.inf) -> tuple[Settled, ...]:
         """Close all holds by what is known of the attempt. Once: a second call does nothing and returns nothing.
 
+        :param until: when to stop waiting for a ledger that hangs, on the running backend's clock.
         :raises LedgerLost: a ledger cannot be reached; the others are settled, and its lease turns the hold uncertain.
         """
         parts, self._parts = self._parts, []
@@ -258,7 +261,7 @@ class Reservation:
                 )
             try:
                 with anyio.CancelScope(shield=True):
-                    await admission.settle(hold, shares)
+                    await admission.settle(hold, shares, until=until)
             except (LedgerLost, anyio.get_cancelled_exc_class()) as error:
                 failed = failed or error  # the other ledgers are settled first
         if failed is not None:

@@ -74,10 +74,10 @@ class Admission:
             else:
                 self._lines.pop(scopes, None)
 
-    async def settle(self, hold: Hold, shares: Mapping[str, Share]) -> bool:
+    async def settle(self, hold: Hold, shares: Mapping[str, Share], *, until: float = math.inf) -> bool:
         """Settle, and let the calls in front look again; see `Ledger.settle`."""
         try:
-            return await self.ledger.settle(hold, shares)
+            return await self.ledger.settle(hold, shares, until=until)
         finally:
             freed, self._freed = self._freed, None
             if freed is not None:

@@ -20,7 +20,7 @@ from streamguard.budget import Aborted, Billed, Evidence, NotBilled
 from streamguard.callclock import CallClock
 from streamguard.clamp import within_budget, within_caps
 from streamguard.events import Failed
-from streamguard.ledger import Denied, LedgerError, LedgerLost
+from streamguard.ledger import LATE, Denied, LedgerError, LedgerLost
 from streamguard.policy import Policy
 from streamguard.request import Request
 from streamguard.retry import Decision
@@ -36,6 +36,9 @@ fall between reads; only a read that may last longer needs a task of its own bes
 
 LEFT_LIMIT = 0.05
 """Seconds that asking for a balance may take: a record is made richer by it, a retry must not wait for it."""
+
+SETTLE_LIMIT = 5.0
+"""Seconds that a call waits at the most for a ledger to settle it; after that it is settled behind its back."""
 
 PAUSED_LOOK = 0.1
 """Seconds between looks whether an operator's pause is over."""
@@ -73,9 +76,12 @@ class Dispatch:
         clock = self._clock
         if after is not None and after.wait > 0:
             await clock.sleep(after.wait)
-        ended = self._ended() or await self._unpaused() or await self._turn(request)
-        if ended is not None:
-            return ended
+        while True:
+            ended = self._ended() or await self._unpaused() or await self._turn(request)
+            if ended is not None:
+                return ended
+            if self._runtime.paused is None:  # else somebody paused while this attempt waited for its turn
+                break
         knob: str | None = None
         if request is not None and self._policy.mode == "enforce":
             request, knob = within_caps(request, self._policy.caps)
@@ -155,15 +161,26 @@ class Dispatch:
             return Trip(reason="budget.unboundable", message=f"not sent: {answer.why}", knob="budgets", guard="budgets")
         return Clearance(request=request, reservation=answer, max_tokens_knob=knob)
 
-    async def settle(self, running: RunningAttempt, reservation: Reservation | None) -> tuple[Settled, ...]:
+    @property
+    def patience(self) -> float:
+        """Until when a ledger is waited for that hangs while something is settled: the call must end in time."""
+        now = self._clock.now()
+        return max(now + LATE, min(self._clock.deadline, now + SETTLE_LIMIT))
+
+    async def release(self, reservation: Reservation) -> None:
+        """Give back what was reserved for an attempt that was never sent."""
+        await self._settled(reservation, NotBilled())
+
+    async def settle(self, running: RunningAttempt, reservation: Reservation) -> tuple[Settled, ...]:
         """Charge an attempt that is over, by what is known of it. A ledger that is lost now does not take an answer
         back: its lease turns the hold uncertain, and the next admission fails closed."""
-        if reservation is None:
-            return ()
+        return await self._settled(reservation, self._evidence(running))
+
+    async def _settled(self, reservation: Reservation, evidence: Evidence) -> tuple[Settled, ...]:
         try:
-            return await reservation.settle(self._evidence(running))
+            return await reservation.settle(evidence, until=self.patience)
         except (LedgerLost, LedgerError) as error:
-            _log.warning("an attempt could not be settled, its whole hold stays taken: %s", error)
+            _log.warning("an attempt could not be settled yet, so its whole hold stays taken: %s", error)
             return ()
 
     def _evidence(self, running: RunningAttempt) -> Evidence:

@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
+import math
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
@@ -34,6 +37,11 @@ from streamguard.errors import ConfigError, StreamguardError
 LEASE = 60.0
 """Seconds for which a hold lives without a heartbeat (Cycles uses the same). Only bookkeeping depends on it: an expired
 hold is not freed, it becomes uncertain."""
+
+LATE = 0.03
+"""Seconds that a store gets after a call's end, before what it was asked for is left to be done late."""
+
+_log = logging.getLogger("streamguard")
 
 T = TypeVar("T")
 
@@ -176,6 +184,7 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._late = _Late()
         self._limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar(f"ledger-{id(self)}")
 
     @property
@@ -213,7 +222,8 @@ class Ledger:
         except anyio.get_cancelled_exc_class():
             # Nobody will ever settle this hold: its thread may be at work still, or be done without our knowing.
             if task.abandon():
-                await self._surely(_Errand(task.take_back))
+                with contextlib.suppress(LedgerLost):
+                    await self._surely(_Errand(task.take_back), anyio.current_time() + LATE)
             raise
         return hold if denied is None else denied
 
@@ -226,13 +236,15 @@ class Ledger:
         await self._call(self.store.heartbeat, hold.id, hold.lease, leave=True)
         hold.heartbeat_due = due
 
-    async def settle(self, hold: Hold, shares: Mapping[str, Share]) -> bool:
+    async def settle(self, hold: Hold, shares: Mapping[str, Share], *, until: float = math.inf) -> bool:
         """Close a hold once; see `Store.settle`. Runs to its end even if cancelled.
 
+        :param until: when to stop waiting for a store that hangs, on the running backend's clock. It is settled all
+            the same, behind our back, as soon as the store answers.
         :raises LedgerLost: the store cannot be reached; the hold stays and its lease will turn it uncertain.
         """
         shares = dict(shares)
-        return await self._surely(_Errand(lambda: self.store.settle(hold.id, shares)))
+        return await self._surely(_Errand(lambda: self.store.settle(hold.id, shares)), until)
 
     async def release(self, hold: Hold) -> bool:
         """Close a hold for which nothing was sent."""
@@ -252,27 +264,42 @@ class Ledger:
 
     async def sweep(self) -> int:
         """See `Store.sweep`."""
-        return await self._call(self.store.sweep)
+        return await self._call(self.store.sweep, leave=True)
 
     async def rebuild(self) -> Sequence[Repair]:
         """See `Store.rebuild`."""
         return await self._call(self.store.rebuild)
 
-    async def aclose(self) -> None:
-        """Let go of files and sockets."""
-        await self._surely(_Errand(self.store.close))
+    async def aclose(self, *, until: float = math.inf) -> None:
+        """Let go of files and sockets; after `until` behind our back, see `settle`."""
+        with contextlib.suppress(LedgerLost):
+            await self._surely(_Errand(self.store.close), until)
 
-    async def _surely(self, task: _Errand[T]) -> T:
-        """Run a task to its end. asyncio's own `Task.cancel` passes shields, so what it stopped is begun again."""
+    async def _surely(self, task: _Errand[T], until: float = math.inf) -> T:
+        """Run a task to its end. asyncio's own `Task.cancel` passes shields, so what it stopped is begun again.
+
+        :raises LedgerLost: it has not ended by `until`.
+        """
+        if self._late.busy and until < math.inf:
+            self._late.add(task.again)
+            raise LedgerLost("earlier requests still wait for the store; this one waits behind them")
         stopped: BaseException | None = None
-        with anyio.CancelScope(shield=True):
+        ended = False
+        with anyio.CancelScope(shield=True, deadline=until) as scope:
             while not task.started:
                 try:
-                    result = await self._call(task.run)
+                    result = await self._call(task.run, leave=until < math.inf)
+                    ended = True
                 except anyio.get_cancelled_exc_class() as cancelled:
+                    if scope.cancel_called:
+                        raise
                     stopped = cancelled
-        if stopped is not None:
-            raise stopped
+        if scope.cancelled_caught:
+            # A thread may be at it, or not have begun. Verbs run twice change nothing.
+            self._late.add(task.again)
+            raise LedgerLost("the store hangs; what it was asked for is done as soon as it answers")
+        if stopped is not None or not ended:
+            raise stopped or LedgerLost("stopped before it ended")
         return result
 
     async def _call(self, verb: Callable[..., T], *args: Any, leave: bool = False) -> T:
@@ -314,6 +341,10 @@ class _Errand(Generic[T]):
             self.take_back()
         return result
 
+    def again(self) -> T:
+        """The verb, whether or not it was run before."""
+        return self._verb()
+
     def abandon(self) -> bool:
         """Say that nobody waits any more; True if the verb is done already, so that somebody must take it back."""
         with self._lock:
@@ -325,6 +356,41 @@ class _Errand(Generic[T]):
         if self._undo is not None:
             with contextlib.suppress(StreamguardError):
                 self._undo()
+
+
+class _Late:
+    """What nobody waits for any more, done in order by a thread of its own that ends with it. Daemonic: a process that
+    ends before the store answers leaves holds behind, which their leases turn uncertain."""
+
+    def __init__(self) -> None:
+        self._todo: deque[Callable[[], object]] = deque()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is still to be done."""
+        return self._thread is not None
+
+    def add(self, errand: Callable[[], object]) -> None:
+        """Do it after what was added before."""
+        with self._lock:
+            self._todo.append(errand)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="ledger-late", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._todo:
+                    self._thread = None
+                    return
+                errand = self._todo.popleft()
+            try:
+                errand()
+            except Exception as error:
+                _log.warning("a ledger's late request failed, its lease turns the hold uncertain: %s", error)
 
 
 def _due(lease: float) -> float:

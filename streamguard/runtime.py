@@ -6,6 +6,7 @@ calls. There is no module-level state.
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 import statistics
@@ -111,9 +112,9 @@ class Runtime:
         if self.hooks:
             emit(self.hooks, record)
 
-    async def aclose(self) -> None:
-        """Let go of the ledgers."""
-        await self.accounts.aclose()
+    async def aclose(self, *, until: float = math.inf) -> None:
+        """Let go of the ledgers; of those that hang after `until` (on the running backend's clock) without waiting."""
+        await self.accounts.aclose(until=until)
 
     @staticmethod
     def call_id() -> str:

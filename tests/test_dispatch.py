@@ -29,7 +29,7 @@ from streamguard.accounts import Settled
 from streamguard.bound import Bound, bound
 from streamguard.budget import ABORT_LAG_TOKENS, BudgetSpec
 from streamguard.events import BlockStarted, BlockStopped, Delta, Failed, Metered, Ping, Started, Stopped, Usage
-from streamguard.ledger import Balance, LedgerLost
+from streamguard.ledger import Balance, LedgerError, LedgerLost
 from streamguard.ledgers.sqlite import SqliteStore
 from streamguard.pricing import PriceSpec
 from streamguard.request import Request
@@ -458,7 +458,7 @@ def test_an_abort_at_every_event_keeps_the_truth_in_the_interval(virtual: Callab
 
 
 def test_a_guard_that_cannot_begin_costs_nothing(virtual: Callable[..., Any]) -> None:
-    """What a guard of one's own raises when an attempt begins is the caller's to see; the hold is given back."""
+    """What a guard of one's own raises when an attempt begins is a mistake in the policy; the hold is given back."""
 
     class Broken:
         name = "broken"
@@ -470,7 +470,7 @@ def test_a_guard_that_cannot_begin_costs_nothing(virtual: Callable[..., Any]) ->
     async def main() -> None:
         runtime, spec = Runtime(), budget()
         source = ask(good())
-        with pytest.raises(TypeError, match="mine"):
+        with pytest.raises(PolicyError, match=r"guard broken cannot begin: its watch\(\) raised TypeError: mine"):
             await streamguard.run(source, policy=policy(spec, guards=[Broken()]), runtime=runtime)
         assert (source.opened, await balance(runtime, spec), runtime.calls) == (0, (0, 0, 0), {})
 
@@ -526,3 +526,131 @@ def test_a_runtime_of_its_own_ends_with_the_call(run_real: Any, tmp_path: Any, m
 
     run_real(main)
     assert closed == ["closed"] * 3
+
+
+def test_a_pause_holds_back_who_waits_for_a_turn_too(virtual: Callable[..., Any]) -> None:
+    """Paused is paused: an attempt that waited in the cool-down when it began is not sent either."""
+
+    async def main() -> None:
+        runtime, source, began = Runtime(), ask(good()), anyio.current_time()
+        runtime.cooldown("m").refused("provider.overloaded", sent=began, now=began, wait=5)
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: streamguard.run(source, policy=policy(), runtime=runtime))
+            await anyio.sleep(1)
+            runtime.pause("an operator")
+            await anyio.sleep(30)
+            assert source.opened == 0
+            runtime.resume()
+        assert source.opened == 1
+
+    virtual(main)
+
+
+@pytest.mark.parametrize("one_read", [False, True])
+def test_a_ledger_that_refuses_a_heartbeat_ends_the_call_like_a_lost_one(
+    virtual: Callable[..., Any], one_read: bool
+) -> None:
+    """Whatever is wrong with the ledger under a running stream, there is one typed error with the attempt in it."""
+
+    async def main() -> None:
+        runtime, spec = Runtime(), budget()
+        ledger = (await runtime.accounts.ledger(spec.ledger)).ledger
+
+        def refuse(hold: str, lease: float) -> None:
+            raise LedgerError("the file is none of ours any more")
+
+        ledger.store.heartbeat = refuse
+        waits = [pause(400)] if one_read else [part for _ in range(40) for part in (pause(10), [Ping()])]
+        source = ask([*good()[:3], *waits, *good()[3:]])
+        timeouts = Timeouts(progress=None, alive=None)
+        with pytest.raises(GaveUp, match=r"budget\.lost: without its ledger nothing may be spent") as caught:
+            await streamguard.run(source, policy=policy(spec, timeouts=timeouts), runtime=runtime)
+        assert len(caught.value.attempts) == 1
+
+    virtual(main)
+
+
+def test_a_heartbeat_that_hangs_does_not_hold_a_call_beyond_its_deadline(run_real: Any, tmp_path: Any) -> None:
+    """The deadline counts while the ledger is asked, too."""
+
+    async def main() -> None:
+        spec = budget(ledger=f"sqlite:{tmp_path / 'budget.db'}")
+        runtime, going = Runtime(), threading.Event()
+        store = (await runtime.accounts.ledger(spec.ledger)).ledger.store
+        store.heartbeat = lambda hold, lease: going.wait(5)
+        async with streamguard.stream(
+            ask([*good()[:3], pause(0.05), *good()[3:]]),
+            policy=policy(spec, deliver="live", timeouts=Timeouts(total=0.3)),
+            runtime=runtime,
+        ) as events:
+            await events.batch()
+            for _, hold, _ in events._call._reservation._parts:
+                hold.heartbeat_due = 0.0
+            began = anyio.current_time()
+            with pytest.raises(DeadlineExceeded):
+                while await events.batch():
+                    pass
+            assert anyio.current_time() - began < 0.4
+        going.set()
+        await runtime.aclose()
+
+    run_real(main)
+
+
+def test_an_outcome_is_priced_as_its_request(virtual: Callable[..., Any]) -> None:
+    """A region's price is the request's; a speed that no source has a price for costs None, not the usual."""
+
+    async def main() -> None:
+        usage = Usage(input_tokens=1000, output_tokens=1000)
+        stream = [*good()[:4], [Metered(usage, stop_reason="end_turn")], [Stopped("end_turn")]]
+        costs = []
+        for extra in ({}, {"inference_geo": "us"}, {"speed": "warp"}):
+            request = {**REQUEST, "model": "claude-opus-4-6", **extra}
+            costs.append((await streamguard.run(script(stream, request=request), policy=Policy())).cost.high)
+        plain, regional, unknown = costs
+        assert (regional, unknown) == (plain * 11 // 10, None)
+
+    virtual(main)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("ends", ["accepted", "deadline", "left"])
+def test_a_ledger_that_hangs_at_settlement_does_not_hold_a_call(
+    run_real: Any, tmp_path: Any, monkeypatch: Any, own: bool, ends: str
+) -> None:
+    """A call ends in time, with its answer if it has one; what it cost is settled as soon as the ledger answers."""
+    locked, settle = threading.Event(), SqliteStore.settle
+
+    def hangs(store: SqliteStore, *arguments: Any) -> bool:
+        with store._lock:
+            locked.wait(10)
+        return settle(store, *arguments)
+
+    monkeypatch.setattr(SqliteStore, "settle", hangs)
+
+    async def main() -> None:
+        spec = budget(ledger=f"sqlite:{tmp_path / 'budget.db'}")
+        runtime = Runtime()
+        locked.set()
+        await streamguard.run(ask(good()), policy=policy(spec), runtime=runtime)
+        locked.clear()
+        rules = policy(spec, deliver="live", timeouts=Timeouts(total=0.4))
+        source = ask(good() if ends == "accepted" else [*good()[:3], stall()])
+        began = anyio.current_time()
+        call = streamguard.stream(source, policy=rules, runtime=None if own else runtime)
+        with pytest.raises(DeadlineExceeded) if ends == "deadline" else contextlib.nullcontext():
+            async with call as events:
+                async for _ in events:
+                    if ends == "left":
+                        break
+        assert anyio.current_time() - began < 0.4 + 0.1
+        assert (call.outcome is not None) == (ends == "accepted")
+        locked.set()
+        with anyio.fail_after(5):
+            while (await balance(runtime, spec))[1]:  # noqa: ASYNC110  set by a thread
+                await anyio.sleep(0.01)
+        spent = 2 * SPENT if ends == "accepted" else SPENT
+        assert await balance(runtime, spec) == (spent, 0, 0 if ends == "accepted" else HOLD)
+        await runtime.aclose()
+
+    run_real(main)
