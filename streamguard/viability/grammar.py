@@ -62,9 +62,9 @@ SPECIAL = re.compile(r'["\\\x00-\x1f]').search
 NAME = re.compile(r'"([^"\\\x00-\x1f]*+)" ?: ?').match
 """A whole name without escapes, and its colon."""
 SCALAR = re.compile(
-    r'"([^"\\\x00-\x1f]*+)"|(-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?)(?=[,}\] \t\n\r])|(true|false|null)'
+    r'"([^"\\\x00-\x1f]*+)"|(-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?)(?=[,}\] \t\n\r])|(true|false|null)|(\[ ?\])'
 ).match
-"""A whole string without escapes, a whole number without an exponent, or a literal."""
+"""A whole string without escapes, a whole number without an exponent, a literal, or an empty array."""
 WHOLE: Final = 8
 """Characters that must be left in a piece before it is worth looking for something whole in it."""
 DIGITS = re.compile(r"[0-9]*+").match

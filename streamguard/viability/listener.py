@@ -53,8 +53,8 @@ class Listener(Protocol):
         against it. If not, nothing has happened, and the name comes again in the usual way."""
 
     def whole_value(self, kind: int, raw: str) -> bool:
-        """`value_open`, `chars` and `value_close` of a scalar inside a container at once, in the same sense. `raw` is
-        a string without its quotes and without escapes, a number without an exponent, or a literal."""
+        """`value_open`, `chars` and `value_close` of a value inside a container at once, in the same sense. `raw` is a
+        string without its quotes and without escapes, a number without an exponent, a literal, or an empty array."""
 
     def outlook(self, at: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
         """Per open container from the outermost on the names that must still come; and what may come next `at` a

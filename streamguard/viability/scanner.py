@@ -202,7 +202,7 @@ class SyntaxPrefix:
             if char == "]" and self._state == AT_FIRST_VALUE:
                 return self._close_container(text, i)
             return self._malformed(text, i)
-        if kind > ARRAY and n - i > WHOLE and self._path and (end := self._whole_value(text, i)) > i:
+        if kind > OBJECT and n - i > WHOLE and self._path and (end := self._whole_value(text, i)) > i:
             return end
         if self._expect is not None and kind != self._expect and not self._path:
             message = f"the document is of type {TYPES[kind]}; an {KIND_NAMES[self._expect]} is expected"
@@ -419,14 +419,16 @@ class SyntaxPrefix:
         return found.end()
 
     def _whole_value(self, text: str, i: int) -> int:
-        """A scalar that is whole; where it ends, or `i` if it has to be followed."""
+        """A scalar or an empty array that is whole; where it ends, or `i` if it has to be followed."""
         found = SCALAR(text, i)
         if found is None:
             return i
-        group: int = found.lastindex  # type: ignore[assignment]  # one of the three has matched
+        group: int = found.lastindex  # type: ignore[assignment]  # one of the four has matched
         kind = STRING if group == 1 else NUMBER if group == 2 else FIRST[text[i]]
         raw = found[group]
         if kind == NUMBER and self._max_digits is not None and len(raw) > self._max_digits:
+            return i
+        if kind == ARRAY and self._max_depth is not None and self.depth >= self._max_depth:
             return i
         if self._listener is not None and not self._listener.whole_value(kind, raw):
             return i

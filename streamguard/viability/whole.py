@@ -1,4 +1,4 @@
-"""Names and scalars that a piece has whole, taken in one step.
+"""Names and small values that a piece has whole, taken in one step.
 
 A value that is accepted once it is complete had no dead beginning, so where a name or a scalar stands in one piece from
 its first character to its last, nothing has to be followed in between. These functions do that for objects and arrays
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamguard.viability.frames import Frame
-from streamguard.viability.grammar import CONSTANTS, NUMBER, STRING
+from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, STRING
 from streamguard.viability.number_text import parse
 from streamguard.viability.strings import units
 from streamguard.viability.values_equal import canonical
@@ -105,12 +105,17 @@ def take_item(frame: Frame, kind: int, raw: str) -> bool:
 def _read(kind: int, raw: str) -> Any:
     if kind == STRING:
         return raw
-    return parse(raw) if kind == NUMBER else CONSTANTS[kind]
+    if kind == NUMBER:
+        return parse(raw)
+    return [] if kind == ARRAY else CONSTANTS[kind]
 
 
 def _accepts(query: Any, kind: int, value: Any) -> bool:
-    """Whether an alternative accepts a finished scalar, as far as that can be said at once."""
+    """Whether an alternative accepts a finished value, as far as that can be said at once."""
     for alt in query.alts(kind):
-        if not alt.subs and not alt.wants_value and (kind > NUMBER or alt.failing(value) is None):
+        if kind == ARRAY:
+            if alt.simple and not alt.lo and not alt.judges:
+                return True
+        elif not alt.subs and not alt.wants_value and (kind > NUMBER or alt.failing(value) is None):
             return True
     return False
