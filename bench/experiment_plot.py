@@ -14,7 +14,8 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:820px;margin:2rem auto;padding:0 1rem}
 body{color:#1c1e21;background:#fff}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.2rem .7rem;text-align:right}
-td:first-child,th:first-child{text-align:left}thead{border-bottom:1px solid #999}svg text{font:13px system-ui,sans-serif}
+td:first-child,th:first-child{text-align:left}
+thead{border-bottom:1px solid #999}svg text{font:13px system-ui,sans-serif}
 @media (prefers-color-scheme:dark){body{color:#e6e6e6;background:#16181c}svg text{fill:#e6e6e6}}
 """
 
