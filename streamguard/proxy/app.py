@@ -97,6 +97,12 @@ class Proxy:
         except Refused as refusal:
             await self.refuse(reply, refusal)
 
+    def drain(self) -> None:
+        """Take nothing new. Whoever looks on is let go: an open page would keep the server for ever."""
+        self.draining = True
+        if self._view is not None:
+            self._view.close()
+
     def _admit(self, scope: Scope) -> None:
         """Who asks, before anything else is looked at.
 

@@ -95,7 +95,7 @@ class ProxyServer:
         if self._stopping.is_set():
             self._server.force_exit = True
             self._interrupt()
-        self.proxy.draining = True
+        self.proxy.drain()
         self._server.should_exit = True
         self._stopping.set()
 

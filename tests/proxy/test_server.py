@@ -60,6 +60,22 @@ def test_draining_lets_answers_end_and_takes_no_more() -> None:
     with_proxy([[*HALF, pause(0.4), *GOOD[-3:]]], test, LIVE)
 
 
+def test_an_open_live_view_does_not_hold_the_proxy_up() -> None:
+    """A page that looks on is let go when draining begins."""
+
+    async def test(running: Running) -> None:
+        async with running.http.stream("GET", f"{running.url}/_streamguard/events") as page:
+            pieces = page.aiter_raw()
+            await anext(pieces)
+            began = anyio.current_time()
+            running.server.stop()
+            async for _ in pieces:
+                pass
+        assert anyio.current_time() - began < 3
+
+    with_proxy([GOOD], test, LIVE, drain=600)
+
+
 def test_answers_that_do_not_end_in_time_are_interrupted_and_told() -> None:
     """When the time for draining is over: `operator.interrupt`, as an event or a status, and the upstream is left."""
 
