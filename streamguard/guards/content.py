@@ -25,6 +25,7 @@ from streamguard.events import BlockStopped, Delta, DeltaKind, Event, Stopped
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
 from streamguard.guards.knobs import Count
 from streamguard.verdict import Trip, Where
+from streamguard.viability.patience import patiently
 
 Flag = Literal["ignore_case", "multiline", "dot_all"]
 
@@ -162,14 +163,15 @@ class _Text:
         # From the second character on, so that ^ does not take a cut for the start of the text.
         position = 1 if self._start else 0
         try:
-            found = self._pattern.search(text, position, timeout=TIMEOUT)
+            found = patiently(self._pattern.search, text, position, timeout=TIMEOUT)
             tries = 0
             # One character before the end counts as the end: $ looks past a line's end.
             near = len(text) - 1
             while found is not None and not over and found.end() >= near and not self._stays(text, found.start()):
                 tries += 1
                 # What is not found now is found with the next batch: the work for one batch is bounded instead.
-                found = self._pattern.search(text, found.start() + 1, timeout=TIMEOUT) if tries < RETRIES else None
+                after = found.start() + 1
+                found = patiently(self._pattern.search, text, after, timeout=TIMEOUT) if tries < RETRIES else None
         except TimeoutError:
             return Trip(
                 reason="guard.failed",
@@ -195,4 +197,4 @@ class _Text:
 
     def _stays(self, text: str, start: int) -> bool:
         """Whether a match up to the end of what has come matches whatever comes next."""
-        return all(self._pattern.match(text + more, start, timeout=TIMEOUT) for more in _NEXT)
+        return all(patiently(self._pattern.match, text + more, start, timeout=TIMEOUT) for more in _NEXT)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import regex
 
 from streamguard.viability.automaton import Automaton
+from streamguard.viability.patience import patiently
 from streamguard.viability.regex_tree import NotRegular, class_end
 
 TIMEOUT: Final = 0.05
@@ -102,7 +103,7 @@ class Pattern:
             PatternTimeout: it took longer than `TIMEOUT`.
         """
         try:
-            return self._search(text, timeout=TIMEOUT) is not None
+            return patiently(self._search, text, timeout=TIMEOUT) is not None
         except TimeoutError:
             if self.automaton is not None and (state := self.automaton.run(text)).known:
                 return state.ends

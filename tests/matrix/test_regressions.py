@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from streamguard import doors
 from streamguard.adapters.anthropic_events import Translator
 from streamguard.errors import GaveUp
@@ -13,6 +15,7 @@ from streamguard.policy import Policy
 from streamguard.testing import Script, answer, encode, faults, run_virtual, script
 from streamguard.tokens import TokenScale
 from streamguard.usage import output_upper
+from streamguard.viability.patience import TRIES, patiently
 from tests.matrix.cells import CHUNKS, TIMES, Cell, violations
 from tests.matrix.configs import configs
 from tests.matrix.surfaces import GUARDED, MIDDLEWARE, SDK
@@ -94,3 +97,22 @@ def test_a_cut_body_is_noticed_by_its_compression() -> None:
     seen = run_virtual(SDK.ask, question._replace(script=Script.of(items)), grace=0.002)
     assert seen.error is not None
     assert seen.error.reason == "transport.decode"
+
+
+@pytest.mark.parametrize("interruptions", [1, 2, 3])
+def test_a_busy_machine_is_no_slow_pattern(interruptions: int) -> None:
+    """A search that lost the processor for longer than it may take is tried again; a pattern is slow if it always is."""
+    tries = 0
+
+    def search(text: str, *, timeout: float) -> str:
+        nonlocal tries
+        tries += 1
+        if tries <= interruptions:
+            raise TimeoutError
+        return text
+
+    if interruptions < TRIES:
+        assert patiently(search, "found", timeout=0.05) == "found"
+    else:
+        with pytest.raises(TimeoutError):
+            patiently(search, "found", timeout=0.05)
