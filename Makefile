@@ -42,7 +42,11 @@ demo: $(STAMP) ## the same job without and with guards; no key, no download, hal
 experiment: $(STAMP) ## is streaming worth it when a machine reads the answer? five ways, four mixes
 	$(BIN)/python -m bench.experiment --html experiment.html
 
+clients: $(STAMP) ## the proxy under real clients: the TypeScript SDK (npm), curl, fetch, PHP
+	npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
+	$(BIN)/python -m pytest -q tests/proxy/test_clients.py
+
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: experiment prefix-report help install test lint check format bench demo clean
+.PHONY: clients experiment prefix-report help install test lint check format bench demo clean
