@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from streamguard.budget import Share
@@ -33,18 +35,36 @@ class _Line:
         """What the one in front was last told."""
 
 
+class _Queue:
+    """Everybody who waits on one event loop."""
+
+    def __init__(self) -> None:
+        self.lines: dict[frozenset[str], _Line] = {}
+        self.freed: anyio.Event | None = None
+
+
 class Admission:
-    """A ledger with a queue. All calls of a process that share a ledger share one of these."""
+    """A ledger with a queue. All calls of a process that share a ledger share one of these.
+
+    Threads with event loops of their own queue each for themselves, and look for what others settle as they look for
+    what other processes do: an event belongs to its loop.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._lines: dict[frozenset[str], _Line] = {}
-        self._freed: anyio.Event | None = None
+        self._queues: WeakKeyDictionary[object, _Queue] = WeakKeyDictionary()
+
+    def _queue(self) -> _Queue:
+        loop = anyio.lowlevel.current_token().native_token
+        queue = self._queues.get(loop)
+        if queue is None:
+            queue = self._queues.setdefault(loop, _Queue())
+        return queue
 
     @property
     def waiting(self) -> int:
         """Calls in the queue, those in front included."""
-        return sum(len(line.turns) for line in self._lines.values())
+        return sum(len(line.turns) for queue in list(self._queues.values()) for line in list(queue.lines.values()))
 
     async def reserve(
         self, amounts: Mapping[str, int], *, wait_until: float = -math.inf, lease: float = LEASE
@@ -57,7 +77,8 @@ class Admission:
         if wait_until <= anyio.current_time():
             return await self.ledger.reserve(amounts, lease=lease)
         scopes = frozenset(amounts)
-        line = self._lines.setdefault(scopes, _Line())
+        queue = self._queue()
+        line = queue.lines.setdefault(scopes, _Line())
         turn = anyio.Event()
         line.turns.append(turn)
         try:
@@ -66,20 +87,21 @@ class Admission:
                     await turn.wait()
                 if not turn.is_set() and line.denied is not None:
                     return msgspec.structs.replace(line.denied, asked=amounts[line.denied.scope])
-            return await self._in_front(line, amounts, wait_until, lease)
+            return await self._in_front(queue, line, amounts, wait_until, lease)
         finally:
             line.turns.remove(turn)
             if line.turns:
                 line.turns[0].set()
             else:
-                self._lines.pop(scopes, None)
+                queue.lines.pop(scopes, None)
 
     async def settle(self, hold: Hold, shares: Mapping[str, Share], *, until: float = math.inf) -> bool:
         """Settle, and let the calls in front look again; see `Ledger.settle`."""
         try:
             return await self.ledger.settle(hold, shares, until=until)
         finally:
-            freed, self._freed = self._freed, None
+            queue = self._queue()
+            freed, queue.freed = queue.freed, None
             if freed is not None:
                 freed.set()
 
@@ -88,13 +110,13 @@ class Admission:
         return await self.settle(hold, dict.fromkeys(hold.amounts, Share(0)))
 
     async def _in_front(
-        self, line: _Line, amounts: Mapping[str, int], wait_until: float, lease: float
+        self, queue: _Queue, line: _Line, amounts: Mapping[str, int], wait_until: float, lease: float
     ) -> Hold | Denied:
         look = FIRST_LOOK
         while True:
-            if self._freed is None:
-                self._freed = anyio.Event()
-            freed = self._freed  # taken before asking, so that what is settled meanwhile is not missed
+            if queue.freed is None:
+                queue.freed = anyio.Event()
+            freed = queue.freed  # taken before asking, so that what is settled meanwhile is not missed
             answer = await self.ledger.reserve(amounts, lease=lease)
             if isinstance(answer, Hold) or answer.hopeless or anyio.current_time() >= wait_until:
                 return answer

@@ -72,18 +72,17 @@ class RunningAttempt:
         """Ask the source. The reason if that did not work out."""
         clock, panel = self._clock, self.panel
         panel.waiting(clock.now())
-        context = source.open(
-            Attempt(number=self.number, request=self.request, deadline=clock.deadline, base_url=base_url)
-        )
+        attempt = Attempt(number=self.number, request=self.request, deadline=clock.deadline, base_url=base_url)
         failed: Failed | None = None
         self.sent = True
         with clock.until(min(panel.deadline, clock.deadline)) as limit:
             try:
+                context = source.open(attempt)
                 stream = await context.__aenter__()
             except SourceFailed as error:
                 failed = error.failed
             except Exception as error:  # whatever a source of one's own raises: the call must end in one typed error
-                failed = _unexpected(error)
+                failed = unexpected(error)
             else:
                 self._context, self.stream, self._batches = context, stream, aiter(stream)
         if self.stream is not None:
@@ -93,7 +92,7 @@ class RunningAttempt:
         if failed is not None:
             self.sent = failed.sent
             return failed
-        return self._expired(limit.deadline) or _unexpected(RuntimeError("the source opened nothing"))
+        return self._expired(limit.deadline) or unexpected(RuntimeError("the source opened nothing"))
 
     async def read(self, *, busy_until: float = math.inf, wait_until: float = math.inf) -> tuple[bool, End]:
         """Read until the consumer has something to take or the attempt is over, and feed what comes to the panel.
@@ -130,7 +129,7 @@ class RunningAttempt:
                 except SourceFailed as error:
                     batch = (error.failed,)
                 except Exception as error:  # see open()
-                    batch = (_unexpected(error),)
+                    batch = (unexpected(error),)
                 now = clock.now()
                 # A read that outlasted its deadline means a blocked loop: more may lie in the socket's buffer.
                 late = now - deadline
@@ -162,7 +161,7 @@ class RunningAttempt:
                 reading.move(deadline)
         if batch is None:
             trip = self._expired(reading.deadline)
-            return True, trip or _unexpected(RuntimeError("a timer fired that no guard had set"))
+            return True, trip or unexpected(RuntimeError("a timer fired that no guard had set"))
         return await self._feed_asking(batch, now)
 
     def _feed(self, batch: Sequence[Event], now: float) -> tuple[bool, End] | None:
@@ -314,7 +313,8 @@ class RunningAttempt:
             _log.warning("closing attempt %d took longer than %.2f s and was cut short", self.number, CLOSE_LIMIT)
 
 
-def _unexpected(error: Exception) -> Failed:
+def unexpected(error: Exception) -> Failed:
+    """What a source raised that it should not have."""
     return Failed(reason="source.error", message=f"the source raised {type(error).__name__}: {error}")
 
 

@@ -56,8 +56,10 @@ class Cooldown:
         :param wait: seconds that the provider or the policy asks for; `None` for neither.
         """
         if sent < self.since:
-            if wait is not None:
-                self.until = max(self.until, now + wait)
+            if wait is not None and now + wait > self.until:
+                # Who has a turn already asks for another one.
+                self.until, self._slots = now + wait, 0
+                self.round += 1
             return
         pause = min(MOST, FIRST * 2 ** min(self._strikes, 16)) if wait is None else wait
         self._strikes += 1

@@ -77,7 +77,9 @@ class Dispatch:
         if after is not None and after.wait > 0:
             await clock.sleep(after.wait)
         while True:
-            ended = self._ended() or await self._unpaused() or await self._turn(request)
+            ended = (
+                self._ended() or await self._unpaused() or await self._turn(request, after.base_url if after else None)
+            )
             if ended is not None:
                 return ended
             if self._runtime.paused is None:  # else somebody paused while this attempt waited for its turn
@@ -106,9 +108,9 @@ class Dispatch:
                 return ended
         return None
 
-    async def _turn(self, request: Request | None) -> Trip | Failed | None:
+    async def _turn(self, request: Request | None, base_url: str | None) -> Trip | Failed | None:
         """Wait for a turn while all calls cool down."""
-        cooldown, clock = self._runtime.cooldown(request.model if request else None), self._clock
+        cooldown, clock = self._runtime.cooldown(request.model if request else None, base_url), self._clock
         while True:
             at = cooldown.start(clock.now(), clock.deadline)
             if at is None:

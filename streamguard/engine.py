@@ -15,9 +15,9 @@ import anyio
 import msgspec
 
 from streamguard.accounts import Reservation, Settled
-from streamguard.attempt import End, RunningAttempt
+from streamguard.attempt import End, RunningAttempt, unexpected
 from streamguard.callclock import CallClock
-from streamguard.cooldown import COOLING
+from streamguard.cooldown import COOLING, Cooldown
 from streamguard.delivery import Delivery
 from streamguard.dispatch import Clearance, Dispatch, lost_trip
 from streamguard.errors import (
@@ -295,7 +295,12 @@ class Call:
         document = panel.document()
         if panel.observed and _would_have_rejected(panel, document, completed):
             completed = None
-        message = running.stream.message() if running.stream is not None else None
+        message = None
+        try:
+            message = running.stream.message() if running.stream is not None else None
+        except Exception as error:  # whatever a source of one's own raises: the call must end in one typed error
+            await self._abort(running, unexpected(error))
+            return []
         await running.close()
         self._answered(running)
         record = self._recorded(running, None, completed, charged=await self._settle(running))
@@ -349,11 +354,16 @@ class Call:
 
     def _answered(self, running: RunningAttempt) -> None:
         """The provider answers: what an outage holds back may come again."""
-        model = running.request.model if running.request else None
-        self._runtime.cooldown(model).answered(sent=running.began)
+        self._cooldown(running.request).answered(sent=running.began)
         if self._ticket == "sent" and self._bucket is not None:
             self._bucket.give_back()
         self._ticket = None
+
+    def _cooldown(self, request: Request | None) -> Cooldown:
+        """Of where the attempt that this is about went."""
+        return self._runtime.cooldown(
+            request.model if request else None, self._decision.base_url if self._decision else None
+        )
 
     def _return_token(self) -> None:
         """A retry was not sent after all, so it says nothing of an outage."""
@@ -368,7 +378,7 @@ class Call:
         :param left: what the budgets have left.
         """
         request = self._patched or self._source.request
-        cooldown, now = self._runtime.cooldown(request.model if request else None), self.clock.now()
+        cooldown, now = self._cooldown(request), self.clock.now()
         cools = end.reason in COOLING
         situation = Situation(
             attempt=len(self._records) + 1,

@@ -23,6 +23,9 @@ from streamguard.request import Request
 GEO_FACTOR = Decimal("1.1")
 """What inference kept in one region costs, as a factor (Anthropic pricing page, "Data residency", 2026-11)."""
 
+MOST_FOUND = 4096
+"""Prices that are remembered: names of models come from callers, any number of them, and days pass."""
+
 _DATED = re.compile(r"(-\d{8}|@[\w.-]+|-latest)$")
 """How a model's name is pinned to one release of it."""
 
@@ -67,6 +70,8 @@ class PriceBook:
         at = at or datetime.now(UTC)
         key = (model, speed, at.astimezone(UTC).date())
         if key not in self._found:
+            if len(self._found) >= MOST_FOUND:
+                self._found.clear()
             self._found[key] = _from_snapshot(model, speed, at)
         return self._found[key]
 

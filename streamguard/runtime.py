@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from streamguard.engine import Call
 
 
+MOST_KEPT = 512
+"""Cool-downs and price books that a runtime keeps."""
+
+
 class AnswerLengths:
     """How long completed answers were, by model: what an aborted one would probably have cost. Bounded memory."""
 
@@ -81,7 +85,7 @@ class Runtime:
         """Who paused admission, if somebody did; see `pause`."""
         self._pricebooks: dict[Mapping[str, PriceSpec], PriceBook] = {}
         self._buckets: dict[Bucket, RetryBucket] = {}
-        self._cooldowns: dict[str | None, Cooldown] = {}
+        self._cooldowns: dict[tuple[str | None, str | None], Cooldown] = {}
 
     def pause(self, by: str) -> None:
         """Send nothing new: attempts that would begin wait, within their own deadlines, until `resume()`."""
@@ -93,9 +97,12 @@ class Runtime:
 
     def pricebook(self, own: Mapping[str, PriceSpec]) -> PriceBook:
         """Prices: a policy's own, then the shipped snapshot."""
-        if own not in self._pricebooks:
-            self._pricebooks[own] = PriceBook(own)
-        return self._pricebooks[own]
+        book = self._pricebooks.get(own)
+        if book is None:
+            if len(self._pricebooks) >= MOST_KEPT:
+                self._pricebooks.pop(next(iter(self._pricebooks)))
+            book = self._pricebooks[own] = PriceBook(own)
+        return book
 
     def bucket(self, spec: Bucket) -> RetryBucket:
         """The retry bucket of all calls whose policies ask for one like this."""
@@ -103,9 +110,17 @@ class Runtime:
             self._buckets[spec] = RetryBucket(spec)
         return self._buckets[spec]
 
-    def cooldown(self, model: str | None) -> Cooldown:
-        """The cool-down of all calls that ask this model."""
-        return self._cooldowns.setdefault(model, Cooldown())
+    def cooldown(self, model: str | None, base_url: str | None = None) -> Cooldown:
+        """The cool-down of all calls that ask this model, at the source's own endpoint or at another.
+
+        The `MOST_KEPT` that were asked for last are kept: names of models come from callers, any number of them.
+        """
+        key = (model, base_url)
+        cooldown = self._cooldowns.pop(key, None) or Cooldown()
+        if len(self._cooldowns) >= MOST_KEPT:
+            self._cooldowns.pop(next(iter(self._cooldowns)), None)
+        self._cooldowns[key] = cooldown
+        return cooldown
 
     def emit(self, record: Record) -> None:
         """Hand a record to the hooks."""

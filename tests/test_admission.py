@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -246,3 +247,35 @@ def test_release_wakes_too(run_virtual: Run) -> None:
         return anyio.current_time()
 
     assert run_virtual(main) == pytest.approx(2.0)
+
+
+def test_each_event_loop_queues_for_itself() -> None:
+    """A ledger that outlives an event loop, or is shared by several in threads, wakes nobody on another loop."""
+    admission = anyio.run(opened)
+    denied: list[bool] = []
+
+    async def ask() -> None:
+        answer = await admission.reserve({JOB.key: 60}, wait_until=anyio.current_time() + 0.05)
+        denied.append(isinstance(answer, Denied))
+
+    async def hold() -> None:
+        mine = await held(admission, 60)
+        for backend in ("asyncio", "asyncio", "trio"):
+            await anyio.to_thread.run_sync(lambda backend=backend: anyio.run(ask, backend=backend))
+        async with anyio.create_task_group() as group:
+            thread = threading.Thread(target=anyio.run, args=(settle_elsewhere, mine))
+            group.start_soon(wait_for_room)
+            await anyio.sleep(0.05)
+            thread.start()
+        thread.join()
+
+    async def settle_elsewhere(hold: Hold) -> None:
+        await admission.release(hold)
+
+    async def wait_for_room() -> None:
+        answer = await admission.reserve({JOB.key: 60}, wait_until=anyio.current_time() + 5)
+        denied.append(isinstance(answer, Denied))
+
+    anyio.run(hold)
+    assert denied == [True, True, True, False]
+    assert admission.waiting == 0

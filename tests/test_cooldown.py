@@ -45,9 +45,9 @@ def test_old_refusals_say_nothing_new() -> None:
     assert (cooldown.until, cooldown.round) == (1 + FIRST, 1)
     cooldown.refused("provider.rate_limited", sent=0.5, now=1.1, wait=None)
     cooldown.refused("provider.rate_limited", sent=0.5, now=1.2, wait=3)
-    assert (cooldown.until, cooldown.round) == (4.2, 1)
+    assert (cooldown.until, cooldown.round) == (4.2, 2)
     cooldown.refused("provider.rate_limited", sent=4.3, now=5, wait=None)
-    assert (cooldown.until, cooldown.round) == (5 + 2 * FIRST, 2)
+    assert (cooldown.until, cooldown.round) == (5 + 2 * FIRST, 3)
     cooldown.answered(sent=4.4)  # sent before
     cooldown.refused("provider.rate_limited", sent=7, now=8, wait=None)
     assert cooldown.until == 8 + 4 * FIRST
@@ -68,3 +68,16 @@ def test_the_cooldown_never_lets_a_burst_through(steps: list[tuple[float, float 
         before = cooldown.until
         cooldown.refused("provider.overloaded", sent=now, now=now, wait=wait)
         assert cooldown.until <= max(before, now + (MOST if wait is None else wait))
+
+
+def test_a_longer_pause_takes_back_the_turns_that_wait() -> None:
+    """Who was given a turn before an old refusal asked for a longer pause sees that it is another round."""
+    cooldown = Cooldown()
+    cooldown.refused("provider.rate_limited", sent=0, now=1, wait=1)
+    assert starts(cooldown, 1, 3) == [2, 2.5, 2.79]
+    before = cooldown.round
+    cooldown.refused("provider.rate_limited", sent=0, now=1.1, wait=0.5)
+    assert cooldown.round == before
+    cooldown.refused("provider.rate_limited", sent=0, now=1.2, wait=30)
+    assert cooldown.round > before
+    assert starts(cooldown, 2, 3) == [31.2, 31.7, 31.99]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from decimal import Decimal
 
 import anyio
@@ -676,5 +677,45 @@ def test_a_guard_that_raises_is_a_typed_error() -> None:
         )
         with pytest.raises(PolicyError, match=r"guard broken cannot begin: its watch\(\) raised KeyError: 'limit'"):
             await streamguard.run(script(answer(GOOD)), policy=Policy(guards=[Broken("watch")]))
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("at", ["open", "message"])
+def test_a_source_that_raises_is_a_typed_error(at: str) -> None:
+    """Whatever a source of one's own raises, and wherever, the call ends in one error that has its attempts."""
+
+    class Raises:
+        request, sees_bytes = None, True
+
+        def __init__(self) -> None:
+            self.inner = script(answer(GOOD))
+
+        def open(self, attempt):
+            if at == "open":
+                raise LookupError("mine")
+            return self.opened(attempt)
+
+        @contextlib.asynccontextmanager
+        async def opened(self, attempt):
+            async with self.inner.open(attempt) as stream:
+                yield Stream(stream)
+
+    class Stream:
+        def __init__(self, stream) -> None:
+            self.stream = stream
+
+        def __aiter__(self):
+            return aiter(self.stream)
+
+        def message(self):
+            raise LookupError("mine")
+
+    async def main() -> None:
+        with pytest.raises(GaveUp) as caught:
+            await streamguard.run(Raises(), policy=Policy())
+        error = caught.value
+        assert (error.reason, len(error.attempts)) == ("source.error", 1)
+        assert "the source raised LookupError: mine" in str(error)
 
     run_virtual(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -22,7 +23,9 @@ from streamguard import (
     Timeouts,
 )
 from streamguard.events import Delta, Failed
+from streamguard.pricebook import MOST_FOUND
 from streamguard.retry_bucket import Bucket, RetryBucket, is_outage
+from streamguard.runtime import MOST_KEPT
 from streamguard.testing.clock import BACKENDS, run_virtual
 from streamguard.testing.scripted import answer, script
 from streamguard.testing.steps import pause
@@ -293,3 +296,18 @@ def test_a_fallback_does_not_wait_for_the_model_that_cools_down(virtual: Any) ->
         return [at - began for at in times]
 
     assert virtual(main) == [1, 2, 3]
+
+
+def test_a_runtime_remembers_a_bounded_number_of_models() -> None:
+    """Names of models come from callers: what is kept of them is bounded, and what is in use stays."""
+    runtime = Runtime()
+    busy = runtime.cooldown("busy")
+    for number in range(5 * MOST_KEPT):
+        runtime.cooldown(f"model-{number}")
+        assert runtime.cooldown("busy") is busy
+    assert len(runtime._cooldowns) <= MOST_KEPT
+    assert runtime.cooldown("busy", "https://elsewhere.example") is not busy
+    book = runtime.pricebook(Policy().prices)
+    for number in range(2 * MOST_FOUND):
+        book.price(f"busy-{number}", at=datetime(2026, 11, 21, tzinfo=UTC))
+    assert len(book._found) <= MOST_FOUND
