@@ -20,7 +20,7 @@ from streamguard.viability.number_text import NumberText, parse
 from streamguard.viability.outlook import outlook
 from streamguard.viability.strings import Text
 from streamguard.viability.values_equal import canonical
-from streamguard.viability.whole import has_room, take_item, take_member, take_name
+from streamguard.viability.whole import enter, has_room, leave, take_item, take_member, take_name
 
 
 class Machine:
@@ -56,16 +56,17 @@ class Machine:
         else:
             parent = frames[-1]
             child.build = parent.build
-            if parent.kind == ARRAY:
-                if parent.count == 0:
-                    self._each(parent, lambda state: state.promise(parent))
-                    if cause := self._settle(OPEN, kind):
-                        return cause
-                parent.count += 1
-            self._each(parent, lambda state: state.bind(parent, child), reasons=True)
-            self._look(parent)
-            if cause := self._settle(OPEN, kind):
-                return cause
+            if not enter(parent, child):
+                if parent.kind == ARRAY:
+                    if parent.count == 0:
+                        self._each(parent, lambda state: state.promise(parent))
+                        if cause := self._settle(OPEN, kind):
+                            return cause
+                    parent.count += 1
+                self._each(parent, lambda state: state.bind(parent, child), reasons=True)
+                self._look(parent)
+                if cause := self._settle(OPEN, kind):
+                    return cause
         if kind >= TRUE:
             return self._closed(CONSTANTS[kind], kind)
         if child.trackers or child.build:
@@ -180,6 +181,9 @@ class Machine:
                 else:
                     self._each(frame, lambda state: state.alt.failing(value))
         else:
+            if len(self._frames) > 1 and leave(frame, self._frames[-2]):
+                self._frames.pop()
+                return None
             self._each(frame, lambda state: state.final(frame, self._judge))
         if cause := self._settle(CLOSE, kind):
             return cause
@@ -304,20 +308,23 @@ class Machine:
     def _each(self, frame: Frame, ask: Any, *, reasons: bool = False) -> None:
         """Drop the states of which `ask` knows what kills them."""
         for tracker in frame.trackers:
-            kept = []
+            states = tracker.states
+            kept: list[Any] | None = None
             why: Reasons = ()
-            for state in tracker.states:
+            for place, state in enumerate(states):
                 found = ask(state)
                 if found is None:
-                    for sub in state.subs:
-                        if not sub.states:
-                            why += sub.why
-                            break
-                    else:
-                        kept.append(state)
+                    died = next((sub for sub in state.subs if not sub.states), None) if state.subs else None
+                    if died is None:
+                        if kept is not None:
+                            kept.append(state)
+                        continue
+                    why += died.why
                 else:
                     why += found if reasons else ((found, frame.level),)
-            if why:
+                if kept is None:
+                    kept = states[:place]
+            if kept is not None:
                 self._drop(tracker, kept, why)
 
     def _drop(self, tracker: Tracker, kept: list[Any], why: Reasons) -> None:
@@ -331,17 +338,18 @@ class Machine:
         """Look at a frame after something below died; whether a tracker died of it."""
         died = False
         for tracker in frame.trackers:
-            if not tracker.states:
-                continue
-            kept = []
+            states = tracker.states
+            kept: list[Any] | None = None
             why: Reasons = ()
-            for state in tracker.states:
+            for place, state in enumerate(states):
                 found = state.problem(frame)
-                if found is None:
-                    kept.append(state)
-                else:
+                if found is not None:
                     why += found
-            if why:
+                    if kept is None:
+                        kept = states[:place]
+                elif kept is not None:
+                    kept.append(state)
+            if kept is not None:
                 self._drop(tracker, kept, why)
                 died = died or not kept
         return died

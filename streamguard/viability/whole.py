@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamguard.viability.frames import Frame
-from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, STRING
+from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING
 from streamguard.viability.number_text import parse
 from streamguard.viability.strings import units
 from streamguard.viability.values_equal import canonical
@@ -99,6 +99,59 @@ def take_item(frame: Frame, kind: int, raw: str) -> bool:
         if frame.value is None:
             frame.value = []
         frame.value.append(value)
+    return True
+
+
+def enter(parent: Frame, child: Frame) -> bool:
+    """A value begins inside a container; whether every alternative has room for it and a use for its kind."""
+    i = parent.count
+    items = parent.kind == ARRAY
+    for tracker in parent.trackers:
+        for state in tracker.states:
+            alt = state.alt
+            if not alt.simple:
+                return False
+            if items:
+                if i >= alt.hi or alt.unique:
+                    return False
+                state.query = alt.child(i)
+            query = state.query
+            made = child.track(query) if query is not None and query.key else None
+            if made is not None and not made.states:
+                return False
+            state.child = made
+    if items:
+        parent.count = i + 1
+    return True
+
+
+def leave(frame: Frame, parent: Frame) -> bool:
+    """An object or array ends inside a container; whether every alternative accepts it, and the container takes it."""
+    for tracker in frame.trackers:
+        for state in tracker.states:
+            alt = state.alt
+            if not alt.simple or alt.judges:
+                return False
+            if state.missing if frame.kind == OBJECT else frame.count < alt.lo:
+                return False
+    if parent.distinct:
+        return False
+    for tracker in parent.trackers:
+        for state in tracker.states:
+            if not state.alt.simple:
+                return False
+    for tracker in parent.trackers:
+        for state in tracker.states:
+            state.child = None
+    if parent.build:
+        if parent.kind == OBJECT:
+            if parent.value is None:
+                parent.value = {}
+            parent.value[parent.name] = frame.value
+        else:
+            if parent.value is None:
+                parent.value = []
+            parent.value.append(frame.value)
     return True
 
 
