@@ -46,7 +46,19 @@ clients: $(STAMP) ## the proxy under real clients: the TypeScript SDK (npm), cur
 	npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
 	$(BIN)/python -m pytest -q tests/proxy/test_clients.py
 
+matrix: $(STAMP) ## the whole fault matrix: every fault, policy, cut and door (some twenty minutes on two cores)
+	$(BIN)/python -m bench.matrix
+
+fuzz: $(STAMP) ## a million mutated inputs, then coverage-guided ones where atheris can be installed
+	$(BIN)/python -m bench.fuzz
+	-$(BIN)/pip install --quiet --disable-pip-version-check atheris
+	-for target in sse wire scanner schema policy rows; do \
+		$(BIN)/python -m bench.fuzz_atheris $$target -max_total_time=60 || exit 1; done
+
+reliability-report: $(STAMP) ## the reliability programme's figures as a table; runs the parts that have none yet
+	$(BIN)/python -m bench.reliability_report
+
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: clients experiment prefix-report help install test lint check format bench demo clean
+.PHONY: matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
