@@ -84,8 +84,9 @@ def histogram(
         place = _place(bins, mark.at)
         if place is not None:
             x = left + place * step
-            # The first one's words stand to its left, the others' to the right, so that they do not meet.
-            side, anchor = (-4, "end") if number == 0 and x > left + 70 else (4, "start")
+            # The first one's words stand to its left, the others' to the right, if there is room: so they do not meet.
+            to_the_left = (number == 0 and x > left + 70) or x > WIDTH - 80
+            side, anchor = (-4, "end") if to_the_left else (4, "start")
             parts += [
                 f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom}" stroke="var(--b)" stroke-dasharray="3 3"/>',
                 _text(x + side, top - 4, mark.text, anchor=anchor),
