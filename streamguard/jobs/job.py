@@ -26,7 +26,8 @@ from streamguard.guards.json_document import JsonDocument
 from streamguard.jobs.fingerprint import Fingerprint, differences, fingerprint
 from streamguard.jobs.formats import open_input, same_file, shown_name
 from streamguard.jobs.input import Check, Input, RowRequest
-from streamguard.jobs.journal import Journal, Known, copied_journal, journal_path, open_journal
+from streamguard.jobs.journal import Journal, copied_journal, journal_path, open_journal
+from streamguard.jobs.journal_records import Known
 from streamguard.jobs.output import Output, open_output, writable
 from streamguard.jobs.plan import Entry, Plan
 from streamguard.jobs.problems import Problems

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from streamguard.jobs.excerpt import Excerpt
-from streamguard.jobs.journal import Journal, Sample
+from streamguard.jobs.journal import Journal
+from streamguard.jobs.journal_records import Sample
 from streamguard.jobs.status import Status, look
 from streamguard.jobs.summary import Interval, Quantiles, Reservoir
 

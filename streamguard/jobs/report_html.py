@@ -12,7 +12,7 @@ from html import escape
 
 from streamguard.jobs import svg
 from streamguard.jobs.excerpt import Excerpt
-from streamguard.jobs.journal import Sample
+from streamguard.jobs.journal_records import Sample
 from streamguard.jobs.progress import duration, money, tokens
 from streamguard.jobs.report import MOST_ROWS, FailedRow, Histogram, Report
 from streamguard.terminal import printable

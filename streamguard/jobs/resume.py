@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from streamguard.jobs.journal import Known
+from streamguard.jobs.journal_records import Known
 
 DEAD_AFTER = 3
 """Runs in which a row may fail for a reason of its own, and process deaths that it may be under way at, before it is

@@ -26,7 +26,7 @@ from streamguard.errors import BudgetExhausted, CallError, ConfigError, GaveUp
 from streamguard.jobs.excerpt import excerpts
 from streamguard.jobs.input import RowRequest
 from streamguard.jobs.job import Job
-from streamguard.jobs.journal import How, JournalError, Sample, Spent
+from streamguard.jobs.journal_records import How, JournalError, Sample, Spent
 from streamguard.jobs.output import OutputError
 from streamguard.jobs.results import About, outcome_of, result_line
 from streamguard.jobs.resume import ALONE_FROM, own_fault

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import msgspec
 
-from streamguard.jobs.journal import Journal, RunInfo
+from streamguard.jobs.journal import Journal
+from streamguard.jobs.journal_records import RunInfo
 from streamguard.jobs.resume import DEAD_AFTER
 from streamguard.terminal import printable
 

@@ -10,16 +10,8 @@ import sys
 import pytest
 
 from streamguard.errors import JobError
-from streamguard.jobs.journal import (
-    JournalError,
-    Known,
-    Sample,
-    Spent,
-    copied_journal,
-    journal_path,
-    open_journal,
-    read_journal,
-)
+from streamguard.jobs.journal import copied_journal, journal_path, open_journal, read_journal
+from streamguard.jobs.journal_records import JournalError, Known, Sample, Spent
 from tests.data import ROOT
 
 

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from streamguard.jobs import svg
-from streamguard.jobs.journal import Sample, Spent, open_journal, read_journal
+from streamguard.jobs.journal import open_journal, read_journal
+from streamguard.jobs.journal_records import Sample, Spent
 from streamguard.jobs.report import Histogram, report
 from streamguard.jobs.report_html import page
 from streamguard.jobs.status import look, status_text

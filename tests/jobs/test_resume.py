@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamguard.jobs.journal import Known
+from streamguard.jobs.journal_records import Known
 from streamguard.jobs.resume import Rules, Selection, fate, own_fault
 from streamguard.verdict import REASONS
 
