@@ -229,28 +229,27 @@ class StringAlt:
         return self._watched(text, state) if self.watches else None
 
     def _watched(self, text: Text, state: StringState) -> object:
-        at = state.at
         more = text.last
-        if at is None or state.done + len(more) != text.exact:  # it begins, or something was taken back
-            at = [automaton.start for automaton, _ in (*self.follows, *self.bans)]
-            more = text.whole()
-        state.done = text.exact
-        state.at = at
-        i = 0
+        begin = text.exact - len(more)
+        before = state.at.get(begin)
+        if before is None:  # it begins, or more was taken back than one piece
+            before, more = [automaton.start for automaton, _ in (*self.follows, *self.bans)], text.whole()
+        at: list[State] = []
         for automaton, source in self.follows:
-            at[i] = now = automaton.run(more, at[i])
+            now = automaton.run(more, before[len(at)])
             if not now.alive:
                 return source
             if text.exact + now.lacking > self.hi:
                 return self.sources["hi"]
             if text.pending and not _takes(automaton, now, text.pending):
                 return source
-            i += 1
+            at.append(now)
         for automaton, source in self.bans:
-            at[i] = now = automaton.run(more, at[i])
+            now = automaton.run(more, before[len(at)])
             if now.sure:
                 return source
-            i += 1
+            at.append(now)
+        state.at = {begin: before, text.exact: at}
         if self.searched and text.exact <= MOST:
             for pattern, source, wanted in self.searched:
                 if not wanted:
@@ -294,7 +293,7 @@ class StringAlt:
 class StringState:
     """How far one string has got with one alternative: which candidates are left, as a range of the sorted ones."""
 
-    __slots__ = ("_from", "_taken", "_to", "alt", "at", "done", "subs")
+    __slots__ = ("_from", "_taken", "_to", "alt", "at", "subs")
 
     def __init__(self, alt: StringAlt, taken: Container[object] = ()) -> None:
         self.alt = alt
@@ -302,13 +301,11 @@ class StringState:
         self._taken = taken  # texts that may not come again
         self._from = 0
         self._to = len(alt.order)
-        self.at: list[State] | None = None  # where the automata of `follows` and `bans` are
-        self.done = 0  # characters they have passed
+        self.at: dict[int, list[State]] = {}  # characters passed → where the automata of `follows` and `bans` were
 
     def reset(self) -> None:
-        """Forget what was seen."""
+        """The latest piece is taken back."""
         self._from, self._to = 0, len(self.alt.order)
-        self.at = None
 
     def narrow(self, text: Text) -> bool:
         """Drop the candidates that the text has left behind; whether any remains."""
