@@ -2,13 +2,14 @@
 
 This process is client and upstream at once, so that one clock dates an event when it leaves and when it arrives; each
 hop is a process of its own, on another core. Streams are paced as a live model's and evenly spread. `added` is the
-quantile of the hop minus that of the direct way in the same round.
+quantile of the hop minus that of the direct way. Best of the rounds, which are shuffled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -27,7 +28,8 @@ from streamguard.testing import wire
 RATE = 20
 """Events a second and stream: deltas of recorded streams have about 4 tokens, at 80 tokens a second."""
 
-SECONDS = 3.0
+SECONDS = 1.6
+ROUNDS = 3
 STREAMS = (1, 50, 200)
 
 POLICIES = {
@@ -99,8 +101,8 @@ class Measured(msgspec.Struct):
 
     p50: float
     p99: float
-    cpu: float | None
-    events: int
+    cpu: float
+    """µs per event; 0 for no process of its own."""
 
 
 async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -159,8 +161,12 @@ async def measure(hop: Hop, streams: int) -> Measured:
     if len(lags) < expected * 0.98:
         raise RuntimeError(f"{hop.name}: {len(lags)} of {expected} events arrived")
     lags.sort()
-    cpu = None if hop.pid is None else (hop.cpu() - before) / len(lags) * 1e6
-    return Measured(lags[len(lags) // 2], lags[int(len(lags) * 0.99)], cpu, len(lags))
+    cpu = (hop.cpu() - before) / len(lags) * 1e6
+    return Measured(lags[len(lags) // 2], lags[int(len(lags) * 0.99)], cpu)
+
+
+def _figures(measured: Measured) -> tuple[float, float, float]:
+    return measured.p50, measured.p99, measured.cpu
 
 
 @contextmanager
@@ -184,8 +190,8 @@ def process(command: list[str], port: int, core: int) -> Iterator[int]:
 
 def first_in_line(pid: int) -> None:
     """Before everybody else on a machine that is shared, where that is allowed."""
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, pid, -20)
+    with suppress(PermissionError, AttributeError):
+        os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
 
 
 def free_port() -> int:
@@ -227,11 +233,18 @@ async def rounds(folder: Path, core: int, show: Callable[[str], None]) -> None:
         for hop in found:
             await measure(hop, 1)
         for streams in STREAMS:
-            direct: Measured | None = None
+            results: dict[str, list[Measured]] = {hop.name: [] for hop in found}
+            for _ in range(ROUNDS):
+                for hop in random.sample(found, len(found)):
+                    results[hop.name].append(await measure(hop, streams))
+            # What else runs on the machine only ever adds: the best round says most about the hop.
+            best = {
+                name: Measured(*map(min, zip(*map(_figures, rounds), strict=True))) for name, rounds in results.items()
+            }
+            direct = best["direct"]
             for hop in found:
-                got = await measure(hop, streams)
-                direct = direct or got
-                cpu = "" if got.cpu is None else f"{got.cpu:8.0f}"
+                got = best[hop.name]
+                cpu = "" if hop.pid is None else f"{got.cpu:8.0f}"
                 show(
                     f"{streams:8} {hop.name:24} {got.p50:8.2f} {got.p99:8.2f} {got.p50 - direct.p50:9.2f} "
                     f"{got.p99 - direct.p99:9.2f} {cpu}"
@@ -252,4 +265,6 @@ def main() -> None:
         asyncio.run(rounds(Path(folder), cores[-1], print))
     load = statistics.fmean(os.getloadavg()[:1])
     print(f"{len(cores)} cores, load {load:.1f}, Python {sys.version.split()[0]}")
+    with suppress(PermissionError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.sched_setaffinity(0, set(cores))

@@ -35,8 +35,11 @@ async function tried(how, script) {
 }
 
 const found = {};
-for (const script of JSON.parse(process.env.SCRIPTS)) {
-  found[script] = {};
-  for (const how of JSON.parse(process.env.HOWS ?? '["create", "stream", "events"]')) found[script][how] = await tried(how, script);
-}
+const hows = JSON.parse(process.env.HOWS ?? '["create", "stream", "events"]');
+await Promise.all(
+  JSON.parse(process.env.SCRIPTS).map(async (script) => {
+    found[script] = {};
+    for (const how of hows) found[script][how] = await tried(how, script);
+  }),
+);
 console.log(JSON.stringify(found));
