@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -104,7 +105,12 @@ class BodyStream:
         if self._chunks is None:
             self._chunks = ReadAhead(self._body, len)
         try:
-            chunks = await self._chunks.next()
+            if (ahead := self._chunks.ahead) is None:
+                began = perf_counter()
+                chunk = await self._body.__anext__()
+                self._chunks.came(perf_counter() - began)
+            else:
+                chunk = b"".join(await ahead.take())
         except StopAsyncIteration:
             self._over = True
             if inflate is not None and inflate.cut:
@@ -119,7 +125,6 @@ class BodyStream:
         except BaseException:
             self._over = True
             raise
-        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if inflate is None:
             if self._log is None:
                 events = self._decoded(chunk)

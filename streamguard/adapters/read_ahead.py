@@ -35,39 +35,42 @@ class ReadAhead(Generic[T]):
     """
 
     def __init__(self, source: AsyncIterator[T], weigh: Callable[[T], int]) -> None:
+        self.ahead: _Ahead[T] | None = None
+        """What reads ahead, once it pays. Until then a reader may ask the source itself, and tell `came`."""
         self._source = source
         self._weigh = weigh
         self._row = 0
-        self._ahead: _Ahead[T] | None = None
 
     async def next(self) -> list[T]:
         """At least one item. What the source raises is raised here, after the items before it."""
-        ahead = self._ahead
-        if ahead is not None:
-            return await ahead.take()
+        if self.ahead is not None:
+            return await self.ahead.take()
         began = perf_counter()
         item = await self._source.__anext__()
-        if perf_counter() - began > AT_ONCE:
-            self._row = 0
-        else:
-            self._row += 1
-            if self._row >= IN_A_ROW:
-                self._row = 0
-                self._ahead = _begun(self._source, self._weigh)
+        self.came(perf_counter() - began)
         return [item]
+
+    def came(self, seconds: float) -> None:
+        """An item of the source came after so many seconds."""
+        if seconds > AT_ONCE:
+            self._row = 0
+            return
+        self._row += 1
+        if self._row >= IN_A_ROW:
+            self._row = 0
+            self.ahead = _begun(self._source, self._weigh)
 
     async def aclose(self) -> bool:
         """End the task, if there is one; whether there was. The source's own closing is its owner's."""
-        ahead = self._ahead
-        if ahead is None:
+        if self.ahead is None:
             return False
-        await ahead.aclose()
+        await self.ahead.aclose()
         return True
 
     def __del__(self) -> None:
         # Whoever drops a stream without closing it has its connection closed all the same, but for our task.
-        if self._ahead is not None:
-            self._ahead.abandon()
+        if self.ahead is not None:
+            self.ahead.abandon()
 
 
 def _begun(source: AsyncIterator[T], weigh: Callable[[T], int]) -> _Ahead[T] | None:
