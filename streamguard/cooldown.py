@@ -3,7 +3,10 @@ argument.
 
 Without it every call finds out for itself: a hundred running calls get a hundred refusals and ask a hundred times more.
 
-* The first refusal (429 or 529) sets the time before which nothing new is sent: the provider's `retry-after`, or the
+* A refusal that means everybody begins one: a 429, a `retry-after`, or a 529 that is not alone. Of `WINDOW` attempts
+  `SOME` must have been refused, or next to none answered yet: a busy provider refuses one in a hundred, and holding
+  everybody back for that would cost more than asking the one again.
+* It sets the time before which nothing new is sent: the provider's `retry-after`, or the
   wait that the policy gave the refused call.
 * After it attempts start one by one, ever faster: the n-th (from 0) `DOUBLING * log2(n + 1)` seconds later, so 1 at
   once, 2 within half a second, 1,000 within five. The first are the probes: a refusal among them begins a new
@@ -18,6 +21,7 @@ A pause nobody named (the refused call gives up) lasts `FIRST` seconds, doubled 
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Final
 
 FIRST: Final = 0.5
@@ -29,6 +33,15 @@ DOUBLING: Final = 0.5
 
 RAMP: Final = 6.0
 """Seconds after which starts are free again: by then some 4,000 were let through."""
+
+WINDOW: Final = 32
+"""How many of the last attempts are remembered, by whether they were refused."""
+
+SOME: Final = 3
+"""Refusals among them that are no accident: one in a hundred comes to that in one window of two hundred."""
+
+FEW: Final = 8
+"""Answers without which nothing is known of the provider yet."""
 
 COOLING: Final = ("provider.overloaded", "provider.rate_limited")
 """Reasons that begin a cool-down."""
@@ -48,13 +61,20 @@ class Cooldown:
         """Counts cool-downs: who waits for a start looks whether it is still the same one."""
         self._strikes = 0
         self._slots = 0
+        self._refused: deque[bool] = deque(maxlen=WINDOW)
+        """Of the last attempts, whether they were."""
 
-    def refused(self, reason: str, *, sent: float, now: float, wait: float | None) -> None:
+    def refused(self, reason: str, *, sent: float, now: float, wait: float | None, told: bool = True) -> None:
         """An attempt was refused.
 
         :param sent: when it was sent.
         :param wait: seconds that the provider or the policy asks for; `None` for neither.
+        :param told: whether the provider itself says that it means everybody.
         """
+        self._refused.append(True)
+        refusals = sum(self._refused)
+        if not told and refusals < SOME and len(self._refused) - refusals >= FEW:
+            return
         if sent < self.since:
             if wait is not None and now + wait > self.until:
                 # Who has a turn already asks for another one.
@@ -69,6 +89,7 @@ class Cooldown:
 
     def answered(self, *, sent: float) -> None:
         """An attempt was answered: the provider takes requests again."""
+        self._refused.append(False)
         if sent >= self.since:
             self._strikes = 0
 

@@ -395,7 +395,8 @@ class Call:
             asked = end.retry_after if isinstance(end, Failed) else None
             own = decision.wait if decision.action == "retry" else None
             waits = [wait for wait in (asked, own) if wait is not None]
-            cooldown.refused(end.reason, sent=sent, now=now, wait=max(waits, default=None))
+            told = asked is not None or end.reason == "provider.rate_limited"
+            cooldown.refused(end.reason, sent=sent, now=now, wait=max(waits, default=None), told=told)
         if decision.action == "retry" and self._bucket is not None and is_outage(end.reason):
             self._bucket.take()
             self._ticket = "taken"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,31 @@ def test_old_refusals_say_nothing_new() -> None:
     cooldown.answered(sent=9)
     cooldown.refused("provider.rate_limited", sent=10, now=11, wait=None)
     assert cooldown.until == 11 + FIRST
+
+
+@pytest.mark.parametrize(
+    ("story", "told", "cools"),
+    [
+        ("r", False, True),
+        ("aaaaaaar", False, True),
+        ("aaaaaaaar", False, False),
+        ("aaaaaaaar", True, True),
+        ("aaaaaaaararar", False, True),
+        ("aaaaaaaarar" + "a" * 32 + "r", False, False),
+    ],
+    ids=["the first", "hardly known", "alone", "told", "the third", "long ago"],
+)
+def test_a_refusal_that_is_alone_holds_nobody_back(story: str, told: bool, cools: bool) -> None:
+    """One in many is an accident; several, one that the provider explains, or one before all answers are not."""
+    cooldown = Cooldown()
+    for step in story[:-1]:
+        if step == "a":
+            cooldown.answered(sent=0)
+        else:
+            cooldown.refused("provider.overloaded", sent=0, now=0, wait=0, told=False)
+    before = cooldown.round
+    cooldown.refused("provider.overloaded", sent=1, now=1, wait=5, told=told)
+    assert (cooldown.round > before, cooldown.left(1)) == (cools, 5 if cools else 0)
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 5) | st.none()), max_size=40))
