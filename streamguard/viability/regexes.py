@@ -103,11 +103,14 @@ class Pattern:
             PatternTimeout: it took longer than `TIMEOUT`.
         """
         try:
-            return patiently(self._search, text, timeout=TIMEOUT) is not None
+            if patiently(self._search, text, timeout=TIMEOUT) is not None:
+                return True
         except TimeoutError:
-            if self.automaton is not None and (state := self.automaton.run(text)).known:
-                return state.ends
-            raise PatternTimeout(self.source) from None
+            if self.automaton is None or not (state := self.automaton.run(text)).known:
+                raise PatternTimeout(self.source) from None
+            return state.ends
+        # regex takes `[^a]|[^b]` for `[^ab]`: a no gets a second opinion.
+        return self.automaton is not None and self.automaton.run(text).ends
 
 
 @functools.lru_cache(maxsize=4096)

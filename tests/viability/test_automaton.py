@@ -1,11 +1,11 @@
-"""`viability.automaton` and `viability.regex_tree`: a pattern followed character by character says what `regex` says."""
+"""`viability.automaton` and `viability.regex_tree`: a pattern followed character by character says what `re` says."""
 
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
-import regex
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -57,13 +57,13 @@ TEXTS = st.text(alphabet="abcx1é \n.]}", max_size=8)
 
 @given(SOURCES, TEXTS)
 @settings(max_examples=400, deadline=None)
-def test_it_says_what_regex_says(source: str, text: str) -> None:
+def test_it_says_what_re_says(source: str, text: str) -> None:
     """It matches the same strings; no beginning of a match is dead, and what is sure at a beginning holds at the end."""
     try:
         automaton = Automaton(source)
     except NotRegular:
         assume(False)
-    matches = regex.search(source, text) is not None
+    matches = re.search(source, text) is not None
     assert automaton.run(text).ends == matches
     state = automaton.start
     for i, char in enumerate(text):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import regex
 from hypothesis import given, settings
@@ -100,3 +102,11 @@ def test_an_automaton_answers_where_a_search_takes_too_long() -> None:
     assert pattern.alive("a" * 60 + "!") is False
     assert pattern.matches("a" * 60 + "!") is False
     assert pattern.matches("a" * 60) is True
+
+
+@pytest.mark.parametrize("text", ["a", "ab", "ba", "]"])
+def test_a_no_gets_a_second_opinion(text: str) -> None:
+    """`regex` merges alternatives that are single negated characters, wrongly; `re`, which jsonschema uses, does not."""
+    source = "^([^a]|[^b]){1,2}$"
+    assert re.search(source, text) is not None
+    assert compile_pattern(source).matches(text)
