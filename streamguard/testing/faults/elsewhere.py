@@ -19,8 +19,8 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
 _MET = {
     "F11": ("A request waits in a queue before any timer starts.", "needs several calls", "tests/matrix/test_time.py"),
     "F12": ("The wall clock steps; the machine sleeps.", "is the machine's clock", "tests/matrix/test_time.py"),
-    "F30": ("A gateway asks again without streaming.", "is a proxy's doing", "tests/matrix/test_amplification.py"),
-    "F31": ("A poison record is asked again at every run.", "needs a job", "tests/jobs/test_runner.py"),
+    "F30": ("A gateway asks again without streaming.", "is a proxy's doing", "tests/proxy/test_faults.py"),
+    "F31": ("A poison record is asked again at every run.", "needs a job", "tests/jobs/test_resume.py"),
     "F32": ("A broad `except` retries a cancellation.", "is the caller's doing", "tests/matrix/test_cancellation.py"),
     "F35": ("A local denial counts as the provider's failure.", "needs a budget", "tests/test_admission.py"),
     "F66": ("Check, then spend: a race.", "needs many calls", "tests/ledgers/test_stateful.py"),
@@ -34,10 +34,10 @@ _MET = {
     "F74": ("A blocked loop makes timers late.", "is the caller's doing", "tests/matrix/test_time.py"),
     "F75": ("Quadratic parsing of prefixes.", "is about size", "tests/matrix/test_memory.py"),
     "F76": ("A torn last line of output.", "needs a job", "tests/jobs/test_output.py"),
-    "F77": ("Resuming by position.", "needs a job", "tests/jobs/test_job.py"),
+    "F77": ("Resuming by position.", "needs a job", "tests/jobs/test_kills.py"),
     "F78": ("A checkpoint that ignores a changed configuration.", "needs a job", "tests/jobs/test_job.py"),
     "F79": ("Lost rows at the end go unnoticed.", "needs a job", "tests/jobs/test_output.py"),
-    "F81": ("A proxy drops headers or `event:` lines.", "is a proxy's doing", "tests/matrix/test_amplification.py"),
+    "F81": ("A proxy drops headers or `event:` lines.", "is a proxy's doing", "tests/proxy/test_faults.py"),
     "F82": ("Redis loses counters or scripts.", "needs a store", "tests/ledgers/test_redis.py"),
     "F83": ("`database is locked`.", "needs a store", "tests/ledgers/test_sqlite.py"),
 }
