@@ -33,14 +33,14 @@ from streamguard.events import Event, Failed, Restarted
 from streamguard.guards.base import AttemptContext, Document
 from streamguard.guards.panel import Panel
 from streamguard.ledger import LedgerError, LedgerLost
-from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome, Times
+from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
 from streamguard.policy import Deliver, Policy
-from streamguard.pricing import Price, cost
+from streamguard.recorder import Recorder
 from streamguard.request import Request
 from streamguard.retry import Decision, Situation, decide
 from streamguard.retry_bucket import is_outage
 from streamguard.runtime import Runtime
-from streamguard.source import Source
+from streamguard.source import Source, check_source
 from streamguard.telemetry import (
     AttemptAborted,
     AttemptStarted,
@@ -50,7 +50,7 @@ from streamguard.telemetry import (
     CallLeft,
     RetryScheduled,
 )
-from streamguard.usage import UsageRange, usage_range
+from streamguard.usage import UsageRange
 from streamguard.verdict import Completed, Enough, Trip
 
 TRIPPED_DRAIN = 0.05
@@ -106,6 +106,7 @@ class Call:
         self._delivery = Delivery(self._deliver, keep=keep)
         self._failure: CallError | None = None
         self._patched: Request | None = None
+        self._recorder = Recorder(self._runtime, policy, self.clock)
 
     def interrupt(self, by: str) -> None:
         """End the call as soon as possible; see `GuardedStream.abort`."""
@@ -148,7 +149,9 @@ class Call:
             else:
                 if running.panel.transcript.first_token_at is not None and not running.failed:
                     self._answered(running)
-                self._records.append(self._recorded(running, None, None, charged=await self._settle(running)))
+                self._records.append(
+                    self._recorder.record(running, patch=self._patch, charged=await self._settle(running))
+                )
             if begun:
                 self._runtime.emit(CallLeft(call=self.id, record=self.record, **self.about))
             await self._over()
@@ -277,17 +280,12 @@ class Call:
             attempt=number,
             request=request,
             sees_bytes=self._source.sees_bytes,
-            price=self._price(request, model),
+            price=self._recorder.price(request, model),
             scale=self._runtime.calibration.scale(model or ""),
             # Four bytes a token, rounded up: only the allowance for long inputs is made of it.
             input_tokens=-(-request.input_bytes // 4) if request else None,
             max_tokens_knob=cleared.max_tokens_knob,
         )
-
-    def _price(self, request: Request | None, model: str | None) -> Price | None:
-        """Of this very request, its speed and region included, or of the model where no request is shown."""
-        book = self._runtime.pricebook(self.policy.prices)
-        return book.price(model) if request is None else book.for_request(request)
 
     async def _accept(self, running: RunningAttempt, completed: Completed | None) -> list[Event]:
         # `running` is let go of last: whoever cancels in between still has the attempt closed, settled and recorded.
@@ -303,10 +301,12 @@ class Call:
             return []
         await running.close()
         self._answered(running)
-        record = self._recorded(running, None, completed, charged=await self._settle(running))
+        record = self._recorder.record(
+            running, completed=completed, patch=self._patch, charged=await self._settle(running)
+        )
         self.running = None
         self._records.append(record)
-        self._learn(running)
+        self._recorder.learn(running)
         self.outcome = Outcome(
             **self._sums(),
             completed=completed,
@@ -330,7 +330,9 @@ class Call:
         charged, left = await self._settle(running), await self._dispatch.left()
         self.running = None
         decision = self._decide(end, running.began, delivered=self._delivery.delivered, left=left)
-        self._follow(self._recorded(running, end, None, decision, charged), end, decision)
+        self._follow(
+            self._recorder.record(running, end, patch=self._patch, decision=decision, charged=charged), end, decision
+        )
 
     async def _unsent(self, number: int, end: Trip | Failed) -> None:
         """An attempt that was never sent."""
@@ -447,76 +449,9 @@ class Call:
             retry_at=None if later is None else datetime.now(UTC) + timedelta(seconds=later),
         )
 
-    def _recorded(
-        self,
-        running: RunningAttempt,
-        end: End,
-        completed: Completed | None,
-        decision: Decision | None = None,
-        charged: tuple[Settled, ...] = (),
-    ) -> AttemptRecord:
-        panel, request, now = running.panel, running.request, self.clock.now()
-        transcript = panel.transcript
-        model = request.model if request else transcript.model
-        usage = self._usage(running, end)
-        price = self._price(request, model)
-        document = panel.document()
-        moment = end.at if isinstance(end, Trip) else None
-        high = usage.high.output_tokens
-        return AttemptRecord(
-            number=running.number,
-            patch=self._decision.patch if self._decision else None,
-            model=model,
-            ended=None if isinstance(end, Enough) else end,
-            completed=completed,
-            stop_reason=transcript.stop_reason,
-            request_id=end.request_id if isinstance(end, Failed) and end.request_id else transcript.id,
-            text=transcript.text,
-            value=document.value if document else None,
-            usage=usage,
-            cost=Cost(
-                None if price is None else cost(price, usage.low), None if price is None else cost(price, usage.high)
-            ),
-            times=Times(
-                head=_since(running.began, running.head_at),
-                first_token=_since(running.began, transcript.first_token_at),
-                dead=_since(running.began, moment),
-                end=now - running.began,
-            ),
-            saved_tokens=self._saved(model, running) if isinstance(end, Trip) else None,
-            observed=tuple(
-                msgspec.structs.replace(seen, saved_tokens=_share_after(seen.characters, transcript.characters, high))
-                for seen in panel.observed
-            ),
-            decision=decision,
-            charged=charged,
-        )
-
-    def _usage(self, running: RunningAttempt, end: End) -> UsageRange:
-        if not running.sent or (isinstance(end, Failed) and not end.billable):
-            return UsageRange.nothing()
-        return usage_range(running.panel.transcript, running.request, self._runtime.calibration)
-
-    def _saved(self, model: str | None, running: RunningAttempt) -> int | None:
-        expected = self._runtime.lengths.expected(model)
-        if expected is None:
-            return None
-        weight = sum(running.panel.transcript.weights().values())
-        return max(0, expected - round(weight * self._runtime.calibration.scale(model or "").mid))
-
-    def _learn(self, running: RunningAttempt) -> None:
-        """From an answer that was read to its end: how many tokens its text was, and how long answers are."""
-        transcript = running.panel.transcript
-        usage, model = transcript.usage, (running.request.model if running.request else transcript.model)
-        if model is None or not transcript.metered or usage.output_tokens is None:
-            return
-        self._runtime.lengths.observe(model, usage.output_tokens)
-        weights = transcript.weights()
-        # Thinking may be summarised or hidden, so only what was visible in full teaches anything.
-        visible = usage.output_tokens - (usage.thinking_tokens or 0)
-        if "thinking" not in weights or usage.thinking_tokens is not None:
-            weight = sum(weight for kind, weight in weights.items() if kind != "thinking")
-            self._runtime.calibration.observe(model, weight, visible)
+    @property
+    def _patch(self) -> Mapping[str, Any] | None:
+        return self._decision.patch if self._decision else None
 
     def _sums(self) -> dict[str, Any]:
         records = self._records
@@ -545,33 +480,3 @@ def _would_have_rejected(panel: Panel, document: Document | None, completed: Com
     if completed == "enough":
         return False
     return not (document.complete if document else completed == "whole")
-
-
-def _since(began: float, moment: float | None) -> float | None:
-    return None if moment is None else moment - began
-
-
-def _share_after(before: int, total: int, tokens: int | None) -> int | None:
-    """≈ Tokens of a text that came after its first `before` of `total` characters."""
-    return None if tokens is None or not total else round(tokens * (1 - before / total))
-
-
-def check_source(source: Source, policy: Policy) -> None:
-    """Refuse what a policy asks for and a source cannot give.
-
-    :raises PolicyError: naming the knob.
-    """
-    if not source.sees_bytes and policy.timeouts.alive is not None and "alive" in policy.timeouts.model_fields_set:
-        raise PolicyError(
-            "timeouts.alive: this source does not show pings, so the clock would trip on healthy silence; "
-            "set timeouts.alive to null, or use messages(client, …), which reads the wire itself"
-        )
-    if source.request is None:
-        patched = [i for i, rule in enumerate(policy.retry.rules) if rule.patch]
-        needs = [
-            *(f"retry.rules[{i}].patch" for i in patched[:1]),
-            *(["budgets"] if policy.budgets else []),
-            *(["json.schema: request"] if policy.json_document and policy.json_document.schema_ == "request" else []),
-        ]
-        if needs:
-            raise PolicyError(f"{needs[0]} needs a source that shows its request; this one has none")

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from streamguard.errors import PolicyError
 from streamguard.events import Event, Failed
+from streamguard.policy import Policy
 from streamguard.request import Request
 
 CLOSE_LIMIT = 0.05
@@ -68,3 +70,24 @@ class SourceFailed(Exception):
     def __init__(self, failed: Failed) -> None:
         super().__init__(failed.message)
         self.failed = failed
+
+
+def check_source(source: Source, policy: Policy) -> None:
+    """Refuse what a policy asks for and a source cannot give.
+
+    :raises PolicyError: naming the knob.
+    """
+    if not source.sees_bytes and policy.timeouts.alive is not None and "alive" in policy.timeouts.model_fields_set:
+        raise PolicyError(
+            "timeouts.alive: this source does not show pings, so the clock would trip on healthy silence; "
+            "set timeouts.alive to null, or use messages(client, …), which reads the wire itself"
+        )
+    if source.request is None:
+        patched = [i for i, rule in enumerate(policy.retry.rules) if rule.patch]
+        needs = [
+            *(f"retry.rules[{i}].patch" for i in patched[:1]),
+            *(["budgets"] if policy.budgets else []),
+            *(["json.schema: request"] if policy.json_document and policy.json_document.schema_ == "request" else []),
+        ]
+        if needs:
+            raise PolicyError(f"{needs[0]} needs a source that shows its request; this one has none")

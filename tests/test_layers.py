@@ -19,7 +19,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "engine": (
         "source", "engine", "attempt", "callclock", "delivery", "runtime", "outcome", "telemetry", "telemetry_structlog",
-        "ledger", "ledgers", "admission", "accounts", "pricebook", "dispatch",
+        "ledger", "ledgers", "admission", "accounts", "pricebook", "dispatch", "recorder",
     ),
     "edges": (
         "adapters", "jobs", "proxy", "replay", "testing", "cli", "commands", "terminal", "doors", "sync", "__init__",
