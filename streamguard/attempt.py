@@ -18,6 +18,7 @@ from streamguard.callclock import CallClock
 from streamguard.delivery import Delivery
 from streamguard.events import BlockStarted, Delta, Event, Failed, Other, Ping
 from streamguard.guards.panel import Panel
+from streamguard.redaction import redacted
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, EventStream, Source, SourceFailed
 from streamguard.verdict import Enough, Trip
@@ -315,7 +316,7 @@ class RunningAttempt:
 
 def unexpected(error: Exception) -> Failed:
     """What a source raised that it should not have."""
-    return Failed(reason="source.error", message=f"the source raised {type(error).__name__}: {error}")
+    return Failed(reason="source.error", message=f"the source raised {type(error).__name__}: {redacted(str(error))}")
 
 
 def total_trip(clock: CallClock) -> Trip:

@@ -719,3 +719,24 @@ def test_a_source_that_raises_is_a_typed_error(at: str) -> None:
         assert "the source raised LookupError: mine" in str(error)
 
     run_virtual(main)
+
+
+def test_what_others_raise_is_told_without_keys(virtual) -> None:
+    """The text of an exception of somebody else's code may hold a credential; records and errors do not."""
+
+    async def main() -> None:
+        key = "sk-ant-" + "x" * 20
+
+        @streamguard.guard(reason="house.check")
+        def check(view):
+            raise ValueError(f"api_key={key}")
+
+        source = [*head(), *deltas("x"), RuntimeError(f"Bearer {key}")]
+        for error in (
+            await gave_up(script(source), Policy()),
+            await gave_up(script([*head(), *deltas(GOOD), *tail()]), Policy(guards=[check])),
+        ):
+            assert key not in f"{error} {error.record}"
+            assert "[redacted]" in str(error)
+
+    virtual(main)

@@ -11,7 +11,7 @@ import pytest
 from tests.data import ROOT
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "words": ("events", "verdict", "errors", "pricing", "tokens", "request", "frozen", "yaml_positions"),
+    "words": ("events", "verdict", "errors", "pricing", "tokens", "request", "frozen", "redaction", "yaml_positions"),
     "guards": ("guards", "viability", "usage"),
     "decisions": (
         "retry", "retry_bucket", "cooldown", "clamp", "bound", "budget", "policy", "policyfile", "policy_checks", "policy_problems",

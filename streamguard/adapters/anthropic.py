@@ -25,6 +25,7 @@ from streamguard.adapters.anthropic_stream import BodyStream, SdkStream
 from streamguard.adapters.sse import MAX_EVENT_BYTES
 from streamguard.errors import ConfigError, Problem
 from streamguard.events import Failed
+from streamguard.redaction import EXCERPT_BYTES
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
 
@@ -191,7 +192,7 @@ async def _refusal(stream: BodyStream) -> Failed | None:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("", "text/event-stream"):
         return None
-    body = await stream.beginning(failures.EXCERPT_BYTES)
+    body = await stream.beginning(EXCERPT_BYTES)
     try:
         parsed = json.loads(body)
     except ValueError:
@@ -203,7 +204,7 @@ async def _refusal(stream: BodyStream) -> Failed | None:
     return failures.undecodable(
         f"the answer is {kind}, no event stream",
         body,
-        limit=failures.EXCERPT_BYTES,
+        limit=EXCERPT_BYTES,
         request_id=headers.get("request-id"),
     )
 

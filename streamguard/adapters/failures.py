@@ -10,12 +10,12 @@ from __future__ import annotations
 import email.utils
 import json
 import math
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from streamguard.events import Failed
+from streamguard.redaction import redacted
 
 TYPES: dict[str, str] = {
     # https://platform.claude.com/docs/en/api/errors, and `anthropic.types.shared.ErrorType`
@@ -62,27 +62,6 @@ REFUSED = frozenset({400, 401, 402, 403, 404, 405, 409, 413, 415, 422, 429, 431,
 _SPEND_LIMIT_CODES = ("spend_limit_reached", "spend_limit_exceeded", "insufficient_quota", "billing_hard_limit_reached")
 # "You have reached your specified API usage limits": a 400 of type invalid_request_error, without any code.
 _SPEND_LIMIT_TEXT = "usage limits"
-
-_SECRET = re.compile(
-    r"""(?ix)
-    \b sk- [\w-]{8,}                                     # keys of this and other providers
-    | \b (?:bearer|basic) \s+ [\w.~+/=-]{8,}             # an authorization header, echoed
-    | (?<=://) [^/\s:@]+ : [^/\s@]+ (?=@)                # user and password of a proxy
-    | \b ey[\w-]{10,} \. [\w-]{10,} \. [\w-]*            # a JSON Web Token
-    | (?:api[_-]?key|token|secret|password) ["']? \s* [=:] \s* ["']? [^\s"'&,}]{6,}
-    """
-)
-
-EXCERPT_BYTES = 4096
-"""The most of a foreign body that is kept in an error."""
-
-
-def redacted(data: bytes | str, limit: int = EXCERPT_BYTES) -> str:
-    """The beginning of a foreign text, for a person: at most `limit` bytes, without what looks like a key."""
-    data = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
-    # Cut first: a long body need not be searched. The end is redacted again where the cut halved a key.
-    text = data[:limit].decode("utf-8", "backslashreplace")
-    return _SECRET.sub("[redacted]", text) + ("…" if len(data) > limit else "")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -24,8 +24,8 @@ import anthropic
 import anyio
 import httpx2
 
-from streamguard.adapters import failures
 from streamguard.adapters.middleware_source import ChainSource, GuardedSync, MessageStream, content_type
+from streamguard.redaction import EXCERPT_BYTES
 from streamguard.source import CLOSE_LIMIT, Attempt
 
 SLACK: Final = 0.25
@@ -78,7 +78,7 @@ class BlockingSource(ChainSource):
             stream = MessageStream(exchange, beta=False, max_event_bytes=self._max_event_bytes)
             kind = content_type(response.http_response)
             if kind not in ("", "text/event-stream"):
-                self.refuse_kind(kind, await stream.beginning(failures.EXCERPT_BYTES), stream.headers)
+                self.refuse_kind(kind, await stream.beginning(EXCERPT_BYTES), stream.headers)
             self.response, self.stream = response, stream
             yield stream
         finally:

@@ -20,6 +20,7 @@ from streamguard.adapters.anthropic_stream import BodyStream
 from streamguard.adapters.frame_log import FrameLog
 from streamguard.errors import ConfigError
 from streamguard.events import Failed
+from streamguard.redaction import EXCERPT_BYTES
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
 
@@ -169,7 +170,7 @@ class ChainSource:
         kind = content_type(http)
         if kind in ("", "text/event-stream"):
             return
-        self.refuse_kind(kind, await stream.beginning(failures.EXCERPT_BYTES), stream.headers)
+        self.refuse_kind(kind, await stream.beginning(EXCERPT_BYTES), stream.headers)
 
     def refuse(self, response: Any) -> None:
         """Raise what an error response means; its body has been read.
@@ -198,7 +199,7 @@ class ChainSource:
         if isinstance(parsed, dict) and "error" in parsed:
             raise SourceFailed(failures.from_body(parsed, status=200, headers=headers))
         what = f"the answer is {kind}, no event stream"
-        limit, request_id = failures.EXCERPT_BYTES, headers.get("request-id")
+        limit, request_id = EXCERPT_BYTES, headers.get("request-id")
         raise SourceFailed(failures.undecodable(what, body, limit=limit, request_id=request_id))
 
 

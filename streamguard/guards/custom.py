@@ -29,6 +29,7 @@ import msgspec
 from streamguard.errors import PolicyError
 from streamguard.events import BlockStopped, Delta, DeltaKind, Event, Stopped
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode
+from streamguard.redaction import redacted
 from streamguard.verdict import OWN_PREFIXES, REASONS, Enough, Trip, Where
 
 Answer = Trip | Enough | str | None
@@ -277,7 +278,7 @@ def failed(name: str, error: Exception) -> Trip:
     """The trip that a guard's exception is."""
     return Trip(
         reason="guard.failed",
-        message=f"guard {name} raised {type(error).__name__}: {error}",
+        message=f"guard {name} raised {type(error).__name__}: {redacted(str(error))}",
         observed=type(error).__name__,
         guard=name,
     )

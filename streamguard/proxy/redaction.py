@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from streamguard.adapters.failures import redacted
+from streamguard.redaction import redacted
 from streamguard.terminal import printable
 
 LINE_BYTES = 16_384

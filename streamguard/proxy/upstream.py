@@ -25,6 +25,7 @@ from streamguard.proxy.body import Asked, streaming
 from streamguard.proxy.config import ProxyConfig
 from streamguard.proxy.headers import client_headers
 from streamguard.proxy.network import Network
+from streamguard.redaction import EXCERPT_BYTES, redacted
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
 
@@ -172,7 +173,7 @@ class UpstreamSource:
         if isinstance(parsed, dict) and "error" in parsed:
             return failures.from_body(parsed, status=200, headers=headers)
         what = f"the answer is {kind}, no event stream"
-        return failures.undecodable(what, body, limit=failures.EXCERPT_BYTES, request_id=headers.get("request-id"))
+        return failures.undecodable(what, body, limit=EXCERPT_BYTES, request_id=headers.get("request-id"))
 
 
 class UpstreamStream(BodyStream):
@@ -229,7 +230,7 @@ def _mapping(headers: HeaderList) -> Mapping[str, str]:
 
 def _unopened(error: Exception) -> Failed:
     """What an exception before the response head means."""
-    words = failures.redacted(f"{type(error).__name__}: {error or 'no connection'}", 300)
+    words = redacted(f"{type(error).__name__}: {error or 'no connection'}", 300)
     if isinstance(error, _CONNECTING):
         return _unsent(words)
     failed = failures.from_exception(error, in_stream=False)

@@ -11,6 +11,7 @@ import pytest
 
 from streamguard.adapters import failures
 from streamguard.events import Failed
+from streamguard.redaction import redacted
 from streamguard.verdict import REASONS
 
 
@@ -106,13 +107,13 @@ def test_an_error_body_may_be_the_error_itself() -> None:
 )
 def test_what_looks_like_a_key_is_taken_out(text: str | bytes, expected: str) -> None:
     """Excerpts keep their sense and lose their secrets."""
-    assert failures.redacted(text) == expected
+    assert redacted(text) == expected
 
 
 def test_an_excerpt_is_bounded_and_keeps_no_half_of_a_key() -> None:
     """Long texts are cut, and a key at the cut is redacted as well."""
-    assert failures.redacted("x" * 90, 50) == "x" * 50 + "…"
-    assert failures.redacted("x " * 15 + "sk-ant-api03-" + "s" * 50, 50) == "x " * 15 + "[redacted]…"
+    assert redacted("x" * 90, 50) == "x" * 50 + "…"
+    assert redacted("x " * 15 + "sk-ant-api03-" + "s" * 50, 50) == "x " * 15 + "[redacted]…"
 
 
 REQUEST = httpx2.Request("POST", "http://x/")

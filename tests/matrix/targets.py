@@ -29,6 +29,7 @@ from streamguard.jobs.rows import Line, Row, parse
 from streamguard.policy import Policy
 from streamguard.policyfile import loads_policy
 from streamguard.recordings import Recording
+from streamguard.redaction import redacted
 from streamguard.request import Request
 from streamguard.testing import faults
 from streamguard.verdict import REASONS, Enough, Trip
@@ -273,7 +274,7 @@ def errors(data: bytes) -> None:
         wait = failed.retry_after
         if wait is not None and not (0 <= wait < math.inf):
             raise Found(f"a wait of {wait}")
-    failures.redacted(data)
+    redacted(data)
 
 
 def recordings(data: bytes) -> None:
