@@ -46,8 +46,10 @@ clients: $(STAMP) ## the proxy under real clients: the TypeScript SDK (npm), cur
 	npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
 	$(BIN)/python -m pytest -q tests/proxy/test_clients.py
 
-matrix: $(STAMP) ## the whole fault matrix: every fault, policy, cut and door (some twenty minutes on two cores)
+matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9 (half an hour on two cores)
 	$(BIN)/python -m bench.matrix
+	$(BIN)/python -m bench.kill_matrix
+	$(BIN)/python -m bench.ledgers --schedules 200
 
 fuzz: $(STAMP) ## a million mutated inputs, then coverage-guided ones where atheris can be installed
 	$(BIN)/python -m bench.fuzz
