@@ -63,6 +63,10 @@ class Frame:
     """Of a number."""
     free = False
     """Whether nothing can kill the number before it has an exponent."""
+    room = -1.0
+    """Characters that a string may still have, where nothing but their number is asked; negative where more is."""
+    unread: list[str]
+    """Of such a string: what `text` has not been fed yet."""
     count = 0
     """Items that have begun."""
     distinct = False
@@ -83,6 +87,14 @@ class Frame:
             self.canon = set()
         elif kind == NUMBER:
             self.parts = []
+
+    def read(self) -> Text | None:
+        """The string's text, up to date."""
+        text = self.text
+        if self.room >= 0 and self.unread and text is not None:
+            text.feed("".join(self.unread))
+            self.unread = []
+        return text
 
     def track(self, demand: Demand, taken: set[Any] | None = None) -> Tracker | None:
         """The tracker of a demand on this value; `None` where the demand accepts everything."""

@@ -20,7 +20,16 @@ from streamguard.viability.number_text import NumberText, parse
 from streamguard.viability.outlook import outlook
 from streamguard.viability.strings import Text
 from streamguard.viability.values_equal import canonical
-from streamguard.viability.whole import enter, has_room, leave, take_item, take_member, take_name
+from streamguard.viability.whole import (
+    enter,
+    free_characters,
+    has_room,
+    leave,
+    name_goes_on,
+    take_item,
+    take_member,
+    take_name,
+)
 
 
 class Machine:
@@ -76,6 +85,8 @@ class Machine:
                 self._idle = not child.build and all(s.alt.trivial for t in child.trackers for s in t.states)
                 if kind == STRING:
                     child.text = Text(self._root.logic.longest)
+                    child.unread = []
+                    child.room = free_characters(child)
                 else:
                     child.free = all(s.alt.unbounded for t in child.trackers for s in t.states)
             elif child.build:
@@ -117,7 +128,12 @@ class Machine:
                     frame.parts.append(fragment)
                     return None
                 frame.free = False
-        elif (text := frame.text) is not None:  # the likely case, and nothing dies
+        elif frame.room >= len(fragment) and "\\" not in fragment:  # the likely case
+            frame.room -= len(fragment)
+            frame.unread.append(fragment)
+            return None
+        elif (text := frame.read()) is not None:  # nothing dies, mostly
+            frame.room = -1.0
             text.feed(fragment)
             for tracker in frame.trackers:
                 for state in tracker.states:
@@ -130,6 +146,8 @@ class Machine:
                 return None
             self._log.clear()
             self._undo()
+        elif frame.name_text is not None and name_goes_on(frame, frame.name_text, fragment):
+            return None
         cause = self._chars(fragment)
         if cause is None:
             return None
@@ -169,8 +187,9 @@ class Machine:
         value: Any = frame.value
         if kind == STRING:
             if not self._idle:
-                assert frame.text is not None  # made when the string began
-                value = frame.text.finish()
+                text = frame.read()
+                assert text is not None  # made when the string began
+                value = text.finish()
                 self._each(frame, lambda state: state.alt.failing(value))
         elif kind == NUMBER:
             if not self._idle:

@@ -8,12 +8,13 @@ dead one is found. Does not know syntax.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from streamguard.viability.frames import Frame
 from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING
 from streamguard.viability.number_text import parse
-from streamguard.viability.strings import units
+from streamguard.viability.strings import Text, units
 from streamguard.viability.values_equal import canonical
 
 
@@ -35,6 +36,27 @@ def take_name(frame: Frame, name: str) -> bool:
                 del state.left[key]
     frame.seen.add(name)
     frame.name = name
+    return True
+
+
+def name_goes_on(frame: Frame, name: Text, fragment: str) -> bool:
+    """More of a name; whether in every alternative it is surely still the beginning of one that may come."""
+    if name.pending or "\\" in fragment or not fragment.isascii():
+        return False
+    so_far = name.head + fragment
+    if name.exact != len(name.head) or not so_far.isascii():
+        return False
+    found = []
+    for tracker in frame.trackers:
+        for state in tracker.states:
+            if state.names is not None:
+                names = [name for name in state.names if name.startswith(so_far)]
+                if not names:
+                    return False
+                found.append((state, names))
+    for state, names in found:
+        state.names = names
+    name.feed(fragment)
     return True
 
 
@@ -100,6 +122,18 @@ def take_item(frame: Frame, kind: int, raw: str) -> bool:
             frame.value = []
         frame.value.append(value)
     return True
+
+
+def free_characters(frame: Frame) -> float:
+    """How many characters a string that begins may have with nothing to look at but their number; negative for none."""
+    room = math.inf
+    for tracker in frame.trackers:
+        for state in tracker.states:
+            alt = state.alt
+            if alt.candidates is not None or alt.watches or alt.subs:
+                return -1.0
+            room = min(room, alt.hi)
+    return room
 
 
 def enter(parent: Frame, child: Frame) -> bool:
