@@ -209,14 +209,15 @@ class DocumentReader:
     def _body(self, text: str) -> Trip | Enough | None:
         """Inside the document."""
         self._pieces.append(text)
-        dead = self._prefix.feed(text)
+        prefix = self._prefix
+        dead = prefix.feed(text)
         if dead is not None:
             return self._stopped(dead, text)
-        self._room -= len(text)
-        if self._room < 0 and (trip := self._resized()) is not None:
+        room = self._room = self._room - len(text)
+        if room < 0 and (trip := self._resized()) is not None:
             return trip
         if self._eager and self.may_end:
-            if self._plan.trailing == "cut" and self._prefix.complete:
+            if prefix.complete and self._plan.trailing == "cut":
                 return self._cut()
             if self._seeker is not None:
                 start = self._prefix.token_start

@@ -243,6 +243,8 @@ class TextWatch(BaseWatch):
         if type(event) is Delta:
             if event.kind == "text":
                 verdict = self._reader.feed(event.text)
+            if verdict is None and self._early is None:
+                return None
         elif type(event) is Stopped:
             verdict = self._reader.finish()
         elif type(event) is BlockStarted and event.kind == "tool_input":
