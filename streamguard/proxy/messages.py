@@ -13,12 +13,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from streamguard.adapters.frame_log import FrameLog
 from streamguard.engine import Call
 from streamguard.errors import CallError, ConfigError, StreamguardError
 from streamguard.events import Failed
+from streamguard.guards.base import AttemptContext
 from streamguard.outcome import Outcome
 from streamguard.policy import Policy
 from streamguard.proxy import failures, report
@@ -38,6 +40,9 @@ COMMENT: Final = b": keep-alive\n\n"
 
 SPACE: Final = b" "
 """Said before a JSON body that is not ready: white space before a JSON text means nothing."""
+
+SMALL_BODY: Final = 2048
+"""Bytes of a request up to which its schema is compiled where it is needed: that takes a millisecond or two."""
 
 JSON: Final[HeaderList] = [(b"content-type", b"application/json")]
 
@@ -72,6 +77,7 @@ class GuardedAnswer:
         """Answer. Whether the client stayed to the end."""
         reply, policy = self._reply, self._order.policy
         try:
+            await self._read_schema()
             call = Call(
                 self._log.source(self._source) if self._streams else self._source,
                 policy,
@@ -104,6 +110,17 @@ class GuardedAnswer:
                 await call.close()
             beside.cancel_scope.cancel()
         return stayed or reply.ended
+
+    async def _read_schema(self) -> None:
+        """Compile a client's own schema beside the event loop, whose other streams go on meanwhile; the call finds it
+        compiled.
+
+        :raises ConfigError: it cannot be used, or there is none.
+        """
+        section = self._order.policy.json_document
+        if section is not None and section.schema_ == "request" and len(self._order.asked.raw) > SMALL_BODY:
+            context = AttemptContext(request=self._source.request)
+            await anyio.to_thread.run_sync(section.watch, context, 0.0)
 
     async def _answer(self, answer: Callable[[Call], Awaitable[None]], call: Call) -> None:
         try:

@@ -364,6 +364,46 @@ def test_a_policy_that_does_not_fit_a_request_is_the_requests_fault() -> None:
     with_proxy([GOOD], test, Policy(json=JsonDocument(schema="request"), timeouts=TOTAL))
 
 
+@pytest.mark.parametrize("reference", ["http://127.0.0.1:9/x.json", "file:///etc/passwd"])
+def test_a_clients_schema_fetches_nothing(reference: str) -> None:
+    """A reference out of the schema is the request's fault, and nobody follows it."""
+
+    async def test(running: Running) -> None:
+        response = await running.ask(output_config={"format": {"type": "json_schema", "schema": {"$ref": reference}}})
+        assert response.status_code == 400
+        assert reference in error_of(response.content)["message"]
+        assert running.upstream.exchanges == []
+
+    with_proxy([GOOD], test, Policy(json=JsonDocument(schema="request"), timeouts=TOTAL))
+
+
+def test_a_clients_schema_does_not_hold_up_the_others() -> None:
+    """A schema that takes a second to compile is compiled beside the event loop; an evil pattern is given up on."""
+    branches = {"oneOf": [{"type": "object", "required": [f"k{number}"]} for number in range(150)]}
+    evil = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a|aa)+$"}}}
+
+    async def test(running: Running) -> None:
+        lags: list[float] = []
+
+        async def watch() -> None:
+            while True:
+                began = anyio.current_time()
+                await anyio.sleep(0.005)
+                lags.append(anyio.current_time() - began - 0.005)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            for schema in (branches, evil):
+                response = await running.ask(output_config={"format": {"type": "json_schema", "schema": schema}})
+                assert response.status_code in (200, 502)
+            tasks.cancel_scope.cancel()
+        # Without the thread: half a second and more.
+        assert max(lags) < 0.3
+
+    script = wire.text_stream('{"a": "' + "a" * 60 + 'b", "k1": 1}', chunk=8)
+    with_proxy([script], test, Policy(deliver="committed", json=JsonDocument(schema="request"), timeouts=TOTAL))
+
+
 def test_an_interrupt_is_told() -> None:
     """An operator ends a call: the client gets its `error`, the upstream sees the end."""
 
