@@ -27,6 +27,7 @@ from streamguard.proxy.relay import Cut, relay
 from streamguard.proxy.reply import Reply, Send, gone
 from streamguard.proxy.report import as_list
 from streamguard.proxy.routes import METHODS, Endpoint, Routes, checked_query, group_of
+from streamguard.proxy.tenancy import KEY, KeyedRuntime, fingerprint
 from streamguard.proxy.upstream import Upstream, UpstreamSource
 from streamguard.runtime import Runtime
 from streamguard.telemetry_structlog import structlog_hook
@@ -63,7 +64,7 @@ class Proxy:
         config = setup.config
         self.setup = setup
         self.metrics = metrics or Metrics()
-        self.runtime = runtime or Runtime(hooks=[self.metrics.hook, structlog_hook(_call_log())])
+        self.runtime = runtime or KeyedRuntime(hooks=[self.metrics.hook, structlog_hook(_call_log())])
         self.metrics.watch(self.runtime)
         self.draining = False
         """Whether nothing new is taken any more."""
@@ -197,6 +198,8 @@ class Proxy:
             name = self._routes.policy(headers, endpoint.prefix, question.model)
             policy = self.setup.policies[name]
             if policy is not None:
+                if self.setup.key is None:
+                    KEY.set(fingerprint(upstream_ones))
                 source = UpstreamSource(self._upstream, question, query=query, headers=upstream_ones)
                 order = Order(
                     asked=question,
