@@ -101,7 +101,9 @@ class BodyStream:
             # Bytes that nothing has to be done to come cheaper without the client's decoders.
             plain = self.headers.get("content-encoding", "identity") == "identity"
             raw = inflate is not None or (plain and not getattr(http, "is_stream_consumed", False))
-            self._body = (http.aiter_raw() if raw else http.aiter_bytes()).__aiter__()
+            stream: Any = getattr(http, "stream", None) if plain and raw else None
+            body = stream if hasattr(stream, "__aiter__") else http.aiter_raw() if raw else http.aiter_bytes()
+            self._body = body.__aiter__()
         if self._chunks is None:
             self._chunks = ReadAhead(self._body, len)
         try:

@@ -107,6 +107,8 @@ class _Exchange:
         self._response: Any = None
         self._left = threading.Event()
         """Set by the reader: whatever comes now is nobody's."""
+        self._read = False
+        """Whether the body was read to its end: then its connection is free for the next request, and not ours to end."""
         self._done = anyio.Event()
 
     # -- the reader's side -------------------------------------------------------------------------------------------
@@ -139,10 +141,10 @@ class _Exchange:
     async def close(self) -> None:
         """End the thread, wherever it is, and wait for it a little."""
         self._left.set()
-        if not self._done.is_set():
+        if not self._read:
             _shut_down(self._response)
-            if self._response is not None:
-                await self._done.wait()
+        if self._response is not None:
+            await self._done.wait()
 
     async def _next(self) -> Any:
         while not self._items:
@@ -185,13 +187,16 @@ class _Exchange:
                 timeouts["read"] = None
         self._response = response
         self._tell(self._put, response)
-        if http.status_code >= 400 or self._left.is_set():
+        if http.status_code >= 400:
+            self._read = True
+        if self._read or self._left.is_set():
             return
         gzip = http.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
         for chunk in http.iter_raw() if gzip else http.iter_bytes():
             if self._left.is_set():
                 return
             self._tell(self._put, chunk)
+        self._read = True
         self._tell(self._put, _END)
 
     def _tell(self, what: Callable[..., Any], *args: Any) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import shutil
 import socket
 import ssl
 import struct
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -323,3 +326,41 @@ def test_a_certificate_of_somebody_else_is_refused() -> None:
         assert KEY.encode() not in b"".join(seen)
 
     anyio.run(main)
+
+
+@pytest.mark.parametrize("uvloop", loops(), ids=lambda used: "uvloop" if used else "asyncio")
+def test_tls_with_whom_the_certificate_names(uvloop: bool, tmp_path: Path) -> None:
+    """A handshake, a request and its answer, a close without a long good-bye; and no handshake with a stranger."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    name = ["-subj", "/CN=api.test", "-addext", "subjectAltName=DNS:api.test"]
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *name]
+    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ours.load_cert_chain(cert, key)
+    trusted = ssl.create_default_context(cafile=cert)
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write((await reader.readexactly(5))[::-1])
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=ours)
+        port = server.sockets[0].getsockname()[1]
+        stream = await Network().connect_tcp("127.0.0.1", port, timeout=2)
+        stream = await stream.start_tls(trusted, "api.test", timeout=2)
+        await stream.write(b"hello", timeout=2)
+        assert await stream.read(100, timeout=2) == b"olleh"
+        assert stream.get_extra_info("ssl_object") is not None
+        with anyio.fail_after(0.5):
+            await stream.aclose()
+        stranger = await Network().connect_tcp("127.0.0.1", port)
+        with pytest.raises(httpcore2.ConnectError, match="api.example.com"):
+            await stranger.start_tls(trusted, "api.example.com", timeout=2)
+        server.close()
+        await asyncio.sleep(0.05)
+
+    anyio.run(main, backend_options={"use_uvloop": uvloop})

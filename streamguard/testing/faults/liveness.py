@@ -60,6 +60,35 @@ def comments_only(say: Say) -> Items:
     return [*say.half(), repeat([b": keep-alive\n\n", pause(15)])]
 
 
+@fault("F03-pings-while-thinking", "have a longer allowance for thinking, and an end of it", slow=True)
+def pings_while_thinking(say: Say) -> Items:
+    """Thinking begins, and nothing but pings comes of it, for ever."""
+    return [*say.start(), wire.block_start(0, "thinking"), repeat(_PING)]
+
+
+@fault("F03-pings-while-searching", "the same for a tool that the provider runs itself", slow=True)
+def pings_while_searching(say: Say) -> Items:
+    """A server tool is called, and nothing but pings comes of it, for ever."""
+    return [*say.start(), wire.block_start(0, "server_tool_use"), wire.block_stop(0), repeat(_PING)]
+
+
+@fault("F04-long-search", "wait: a provider's own tool takes its time too", conforms=True, slow=True)
+def long_search(say: Say) -> Items:
+    """Two minutes of a server tool at work, its result, then the whole answer at once."""
+    return [
+        *say.start(),
+        wire.block_start(0, "server_tool_use"),
+        wire.block_stop(0),
+        *repeated_pings(120),
+        wire.block_start(1, "web_search_tool_result", tool_use_id="srvtoolu_scripted", content=[]),
+        wire.block_stop(1),
+        *say.block(2),
+        *say.pieces(GOOD, 2),
+        wire.block_stop(2),
+        *say.closed(output=90)[1:],
+    ]
+
+
 @fault("F04-long-thinking", "wait: healthy thinking is silent for minutes", conforms=True, slow=True)
 def long_thinking(say: Say) -> Items:
     """Four minutes of thinking of which only pings show, then the whole answer at once."""
