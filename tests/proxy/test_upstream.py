@@ -358,7 +358,7 @@ def test_tls_with_whom_the_certificate_names(uvloop: bool, tmp_path: Path) -> No
         with anyio.fail_after(0.5):
             await stream.aclose()
         stranger = await Network().connect_tcp("127.0.0.1", port)
-        with pytest.raises(httpcore2.ConnectError, match="api.example.com"):
+        with pytest.raises(httpcore2.ConnectError, match=r"api\.example\.com"):
             await stranger.start_tls(trusted, "api.example.com", timeout=2)
         server.close()
         await asyncio.sleep(0.05)
