@@ -108,7 +108,7 @@ class _Exchange:
         self._left = threading.Event()
         """Set by the reader: whatever comes now is nobody's."""
         self._read = False
-        """Whether the body was read to its end: then its connection is free for the next request, and not ours to end."""
+        """Whether the body was read to its end: then its connection is free for the next request, and not ours."""
         self._done = anyio.Event()
 
     # -- the reader's side -------------------------------------------------------------------------------------------
@@ -180,6 +180,7 @@ class _Exchange:
         http = response.http_response
         if http.status_code >= 400:
             http.read()
+            self._read = True
         elif self._timed:
             # The clocks count from here; a read that they end is ended by shutting the socket down.
             timeouts = http.request.extensions.get("timeout")
@@ -187,8 +188,6 @@ class _Exchange:
                 timeouts["read"] = None
         self._response = response
         self._tell(self._put, response)
-        if http.status_code >= 400:
-            self._read = True
         if self._read or self._left.is_set():
             return
         gzip = http.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
@@ -207,7 +206,7 @@ class _Exchange:
 
 def _shut_down(response: Any) -> None:
     """Make a blocked read of the response's socket return, here and at the other end."""
-    if response is None:
+    if response is None or response.http_response.is_closed:
         return
     stream = response.http_response.extensions.get("network_stream")
     raw = None if stream is None else stream.get_extra_info("socket")
