@@ -186,7 +186,7 @@ class Attempt:
         self._clocks.heard(said)
         if self._first_output is None and self._shows(said):
             self._first_output = self._at(said)
-        if said.kind in ("head", "bytes"):
+        if said.kind in ("head", "bytes") or (said.kind == "ping" and not self._sees_bytes):
             return
         self._events.append(said)
         if said.kind == "usage":
