@@ -454,6 +454,39 @@ def test_bedrocks_format_is_refused() -> None:
     anyio.run(main)
 
 
+@pytest.mark.parametrize(
+    ("make", "url"),
+    [
+        (
+            lambda http, guard: anthropic.AsyncAnthropicVertex(
+                region="us-east1", project_id="p", access_token="t", http_client=http, middleware=[guard]
+            ),
+            "/v1/projects/p/locations/us-east1/publishers/anthropic/models/claude-haiku-5-5:streamRawPredict",
+        ),
+        (
+            lambda http, guard: anthropic.AsyncAnthropicFoundry(
+                api_key="k", resource="r", http_client=http, middleware=[guard]
+            ),
+            "/anthropic/v1/messages",
+        ),
+    ],
+    ids=["vertex", "foundry"],
+)
+def test_clients_of_other_platforms_are_guarded(make: Any, url: str) -> None:
+    """They rewrite the request further in, and answer in SSE."""
+
+    async def main() -> None:
+        seen: list[Any] = []
+        http = mocked(b"".join(GOOD), seen=seen)
+        async with make(http, GuardMiddleware(POLICY, deliver="committed")) as sdk:
+            assert (await sdk.messages.create(**REQUEST)).content[0].text == '{"a": 1}'
+            async with sdk.messages.stream(**REQUEST) as stream:
+                assert (await stream.get_final_message()).stop_reason == "end_turn"
+        assert [request.url.path for request in seen] == [url, url]
+
+    anyio.run(main)
+
+
 def test_an_answer_that_is_no_stream_is_a_failure() -> None:
     """A web page of a proxy, with status 200."""
 
