@@ -144,7 +144,7 @@ def check(question: Question, surface: Surface, seen: Seen) -> Iterator[str]:
     yield from _usage(surface, seen, record)
     yield from _view(question, surface, seen)
     yield from _secrets(seen)
-    yield from _budgets(seen)
+    yield from _budgets(question, seen)
 
 
 def _bounded(question: Question, seen: Seen, record: CallRecord) -> Iterator[str]:
@@ -253,10 +253,10 @@ def _secrets(seen: Seen) -> Iterator[str]:
             yield "I10: the key stands in the record"
 
 
-def _budgets(seen: Seen) -> Iterator[str]:
+def _budgets(question: Question, seen: Seen) -> Iterator[str]:
     """Nothing is held any more, and what was charged covers what was truly spent (I5, I6)."""
     charged = [one for made in (seen.record.attempts if seen.record else ()) for one in made.charged]
-    if charged:
+    if question.policy.budgets:
         true = sum(_micro_usd(one) for one in seen.exchanges)
         covered = sum(one.settled + one.uncertain for one in charged)
         if true > covered:

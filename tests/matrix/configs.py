@@ -31,7 +31,8 @@ AGAIN = Retry(attempts=2, rules=(Rule(when=("*",)),))
 """Once more, whatever it was."""
 
 WORDS = Content(reason="content.words", pattern="here is|hope that|sure!", flags=("ignore_case",))
-ALL_CAPS = Caps(characters=400, output_tokens=300, thinking_tokens=200, tool_calls=1, events=120, cost_usd="0.02")
+TOKEN_CAPS = Caps(characters=2400, output_tokens=300, thinking_tokens=200, tool_calls=1, events=120)
+MONEY_CAPS = Caps(characters=400, tool_calls=1, events=400, cost_usd="0.004")
 RULES = (
     Rule(when=("stop.max_tokens",), times=1, patch={"max_tokens": {"times": 2, "most": 4096}}),
     Rule(when=("provider.spend_limit", "stop.refusal"), give_up=True),
@@ -82,7 +83,7 @@ def configs() -> dict[str, Config]:
         "json": JsonDocument(schema="request", trailing="cut", fence="strip"),
         "content": (WORDS,),
         "repetition": Repetition(),
-        "caps": ALL_CAPS,
+        "caps": MONEY_CAPS,
         "retry": Retry(attempts=3, rules=RULES),
     }
     own = {
@@ -90,7 +91,7 @@ def configs() -> dict[str, Config]:
         "completion": ("text", _own(completion=Completion())),
         "clocks": ("text", _own(timeouts=Timeouts(total=TOTAL))),
         "json": ("text", _own(json=JsonDocument())),
-        "caps": ("text", _own(caps=ALL_CAPS)),
+        "caps": ("text", _own(caps=TOKEN_CAPS)),
         "content": ("text", _own(content=(WORDS,))),
         "repetition": ("tool", _own(repetition=Repetition())),
         "schema+completion": ("text", _own(json=schema, completion=Completion())),

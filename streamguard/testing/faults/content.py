@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from streamguard.testing.faults.base import GOOD, Catalogue, Items, Say
+from streamguard.testing import wire
+from streamguard.testing.faults.base import GOOD, Catalogue, Items, Say, tokens
 
 CHAPTER = Catalogue()
 fault, documents = CHAPTER.fault, CHAPTER.documents
@@ -70,6 +71,23 @@ def _loops() -> None:
 
 
 _loops()
+
+
+@fault("F39-thinking", "look at thinking too: it is output, and billed")
+def thinking_in_circles(say: Say) -> Items:
+    """Thinking that goes round in circles for long, and then a good answer."""
+    thought = "no, that is not it; let me see. " * 90
+    return [
+        *say.start(),
+        wire.block_start(0, "thinking"),
+        *(wire.thinking_delta(piece, 0) for piece in wire.pieces(thought, 64)),
+        wire.signature_delta(index=0),
+        wire.block_stop(0),
+        *say.block(1),
+        *say.pieces(GOOD, 1),
+        wire.block_stop(1),
+        *say.closed(output=tokens(thought) + tokens(GOOD))[1:],
+    ]
 
 
 @fault("F39-near-miss", "not take for a loop what only looks like one", conforms=True)
@@ -143,6 +161,21 @@ documents(
         "cumulative": ("The document so far, again and again.", "".join(GOOD[:n] for n in (9, 20, 52))),
     },
 )
+
+
+@fault("F45-two-calls", "take each block for itself: two calls are no document twice", conforms=True)
+def two_calls(say: Say) -> Items:
+    """Two calls of a tool in one answer, after a text where the document stands in text."""
+    begin = 1 if say.shape == "text" else 0
+    tool = Say("tool")
+    text = [*say.block(), *say.pieces(GOOD), wire.block_stop()] if begin else []
+    calls = [
+        part
+        for index in (begin, begin + 1)
+        for part in (*tool.block(index), *tool.pieces(GOOD, index), wire.block_stop(index))
+    ]
+    return [*say.start(), *text, *calls, *say.closed("tool_use", output=90)[1:]]
+
 
 documents(
     "F46",

@@ -42,8 +42,14 @@ _THINKING = ("thinking", "redacted_thinking")
 _SERVER_TOOLS = ("server_tool_use", "mcp_tool_use")
 _RANKS = ("failed", "completion", "json", "content", "repetition", "caps", "clocks", "accepted")
 """Who speaks first about the same event."""
-_LATE_CHARACTERS = 192
+_LATE_CHARACTERS = 128
 """How many characters later than its sign a loop may be noticed: it is looked for in steps."""
+
+
+_FEWEST = 0.14
+"""Tokens for each character that is no blank, at the very least: the lightest characters, at the low end of a scale."""
+_BATCH = 32
+"""Tokens that may not have been weighed yet."""
 
 
 class Moment(NamedTuple):
@@ -334,21 +340,24 @@ class Attempt:
             self._estimated("cap.cost", deltas, float(section.cost_usd) * 1e6 / float(price.output), "")
 
     def _estimated(self, reason: str, deltas: list[Said], limit: float, field: str) -> None:
-        """A cap on tokens: it may speak once so many bytes were written, and must when the provider's count says so."""
-        over = None
-        written = 0
+        """A cap on tokens, estimated: it may speak once more bytes were written than it allows tokens, and must when
+        there are so many characters of words and signs that no tokenizer makes so few tokens of them; or when the
+        provider's own count says so."""
+        rank = _RANKS.index("caps")
+        over, surely = None, None
+        written, heavy = 0, 0
         for said in deltas:
             written += len(said.about[2].encode("utf-8", "surrogatepass"))
-            if written > limit:
+            heavy += sum(not char.isspace() for char in said.about[2])
+            if over is None and written > limit:
                 over = said
-                break
+            if surely is None and heavy * _FEWEST > limit + _BATCH:
+                surely = said
         counts = (s for s in self._events if s.kind == "usage" and field and s.about[1].get(field, 0) > limit)
-        count = next(counts, None)
-        if over is not None:
-            rank = _RANKS.index("caps")
-            self._add("caps", (reason,), over, Moment(NEVER) if count is None else self._at(count)._replace(rank=rank))
-        elif count is not None:
-            self._add("caps", (reason,), count)
+        latest = [self._at(said)._replace(rank=rank) for said in (surely, next(counts, None)) if said is not None]
+        if over is not None or latest:
+            at = Moment(over.time, over.number, rank) if over is not None else min(latest)
+            self._causes.append(Cause((reason,), min([at, *latest]), min(latest, default=Moment(NEVER))))
 
 
 class _Protocol:
