@@ -17,6 +17,12 @@ from streamguard.adapters.read_ahead import IN_A_ROW, MOST, ReadAhead
 MANY = 20 * IN_A_ROW
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take its time for what comes at once; what is paced here comes later still."""
+    monkeypatch.setattr(read_ahead, "AT_ONCE", 1.5e-3)
+
+
 async def numbers(
     count: int, pause: Callable[[int], bool] = lambda n: False, error: Exception | None = None
 ) -> AsyncIterator[int]:
