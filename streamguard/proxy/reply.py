@@ -74,9 +74,10 @@ class Reply:
     async def keep_alive(self, seconds: float, token: bytes) -> None:
         """Say `token` whenever nothing was said for so many seconds. Runs until cancelled."""
         while not self.ended:
-            quiet = anyio.current_time() - self._spoke
-            if quiet < seconds:
-                await anyio.sleep(seconds - quiet)
+            left = self._spoke + seconds - anyio.current_time()
+            # A rest that is smaller than the clock's own steps would be waited for in vain.
+            if left > 0.001:
+                await anyio.sleep(left)
             elif self._speaking:
                 # The client does not read: its connection has its own clock for that.
                 await anyio.sleep(seconds)

@@ -11,7 +11,7 @@ from tests.matrix.grid import run_cells, sample
 from tests.matrix.surfaces import IN_MEMORY
 
 SEED = 20261121
-BATCHES, SIZE = 20, 60
+BATCHES, SIZE = 60, 20
 
 
 @pytest.fixture(scope="module")
