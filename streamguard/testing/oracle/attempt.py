@@ -337,7 +337,7 @@ class Attempt:
         if section.cost_usd is not None:
             # A token has at least a byte, so an answer of few bytes cannot have cost much.
             price = self._policy.prices[self._request["model"]]
-            self._estimated("cap.cost", deltas, float(section.cost_usd) * 1e6 / float(price.output), "")
+            self._estimated("cap.cost", deltas, float(section.cost_usd) * 1e6 / float(price.output), "output_tokens")
 
     def _estimated(self, reason: str, deltas: list[Said], limit: float, field: str) -> None:
         """A cap on tokens, estimated: it may speak once more bytes were written than it allows tokens, and must when
