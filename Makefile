@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP) ## make the virtual environment
 
 test: $(STAMP) ## all tests, with branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered -q
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term-missing:skip-covered -q
 
 lint: $(STAMP) ## ruff, and types
 	$(BIN)/ruff check .
