@@ -134,6 +134,9 @@ def run(
         bool, typer.Option("--dry-run", help="Say what would be asked and what it would cost; send nothing.")
     ] = False,
     trace: Trace = None,
+    view: Annotated[
+        int | None, typer.Option("--view", metavar="PORT", min=0, max=65535, help="Serve the live view; 0: any port.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     allow_imports: AllowImports = False,
@@ -169,6 +172,7 @@ def run(
             limit=limit,
             sample=sample,
             trace=trace,
+            view=view,
             dry_run=dry_run,
             as_json=as_json,
             quiet=quiet,

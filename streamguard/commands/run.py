@@ -7,8 +7,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     quiet: bool = False
     drain: float = DRAIN
     trace: str | None = None
+    view: int | None = None
+    """The port of the live view on this machine; 0 for any that is free."""
     dry_run: bool = False
 
 
@@ -90,6 +92,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
     sample: str | None = None
     trace: str | None = None
+    view: int | None = None
     dry_run: bool = False
     as_json: bool = False
     quiet: bool = False
@@ -146,6 +149,7 @@ def order(flags: Flags) -> tuple[JobSpec, Options]:
         quiet=flags.quiet,
         drain=pick("drain", default=DRAIN),
         trace=flags.trace,
+        view=flags.view,
         dry_run=flags.dry_run,
     )
     return spec, options
@@ -311,7 +315,9 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
     _trace_before(job, progress, options.trace)
     failure: Exception | None = None
     try:
-        async with client, anyio.create_task_group() as background:
+        async with client, _viewed(runtime, options.view) as url, anyio.create_task_group() as background:
+            if url is not None:
+                progress.say(f"live view: {url}")
             await background.start(signals.run)
             background.start_soon(progress.run)
             background.start_soon(watch_budgets, job, runtime, tally)
@@ -331,6 +337,18 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
             put(sys.stderr, summary_text(summary) + "\n")
         raise failure
     return _Ran(summary, signals.first)
+
+
+@asynccontextmanager
+async def _viewed(runtime: Runtime, port: int | None) -> AsyncIterator[str | None]:
+    """The live view's address while the block runs; `None` if nobody asked for it."""
+    if port is None:
+        yield None
+        return
+    from streamguard.view import serve_view
+
+    async with serve_view(runtime, port=port) as url:
+        yield url
 
 
 def _tell(progress: Progress, line: bytes, detail: bytes | None) -> None:

@@ -129,6 +129,16 @@ def test_a_job_from_end_to_end(sg, tmp_path, monkeypatch) -> None:
     assert server.exchanges == []
 
 
+def test_the_live_view_is_served_while_a_job_runs(sg, tmp_path) -> None:
+    """`--view 0` says where to look; the job itself is as without."""
+    pytest.importorskip("uvicorn", reason="the live view needs the extra `proxy`")
+    write(tmp_path, "good-1")
+    with scripts_by_text(good=[answer(GOOD)]).in_thread() as server:
+        code, _, err = sg(server, "--view", "0")
+    assert (code, kinds(tmp_path)) == (0, {"r0": "succeeded"})
+    assert re.search(r"live view: http://127\.0\.0\.1:\d+/_streamguard/", err), err
+
+
 def test_some_failures_may_be_fine(sg, tmp_path) -> None:
     """`--fail-on` says from how many on the exit code is 3."""
     write(tmp_path, *(["good-1"] * 8), "never-1", "never-2")
