@@ -42,6 +42,7 @@ from streamguard.guards.content import ContentWatch
 from streamguard.guards.json_document import JsonDocument, ToolWatch
 from streamguard.guards.panel import Panel
 from streamguard.guards.transcript import Transcript
+from streamguard.recorder import Recorder
 from streamguard.retry_bucket import RetryBucket
 from streamguard.viability import strict
 from streamguard.viability.judge import Judge
@@ -188,14 +189,28 @@ def _no_prefix() -> Any:
     return patch.object(_READER, "_stopped", stopped)
 
 
-@mutant("json: accepted without the final parse and judgement")
+def _both(*patches: Any) -> contextlib.ExitStack:
+    stack = contextlib.ExitStack()
+    for one in patches:
+        stack.enter_context(one)
+    return stack
+
+
+# Prefixes and the final parse are two layers: what one lets pass the other finds. So the second is tried without the
+# first.
+
+
+@mutant("json: accepted without the final parse, and prefixes are never dead")
 def _no_final() -> Any:
     def accept(self: Any) -> None:
         with contextlib.suppress(ValueError, RecursionError):
             self._parsed = json.loads(self.text)
         self.complete = True
 
-    return patch.object(_READER, "_accept", accept)
+    def finish(self: Any) -> None:
+        accept(self)
+
+    return _both(_no_prefix(), patch.object(_READER, "_accept", accept), patch.object(_READER, "finish", finish))
 
 
 off("json: documents may be unfinished", _READER, "finish")
@@ -219,9 +234,9 @@ _section("json: nothing is cut", trailing="reject")
 _section("json: names may repeat", duplicate_names="allow", schema=None)
 
 
-@mutant("json: the strict parse takes NaN")
+@mutant("json: the strict parse takes NaN, and prefixes are never dead")
 def _nan() -> Any:
-    return patch.object(strict, "_constant", lambda name: float(name.lower().replace("infinity", "inf")))
+    return _both(_no_prefix(), patch.object(strict, "_constant", lambda name: float(name.replace("Infinity", "inf"))))
 
 
 off("json: tools' inputs are not looked at", ToolWatch, "_opened")
@@ -432,7 +447,7 @@ def _added() -> Any:
 
 @mutant("usage: what is seen is all there is")
 def _no_lag() -> Any:
-    from streamguard import usage
+    from streamguard import recorder, usage
 
     original = usage.usage_range
 
@@ -440,9 +455,7 @@ def _no_lag() -> Any:
         made = original(*args)
         return msgspec.structs.replace(made, high=made.low)
 
-    from streamguard import engine
-
-    return patch.object(engine, "usage_range", narrow)
+    return patch.object(recorder, "usage_range", narrow)
 
 
 @mutant("usage: refused requests are billed")
@@ -452,7 +465,7 @@ def _refused() -> Any:
     def billed(self: Any, running: Any, end: Any) -> Any:
         return usage.usage_range(running.panel.transcript, running.request, self._runtime.calibration)
 
-    return patch.object(Call, "_usage", billed)
+    return patch.object(Recorder, "_usage", billed)
 
 
 # The wire

@@ -18,7 +18,7 @@ import msgspec
 
 from streamguard.adapters.frame_log import FrameLog
 from streamguard.engine import Call
-from streamguard.errors import CallError, ConfigError, StreamguardError
+from streamguard.errors import CallError, ConfigError, GaveUp, StreamguardError
 from streamguard.events import Failed
 from streamguard.guards.base import AttemptContext
 from streamguard.outcome import Outcome
@@ -177,6 +177,10 @@ class GuardedAnswer:
             pass
         outcome = call.outcome
         assert outcome is not None
+        if outcome.message is None:
+            # Possible only where the completion guard does no more than look on.
+            text = "the answer has no message_start, so there is no message to hand on"
+            raise GaveUp(text, reason="transport.decode", record=outcome)
         body = as_json(outcome)
         if self._reply.status is None:
             said = report.report(call.id, outcome, await self._left())

@@ -14,8 +14,9 @@ from streamguard.policy import Policy
 from streamguard.testing import Script, ScriptedSource, faults, repeat, run_virtual, wire
 from streamguard.testing.faults import Say
 from streamguard.testing.steps import Item
+from tests.matrix.configs import PRICES
 
-POLICY = Policy(json=JsonDocument(), caps=Caps(characters=50_000, events=2_000))
+POLICY = Policy(json=JsonDocument(), caps=Caps(characters=50_000, events=2_000), prices=PRICES)
 """Documents, and the two ceilings that bound what one attempt may keep: characters, and events of any kind."""
 
 Made = Callable[[int], list[Item]]
@@ -54,6 +55,11 @@ ADVERSARIES: dict[str, Made] = {
 }
 
 
+async def _warm() -> None:
+    """Load what is loaded at the first call."""
+    await doors.run(ScriptedSource(Script.of(_SAY.answer()), request=faults.request()), policy=POLICY)
+
+
 def peak(name: str, count: int, policy: Policy = POLICY) -> tuple[str, int]:
     """How a call ends that meets an adversary, and the most bytes that it had allocated."""
     source = ScriptedSource(Script.of(ADVERSARIES[name](count)), request=faults.request())
@@ -65,6 +71,7 @@ def peak(name: str, count: int, policy: Policy = POLICY) -> tuple[str, int]:
             return error.reason
         return "accepted"
 
+    run_virtual(_warm)
     tracemalloc.start()
     try:
         reason = run_virtual(main)

@@ -37,6 +37,10 @@ CHUNKS: tuple[tuple[str, Chunk], ...] = (("event", "event"), ("byte", "byte"), (
 TIMES: tuple[tuple[str, int | None], ...] = (("always", None), ("once", 1))
 
 
+REFUSED = (400, 401, 403, 404, 413, 429, 529)
+"""Statuses of requests that were refused before any work on them: nothing is billed."""
+
+
 class Seen(NamedTuple):
     """What came of asking."""
 
@@ -179,6 +183,8 @@ def _usage(surface: Surface, seen: Seen, record: CallRecord) -> Iterator[str]:
     sent = [one for one in record.attempts if getattr(one.ended, "sent", True)]
     for made, exchange in zip(sent, seen.exchanges, strict=False):
         bill, low, high = exchange.bill, made.usage.low, made.usage.high
+        if exchange.status in REFUSED and (high.input_tokens, high.output_tokens) != (0, 0):
+            yield f"I1: attempt {made.number} was refused, and {high} is told"
         output = bill.output_tokens
         if not made.usage.exact and isinstance(exchange.body.get("max_tokens"), int):
             output = min(output, exchange.body["max_tokens"])

@@ -31,7 +31,7 @@ from streamguard.testing.scripted import ScriptedSource
 from streamguard.testing.server import ScriptedServer
 from tests.matrix.cells import CANARY, CHUNKS, JITTER, Question, Seen, Surface, Tasks, balances
 from tests.matrix.configs import Config
-from tests.matrix.surfaces import no_sockets
+from tests.matrix.surfaces import makes_a_message, no_sockets
 
 
 def came_of(told: list[Any]) -> tuple[Outcome | None, CallError | None]:
@@ -175,12 +175,16 @@ def _own_limits(fault: Fault, config: Config) -> bool:
     return fault.number != "F56"
 
 
+def _whole_message(fault: Fault, config: Config) -> bool:
+    return _own_limits(fault, config) and makes_a_message(fault, config)
+
+
 def _live(policy: Policy) -> Policy:
     return policy.model_copy(update={"deliver": "live"})
 
 
 JOB = Surface("job", _job, chunks=CHUNKS[:1], fits=no_sockets)
-PROXY = Surface("proxy", _proxy, sockets=True, fits=_own_limits)
+PROXY = Surface("proxy", _proxy, sockets=True, fits=_whole_message)
 PROXY_STREAM = Surface("proxy stream", _proxy_stream, "stream", sockets=True, fits=_own_limits)
 PROXY_LIVE = Surface("proxy live", _proxy_stream, "stream", "live", sockets=True, adapt=_live, fits=_own_limits)
 EDGES = (JOB, PROXY, PROXY_STREAM, PROXY_LIVE)

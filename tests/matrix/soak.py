@@ -20,6 +20,7 @@ from streamguard.policy import Policy
 from streamguard.runtime import Runtime
 from streamguard.testing import ScriptedServer, faults
 from tests.clients import plain_client
+from tests.matrix.configs import PRICES
 
 AT_ONCE = 20
 KINDS = ("F41-number", "F37-comma", "F14-cut", "F24-api-error", "F13-chunked", "F38-inside", "F02-mid-stream")
@@ -38,7 +39,7 @@ class Left(NamedTuple):
 
 async def soak(count: int, told: Callable[[int], None] = lambda _: None) -> Left:
     """Open `count` streams, so many at once; nearly all of them are aborted."""
-    policy = Policy(json={"schema": faults.SCHEMA})
+    policy = Policy(json={"schema": faults.SCHEMA}, prices=PRICES)
     scripts = {name: faults.BY_ID[name].script() for name in KINDS}
     rng = random.Random(1)
     aborted = 0

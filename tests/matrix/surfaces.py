@@ -193,7 +193,7 @@ async def _middleware(question: Question) -> Seen:
     return Seen(outcome, error, (), server.exchanges, seconds, leaks, runtime, told, await balances(runtime))
 
 
-def _makes_a_message(fault: Fault, config: Config) -> bool:
+def makes_a_message(fault: Fault, config: Config) -> bool:
     """Without a start there is no message to hand back, whether or not a guard minds."""
     return fault.id != "F22-no-start"
 
@@ -234,7 +234,7 @@ SDK_LIVE = _sdk("sdk live", "live")
 GUARDED = Surface("guarded", _guarded, "guarded", sees_bytes=False, sockets=True, adapt=opaque, fits=_guardable)
 SYNC = Surface("sync", _sync, chunks=CHUNKS[:1], fits=_at_once)
 
-MIDDLEWARE = Surface("middleware", _middleware, sockets=True, adapt=to_the_end, fits=_makes_a_message)
+MIDDLEWARE = Surface("middleware", _middleware, sockets=True, adapt=to_the_end, fits=makes_a_message)
 MIDDLEWARE_LIVE = Surface("middleware live", _middleware_live, "stream", "live", sockets=True, adapt=to_the_end)
 
 IN_MEMORY = (RUN, COMMITTED, LIVE, RESTARTING)

@@ -20,6 +20,7 @@ from streamguard.testing import ScriptedServer, encode, faults, repeat, run_virt
 from streamguard.testing.faults import Say
 from tests.clients import plain_client
 from tests.matrix.adversaries import ADVERSARIES, peak
+from tests.matrix.configs import PRICES
 
 MIB = 1 << 20
 
@@ -45,7 +46,7 @@ def test_a_bomb_is_inflated_bit_by_bit() -> None:
         async with plain_client(url) as client:
             tracemalloc.start()
             try:
-                await doors.run(messages(client, **faults.request()), policy=Policy())
+                await doors.run(messages(client, **faults.request()), policy=Policy(prices=PRICES))
             except CallError as error:
                 return error.reason
         return "accepted"

@@ -18,6 +18,7 @@ from streamguard.usage import output_upper
 from streamguard.viability.patience import TRIES, patiently
 from tests.matrix.cells import CHUNKS, TIMES, Cell, violations
 from tests.matrix.configs import configs
+from tests.matrix.edges import PROXY
 from tests.matrix.surfaces import GUARDED, MIDDLEWARE, SDK
 
 LOOKING_ON = Completion(mode="observe")
@@ -81,6 +82,14 @@ def test_a_middleware_hands_back_a_message_or_an_error() -> None:
     cell = Cell(faults.BY_ID["F22-no-start"], configs()["off"], CHUNKS[0], TIMES[0], MIDDLEWARE)
     seen = run_virtual(MIDDLEWARE.ask, cell.question)
     assert (type(seen.error), seen.error.reason) == (GaveUp, "transport.decode")
+
+
+def test_the_proxy_hands_on_a_message_or_an_error() -> None:
+    """The same through the proxy: no empty object with status 200."""
+    cell = Cell(faults.BY_ID["F22-no-start"], configs()["off"], CHUNKS[0], TIMES[0], PROXY)
+    seen = run_virtual(PROXY.ask, cell.question, grace=0.002)
+    (leak,) = seen.leaks
+    assert "transport.decode" in leak
 
 
 def test_half_an_emoji_in_a_name_is_an_undecodable_event() -> None:
