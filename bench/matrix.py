@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from tests.matrix.cells import Cell, Surface
@@ -44,6 +45,15 @@ def _run(share: tuple[int, dict[str, Any]]) -> tuple[Counter[str], list[str]]:
     return Counter(cell.surface.name for cell in cells), violations
 
 
+def _save(file: Path, counts: Counter[str], violations: list[str]) -> None:
+    """Keep the figures, beside those of other surfaces that were run before."""
+    known = json.loads(file.read_text()) if file.exists() else {"what": "matrix", "cells": {}, "violations": {}}
+    for name, count in counts.items():
+        known["cells"][name] = count
+        known["violations"][name] = sum(f" / {name}: " in one for one in violations)
+    file.write_text(json.dumps(known))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.matrix")
     parser.add_argument("--surfaces", help=f"some of: {', '.join(one.name for one in SURFACES)}")
@@ -71,8 +81,7 @@ def main() -> int:
         print(f"  {name:<24} {count:>8} cells")
     print(f"{counts.total()} cells, {len(violations)} violations, {time.monotonic() - began:.0f} s")
     if options["save"]:
-        with open(options["save"], "w") as file:
-            json.dump({"what": "matrix", "cells": dict(counts), "violations": len(violations)}, file)
+        _save(Path(options["save"]), counts, violations)
     return 1 if violations else 0
 
 

@@ -45,7 +45,7 @@ class Line(NamedTuple):
 def lines(figures: dict[str, dict[str, Any]]) -> Iterator[Line]:
     """The table's lines, of whatever figures there are."""
     if matrix := figures.get("matrix"):
-        yield Line("matrix: cells", sum(matrix["cells"].values()), matrix["violations"], exhaustive=True)
+        yield Line("matrix: cells", sum(matrix["cells"].values()), sum(matrix["violations"].values()), exhaustive=True)
     if compositions := figures.get("compositions"):
         yield Line("random compositions", compositions["count"], compositions["violations"])
     if truncation := figures.get("truncation"):
