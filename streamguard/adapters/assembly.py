@@ -92,7 +92,7 @@ class Assembly:
 
 def assembled(events: Iterable[Delta | bytes | dict[str, Any]]) -> dict[str, Any] | None:
     """The message that the stream's events make, given as JSON, parsed or in our words. What is no event is passed
-    over."""
+    over; what comes after the message's end is no part of it."""
     message: dict[str, Any] | None = None
     blocks: dict[int, _Block] = {}
     for event in events:
@@ -117,6 +117,8 @@ def assembled(events: Iterable[Delta | bytes | dict[str, Any]]) -> dict[str, Any
         if not isinstance(parsed, dict):
             continue
         if message is not None:
+            if parsed.get("type") == "message_stop":
+                break
             _add(parsed, message, blocks)
         elif parsed.get("type") == "message_start" and isinstance(parsed.get("message"), dict):
             message = dict(parsed["message"])

@@ -198,6 +198,16 @@ def test_there_is_no_message_before_its_start(data: list[bytes]) -> None:
     assert assembled(data) is None
 
 
+def test_what_comes_after_the_end_is_no_part_of_it() -> None:
+    """Blocks, pieces and counts after `message_stop` change nothing."""
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}}
+    late = {"type": "message_delta", "delta": {"stop_reason": "refusal"}, "usage": {"output_tokens": 9}}
+    text = [start(type="text", text=""), delta(type="text_delta", text="all"), stop(), end, {"type": "message_stop"}]
+    more = [delta(type="text_delta", text=" and more"), start(1, type="text", text="b"), late]
+    assert built(*text, *more) == built(*text) == [{"type": "text", "text": "all"}]
+    assert assembled([START, *text, *more]) == assembled([START, *text])
+
+
 def test_a_message_grows_while_the_stream_is_read() -> None:
     """Asked in between, the message is as far as it has come, and asking changes nothing."""
     translator = Translator()

@@ -84,6 +84,12 @@ def test_a_middleware_hands_back_a_message_or_an_error() -> None:
     assert (type(seen.error), seen.error.reason) == (GaveUp, "transport.decode")
 
 
+def test_a_middleware_hands_back_nothing_from_behind_the_end() -> None:
+    """Output after `message_stop` is not in the message, though the completion guard only looks on."""
+    cell = Cell(faults.BY_ID["F17-output-after-stop"], configs()["caps"], CHUNKS[0], TIMES[0], MIDDLEWARE)
+    assert run_virtual(violations, cell) == []
+
+
 def test_the_proxy_hands_on_a_message_or_an_error() -> None:
     """The same through the proxy: no empty object with status 200."""
     cell = Cell(faults.BY_ID["F22-no-start"], configs()["off"], CHUNKS[0], TIMES[0], PROXY)
