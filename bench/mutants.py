@@ -36,7 +36,7 @@ from streamguard.delivery import Delivery
 from streamguard.dispatch import Clearance, Dispatch
 from streamguard.engine import Call
 from streamguard.events import Delta, Failed, Ping, Usage
-from streamguard.guards import caps, document_reader, repetition, timeouts
+from streamguard.guards import caps, completion, document_reader, repetition, timeouts
 from streamguard.guards.completion import CompletionWatch
 from streamguard.guards.content import ContentWatch
 from streamguard.guards.json_document import JsonDocument, ToolWatch
@@ -120,12 +120,13 @@ def _open_blocks() -> Any:
 @mutant("completion: blocks may open twice")
 def _twice() -> Any:
     def opened(self: Any, event: Any) -> None:
-        self._open.add(event.index)
+        self._open[event.index] = event.kind
         self._content = self._called = self._called or event.kind == "tool_input"
 
     return patch.object(CompletionWatch, "_on_block_started", opened)
 
 
+MUTANTS["completion: pieces may be of any kind"] = lambda: patch.object(completion, "_PIECES", {})
 off("panel: the end of a stream is the end of a message", Panel, "end")
 off("engine: nothing is read after the end", RunningAttempt, "drain")
 

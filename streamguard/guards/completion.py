@@ -7,7 +7,8 @@ The protocol, from which nothing but `Ping` and `Other` is exempt:
 
     Started  ( BlockStarted  Delta*  BlockStopped )*  Metered*  Stopped
 
-where blocks may interleave, each index is used once, and `Metered` may stand anywhere between `Started` and `Stopped`.
+where blocks may interleave, each index is used once, pieces are of their block's kind, and `Metered` may stand anywhere
+between `Started` and `Stopped`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
-from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Metered, Started, Stopped
+from streamguard.events import BlockKind, BlockStarted, BlockStopped, Delta, DeltaKind, Event, Metered, Started, Stopped
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
 from streamguard.verdict import Trip, Where
 
@@ -33,6 +34,14 @@ STOP_REASONS: Final[dict[str, tuple[str, str]]] = {
 }
 """The provider's stop reasons (Messages API, 2026-11, betas included), with our reason for one that is not accepted."""
 
+
+_PIECES: Final[dict[BlockKind, DeltaKind]] = {
+    "text": "text",
+    "thinking": "thinking",
+    "tool_input": "tool_input",
+    "server_tool": "tool_input",
+}
+"""What blocks are made of. Of other blocks we know too little to say."""
 
 StopReason = Annotated[str, Field(json_schema_extra={"enum": list(STOP_REASONS)})]
 
@@ -77,7 +86,7 @@ class CompletionWatch(BaseWatch):
         self._max_tokens_knob = ctx.max_tokens_knob
         self._started = False
         self._stopped = False
-        self._open: set[int] = set()
+        self._open: dict[int, BlockKind] = {}
         self._closed: set[int] = set()
         self._content = False
         """Whether there was text that is not blank, or a call of a caller's tool."""
@@ -95,7 +104,8 @@ class CompletionWatch(BaseWatch):
     def feed(self, event: Event, now: float) -> Trip | None:
         if type(event) is Delta:
             # Nothing is open before Started and after Stopped.
-            if event.index not in self._open:
+            kind = self._open.get(event.index)
+            if kind != event.kind and (kind is None or _PIECES.get(kind, event.kind) != event.kind):
                 return self._stray(event)
             if not self._content and event.kind == "text" and event.text and not event.text.isspace():
                 self._content = True
@@ -114,6 +124,9 @@ class CompletionWatch(BaseWatch):
             return _broken("output after the message's end", delta)
         if not self._started:
             return _broken("output before the message's start", delta)
+        if delta.index in self._open:
+            kind = self._open[delta.index]
+            return _broken(f"a piece of {delta.kind} in content block {delta.index}, which is {kind}", delta)
         state = "is closed" if delta.index in self._closed else "was never opened"
         return _broken(f"output for content block {delta.index}, which {state}", delta)
 
@@ -126,7 +139,7 @@ class CompletionWatch(BaseWatch):
     def _on_block_started(self, event: BlockStarted) -> Trip | None:
         if event.index in self._open or event.index in self._closed:
             return _broken(f"content block {event.index} opened a second time", event)
-        self._open.add(event.index)
+        self._open[event.index] = event.kind
         if event.kind == "tool_input":
             self._called = self._content = True
         return None
@@ -135,7 +148,7 @@ class CompletionWatch(BaseWatch):
         if event.index not in self._open:
             state = "closed already" if event.index in self._closed else "never opened"
             return _broken(f"the end of content block {event.index}, which was {state}", event)
-        self._open.discard(event.index)
+        del self._open[event.index]
         self._closed.add(event.index)
         return None
 

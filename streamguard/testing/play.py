@@ -18,7 +18,7 @@ from typing import Literal
 
 import msgspec
 
-from streamguard.events import Delta, Event, Failed, Metered, Started
+from streamguard.events import Delta, Event, Failed, Metered, Started, Stopped
 from streamguard.source import SourceFailed
 from streamguard.testing import wire
 from streamguard.testing.steps import (
@@ -50,6 +50,7 @@ WHOLE_BYTES, WHOLE_EVENTS = 65_536, 1_000
 """The most bytes, and events, that are put together: an endless script has no whole."""
 
 _DELTA_FRAME = re.compile(rb'"type": ?"content_block_delta"')
+_STOP_FRAME = re.compile(rb'"type": ?"message_stop"')
 _FRAME_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _INPUT = re.compile(rb'"input_tokens": ?(\d+)')
 _OUTPUT = re.compile(rb'"type": ?"message_delta".*"output_tokens": ?(\d+)')
@@ -154,15 +155,16 @@ def facts(items: Sequence[Item]) -> Facts:
     """Look through a script."""
     flat = list(_flat(items))
     deltas = 0
-    endless = False
+    endless = over = False
     tokens: dict[str, int | None] = {"input": None, "output": None}
     for item, times in flat:
         data = item.data if isinstance(item, Send) else item if isinstance(item, bytes) else b""
         events = item if isinstance(item, tuple) else (item,)
         its = len(_DELTA_FRAME.findall(data)) + sum(isinstance(one, Delta) for one in events)
-        # Pings for ever make no output.
+        # Pings for ever make no output, and what comes after the message's end was not made for it.
         endless |= times is None and its > 0
-        deltas += its * (times or 1)
+        deltas += 0 if over else its * (times or 1)
+        over |= _STOP_FRAME.search(data) is not None or any(isinstance(one, Stopped) for one in events)
         for one in events:
             if isinstance(one, Started | Metered):
                 tokens["input"] = one.usage.input_tokens if one.usage.input_tokens is not None else tokens["input"]

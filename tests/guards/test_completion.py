@@ -130,6 +130,13 @@ def test_tool_use_without_a_tool_is_empty(require_content: bool) -> None:
         ((TEXT[1],), "output before the message's start", 0),
         ((Stopped("end_turn"),), "a message end before the message's start", None),
         ((Started(), Delta(3, "text", "x")), "output for content block 3, which was never opened", 3),
+        ((Started(), TEXT[0], CALL[1]), "a piece of tool_input in content block 0, which is text", 0),
+        ((Started(), CALL[0], TEXT[1]), "a piece of text in content block 0, which is tool_input", 0),
+        (
+            (Started(), BlockStarted(0, "server_tool"), TEXT[1]),
+            "a piece of text in content block 0, which is server_tool",
+            0,
+        ),
         ((Started(), *TEXT, TEXT[1]), "output for content block 0, which is closed", 0),
         ((Started(), BlockStopped(2)), "the end of content block 2, which was never opened", 2),
         ((Started(), *TEXT, BlockStopped(0)), "the end of content block 0, which was closed already", 0),
@@ -155,6 +162,13 @@ def test_a_broken_protocol_trips(events: tuple[Event, ...], what: str, block: in
         where=Where(block=block),
         guard="completion",
     )
+
+
+@pytest.mark.parametrize("pieces", ["text", "thinking", "tool_input"])
+def test_blocks_yet_to_be_invented_may_be_made_of_anything(pieces: Any) -> None:
+    """Only of text, thinking and tools it is known what they are made of."""
+    block = (BlockStarted(1, "other"), Delta(1, pieces, "x"), BlockStopped(1))
+    assert fed(Started(), *TEXT, *block, *end("end_turn")) is None
 
 
 def test_keep_alives_may_stand_anywhere() -> None:

@@ -153,6 +153,14 @@ def unknown_block(say: Say) -> Items:
     return [*say.half(), *say.pieces(GOOD, 3)[:1], *say.pieces(GOOD)[3:], *say.closed()]
 
 
+@fault("F22-other-kind", "the same: a block is made of pieces of its own kind")
+def other_kind(say: Say) -> Items:
+    """A tool's input in a text block, or text in a tool's input."""
+    other = Say("tool" if say.shape == "text" else "text")
+    pieces = say.pieces(GOOD)
+    return [*say.opened(), *pieces[:3], *other.pieces(GOOD)[3:4], *pieces[4:], *say.closed()]
+
+
 @fault("F22-second-start", "the same: a message starts once")
 def second_start(say: Say) -> Items:
     """A second `message_start` in the middle: two answers in one stream."""

@@ -360,6 +360,12 @@ class Attempt:
             self._causes.append(Cause((reason,), min([at, *latest]), min(latest, default=Moment(NEVER))))
 
 
+_PIECES_OF = {"text": "text", "thinking": "thinking"} | dict.fromkeys(
+    ("tool_use", "server_tool_use", "mcp_tool_use"), "tool_input"
+)
+"""The pieces that blocks of these types are made of; the API documents no others for them."""
+
+
 class _Protocol:
     """The order of events that the API documents."""
 
@@ -367,7 +373,7 @@ class _Protocol:
         self.stop_reason: str | None = None
         self.called = False
         self._started = self._over = False
-        self._open: set[int] = set()
+        self._open: dict[int, str] = {}
         self._used: set[int] = set()
 
     def broken(self, said: Said) -> bool:
@@ -383,14 +389,15 @@ class _Protocol:
             self.called |= about[1] == "tool_use"
             if about[0] in self._used:
                 return True
-            self._open.add(about[0])
+            self._open[about[0]] = about[1]
             self._used.add(about[0])
         elif kind == "delta":
-            return about[0] not in self._open
+            block = self._open.get(about[0])
+            return block is None or about[1] != _PIECES_OF.get(block, about[1])
         elif kind == "close":
             if about not in self._open:
                 return True
-            self._open.remove(about)
+            del self._open[about]
         elif kind == "usage":
             self.stop_reason = about[0] or self.stop_reason
         elif kind == "stop":

@@ -88,7 +88,7 @@ class Expectation:
                 said = "" if made.ended is None else f" ({made.ended.message})"
                 wrong.append(f"attempt {number} ended as {reason or made.completed}{said}; allowed: {', '.join(names)}")
                 return wrong
-            wrong += self._timing(number, made, allowed)
+            wrong += self._timing(number, made, allowed, began[0])
             wrong += self._told(number, made, attempt, allowed[0])
             ended = (
                 began[0] + min(cause.earliest.time for cause in allowed),
@@ -121,12 +121,15 @@ class Expectation:
         sent = getattr(made.ended, "sent", True)
         return not sent and made.ended.reason in COOLING and began + self._cooled >= total - EPSILON
 
-    def _timing(self, number: int, made: Any, allowed: Sequence[Cause]) -> list[str]:
+    def _timing(self, number: int, made: Any, allowed: Sequence[Cause], began: float) -> list[str]:
         if any(cause.latest.time == math.inf for cause in allowed):
             return []
         # An answer that stands may wait for the socket's end, and so may one that a guard rejected at its end.
         grace = self._policy.timeouts.close_grace if any(cause.accepted for cause in allowed) else 0.05
         latest = max(cause.latest.time for cause in allowed) + grace
+        if any("timeout.total" in cause.reasons for cause in allowed):
+            # The call's deadline is a moment of the call: the attempt has longer the sooner it began.
+            latest = max(latest, self._policy.timeouts.total - began + grace)
         if made.times.end > latest + EPSILON:
             return [f"attempt {number} ended after {made.times.end:.3f} s; it had to within {latest:.3f} s"]
         return []
