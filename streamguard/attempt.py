@@ -169,17 +169,21 @@ class RunningAttempt:
         """`None` for "read on"."""
         panel = self.panel
         feed, push = panel.feed, self.delivery.push if self.delivery.keep else None
-        for event in batch:
+        many = len(batch) > 2
+        if many and (trip := panel.ahead(batch, 0, now)) is not None:
+            return True, self._judged(trip, batch, -1, now)
+        for place, event in enumerate(batch):
             if type(event) is Failed:
                 if panel.stopped and event.reason in BREAKS:
                     break
                 return True, event
             verdict = feed(event, now)
             if verdict is not None:
-                position = next(place for place, one in enumerate(batch) if one is event)
-                return True, self._judged(verdict, batch, position, now)
+                return True, self._judged(verdict, batch, place, now)
             if push is not None:
                 push(event)
+            if many and type(event) is not Delta and (trip := panel.ahead(batch, place + 1, now)) is not None:
+                return True, self._judged(trip, batch, place, now)
         return (True, None) if panel.stopped else None
 
     async def _feed_asking(self, batch: Sequence[Event], now: float) -> tuple[bool, End]:

@@ -7,12 +7,13 @@ order, until it trips, has enough or the attempt ends. It never sees the consume
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
-from streamguard.events import Event
+from streamguard.events import Delta, Event
 from streamguard.pricing import Price
 from streamguard.request import Request
 from streamguard.tokens import TokenScale
@@ -101,6 +102,10 @@ class BaseWatch:
 
     def heard(self, now: float) -> None:
         pass
+
+    def ahead(self, deltas: Sequence[Delta]) -> None:
+        """What one read brought and `feed` will be given next. Never called for most streams, and nothing may show of
+        it but the cost."""
 
     def feed(self, event: Event, now: float) -> Trip | Enough | None:
         raise NotImplementedError

@@ -99,6 +99,8 @@ class DocumentReader:
     """
 
     __slots__ = (
+        "_begins_at",
+        "_begun_at",
         "_died_at",
         "_eager",
         "_frame",
@@ -116,6 +118,7 @@ class DocumentReader:
         "_tail_at",
         "_unpushed",
         "complete",
+        "fed",
         "may_end",
     )
 
@@ -123,6 +126,10 @@ class DocumentReader:
         self.may_end = may_end
         self.complete = False
         """Whether the document was accepted."""
+        self.fed = 0
+        """Characters fed."""
+        self._begins_at = 0  # of these, those before the document
+        self._begun_at = 0  # and how many they were when it had begun
         # A function, not a bound method: that would be a cycle, and keep the text until the collector comes by.
         self._step: Callable[[DocumentReader, str], Trip | Enough | None] = DocumentReader._lead
         self._plan = plan
@@ -143,6 +150,7 @@ class DocumentReader:
 
     def feed(self, text: str) -> Trip | Enough | None:
         """Take the next piece of the text."""
+        self.fed += len(text)
         return self._step(self, text)
 
     @property
@@ -158,6 +166,38 @@ class DocumentReader:
             self._sized = (0, 0)
         text = self._pieces[0] if self._pieces else ""
         return text if self._prefix.end is None else text[: self._prefix.end]
+
+    # -- reading ahead: see `ahead` ------------------------------------------------------------------------------------
+
+    def takes(self, characters: int) -> bool:
+        """Whether a verdict on so much at once would be the same as on its pieces, and can be told which one it is of:
+        nobody asks where in a piece something stands but by its character."""
+        going_on = not self._over and not self.complete and self._partial is None
+        return going_on and self._seeker is None and characters < self._room
+
+    @property
+    def inside(self) -> bool:
+        """Whether the document has begun, and the rest may be fed at once."""
+        return self._step is not DocumentReader._lead
+
+    def verdict_at(self, verdict: Trip | Enough | None) -> int:
+        """The character, of all that were fed, that a verdict inside the document is about."""
+        at = verdict.where.char if isinstance(verdict, Trip) and verdict.where is not None else None
+        if at is None:
+            at = (self._prefix.end or 1) - 1
+        return self._begins_at + at
+
+    def text_before(self, back: int) -> str:
+        """The document's own text without what the last so many characters fed brought."""
+        until = self.fed - back
+        return self.text[: until - self._begins_at] if until >= self._begun_at else ""
+
+    def forget(self, back: int) -> None:
+        """As if the last so many characters had not been fed, now that a verdict on what is before them has been
+        given."""
+        self.fed -= back
+        self._pieces = ["".join(self._pieces)[: self.fed - self._begins_at]]
+        self._sized = (0, 0)
 
     @property
     def value(self) -> Any:
@@ -192,7 +232,9 @@ class DocumentReader:
         found = self._frame.lead(text)
         if found is None:
             return None
-        if isinstance(found, Fault):
+        if not isinstance(found, Fault):
+            self._begins_at, self._begun_at = self.fed - len(found), self.fed
+        else:
             # Without a skipped preamble there is nothing but ASCII before it.
             return self._fault(found, found.char, None if self._plan.preamble == "skip" else found.char)
         first = found.lstrip(" \t\r\n")[0]

@@ -22,9 +22,10 @@ only call. Anywhere else the document is read to its end, and text after it is l
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from itertools import takewhile
 from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
@@ -33,6 +34,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from streamguard.errors import PolicyError, Problem, SchemaError
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Stopped
 from streamguard.frozen import FrozenJson
+from streamguard.guards.ahead import Ahead
 from streamguard.guards.base import AttemptContext, BaseWatch, Document, Mode, Spec
 from streamguard.guards.document_frame import Expect
 from streamguard.guards.document_reader import GUARD, DocumentReader, Plan
@@ -235,6 +237,7 @@ class TextWatch(BaseWatch):
     def __init__(self, plan: Plan, request: Request | None) -> None:
         may_end = request is None or not request.body.get("tools") or _choice(request).get("type") == "none"
         self._reader = DocumentReader(plan, may_end=may_end)
+        self._ahead = Ahead(self._reader)
         # What the request put in the model's mouth is the beginning of the document.
         self._early = self._reader.feed(request.prefill) if request is not None and request.prefill else None
 
@@ -242,7 +245,7 @@ class TextWatch(BaseWatch):
         verdict: Trip | Enough | None = None
         if type(event) is Delta:
             if event.kind == "text":
-                verdict = self._reader.feed(event.text)
+                verdict = self._ahead.take(event.text) if self._ahead.left else self._reader.feed(event.text)
             if verdict is None and self._early is None:
                 return None
         elif type(event) is Stopped:
@@ -253,10 +256,15 @@ class TextWatch(BaseWatch):
             verdict, self._early = self._early, None
         return _placed(verdict, getattr(event, "index", None), now) if isinstance(verdict, Trip) else verdict
 
+    def ahead(self, deltas: Sequence[Delta]) -> None:
+        """Read what will come next, all from one read."""
+        pieces = [event.text for event in takewhile(lambda event: event.kind == "text", deltas)]
+        if len(pieces) > 1 and self._early is None:
+            self._ahead.read(pieces)
+
     def document(self) -> Document:
         """The document so far."""
-        reader = self._reader
-        return Document(text=reader.text, value=reader.value, complete=reader.complete)
+        return self._ahead.document()
 
 
 class ToolWatch(BaseWatch):
@@ -273,14 +281,17 @@ class ToolWatch(BaseWatch):
         self._forced = request is not None and _choice(request).get("type") in ("any", "tool")
         self._blocks: dict[int, BlockStarted] = {}
         self._readers: dict[int, DocumentReader] = {}
+        self._aheads: dict[int, Ahead] = {}
         self._accepted = False
         if self._name is not None:
             self._plan_for(self._name)  # what is wrong with the schema is said before the attempt
 
     def feed(self, event: Event, now: float) -> Trip | Enough | None:
         if type(event) is Delta:
-            reader = self._readers.get(event.index)
-            verdict = reader.feed(event.text) if reader is not None and event.kind == "tool_input" else None
+            ahead = self._aheads.get(event.index)
+            if ahead is None or event.kind != "tool_input":
+                return None
+            verdict = ahead.take(event.text) if ahead.left else self._readers[event.index].feed(event.text)
             return None if verdict is None else self._named(verdict, event.index, now)
         if type(event) is BlockStarted:
             self._opened(event)
@@ -290,22 +301,28 @@ class ToolWatch(BaseWatch):
             return self._stopped(now)
         return None
 
+    def ahead(self, deltas: Sequence[Delta]) -> None:
+        """Read what will come next, all from one read."""
+        block = deltas[0].index
+        ahead = self._aheads.get(block)
+        pieces = [one.text for one in takewhile(lambda one: one.index == block and one.kind == "tool_input", deltas)]
+        if len(pieces) > 1 and ahead is not None:
+            ahead.read(pieces)
+
     def document(self) -> Document:
         """The document so far, or all of them."""
-        inputs = sorted(self._readers.items())
+        found = [(index, ahead.document()) for index, ahead in sorted(self._aheads.items())]
         if self._name is None:
-            value: Any = [
-                {"id": self._blocks[index].id, "name": self._blocks[index].name, "input": reader.value}
-                for index, reader in inputs
+            value = [
+                {"id": self._blocks[index].id, "name": self._blocks[index].name, "input": document.value}
+                for index, document in found
             ]
-            text = "\n".join(reader.text for _, reader in inputs)
+            text = "\n".join(document.text for _, document in found)
             return Document(text=text, value=value, complete=self._accepted)
-        if not inputs:
+        if not found:
             return Document(text="")
-        first = inputs[0][1]
-        return Document(
-            text=first.text, value=first.value, complete=first.complete and all(r.complete for _, r in inputs)
-        )
+        first = found[0][1]
+        return Document(text=first.text, value=first.value, complete=all(document.complete for _, document in found))
 
     def _plan_for(self, name: str | None) -> Plan:
         return self._spec.plan(self._schemas.get(name or "") if self._own else self._spec.own_schema())
@@ -318,7 +335,8 @@ class ToolWatch(BaseWatch):
             reader.may_end = False
         self._blocks[block.index] = block
         if self._name in (None, block.name):
-            self._readers[block.index] = DocumentReader(self._plan_for(block.name), may_end=may_end)
+            reader = self._readers[block.index] = DocumentReader(self._plan_for(block.name), may_end=may_end)
+            self._aheads[block.index] = Ahead(reader)
 
     def _close(self, index: int, now: float) -> Trip | None:
         reader = self._readers.get(index)

@@ -10,11 +10,13 @@ It knows nothing of sockets, retries or budgets; the engine and the replay drive
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any
 
 import msgspec
 
 from streamguard.errors import PolicyError, StreamguardError
-from streamguard.events import Event, Stopped
+from streamguard.events import Delta, Event, Stopped
 from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, Guard, Mode, Watch
 from streamguard.guards.custom import AsyncWatch, failed
 from streamguard.guards.timeouts import ClockState, TimeoutsWatch
@@ -67,6 +69,11 @@ class Panel:
                 self.asynchronous.append(watch)
             if _has_clock(watch):
                 (self._observing_clocks if observing else self._clocks).append(watch)
+        self._aheads: list[Callable[[Sequence[Delta]], None]] = [
+            watch.ahead
+            for watch in self._watches
+            if isinstance(watch, BaseWatch) and type(watch).ahead is not BaseWatch.ahead
+        ]
         self._routes: dict[type, tuple[Feed, ...]] = {}
         only = self._clocks[0] if len(self._clocks) == 1 and not self._observing_clocks else None
         self.clock = only if type(only) is TimeoutsWatch else None
@@ -92,6 +99,22 @@ class Panel:
             if watch.deadline <= now and (trip := watch.expire(now)) is not None:
                 self._record(self._watches.index(watch), trip, now)
             watch.heard(now)
+
+    def ahead(self, batch: Sequence[Event], place: int, now: float) -> Trip | None:
+        """Show what one read brought, from `place` on and as far as it is output, to watches to whom it is cheaper to
+        look at together. It is fed all the same; a trip only for a check that cannot be done."""
+        deltas: list[Delta] = []
+        for event in islice(batch, place, None):
+            if type(event) is not Delta:
+                break
+            deltas.append(event)
+        if len(deltas) > 1:
+            for ahead in self._aheads:
+                try:
+                    ahead(deltas)
+                except Exception as error:  # see feed()
+                    return self.stamped(self._failed(ahead, error), now)
+        return None
 
     def feed(self, event: Event, now: float) -> Trip | Enough | None:
         """Take the next event; `now` is when its bytes were read."""
@@ -192,7 +215,7 @@ class Panel:
     def _note_stop(self, event: Event, now: float) -> None:
         self.stopped = True
 
-    def _failed(self, feed: Feed, error: Exception) -> Trip:
+    def _failed(self, feed: Callable[..., Any], error: Exception) -> Trip:
         """What a guard raised, as the trip that it is."""
         own = getattr(feed, "__self__", None)
         name = next((name for name, watch in zip(self._names, self._watches, strict=True) if watch is own), "guards")

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from streamguard.viability.exclusive import apart
+from streamguard.viability.fitting import Fits
 from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING
 from streamguard.viability.graph import Graph
 from streamguard.viability.nodes import UNKNOWN, Atom, Group, Node, Op
@@ -49,7 +50,7 @@ FALSE: Final[Options] = ()
 class Demand:
     """What is asked of one value. `alts(kind)`: the alternatives for a value of that kind, as built by the logic."""
 
-    __slots__ = ("_alts", "finite", "key", "kind", "logic")
+    __slots__ = ("_alts", "finite", "fits", "key", "kind", "logic")
 
     def __init__(self, logic: Logic, key: Any, kind: int = 0) -> None:
         self.logic = logic
@@ -57,6 +58,8 @@ class Demand:
         self.key = key
         self.kind = kind  # the one kind of a choice
         self.finite: Any = ...  # see Logic.finite
+        self.fits = Fits(self)
+        """Whether it surely accepts a finished value."""
 
     def options(self, kind: int) -> Options:
         """What comes down to it, for a value of that kind."""

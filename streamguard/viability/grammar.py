@@ -67,6 +67,8 @@ SCALAR = re.compile(
 """A whole string without escapes, a whole number without an exponent, a literal, or an empty array."""
 WHOLE: Final = 8
 """Characters that must be left in a piece before it is worth looking for something whole in it."""
+CONTAINER: Final = 24
+"""The same for an object or array."""
 DIGITS = re.compile(r"[0-9]*+").match
 SPACES: Final = frozenset(" \t\n\r")
 ESCAPED: Final = frozenset('"\\/bfnrt')

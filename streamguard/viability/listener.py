@@ -6,7 +6,7 @@ Also what a string's text stands for (`decode`). Knows neither syntax nor schema
 from __future__ import annotations
 
 import json
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -55,6 +55,9 @@ class Listener(Protocol):
     def whole_value(self, kind: int, raw: str) -> bool:
         """`value_open`, `chars` and `value_close` of a value inside a container at once, in the same sense. `raw` is a
         string without its quotes and without escapes, a number without an exponent, a literal, or an empty array."""
+
+    def whole_container(self, value: Any) -> bool:
+        """The same for an object or array, of which every token would be told; `value` as `json.loads` reads it."""
 
     def outlook(self, at: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
         """Per open container from the outermost on the names that must still come; and what may come next `at` a

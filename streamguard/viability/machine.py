@@ -24,6 +24,7 @@ from streamguard.viability.whole import (
     enter,
     free_characters,
     has_room,
+    has_room_for_item,
     leave,
     name_goes_on,
     take_item,
@@ -223,6 +224,8 @@ class Machine:
             return None
         frame = self._frames[-1]
         if kind == ARRAY:
+            if has_room_for_item(frame):
+                return None
             self._each(frame, lambda state: state.promise(frame))
         elif has_room(frame):
             return None
@@ -238,6 +241,13 @@ class Machine:
             return True
         frame = self._frames[-1]
         return take_item(frame, kind, raw) if frame.kind == ARRAY else take_member(frame, kind, raw)
+
+    def whole_container(self, value: Any) -> bool:
+        if self._skip:
+            return True
+        frame = self._frames[-1]
+        kind = OBJECT if type(value) is dict else ARRAY
+        return take_item(frame, kind, "", value) if frame.kind == ARRAY else take_member(frame, kind, "", value)
 
     def outlook(self, at: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
         missing, found = outlook(self._frames, self._root, at)

@@ -9,6 +9,9 @@ string costs the same per character at its end as at its start.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from functools import lru_cache
 from typing import ClassVar, Final, Literal
 
 from streamguard.viability.dead import Dead, Duplicates, Open, Standing
@@ -20,6 +23,7 @@ from streamguard.viability.grammar import (
     AT_FIRST_VALUE,
     AT_NAME,
     AT_VALUE,
+    CONTAINER,
     DIGITS,
     DONE,
     ESCAPED,
@@ -55,6 +59,7 @@ from streamguard.viability.grammar import (
 )
 from streamguard.viability.listener import Cause, Listener, decode
 from streamguard.viability.pointer import pointer, quote
+from streamguard.viability.strict import parse_at
 
 _AT: Final = {
     AT_VALUE: "value",
@@ -67,6 +72,17 @@ _AT: Final = {
     AFTER_VALUE: "between",
     AT_COLON: "between",
 }
+
+
+def _brackets(text: str, begin: int, end: int) -> int:
+    """At least as many as are ever open at once."""
+    return text.count("{", begin, end) + text.count("[", begin, end)
+
+
+@lru_cache(maxsize=64)
+def _long_number(digits: int) -> Callable[[str, int, int], re.Match[str] | None]:
+    """Looks for what may be a number of more digits."""
+    return re.compile(rf"(?<![0-9.eE+-])[0-9.eE+-]{{{digits + 1}}}").search
 
 
 class SyntaxPrefix:
@@ -95,6 +111,7 @@ class SyntaxPrefix:
         "_path",
         "_rest",
         "_state",
+        "_vain",
         "complete",
         "consumed",
         "dead",
@@ -136,6 +153,7 @@ class SyntaxPrefix:
         self._hex = 0  # see `_step_escape`
         self._number = NUM_START
         self._digits = 0  # of the open number
+        self._vain = 0  # characters of the piece at hand that were read for whole containers and were none
 
     def feed(self, text: str) -> Dead | None:
         if self.dead is not None or not text:
@@ -148,7 +166,7 @@ class SyntaxPrefix:
             if self._in_name:
                 self._parts.append(text)
         else:
-            i = 0
+            i = self._vain = 0
             n = len(text)
             while i < n:
                 i = self._STEPS[self._state](self, text, i, n)
@@ -202,8 +220,11 @@ class SyntaxPrefix:
             if char == "]" and self._state == AT_FIRST_VALUE:
                 return self._close_container(text, i)
             return self._malformed(text, i)
-        if kind > OBJECT and n - i > WHOLE and self._path and (end := self._whole_value(text, i)) > i:
-            return end
+        if n - i > WHOLE and self._path:
+            if kind > OBJECT and (end := self._whole_value(text, i)) > i:
+                return end
+            if kind <= ARRAY and n - i > CONTAINER and (end := self._whole_container(text, i, n)) > i:
+                return end
         if self._expect is not None and kind != self._expect and not self._path:
             message = f"the document is of type {TYPES[kind]}; an {KIND_NAMES[self._expect]} is expected"
             return self._fail(text, i, "type", message)
@@ -434,6 +455,32 @@ class SyntaxPrefix:
             return i
         self._finish(self.consumed + found.end())
         return found.end()
+
+    def _whole_container(self, text: str, i: int, n: int) -> int:
+        """An object or array that is whole; where it ends, or `i` if it has to be followed.
+
+        What is read in vain is read again, once for each container around it that is no better: so that is bounded.
+        """
+        if self._vain > 2 * n:
+            return i
+        found = parse_at(text, i)
+        if found is None:
+            self._vain += n - i
+            return i
+        value, end = found
+        if (
+            (self._max_depth is not None and self.depth + _brackets(text, i, end) > self._max_depth)
+            or (
+                self._max_digits is not None
+                and end - i > self._max_digits
+                and _long_number(self._max_digits)(text, i, end)
+            )
+            or (self._listener is not None and not self._listener.whole_container(value))
+        ):
+            self._vain += end - i
+            return i
+        self._finish(self.consumed + end)
+        return end
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

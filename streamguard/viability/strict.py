@@ -1,4 +1,4 @@
-"""The full, strict parse that acceptance rests on: RFC 8259 by `json.loads`, without what it accepts beyond that.
+"""The full, strict parse that acceptance rests on: RFC 8259 by `json`, without what it accepts beyond that.
 
 Knows nothing of streams. Lone surrogate escapes are valid by the RFC's grammar and stay; so do numbers too large for a
 float, which Python reads as infinity.
@@ -7,7 +7,7 @@ float, which Python reads as infinity.
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from streamguard.viability.dead import Dead, Duplicates
 from streamguard.viability.pointer import quote
@@ -47,6 +47,15 @@ def parse(text: str, *, duplicate_names: Duplicates = "reject") -> Any:
     raise Refused(dead) from None
 
 
+def parse_at(text: str, begin: int) -> tuple[Any, int] | None:
+    """The value that begins at a character of the text, and where it ends. `None` for whatever `parse` would refuse,
+    and if it does not end within the text."""
+    try:
+        return _STRICT.raw_decode(text, begin)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _dead(text: str, char: int | None, keyword: str, message: str) -> Dead:
     if char is None or char >= len(text):
         return Dead(offset="eof", char="eof", pointer="", keyword=keyword, message=message)
@@ -65,3 +74,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for index, name in enumerate(names) if name in names[:index])
         raise _Repeated(f"the name {quote(twice)} stands twice in one object")
     return members
+
+
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant)

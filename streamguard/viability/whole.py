@@ -1,6 +1,6 @@
-"""Names and small values that a piece has whole, taken in one step.
+"""Names and values that a piece has whole, taken in one step.
 
-A value that is accepted once it is complete had no dead beginning, so where a name or a scalar stands in one piece from
+A value that is accepted once it is complete had no dead beginning, so where a name or a value stands in one piece from
 its first character to its last, nothing has to be followed in between. These functions do that for objects and arrays
 of plain keywords. What they say no to is left untouched, and goes its usual way character by character: there the first
 dead one is found. Does not know syntax.
@@ -70,9 +70,20 @@ def has_room(frame: Frame) -> bool:
     return True
 
 
-def take_member(frame: Frame, kind: int, raw: str) -> bool:
-    """The value of the member whose name has come; whether every alternative accepts it."""
-    value: Any = ...
+def has_room_for_item(frame: Frame) -> bool:
+    """The same for another item of an array."""
+    i = frame.count
+    for tracker in frame.trackers:
+        for state in tracker.states:
+            alt = state.alt
+            if not alt.simple or alt.unique or i >= alt.hi:
+                return False
+            state.query = alt.child(i)
+    return True
+
+
+def take_member(frame: Frame, kind: int, raw: str, value: Any = ...) -> bool:
+    """The value of the member whose name has come; whether every alternative accepts it. `value`: where it is known."""
     for tracker in frame.trackers:
         for state in tracker.states:
             if not state.alt.simple:
@@ -81,7 +92,7 @@ def take_member(frame: Frame, kind: int, raw: str) -> bool:
             if query is not None and query.key:
                 if value is ...:
                     value = _read(kind, raw)
-                if not _accepts(query, kind, value):
+                if not query.fits[type(value)](value):
                     return False
     if frame.build:
         if frame.value is None:
@@ -90,10 +101,9 @@ def take_member(frame: Frame, kind: int, raw: str) -> bool:
     return True
 
 
-def take_item(frame: Frame, kind: int, raw: str) -> bool:
+def take_item(frame: Frame, kind: int, raw: str, value: Any = ...) -> bool:
     """The next item of an array; whether every alternative has room for it and accepts it."""
     i = frame.count
-    value: Any = ...
     queries = []
     for tracker in frame.trackers:
         for state in tracker.states:
@@ -104,7 +114,7 @@ def take_item(frame: Frame, kind: int, raw: str) -> bool:
             if query.key:
                 if value is ...:
                     value = _read(kind, raw)
-                if not _accepts(query, kind, value):
+                if not query.fits[type(value)](value):
                     return False
             queries.append((state, query))
     if value is ... and (frame.build or frame.distinct):
@@ -195,14 +205,3 @@ def _read(kind: int, raw: str) -> Any:
     if kind == NUMBER:
         return parse(raw)
     return [] if kind == ARRAY else CONSTANTS[kind]
-
-
-def _accepts(query: Any, kind: int, value: Any) -> bool:
-    """Whether an alternative accepts a finished value, as far as that can be said at once."""
-    for alt in query.alts(kind):
-        if kind == ARRAY:
-            if alt.simple and not alt.lo and not alt.judges:
-                return True
-        elif not alt.subs and not alt.wants_value and (kind > NUMBER or alt.failing(value) is None):
-            return True
-    return False
