@@ -132,41 +132,40 @@ class _Text:
         """Look at every whole step that is there."""
         new = "".join(self.pieces)
         whole = len(new) - len(new) % STEP
-        for at in range(0, whole, STEP):
-            step = new[at : at + STEP]
-            overlap = self._tail[max(0, len(self._tail) - self._overlap) :]
-            self._tail = (self._tail + step)[-self._window :]
+        text = self._tail + new[:whole]
+        longest = self._spec.max_period
+        for end in range(len(self._tail) + STEP, len(text) + 1, STEP):
             self._seen += STEP
             # So many blanks in a row are either in this step or began before it.
-            if (
-                self._blanks is not None
-                and (self._overlap < STEP or overlap[-1:].isspace())
-                and self._blanks.search(overlap + step)
-            ):
-                return self._whitespace(block)
-            if self._spec.max_period is not None and len(self._tail) >= SHORTEST:
-                period = self._period(self._spec.max_period)
+            if self._blanks is not None:
+                start = max(0, end - STEP - self._overlap)
+                if (self._overlap < STEP or text[end - STEP - 1 : end - STEP].isspace()) and self._blanks.search(
+                    text[start:end]
+                ):
+                    return self._whitespace(block)
+            if longest is not None and end >= SHORTEST:
+                period = self._period(text, end, longest)
                 if period is not None:
                     return self._loop(period, block)
+        self._tail = text[-self._window :]
         self.pieces[:] = (new[whole:],) if whole < len(new) else ()
         self.waiting = len(new) - whole
         return None
 
-    def _period(self, longest: int) -> int | None:
-        """The period of the loop that the text ends in."""
-        text = self._tail
-        end = len(text) - _KEY
-        key = text[end:]
+    def _period(self, text: str, stop: int, longest: int) -> int | None:
+        """The period of the loop that ends before `stop`."""
+        end = stop - _KEY
         first = max(0, end - longest)
-        place = end
+        key = text[end:stop]
+        place = text.rfind(key, first, stop - 1)
         for _ in range(_TRIES):
-            place = text.rfind(key, first, place + _KEY - 1)
             if place < 0:
                 return None
             period = end - place
-            length = self._length(period)
-            if length <= len(text) and text[len(text) - length + period :] == text[len(text) - length : -period]:
+            begin = stop - self._length(period)
+            if begin >= 0 and text[begin + period : stop] == text[begin : stop - period]:
                 return period
+            place = text.rfind(key, first, place + _KEY - 1)
         return None
 
     def _length(self, period: int) -> int:

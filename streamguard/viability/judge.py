@@ -28,6 +28,7 @@ from streamguard.viability.dead import Dead
 from streamguard.viability.formats import named
 from streamguard.viability.graph import Graph
 from streamguard.viability.judge_keywords import ADDITIONAL_ITEMS, OWN, UNEVALUATED
+from streamguard.viability.judge_quick import PASSES
 from streamguard.viability.nodes import Node
 from streamguard.viability.pointer import pointer, quote
 
@@ -117,7 +118,7 @@ class _Context(FormatChecker):
     def __init__(self, assert_formats: bool) -> None:
         super().__init__()
         self._assert = assert_formats
-        self.below: dict[tuple[int, int, Any], tuple[Any, Any]] = {}
+        self.below: dict[tuple[int, int, Any], tuple[Any, Any, list[Any]]] = {}
         self.resolvers: dict[Any, Any] = {}
 
     def conforms(self, instance: object, format: str) -> bool:  # noqa: A002  # jsonschema's name
@@ -139,6 +140,9 @@ _MOST_MADE: Final = 20_000
 """Validators of subschemas that are kept."""
 
 
+_NONE: Final[tuple[Any, Any, list[Any]]] = (None, None, [])
+
+
 def _descend(
     self: Any, instance: Any, schema: Any, path: Any = None, schema_path: Any = None, resolver: Any = None
 ) -> Iterator[ValidationError]:
@@ -151,7 +155,7 @@ def _descend(
         resolver = context.one_resolver(resolver)
     place = self._resolver if resolver is None else resolver
     key = (id(place), id(schema), self.__class__)
-    kept, below = context.below.get(key, (None, None))
+    kept, below, checks = context.below.get(key, _NONE)
     if kept is None:
         if resolver is None and schema is not False:
             resource = kw.SPECIFICATIONS[_DRAFTS[self.__class__]].create_resource(schema)
@@ -161,11 +165,14 @@ def _descend(
         if len(context.below) >= _MOST_MADE:
             context.below.clear()
             context.resolvers.clear()
-        context.below[key] = (place, below)  # the place too: what is kept cannot give its id to another
+        checks = [(PASSES.get(check), check, keyword, wanted) for check, keyword, wanted in below._validators]  # noqa: SLF001
+        context.below[key] = (place, below, checks)  # the place too: what is kept cannot give its id to another
     if schema is False:
         yield from _placed(below.iter_errors(instance), path, schema_path)
         return
-    for check, keyword, wanted in below._validators:  # noqa: SLF001  # what its iter_errors does, without its detours
+    for passes, check, keyword, wanted in checks:  # what its iter_errors does, without its detours
+        if passes is not None and passes(wanted, instance, schema):
+            continue
         for error in _placed(check(below, wanted, instance, schema) or (), path, schema_path):
             error._set(  # type: ignore[attr-defined]  # noqa: SLF001
                 validator=keyword,

@@ -131,12 +131,12 @@ def _unevaluated_items(validator: Any, extra: Any, instance: Any, schema: Any) -
             yield ValidationError(f"item {i} is not allowed, or not with this value", path=[i])
 
 
-_KINDS: Final = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null", int: "integer"}
+PLAIN_TYPES: Final = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null", int: "integer"}
 """Of a value as `json.loads` makes it, the type that it plainly has."""
 
 
 def _type(validator: Any, types: Any, instance: Any, schema: Any) -> Found:  # noqa: ARG001
-    kind = _KINDS.get(instance.__class__)
+    kind = PLAIN_TYPES.get(instance.__class__)
     names = (types,) if isinstance(types, str) else types
     if kind in names or (kind == "integer" and "number" in names):
         return  # the likely case, quickly

@@ -185,9 +185,7 @@ def _usage(surface: Surface, seen: Seen, record: CallRecord) -> Iterator[str]:
         bill, low, high = exchange.bill, made.usage.low, made.usage.high
         if exchange.status in REFUSED and (high.input_tokens, high.output_tokens) != (0, 0):
             yield f"I1: attempt {made.number} was refused, and {high} is told"
-        output = bill.output_tokens
-        if not made.usage.exact and isinstance(exchange.body.get("max_tokens"), int):
-            output = min(output, exchange.body["max_tokens"])
+        output = bill.output_tokens if made.usage.exact else _made(exchange)
         if exchange.facts is not None and exchange.facts.deltas == 0 and exchange.facts.truth is None:
             continue  # nothing was made piece by piece, so nobody can say how much of it by then
         if exchange.facts and exchange.facts.truth and not exchange.facts.truth.stops and not exchange.complete:
@@ -274,9 +272,15 @@ def _budgets(question: Question, seen: Seen) -> Iterator[str]:
             yield f"I5: {balance} is exceeded"
 
 
+def _made(exchange: Exchange) -> int:
+    """Output tokens: a script may say more than a provider makes, who keeps to the request's own limit."""
+    limit = exchange.body.get("max_tokens")
+    return min(exchange.bill.output_tokens, limit) if isinstance(limit, int) else exchange.bill.output_tokens
+
+
 def _micro_usd(exchange: Exchange) -> int:
     bill = exchange.bill
-    dear = bill.input_tokens * 3 + bill.output_tokens * 15
+    dear = bill.input_tokens * 3 + _made(exchange) * 15
     return round(dear + bill.cache_read_tokens * 0.3 + bill.cache_write_tokens * 3.75)
 
 

@@ -88,6 +88,6 @@ async def wrong(case: Composition) -> list[str]:
     seen = await case.surface.ask(case.question)
     found = [] if seen is None else list(check(case.question, case.surface, seen))
     if any("]+F" in name for name in case.names):
-        # What is spliced of two answers tells the usage of one.
-        found = [one for one in found if "tokens, at " not in one]
+        # What is spliced of two answers tells the usage of one, and nobody says what the other would be billed.
+        found = [one for one in found if "tokens, at " not in one and "micro-USD were spent" not in one]
     return [f"{case}: {one}" for one in found]

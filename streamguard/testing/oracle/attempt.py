@@ -123,8 +123,8 @@ class Attempt:
         return {True} if first.time < cause.earliest.time else {True, False}
 
     def text(self, cause: Cause) -> str:
-        """All text up to the moment of a cause."""
-        return "".join(said.about[2] for said in self._deltas("text") if self._at(said) <= cause.latest)
+        """All text up to the moment of a cause, of the message itself."""
+        return "".join(said.about[2] for said in self._own("text") if self._at(said) <= cause.latest)
 
     # Reading, and what speaks while reading: clocks, failures, the end.
 
@@ -234,6 +234,11 @@ class Attempt:
             if said.kind == "delta" and said.about[1] == kind and index in (None, said.about[0])
         )
 
+    def _own(self, kind: str, index: int | None = None) -> list[Said]:
+        """The same up to the message's end: what comes after it is no part of it."""
+        stop = next((said.number for said in self._events if said.kind == "stop"), NEVER)
+        return [said for said in self._deltas(kind, index) if said.number < stop]
+
     def _all(self, kind: str) -> str:
         return "".join(said.about[2] for said in self._deltas(kind))
 
@@ -254,7 +259,7 @@ class Attempt:
             schema = _schema(section, self._request.get("output_config", {}).get("format", {}).get("schema"))
             tools = bool(self._request.get("tools"))
             documents = Documents(section, schema, framed=True, may_end=not tools)
-            self._document(documents, list(self._deltas("text")), stop)
+            self._document(documents, self._own("text"), stop)
             return
         given = {tool["name"]: tool.get("input_schema") for tool in self._request.get("tools", ())}
         blocks = [said for said in self._events if said.kind == "open" and said.about[1] == "tool_use"]
@@ -263,7 +268,7 @@ class Attempt:
             schema = _schema(section, given.get(name))
             documents = Documents(section, schema, framed=False, may_end=False)
             ends = (said for said in self._events if (said.kind, said.about) == ("close", index))
-            self._document(documents, list(self._deltas("tool_input", index)), next(ends, stop), empty="{}")
+            self._document(documents, self._own("tool_input", index), next(ends, stop), empty="{}")
 
     def _document(self, documents: Documents, deltas: list[Said], end: Said | None, *, empty: str = "") -> None:
         """When the document, which comes in these pieces, is dead, or complete."""
@@ -326,8 +331,9 @@ class Attempt:
         calls = [said for said in self._events if said.kind == "open" and said.about[1] == "tool_use"]
         if section.tool_calls is not None and len(calls) > section.tool_calls:
             self._add("caps", ("cap.tool_calls",), calls[section.tool_calls])
-        if section.events is not None and len(self._events) > section.events:
-            self._add("caps", ("cap.events",), self._events[section.events])
+        events = [one for said in self._events for one in [said] * (1 + self._closes_a_whole_input(said))]
+        if section.events is not None and len(events) > section.events:
+            self._add("caps", ("cap.events",), events[section.events])
         counted = (("output_tokens", "output_tokens"), ("thinking_tokens", ""))
         for name, field in counted:
             limit = getattr(section, name)
@@ -338,6 +344,16 @@ class Attempt:
             # A token has at least a byte, so an answer of few bytes cannot have cost much.
             price = self._policy.prices[self._request["model"]]
             self._estimated("cap.cost", deltas, float(section.cost_usd) * 1e6 / float(price.output), "output_tokens")
+
+    def _closes_a_whole_input(self, said: Said) -> bool:
+        """Whether this ends the block of a tool whose input came whole with its start: it is told as a piece then."""
+        blocks = (one.about for one in self._events if one.kind == "open" and one.number < said.number)
+        tools = ("tool_use", *_SERVER_TOOLS)
+        return (
+            said.kind == "close"
+            and any(index == said.about and kind in tools for index, kind, _ in blocks)
+            and not any(one.number < said.number for one in self._deltas("tool_input", said.about))
+        )
 
     def _estimated(self, reason: str, deltas: list[Said], limit: float, field: str) -> None:
         """A cap on tokens, estimated: it may speak once more bytes were written than it allows tokens, and must when

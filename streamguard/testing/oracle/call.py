@@ -130,6 +130,9 @@ class Expectation:
         if any("timeout.total" in cause.reasons for cause in allowed):
             # The call's deadline is a moment of the call: the attempt has longer the sooner it began.
             latest = max(latest, self._policy.timeouts.total - began + grace)
+        soonest = min(cause.earliest.time for cause in allowed)
+        if made.times.end < soonest - EPSILON:
+            return [f"attempt {number} ended after {made.times.end:.3f} s; it had to go on for {soonest:.3f}"]
         if made.times.end > latest + EPSILON:
             return [f"attempt {number} ended after {made.times.end:.3f} s; it had to within {latest:.3f} s"]
         return []
