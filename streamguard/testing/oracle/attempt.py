@@ -124,7 +124,9 @@ class Attempt:
 
     def text(self, cause: Cause) -> str:
         """All text up to the moment of a cause, of the message itself."""
-        return "".join(said.about[2] for said in self._own("text") if self._at(said) <= cause.latest)
+        stop = next((said.number for said in self._events if said.kind == "stop"), NEVER)
+        own = (said for said in self._deltas("text") if said.number < stop)
+        return "".join(said.about[2] for said in own if self._at(said) <= cause.latest)
 
     # Reading, and what speaks while reading: clocks, failures, the end.
 
@@ -234,11 +236,6 @@ class Attempt:
             if said.kind == "delta" and said.about[1] == kind and index in (None, said.about[0])
         )
 
-    def _own(self, kind: str, index: int | None = None) -> list[Said]:
-        """The same up to the message's end: what comes after it is no part of it."""
-        stop = next((said.number for said in self._events if said.kind == "stop"), NEVER)
-        return [said for said in self._deltas(kind, index) if said.number < stop]
-
     def _all(self, kind: str) -> str:
         return "".join(said.about[2] for said in self._deltas(kind))
 
@@ -259,7 +256,7 @@ class Attempt:
             schema = _schema(section, self._request.get("output_config", {}).get("format", {}).get("schema"))
             tools = bool(self._request.get("tools"))
             documents = Documents(section, schema, framed=True, may_end=not tools)
-            self._document(documents, self._own("text"), stop)
+            self._document(documents, list(self._deltas("text")), stop)
             return
         given = {tool["name"]: tool.get("input_schema") for tool in self._request.get("tools", ())}
         blocks = [said for said in self._events if said.kind == "open" and said.about[1] == "tool_use"]
@@ -268,22 +265,26 @@ class Attempt:
             schema = _schema(section, given.get(name))
             documents = Documents(section, schema, framed=False, may_end=False)
             ends = (said for said in self._events if (said.kind, said.about) == ("close", index))
-            self._document(documents, self._own("tool_input", index), next(ends, stop), empty="{}")
+            self._document(documents, list(self._deltas("tool_input", index)), next(ends, stop), empty="{}")
 
     def _document(self, documents: Documents, deltas: list[Said], end: Said | None, *, empty: str = "") -> None:
         """When the document, which comes in these pieces, is dead, or complete."""
         texts = _growing(tuple(said.about[2] for said in deltas))
-        whole = texts[-1] if texts else empty
+        own = [text for said, text in zip(deltas, texts, strict=True) if end is None or said.number < end.number]
+        whole = own[-1] if own else empty
         done = _first(texts, lambda text: documents.document(text) is not None) if documents.cuts else None
         if done is not None and documents.accepts(texts[done]):
             self._add("accepted", ("cut",), deltas[done], accepted=True)
             return
-        if end is not None and documents.accepts(whole):
+        good = end is not None and documents.accepts(whole)
+        # What comes after the end mends nothing, but it may spoil what was good.
+        judged = texts if good else own
+        dead = _first(judged, lambda text: documents.life(text) == "dead")
+        unsure = _first(judged, lambda text: documents.life(text) != "alive")
+        if good and unsure is None:
             return
-        dead = _first(texts, lambda text: documents.life(text) == "dead")
-        unsure = _first(texts, lambda text: documents.life(text) != "alive")
         last = None if dead is None else Moment(deltas[dead].time, deltas[dead].number, _RANKS.index("json"))
-        if end is not None and last is None:
+        if end is not None and last is None and not good:
             last = Moment(end.time, end.number, _RANKS.index("json"))
         if unsure is not None:
             self._add("json", _JSON, deltas[unsure], last or Moment(NEVER))
