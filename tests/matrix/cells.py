@@ -24,6 +24,7 @@ from streamguard.testing.oracle import Door, Expectation
 from streamguard.testing.play import Chunk
 from streamguard.testing.record import Exchange
 from streamguard.testing.scripted import Script
+from streamguard.testing.steps import gather
 from tests.matrix.configs import Config
 
 EVENT_BYTES = 8192
@@ -34,6 +35,8 @@ CANARY = "sk-ant-canary-8f3b2c9d7e1a4056"
 """The key that the matrix's clients use: it must be nowhere in what comes out."""
 
 CHUNKS: tuple[tuple[str, Chunk], ...] = (("event", "event"), ("byte", "byte"), ("random", 7))
+"""How streams are cut. Over sockets each byte is a chunk of its own, and so a read of its own for the package; some
+twenty chunks share a packet, as a packet each would be most of the matrix's time."""
 TIMES: tuple[tuple[str, int | None], ...] = (("always", None), ("once", 1))
 
 
@@ -105,6 +108,8 @@ class Cell(NamedTuple):
     @property
     def question(self) -> Question:
         script = self.fault.script(self.config.shape, times=self.times[1], event_bytes=EVENT_BYTES)
+        if self.surface.sockets and self.chunk[1] == "byte":
+            script = Script(tuple((gather(128), *items) for items in script.attempts))
         policy = self.surface.adapt(self.config.policy)
         return Question(script, policy, self.config.request, self.chunk[1])
 
