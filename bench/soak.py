@@ -7,9 +7,8 @@ streams, and memory under providers that send too much.
   late the calls end, as percentiles; and the same while somebody parses an event of 1 MiB now and then.
 * memory: each adversary with a million repetitions, in a process of its own: the growth of its resident memory.
 
-Exits with 1 if something leaks, a call ends more than 100 ms (250 ms beside the large
-events) later than the loop's own lag, or an adversary
-makes a call keep more than 32 MiB.
+Exits with 1 if something leaks, a call ends more than 100 ms (250 ms beside the large events) later than the loop's own
+lag, or an adversary makes a call keep more than 32 MiB.
 """
 
 from __future__ import annotations
@@ -133,11 +132,9 @@ def _rss() -> float:
 def memory(count: int) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for name in ADVERSARIES:
-        # Building a script of a million blocks takes the memory that is to be measured.
-        times = min(count, 50_000) if name == "blocks without end" else count
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            reason, grown = pool.apply(_grows, (name, times))
-        print(f"memory: {name:<26} {times:>8} times: +{grown:5.1f} MiB at the most, ended by {reason}", flush=True)
+            reason, grown = pool.apply(_grows, (name, count))
+        print(f"memory: {name:<26} {count:>8} times: +{grown:5.1f} MiB at the most, ended by {reason}", flush=True)
         figures[name] = round(grown, 1)
     return figures
 
