@@ -191,7 +191,7 @@ def _strictly(text: str) -> bool | None:
         raise ValueError(constant)
 
     stripped = re.sub(r'"(?:[^"\\]|\\.)*"?', '""', text, flags=re.DOTALL)
-    if re.search(r"\d{50}", stripped) or stripped.count("[") + stripped.count("{") > 30:
+    if re.search(r"[\d.eE+-]{50}", stripped) or stripped.count("[") + stripped.count("{") > 30:
         return None
     try:
         json.loads(text, object_pairs_hook=unique, parse_constant=no)
