@@ -134,8 +134,8 @@ class AnthropicSource:
     async def _send(self, client: Any, body: Mapping[str, Any], base_url: str | None) -> BodyStream:
         import httpx2
 
-        elsewhere = {} if base_url is None else {"base_url": base_url}
-        client = client.with_options(max_retries=0, **elsewhere)
+        if client.max_retries or base_url is not None:  # a copy, which takes a third of a millisecond
+            client = client.with_options(max_retries=0, **({} if base_url is None else {"base_url": base_url}))
         resource = client.beta.messages if self._beta else client.messages
         known = _parameters(type(resource).create)
         named = {name: value for name, value in body.items() if name in known and name not in _NO_BODY}
