@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import random
 from typing import Any
+from unittest import mock
 
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from streamguard.errors import SchemaError
-from streamguard.viability import Schema, compile_schema
+from streamguard.viability import Schema, compile_schema, scanner
 from tests.viability.completing import find_completion
-from tests.viability.feeding import each, feed, pieces
+from tests.viability.feeding import each, feed, pieces, whole
 from tests.viability.schemas import instances, older_schemas, schemas
 from tests.viability.spelling import spelled
 
@@ -39,8 +40,11 @@ def check(schema: Any, values: list[Any], seed: int) -> None:
     for value in values:
         text = spelled(value, rng)
         accepted = made.validate(json.loads(text)) is None
-        verdicts = {str(feed(made.prefix(), text, split)) for split in (each, pieces(seed))}
-        assert len(verdicts) == 1
+        verdicts = {str(feed(made.prefix(), text, split)) for split in (each, pieces(seed), whole)}
+        with mock.patch.object(scanner, "CONTAINER", 1):  # objects and arrays that are read whole, however short
+            verdicts |= {str(feed(made.prefix(), text, split)) for split in (pieces(seed), whole)}
+            assert (feed(repeating.prefix(), text, whole) is None) == accepted, text
+        assert len(verdicts) == 1, (text, verdicts)
         assert (verdicts == {"None"}) == accepted, (text, verdicts)
         assert (feed(repeating.prefix(), text, pieces(seed)) is None) == accepted, text
 
