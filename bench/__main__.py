@@ -1,15 +1,17 @@
-"""`python -m bench [NAME…]`: run benchmarks and print tables. Without a name those of speed, in less than three minutes
-on a quiet machine; `all` for every one."""
+"""`python -m bench [NAME…]`: run benchmarks and print tables. Without a name those of speed, in about four minutes on a
+quiet machine, most of which is the waiting of paced streams; `all` for every one."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 from importlib import import_module
 
 SPEED = ("doors", "small_calls", "long_answers", "concurrency")
 OTHER = ("guards", "budgets", "proxy")
 
-names = sys.argv[1:] or SPEED
-for name in (*SPEED, *OTHER) if list(names) == ["all"] else names:
+parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+parser.add_argument("names", nargs="*", metavar="NAME", choices=[*SPEED, *OTHER, "all"], help=", ".join(SPEED + OTHER))
+chosen = parser.parse_args().names or SPEED
+for name in (*SPEED, *OTHER) if "all" in chosen else chosen:
     print(f"\n== {name}", flush=True)
     import_module(f"bench.{name}").main()

@@ -173,13 +173,13 @@ def scanner(data: bytes) -> None:
         dead = dead or prefix.feed(piece.decode("latin-1"))
     dead = dead or prefix.close()
     text = data.decode("latin-1")
-    good = _strictly(text)
+    good = _strictly(text, digits=50, depth=30)
     if good is not None and good != (dead is None):
         raise Found(f"{text[:200]!r} is {'good' if good else 'bad'}, and dead at {dead}")
 
 
-def _strictly(text: str) -> bool | None:
-    """Whether it is JSON within the limits; `None` where this plain check cannot tell."""
+def _strictly(text: str, *, digits: int, depth: int) -> bool | None:
+    """Whether it is JSON; `None` where it may be near the limits, whose ways of counting this plain check leaves out."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -191,7 +191,7 @@ def _strictly(text: str) -> bool | None:
         raise ValueError(constant)
 
     stripped = re.sub(r'"(?:[^"\\]|\\.)*"?', '""', text, flags=re.DOTALL)
-    if re.search(r"[\d.eE+-]{50}", stripped) or stripped.count("[") + stripped.count("{") > 30:
+    if re.search(rf"[\d.eE+-]{{{digits}}}", stripped) or stripped.count("[") + stripped.count("{") > depth:
         return None
     try:
         json.loads(text, object_pairs_hook=unique, parse_constant=no)
@@ -211,7 +211,10 @@ def schema(data: bytes) -> None:
     for piece in pieces(data):
         verdict = verdict or panel.feed(Delta(0, "text", piece.decode("latin-1")), 0.0)
     verdict = verdict or panel.feed(Stopped("end_turn"), 0.0)
-    good = _strictly(text) and _COMPILED.validate(json.loads(text)) is None
+    strict = _strictly(text, digits=390, depth=60)
+    if strict is None:
+        return
+    good = strict and _COMPILED.validate(json.loads(text)) is None
     if good and verdict is not None:
         raise Found(f"{text[:200]!r} is good, and {verdict}")
     if not good and verdict is None:
