@@ -166,6 +166,9 @@ class Machine:
         if low > 1:
             self._chars(fragment[: low - 1])
         char = fragment[low - 1]
+        # To blame is what dies at this very character, and not what has died before it in the same piece.
+        cause = self._chars(char) or cause
+        self._undo()
         byte = 0 if char < "\x80" else self._byte(char)
         return Cause(
             keyword=cause.keyword,

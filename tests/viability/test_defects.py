@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streamguard.viability import Schema, compile_schema
-from tests.viability.feeding import feed, pieces
+from tests.viability.feeding import Split, each, feed, pieces, whole
 from tests.viability.spelling import spelled
 
 NAMES = ("id", "name", "kind", "title", "items", "tags", "total", "date", "unit", "price", "note", "line")
@@ -171,3 +171,12 @@ def test_one_defect(seed: int) -> None:
                     wrong.append((schema, text, begin + at))
     assert tried > 200
     assert wrong == []
+
+
+@pytest.mark.parametrize("split", [whole, each])
+def test_what_dies_last_is_to_blame_however_the_text_is_cut(split: Split) -> None:
+    """An alternative that died within the same piece, but before the character that killed the last, is not named."""
+    schema = compile_schema({"anyOf": [{"enum": ["a"]}, {"maxLength": 0}]})
+    dead = feed(schema.prefix(), '"\\u0062"', split)
+    assert dead is not None
+    assert (dead.char, dead.keyword, dead.message) == (6, "enum", 'enum: "b", expected "a"')
