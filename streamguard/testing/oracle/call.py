@@ -111,7 +111,7 @@ class Expectation:
                 return wrong + _raised(error, reason)
             used.append(step.rule)
             patch, request = step.patch, _patched(self._request, step.patch)
-            began = (ended[0] + step.wait[0], ended[1] + step.wait[1])
+            began = (ended[0] + step.wait[0], ended[1] + step.wait[1] + self._turn(number, reason))
         wrong.append("no attempt was made")
         return wrong
 
@@ -201,6 +201,11 @@ class Expectation:
         if ended[0] + wait[0] < total:
             steps.append(_Again(index, wait, None if rule.patch is None else dict(rule.patch)))
         return steps
+
+    def _turn(self, number: int, reason: str) -> float:
+        """Seconds for which the attempt after this one may have to wait for its turn: after a cool-down starts come one
+        after the other, twice as many every half a second."""
+        return 0.5 * math.log2(number + 1) if self._cooled and reason not in COOLING else 0.0
 
     def _wait(self, rule: Any, count: int, cause: Cause) -> tuple[float, float]:
         if rule.honour_retry_after and cause.answer is not None and cause.answer.retry_after is not None:
