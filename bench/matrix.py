@@ -14,7 +14,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +37,15 @@ def _cells(options: dict[str, Any]) -> Iterator[Cell]:
             yield cell
 
 
+_own: list[Cell] = []
+"""All cells that were asked for, made once in each process."""
+
+
 def _run(share: tuple[int, dict[str, Any]]) -> tuple[Counter[str], list[str]]:
     number, options = share
-    cells = list(islice(_cells(options), number * SHARE, (number + 1) * SHARE))
+    if not _own:
+        _own.extend(_cells(options))
+    cells = _own[number * SHARE : (number + 1) * SHARE]
     _, violations = run_cells(cells)
     return Counter(cell.surface.name for cell in cells), violations
 
