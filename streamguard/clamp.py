@@ -8,6 +8,7 @@ below the thinking budget, which `max_tokens` has to exceed.
 from __future__ import annotations
 
 from streamguard.bound import Bound
+from streamguard.guards.base import Mode
 from streamguard.guards.caps import Caps
 from streamguard.pricing import Price, affordable_output
 from streamguard.request import Request
@@ -15,10 +16,13 @@ from streamguard.request import Request
 KNOB = "caps.output_tokens"
 
 
-def within_caps(request: Request, caps: Caps | None) -> tuple[Request, str | None]:
-    """The request with its output capped, and the knob that did it, if one did."""
+def within_caps(request: Request, caps: Caps | None, mode: Mode) -> tuple[Request, str | None]:
+    """The request with its output capped, and the knob that did it, if one did.
+
+    :param mode: for caps that have none of their own.
+    """
     ceiling = caps.output_tokens if caps is not None else None
-    if caps is None or caps.mode == "observe" or ceiling is None:
+    if caps is None or (caps.mode or mode) == "observe" or ceiling is None:
         return request, None
     lowered = _lowered(request, ceiling)
     return (request, None) if lowered is None else (lowered, KNOB)

@@ -85,8 +85,8 @@ class Dispatch:
             if self._runtime.paused is None:  # else somebody paused while this attempt waited for its turn
                 break
         knob: str | None = None
-        if request is not None and self._policy.mode == "enforce":
-            request, knob = within_caps(request, self._policy.caps)
+        if request is not None:
+            request, knob = within_caps(request, self._policy.caps, self._policy.mode)
         if request is None or not self._policy.budgets:
             return Clearance(request=request, max_tokens_knob=knob)
         answer: Clearance | Trip | None = None

@@ -382,6 +382,7 @@ def test_more_tokens_within_the_remaining_budget(virtual: Callable[..., Any], ro
         (Caps(output_tokens=3000), "enforce", None, 1000),
         (Caps(output_tokens=300), "observe", None, 1000),
         (Caps(output_tokens=300, mode="observe"), "enforce", None, 1000),
+        (Caps(output_tokens=300, mode="enforce"), "observe", None, 300),
         (Caps(output_tokens=300), "enforce", 200, 300),
         (Caps(output_tokens=300), "enforce", 300, 1000),
     ],
