@@ -15,6 +15,7 @@ import anyio
 from bench import server
 from bench.documents import advisories, pieces
 from bench.harness import REQUEST, Path, extraction, machine, on_one_core, rounds, table
+from bench.peers_prefix import advisory_model
 from streamguard import GuardMiddleware, guarded, messages, run, stream
 from streamguard.policy import Policy
 from streamguard.runtime import Runtime
@@ -93,13 +94,33 @@ def paths(client: anthropic.AsyncAnthropic, policy: Policy, http: str) -> dict[s
     return found
 
 
-async def compare(title: str, answer: server.Answer, policy: Policy, count: int) -> None:
-    """One table."""
+def peers(client: anthropic.AsyncAnthropic) -> dict[str, Path]:
+    """What else reads a record from a stream, where it is installed: instructor, a partial model with each delta."""
+    try:
+        import instructor
+    except ImportError:
+        return {}
+    import pydantic
+
+    model = pydantic.create_model("Advisories", advisories=(list[advisory_model()], ...))  # type: ignore[misc]
+    patched: Any = instructor.from_anthropic(client, mode=instructor.Mode.ANTHROPIC_JSON)
+
+    async def partial() -> None:
+        async for _ in patched.messages.create_partial(**REQUEST, response_model=model):
+            pass
+
+    return {"instructor create_partial()": partial}
+
+
+async def compare(title: str, answer: server.Answer, policy: Policy, count: int, *, beside: bool = False) -> None:
+    """One table. `beside`: with peers, who parse all that has come with each delta, and so want a short answer."""
     with server.serving({"a": answer}) as url:
         async with AsyncExitStack() as stack:
             every: dict[str, Path] = {}
             for http, client in (await clients(stack, url + "/a")).items():
                 every |= paths(client, policy, http)
+                if beside and http == "httpx2":
+                    every |= peers(client)
             spent = await rounds(every, count)
     print(f"\n{title}: {answer.events} events, {count} rounds; µs of CPU per event")
     table(spent, answer.events, "µs/event", CREATE, HELPER)
@@ -111,9 +132,12 @@ async def tables() -> None:
     print(machine())
     await compare("burst, 4 characters", server.text(pieces(advisories(20_000), 4)), policy, 8)
     await compare("burst, 100 characters", server.text(pieces(advisories(200_000), 100)), policy, 8)
-    short, long = advisories(2_400), advisories(60_000)
-    await compare("paced 1000/s, 4 characters", server.text(pieces(short, 4), 1000.0), policy, 4)
-    await compare("paced 1000/s, 100 characters", server.text(pieces(long, 100), 1000.0), policy, 4)
+    await compare(
+        "burst, 4 characters, a short answer", server.text(pieces(advisories(1_500), 4)), policy, 20, beside=True
+    )
+    few, many = advisories(2_400), advisories(60_000)
+    await compare("paced 1000/s, 4 characters", server.text(pieces(few, 4), 1000.0), policy, 4)
+    await compare("paced 1000/s, 100 characters", server.text(pieces(many, 100), 1000.0), policy, 4)
 
 
 def main() -> None:

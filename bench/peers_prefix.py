@@ -91,7 +91,7 @@ def parse_again(schema: dict[str, Any]) -> Peer:  # noqa: ARG001
 
 def instructor_partial(schema: dict[str, Any]) -> Peer:  # noqa: ARG001  # it takes models: the same record as one
     partial = _module("instructor.dsl.partial").Partial
-    model = partial[_model()]
+    model = partial[advisory_model()]
 
     def start() -> Feed:
         todo: list[str] = []
@@ -115,7 +115,8 @@ def _queue(todo: list[str]) -> Iterator[str]:
         yield todo.pop(0)
 
 
-def _model() -> Any:
+def advisory_model() -> Any:
+    """The schema of one advisory as a pydantic model."""
     pydantic = _module("pydantic")
     from typing import Annotated, Literal
 
