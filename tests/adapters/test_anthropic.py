@@ -15,11 +15,12 @@ from typing import Any
 import anthropic
 import anyio
 import httpx2
+import pydantic
 import pytest
 
 from streamguard.adapters.anthropic import AnthropicSource, messages, sdk_events
 from streamguard.adapters.anthropic_events import Translator
-from streamguard.adapters.anthropic_stream import INFLATE_BYTES, SdkStream
+from streamguard.adapters.anthropic_stream import INFLATE_BYTES, SdkStream, _message
 from streamguard.adapters.sse import Decoder
 from streamguard.errors import ConfigError
 from streamguard.events import BlockStarted, Delta, Event, Failed, Metered, Ping, Started, Stopped, Usage
@@ -126,6 +127,43 @@ def test_a_recorded_stream_gives_its_events_and_the_sdks_own_message(name: str, 
         assert ours == theirs
 
     anyio.run(main, backend=backend)
+
+
+USAGE = {"input_tokens": 1, "output_tokens": 2}
+TEXT = {"type": "text", "text": "a"}
+
+
+@pytest.mark.parametrize("beta", [False, True])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"content": [TEXT, {"type": "tool_use", "id": "t", "name": "n", "input": {"a": [1, 2.5, None]}}]},
+        {"content": [{"type": "thinking", "thinking": "a", "signature": "b"}, {**TEXT, "citations": None}]},
+        {"content": [{"type": "tool_use", "id": "t", "name": "n", "input": {}, "partial_json": "{"}]},
+        {"usage": {**USAGE, "output_tokens_details": {"thinking_tokens": 3}, "new": {"a": 1}}},
+        {"content": [{"type": "new_block", "some": "thing"}]},
+        {"stop_reason": "new_reason"},
+        {"usage": {**USAGE, "input_tokens": "1"}},
+        {"usage": None, "content": [TEXT, None]},
+        {"new": {"a": [1]}, "model": None},
+    ],
+)
+def test_the_message_is_what_the_sdks_construct_makes(changed: dict[str, Any], beta: bool) -> None:
+    """Whether this SDK knows all of it or not: class for class, field for field, and what is dumped of it."""
+    kind: Any = anthropic.types.beta.BetaMessage if beta else anthropic.types.Message
+    body = {"id": "m", "type": "message", "role": "assistant", "model": "c", "content": [TEXT], "usage": USAGE}
+    body |= {"stop_reason": "end_turn", "stop_sequence": None} | changed
+
+    def told(model: Any) -> Any:
+        if isinstance(model, pydantic.BaseModel):
+            return type(model), {name: told(value) for name, value in model}
+        return [told(one) for one in model] if isinstance(model, list) else model
+
+    ours, theirs = _message(body, beta=beta), kind.construct(**body)
+    assert told(ours) == told(theirs)
+    assert ours == theirs
+    assert ours.to_dict(warnings=False) == theirs.to_dict(warnings=False)
 
 
 @ON_BOTH
