@@ -126,7 +126,7 @@ def _twice() -> Any:
     return patch.object(CompletionWatch, "_on_block_started", opened)
 
 
-MUTANTS["completion: pieces may be of any kind"] = lambda: patch.object(completion, "_PIECES", {})
+MUTANTS["completion: pieces may be of any kind"] = lambda: patch.object(completion, "PIECES", {})
 off("panel: the end of a stream is the end of a message", Panel, "end")
 off("engine: nothing is read after the end", RunningAttempt, "drain")
 

@@ -10,7 +10,7 @@ anywhere; `Failed` ends the stream. `Restarted` never comes from a source: the e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -22,6 +22,14 @@ DeltaKind = Literal["text", "thinking", "tool_input"]
 
 BlockKind = Literal["text", "thinking", "tool_input", "server_tool", "other"]
 """What a block is: `tool_input` is a tool of the caller's, `server_tool` one that the provider runs itself."""
+
+PIECES: Final[dict[BlockKind, DeltaKind]] = {
+    "text": "text",
+    "thinking": "thinking",
+    "tool_input": "tool_input",
+    "server_tool": "tool_input",
+}
+"""What blocks are made of. Of other blocks we know too little to say."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

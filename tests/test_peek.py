@@ -196,7 +196,7 @@ def test_a_gauge_weighs_each_piece_once() -> None:
     transcript, gauge = Transcript(), Gauge()
     transcript.feed(BlockStarted(0, "text", "text"), 0.0)
     pieces = Counted()
-    transcript._pieces[0] = pieces
+    transcript._pieces[0] = transcript._takers["text"][0] = pieces
     for number in range(50):
         transcript.feed(Delta(0, "text", f"word {number} "), 0.0)
         gauge.weight(blocks(transcript))

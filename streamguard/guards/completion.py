@@ -18,7 +18,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
-from streamguard.events import BlockKind, BlockStarted, BlockStopped, Delta, DeltaKind, Event, Metered, Started, Stopped
+from streamguard.events import PIECES, BlockKind, BlockStarted, BlockStopped, Delta, Event, Metered, Started, Stopped
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
 from streamguard.verdict import Trip, Where
 
@@ -34,14 +34,6 @@ STOP_REASONS: Final[dict[str, tuple[str, str]]] = {
 }
 """The provider's stop reasons (Messages API, 2026-11, betas included), with our reason for one that is not accepted."""
 
-
-_PIECES: Final[dict[BlockKind, DeltaKind]] = {
-    "text": "text",
-    "thinking": "thinking",
-    "tool_input": "tool_input",
-    "server_tool": "tool_input",
-}
-"""What blocks are made of. Of other blocks we know too little to say."""
 
 StopReason = Annotated[str, Field(json_schema_extra={"enum": list(STOP_REASONS)})]
 
@@ -105,7 +97,7 @@ class CompletionWatch(BaseWatch):
         if type(event) is Delta:
             # Nothing is open before Started and after Stopped.
             kind = self._open.get(event.index)
-            if kind != event.kind and (kind is None or _PIECES.get(kind, event.kind) != event.kind):
+            if kind != event.kind and (kind is None or PIECES.get(kind, event.kind) != event.kind):
                 return self._stray(event)
             if not self._content and event.kind == "text" and event.text and not event.text.isspace():
                 self._content = True

@@ -7,10 +7,13 @@ stream itself; costs one list append per delta.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from streamguard.events import BlockKind, BlockStarted, Delta, Event, Metered, Started, Stopped, Usage
+from streamguard.events import PIECES, BlockKind, BlockStarted, Delta, Event, Metered, Started, Stopped, Usage
 from streamguard.tokens import weigh
+
+_STRAY: Final = -1
+"""Stands for the block of what belongs to none."""
 
 
 class Transcript:
@@ -27,6 +30,8 @@ class Transcript:
         self.stopped = False
         self.blocks: dict[int, BlockStarted] = {}
         self._pieces: dict[int, list[str]] = {}
+        self._takers: dict[str, dict[int, list[str]]] = {"text": {}, "thinking": {}, "tool_input": {}}
+        """The same by kind of piece: of each block that is made of such pieces."""
         self.first_token_at: float | None = None
         self.routes: dict[type, Any] = {
             Started: self._started,
@@ -49,15 +54,20 @@ class Transcript:
 
     def _block_started(self, event: BlockStarted, now: float) -> None:
         self.blocks[event.index] = event
-        self._pieces[event.index] = []
+        pieces = self._pieces[event.index] = []
+        for kind, taken in self._takers.items():
+            taken.pop(event.index, None)
+            if PIECES.get(event.kind, kind) == kind:
+                taken[event.index] = pieces
 
     def _delta(self, event: Delta, now: float) -> None:
         if self.stopped:
             return  # what comes after the message's own end is no part of it
         try:
-            self._pieces[event.index].append(event.text)
+            self._takers[event.kind][event.index].append(event.text)
         except KeyError:
-            self._pieces[event.index] = [event.text]
+            # Of no block that takes it: it was made and is billed, but it is no part of any block's text.
+            self._pieces.setdefault(_STRAY, []).append(event.text)
         if self.first_token_at is None and event.text:
             self.first_token_at = now
 
