@@ -21,7 +21,7 @@ T = TypeVar("T")
 AT_ONCE: Final = 100e-6
 """Seconds within which an item comes if nobody had to wait for it: ten thousand items a second are no model's pace."""
 
-IN_A_ROW: Final = 64
+IN_A_ROW: Final = 16
 """Items at once before a task is worth its start."""
 
 MOST: Final = 131_072
