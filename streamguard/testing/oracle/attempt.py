@@ -119,8 +119,10 @@ class Attempt:
         first = self._first_output
         if first is None or first > cause.latest:
             return {False}
-        # What one read brings together with the end may or may not have been handed out before it.
-        return {True} if first.time < cause.earliest.time else {True, False}
+        # What one read brings together with the end may or may not have been handed out before it; and what it brings
+        # together with the message's end, before it is known what follows that.
+        stop = next((said.time for said in self._events if said.kind == "stop"), NEVER)
+        return {True} if first.time < min(cause.earliest.time, stop) else {True, False}
 
     def text(self, cause: Cause) -> str:
         """All text up to the moment of a cause, of the message itself."""
