@@ -80,6 +80,7 @@ class Decoder:
         if (
             not (pieces or self._after_cr or self._head)
             and (one := _EVENT.fullmatch(chunk))
+            and b"\r" not in chunk
             and len(chunk) <= self.max_event_bytes
         ):
             self._head = None

@@ -105,6 +105,35 @@ def test_any_split_gives_the_frames_of_the_standard(stream: bytes, cuts: list[in
     assert decoded(stream, cuts) == expected
 
 
+PLAIN = b"event: a\ndata: 1\n\n"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"event: b\rdata: 2\r\r",
+        b"event: b\r\ndata: 2\r\n\r\n",
+        b"event: b\ndata: 2\r\n\n",
+        b"event: b\rx\ndata: 2\n\n",
+        b"event: b\ndata: \n\n",
+        b"event: b\ndata:2\n\n",
+        b"event: b\ndata: 2\ndata: 3\n\n",
+        b"event: \ndata: 2\n\n",
+        b"event: b\n\n",
+        b": comment\n\n",
+        b"\n",
+        b"\r",
+        b"event: b\ndata: 2\n",
+        b"\xef\xbb\xbf",
+    ],
+)
+@pytest.mark.parametrize("around", [(b"", b""), (PLAIN, b""), (b"", PLAIN), (PLAIN * 2, PLAIN * 2)])
+def test_what_is_not_quite_plain_among_plain_events(other: bytes, around: tuple[bytes, bytes]) -> None:
+    """Plain events are taken at once, and whatever stands between or around them is still what the standard has it."""
+    stream = around[0] + other + around[1]
+    assert decoded(stream) == decoded(stream, list(range(len(stream)))) == reference(stream)
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_recorded_streams_decode_alike_under_every_line_end(name: str, end: bytes) -> None:
