@@ -21,6 +21,7 @@ import pytest
 from streamguard.adapters.anthropic import AnthropicSource, messages, sdk_events
 from streamguard.adapters.anthropic_events import Translator
 from streamguard.adapters.anthropic_stream import INFLATE_BYTES, SdkStream, _message
+from streamguard.adapters.read_ahead import IN_A_ROW
 from streamguard.adapters.sse import Decoder
 from streamguard.errors import ConfigError
 from streamguard.events import BlockStarted, Delta, Event, Failed, Metered, Ping, Started, Stopped, Usage
@@ -115,7 +116,8 @@ def test_a_recorded_stream_gives_its_events_and_the_sdks_own_message(name: str, 
     async def main() -> None:
         async with client(mocked([stream[at : at + 300] for at in range(0, len(stream), 300)])) as sdk:
             batches, message = await read(messages(sdk, **REQUEST))
-        assert len(batches) == math.ceil(len(stream) / 300)
+        chunks = math.ceil(len(stream) / 300)
+        assert len(batches) == chunks if backend == "trio" else min(chunks, IN_A_ROW) < len(batches) + 1 <= chunks + 1
         assert flat(batches) == decoded(stream)
         assert isinstance(message, anthropic.types.Message)
         ours = message.model_dump()

@@ -112,7 +112,7 @@ def test_tool_input_waits_for_the_end_of_its_block_and_so_does_what_follows() ->
     inner = [wire.input_json_delta('{"a":'), wire.ping(), wire.input_json_delta("1}"), wire.block_stop()]
     tail = [wire.message_delta(stop_reason="tool_use"), wire.message_stop()]
     body = b"".join(head + inner + tail)
-    out = anyio.run(lambda: passed_on([body], ANY_STOP, width=25, deliver="live"))
+    out = anyio.run(lambda: passed_on([body], ANY_STOP, width=90, deliver="live"))
     assert [batch for batch in out if batch] == [[*head, *inner], *([frame] for frame in tail)]
 
 

@@ -14,7 +14,7 @@ import pytest
 from streamguard.adapters import read_ahead
 from streamguard.adapters.read_ahead import IN_A_ROW, MOST, ReadAhead
 
-MANY = 20 * IN_A_ROW
+MANY = 80 * IN_A_ROW
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def test_a_burst_comes_in_lists_and_a_paced_stream_one_by_one() -> None:
     """A task is worth it only where items wait to be taken."""
     burst = anyio.run(lambda: everything(numbers(MANY)))
     assert len(burst) < IN_A_ROW + MANY // 100
-    paced = anyio.run(lambda: everything(numbers(3 * IN_A_ROW, lambda n: n % 20 == 0)))
+    paced = anyio.run(lambda: everything(numbers(3 * IN_A_ROW, lambda n: n % (IN_A_ROW // 2) == 0)))
     assert len(paced) == 3 * IN_A_ROW
 
 
