@@ -46,7 +46,7 @@ clients: $(STAMP) ## the proxy under real clients: the TypeScript SDK (npm), cur
 	npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
 	$(BIN)/python -m pytest -q tests/proxy/test_clients.py
 
-matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9 (half an hour on two cores)
+matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9 (some forty minutes on two cores)
 	$(BIN)/python -m bench.matrix
 	$(BIN)/python -m bench.kill_matrix
 	$(BIN)/python -m bench.ledgers --schedules 200
