@@ -7,7 +7,6 @@ they cannot tell themselves (`unevaluated*` in knots).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextvars import ContextVar
 from itertools import islice
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from streamguard.viability.formats import named
 from streamguard.viability.graph import Graph
 from streamguard.viability.judge_keywords import ADDITIONAL_ITEMS, OWN, UNEVALUATED
 from streamguard.viability.judge_quick import PASSES
+from streamguard.viability.judge_run import RUN, Run, TooMuch
 from streamguard.viability.nodes import Node
 from streamguard.viability.pointer import pointer, quote
 
@@ -59,56 +59,8 @@ def _make_class(draft: int, own: dict[str, Any]) -> Any:
 
     made.evolve = evolve
     made.descend = _descend
+    made._validate_reference = _referred  # noqa: SLF001
     return made
-
-
-STEPS: Final = 100_000
-STEPS_A_VALUE: Final = 256
-"""Applications of subschemas that one judgement may take: so many, and so many more for each value within the value.
-References that double at each of twenty levels would take hours (and a schema may be a stranger's)."""
-
-
-class _Run:
-    """One judgement, as far as it has got."""
-
-    __slots__ = ("most", "steps", "value")
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-        self.steps = 0
-        self.most: float = STEPS
-
-    def step(self) -> None:
-        """A subschema is about to be applied.
-
-        :raises TooMuch: so often that the schema must be multiplying itself.
-        """
-        self.steps += 1
-        if self.steps > self.most:
-            self.most = STEPS + STEPS_A_VALUE * _size(self.value)
-            if self.steps > self.most:
-                raise TooMuch
-
-
-_RUN: ContextVar[_Run] = ContextVar("_RUN")
-"""The judgement at hand: one schema may judge in several threads at once."""
-
-
-class TooMuch(Exception):
-    """A schema that takes too many steps to apply."""
-
-
-def _size(value: Any) -> int:
-    """How many values there are within a value."""
-    count, todo = 0, [value]
-    while todo:
-        one = todo.pop()
-        count += 1
-        if isinstance(one, dict):
-            todo += one.values()
-        elif isinstance(one, list):
-            todo += one
-    return count
 
 
 class _Context(FormatChecker):
@@ -120,6 +72,7 @@ class _Context(FormatChecker):
         self._assert = assert_formats
         self.below: dict[tuple[int, int, Any], tuple[Any, Any, list[Any]]] = {}
         self.resolvers: dict[Any, Any] = {}
+        self.referred: dict[tuple[int, str], tuple[Any, Any, Any]] = {}
 
     def conforms(self, instance: object, format: str) -> bool:  # noqa: A002  # jsonschema's name
         return not self._assert or not isinstance(instance, str) or named(format).check(instance)
@@ -150,7 +103,7 @@ def _descend(
     if schema is True:
         return
     context: _Context = self.format_checker
-    _RUN.get().step()
+    RUN.get().step()
     if resolver is not None:
         resolver = context.one_resolver(resolver)
     place = self._resolver if resolver is None else resolver
@@ -184,6 +137,20 @@ def _descend(
             if keyword not in ("if", "$ref"):
                 error.schema_path.insert(0 if schema_path is None else 1, keyword)
             yield error
+
+
+def _referred(self: Any, ref: str, instance: Any) -> Iterator[ValidationError]:
+    """As jsonschema's own, but for looking a reference up once."""
+    context: _Context = self.format_checker
+    key = (id(self._resolver), ref)
+    found = context.referred.get(key)
+    if found is None:
+        resolved = self._resolver.lookup(ref)
+        if len(context.referred) >= _MOST_MADE:
+            context.referred.clear()
+        # The place too, as above.
+        found = context.referred[key] = (self._resolver, resolved.contents, context.one_resolver(resolved.resolver))
+    return _descend(self, instance, found[1], resolver=found[2])
 
 
 def _placed(errors: Iterable[ValidationError], path: Any, schema_path: Any) -> Iterator[ValidationError]:
@@ -237,7 +204,7 @@ class Judge:
         validator = self._nodes.get(node.id)
         if validator is None:
             validator = self._nodes[node.id] = self._make(node.schema, node.draft, node.resolver)
-        _RUN.set(_Run(value))
+        RUN.set(Run(value))
         try:
             found: bool = validator.is_valid(value)
         except TooMuch:
@@ -246,7 +213,7 @@ class Judge:
 
     def validate(self, value: Any) -> Dead | None:
         """What is wrong with a whole finished value: the most telling mistake, or `None`."""
-        _RUN.set(_Run(value))
+        RUN.set(Run(value))
         try:
             errors = list(islice(self._validator.iter_errors(value), _MOST_ERRORS))
         except TooMuch:

@@ -1,18 +1,21 @@
 """Keywords of the final judge that are not jsonschema's own.
 
 `pattern` and its kin by `regex` under a time limit; `unevaluated*` without jsonschema's slips; `enum` and `uniqueItems`
-in linear time, where jsonschema compares every value with every other.
+in linear time, where jsonschema compares every value with every other; `anyOf` and `oneOf` without listing the mistakes
+of alternatives that nobody wants to know of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, Final
 
-from jsonschema import ValidationError
+from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.protocols import Validator
 from referencing.jsonschema import lookup_recursive_ref
 
+from streamguard.viability.judge_run import RUN
 from streamguard.viability.pointer import quote
 from streamguard.viability.regexes import PatternTimeout, compile_pattern
 from streamguard.viability.values_equal import Listed, canonical
@@ -112,7 +115,30 @@ def _own_items(validator: Any, instance: list[Any], schema: dict[str, Any]) -> s
 
 
 def _passes(validator: Any, instance: Any, schema: Any) -> bool:
-    return next(validator.descend(instance, schema), None) is None
+    run = RUN.get()
+    before, run.quick = run.quick, True
+    try:
+        return next(validator.descend(instance, schema), None) is None
+    finally:
+        run.quick = before
+
+
+def _any_of(validator: Any, schemas: Any, instance: Any, schema: Any) -> Found:
+    if any(_passes(validator, instance, one) for one in schemas):
+        return  # jsonschema's own would have listed every mistake of the others
+    if RUN.get().quick:
+        yield ValidationError("none of them")
+    else:
+        yield from Draft202012Validator.VALIDATORS["anyOf"](validator, schemas, instance, schema)
+
+
+def _one_of(validator: Any, schemas: Any, instance: Any, schema: Any) -> Found:
+    if len(list(islice((one for one in schemas if _passes(validator, instance, one)), 2))) == 1:
+        return
+    if RUN.get().quick:
+        yield ValidationError("none of them, or several")
+    else:
+        yield from Draft202012Validator.VALIDATORS["oneOf"](validator, schemas, instance, schema)
 
 
 def _unevaluated_properties(validator: Any, extra: Any, instance: Any, schema: Any) -> Found:
@@ -166,6 +192,8 @@ OWN: Final[dict[str, Callable[..., Any]]] = {
     "type": _type,
     "enum": _enum,
     "uniqueItems": _unique,
+    "anyOf": _any_of,
+    "oneOf": _one_of,
     "pattern": _pattern,
     "patternProperties": _pattern_properties,
     "additionalProperties": _additional_properties,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from streamguard.viability import compile_schema
+from streamguard.viability import compile_schema, judge_keywords
+from streamguard.viability.judge_run import RUN, Run
 
 
 @pytest.mark.parametrize(
@@ -121,3 +122,39 @@ def test_one_schema_in_several_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         verdicts = list(pool.map(schema.validate, values))
     assert [verdict is None for verdict in verdicts] == [i % 2 == 0 for i in range(12)]
+
+
+@pytest.mark.parametrize("keyword", ["anyOf", "oneOf"])
+def test_alternatives_are_not_asked_for_their_mistakes(keyword: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as one accepts the value; of a value that none accepts the most telling mistake is still named."""
+    refused: list[Any] = []
+    real = judge_keywords.ValidationError
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        refused.append(args)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(judge_keywords, "ValidationError", counted)
+    option = {"properties": {"k": {"enum": [1]}, "n": {keyword: [{"type": "null"}]}}, "required": ["a"]}
+    schema = compile_schema({"items": {keyword: [option, {"properties": {"k": {"enum": [2]}}}]}})
+    assert schema.validate([{"k": 2, "n": 5}] * 10) is None
+    assert len(refused) == 10  # one for each, at the first thing wrong
+    dead = schema.validate([{"k": 2}, {"k": 3}])
+    assert dead is not None
+    assert (dead.pointer, dead.keyword) == ("/1/k", "enum")
+
+
+def test_alternatives_that_fail_at_every_level_take_linear_steps() -> None:
+    """Being asked twice, for a yes and then for the mistakes, does not multiply with the depth."""
+    schema: Any = {"type": "null"}
+    for _ in range(14):
+        schema = {"anyOf": [{"type": "string"}, {"items": schema, "minItems": 1}]}
+    value: Any = 5
+    for _ in range(14):
+        value = [value]
+    run = Run(value)
+    validator = compile_schema(schema)._judge._validator
+    token = RUN.set(run)
+    assert len(list(validator.iter_errors(value))) == 1
+    RUN.reset(token)
+    assert run.steps < 14 * 14 * 4
