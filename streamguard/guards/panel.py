@@ -104,16 +104,15 @@ class Panel:
         """Show what one read brought, from `place` on and as far as it is output, to watches to whom it is cheaper to
         look at together. It is fed all the same; a trip only for a check that cannot be done."""
         deltas: list[Delta] = []
-        for event in islice(batch, place, None):
+        for event in islice(batch, place, None) if self._aheads else ():
             if type(event) is not Delta:
                 break
             deltas.append(event)
-        if len(deltas) > 1:
-            for ahead in self._aheads:
-                try:
-                    ahead(deltas)
-                except Exception as error:  # see feed()
-                    return self.stamped(self._failed(ahead, error), now)
+        for ahead in self._aheads if len(deltas) > 1 else ():
+            try:
+                ahead(deltas)
+            except Exception as error:  # see feed()
+                return self.stamped(self._failed(ahead, error), now)
         return None
 
     def feed(self, event: Event, now: float) -> Trip | Enough | None:
