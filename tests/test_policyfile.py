@@ -661,7 +661,7 @@ def test_unknown_shipped_policy() -> None:
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
-        ('{"type": "object",}', 'schema.json:1:19: not JSON: expecting property name enclosed in double quotes'),
+        ('{"type": "object" 1}', "schema.json:1:19: not JSON: expecting ',' delimiter"),
         ('{\n  "type": objekt}', "schema.json:2:11: not JSON: expecting value"),
         ("[]", "schema.json:1:1: must be a JSON Schema, which is a JSON object"),
         ("true", "schema.json:1:1: must be a JSON Schema, which is a JSON object"),

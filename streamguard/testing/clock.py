@@ -110,6 +110,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._at_work.discard)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002
+        """Wait for its threads without a limit: one in virtual time would be over at once (from Python 3.12 on)."""
+        await super().shutdown_default_executor()
+
 
 class _JumpingSelector(selectors.DefaultSelector):
     """Waits a little in real time, then moves the loop's clock by what the loop wanted to wait."""
