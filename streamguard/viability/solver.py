@@ -6,6 +6,7 @@ and of giving up soundly: what is too much work counts as satisfiable.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any, Final
 
 from streamguard.viability.arrays import ArrayAlt
@@ -36,14 +37,26 @@ class ConstantAlt:
         self.wants_value = False
 
 
+class _Search:
+    """One answer, as far as it has got."""
+
+    __slots__ = ("lowest", "open", "work")
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[Demand, int], int] = {}
+        self.lowest = 0
+        self.work = 0
+
+
+_SEARCH: ContextVar[_Search | None] = ContextVar("_SEARCH", default=None)
+"""The one at hand. Of its own thread: what is open in another is no circle, and must not be remembered as one."""
+
+
 class Solver:
     """Answers for one schema."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Demand, int], bool] = {}
-        self._open: dict[tuple[Demand, int], int] = {}
-        self._lowest = 0
-        self._work = 0
         self._raw: dict[tuple[Demand, int], tuple[Any, ...]] = {}
 
     def forget(self) -> None:
@@ -64,23 +77,28 @@ class Solver:
         known = self._known.get(key)
         if known is not None:
             return known
-        if key in self._open:
-            self._lowest = min(self._lowest, self._open[key])
+        search = _SEARCH.get()
+        if search is None:
+            token = _SEARCH.set(_Search())
+            try:
+                return self.any(demand, kind)
+            finally:
+                _SEARCH.reset(token)
+        if key in search.open:
+            search.lowest = min(search.lowest, search.open[key])
             return False
-        depth = len(self._open)
-        if depth == 0:
-            self._work = 0
-        self._work += 1
-        if self._work > _WORK or depth > _DEPTH:
+        depth = len(search.open)
+        search.work += 1
+        if search.work > _WORK or depth > _DEPTH:
             return True
-        before, self._lowest = self._lowest, depth
-        self._open[key] = depth
+        before, search.lowest = search.lowest, depth
+        search.open[key] = depth
         try:
             found = any(self._possible(alt) for alt in self.raw(demand, kind))
         finally:
-            del self._open[key]
-        lowest = self._lowest
-        self._lowest = min(before, lowest)
+            del search.open[key]
+        lowest = search.lowest
+        search.lowest = min(before, lowest)
         if found or lowest >= depth:
             self._known[key] = found
         return found
