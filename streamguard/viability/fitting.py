@@ -6,7 +6,8 @@ functions, each made when a value of its type first comes. Knows neither text no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, Final
 
 from streamguard.viability.grammar import ARRAY, FALSE, NULL, NUMBER, OBJECT, STRING, TRUE
@@ -40,7 +41,7 @@ class Fits(dict[type, Fit]):
             return _never
         if len(fits) == 1:
             return fits[0]
-        return lambda value: any(fit(value) for fit in fits)
+        return _either(fits) if kind in (OBJECT, ARRAY) else lambda value: any(fit(value) for fit in fits)
 
 
 def _never(value: Any) -> bool:  # noqa: ARG001
@@ -49,6 +50,32 @@ def _never(value: Any) -> bool:  # noqa: ARG001
 
 def _always(value: Any) -> bool:  # noqa: ARG001
     return True
+
+
+_KNOWN: ContextVar[dict[tuple[int, int], bool] | None] = ContextVar("_KNOWN", default=None)
+"""What was found of the containers within the value at hand: by alternatives and container."""
+
+
+def _either(fits: Sequence[Fit]) -> Fit:
+    """Whether one of several alternatives accepts a container. Each is asked of it once: where alternatives nest, all
+    of those further out ask the same, and the questions would double at each level."""
+    us = id(fits)
+
+    def either(value: Any) -> bool:
+        known = _KNOWN.get()
+        if known is None:
+            token = _KNOWN.set({})
+            try:
+                return any(fit(value) for fit in fits)
+            finally:
+                _KNOWN.reset(token)
+        key = (us, id(value))
+        found = known.get(key)
+        if found is None:
+            found = known[key] = any(fit(value) for fit in fits)
+        return found
+
+    return either
 
 
 class _Members(dict[str, Fits | None]):

@@ -69,6 +69,8 @@ WHOLE: Final = 8
 """Characters that must be left in a piece before it is worth looking for something whole in it."""
 CONTAINER: Final = 24
 """The same for an object or array."""
+EXPONENT = re.compile(r"[0-9][eE][-+0-9]").search
+"""Looks for what may be a number with an exponent."""
 DIGITS = re.compile(r"[0-9]*+").match
 SPACES: Final = frozenset(" \t\n\r")
 ESCAPED: Final = frozenset('"\\/bfnrt')

@@ -56,8 +56,9 @@ class Listener(Protocol):
         """`value_open`, `chars` and `value_close` of a value inside a container at once, in the same sense. `raw` is a
         string without its quotes and without escapes, a number without an exponent, a literal, or an empty array."""
 
-    def whole_container(self, value: Any) -> bool:
-        """The same for an object or array, of which every token would be told; `value` as `json.loads` reads it."""
+    def whole_container(self, value: Any, text: str, begin: int, end: int) -> bool:
+        """The same for an object or array, of which every token would be told; `value` as `json.loads` reads it from
+        that part of the text."""
 
     def outlook(self, at: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
         """Per open container from the outermost on the names that must still come; and what may come next `at` a

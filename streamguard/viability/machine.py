@@ -12,7 +12,7 @@ from typing import Any
 
 from streamguard.viability.formula import Demand
 from streamguard.viability.frames import Frame, NumberState, Reasons, Tracker
-from streamguard.viability.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING, TRUE
+from streamguard.viability.grammar import ARRAY, CONSTANTS, EXPONENT, NUMBER, OBJECT, STRING, TRUE
 from streamguard.viability.listener import Cause
 from streamguard.viability.messages import CLOSE, COMMA, ITEM, NAME, OPEN, WRITTEN, expected, explain
 from streamguard.viability.number_text import MOST as MOST_OF_A_NUMBER
@@ -245,12 +245,17 @@ class Machine:
         frame = self._frames[-1]
         return take_item(frame, kind, raw) if frame.kind == ARRAY else take_member(frame, kind, raw)
 
-    def whole_container(self, value: Any) -> bool:
+    def whole_container(self, value: Any, text: str, begin: int, end: int) -> bool:
         if self._skip:
             return True
+        if self._plain and EXPONENT(text, begin, end):  # a number may have a dead beginning, though it is accepted
+            return False
         frame = self._frames[-1]
         kind = OBJECT if type(value) is dict else ARRAY
-        return take_item(frame, kind, "", value) if frame.kind == ARRAY else take_member(frame, kind, "", value)
+        try:
+            return take_item(frame, kind, "", value) if frame.kind == ARRAY else take_member(frame, kind, "", value)
+        except RecursionError:  # too deep to be said at once, which comes before anything has happened
+            return False
 
     def outlook(self, at: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
         missing, found = outlook(self._frames, self._root, at)

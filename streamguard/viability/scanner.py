@@ -475,7 +475,7 @@ class SyntaxPrefix:
                 and end - i > self._max_digits
                 and _long_number(self._max_digits)(text, i, end)
             )
-            or (self._listener is not None and not self._listener.whole_container(value))
+            or (self._listener is not None and not self._listener.whole_container(value, text, i, end))
         ):
             self._vain += end - i
             return i

@@ -165,3 +165,61 @@ def test_reading_in_vain_is_bounded(text: str, monkeypatch: pytest.MonkeyPatch) 
     made.prefix().feed(text)
     SyntaxPrefix(max_depth=None).feed(text)
     assert seen < 8 * len(text)
+
+
+@pytest.mark.parametrize("text", ["[[15e-1, 1, 1, 1, 1, 1, 1, 1, 1]]", '[{"a": 150.5e-3, "b": 1234567890}]'])
+def test_plain_numbers(text: str) -> None:
+    """Where no exponent is expected, one that comes all the same is dead at the same character in any split."""
+    limits = {"maximum": 10}
+    made = compile_schema({"items": {"items": limits, "properties": {"a": limits}}}, numbers="plain")
+    verdicts = [feed(made.prefix(), text, split) for split in (whole, each)]
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0] is not None
+
+
+def test_alternatives_do_not_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alternatives within alternatives are asked once each about a value, however deep they nest."""
+    operators = ["and", "or", "xor", "not"]
+    expression = {"$ref": "#/$defs/e"}
+    member = {
+        operator: {
+            "type": "object",
+            "required": ["of", "op"],
+            "properties": {"of": {"type": "array", "items": expression}, "op": {"const": operator}},
+        }
+        for operator in operators
+    }
+    made = compile_schema({"$defs": {"e": {"anyOf": [*member.values(), {"type": "string"}]}}, **expression})
+    text = '"leaf"'
+    for _ in range(20):
+        text = f'{{"of": [{text}], "op": "not"}}'
+    fits = made._root.fits
+    value = json.loads(text)
+    asked = 0
+    real = Fits.__missing__
+
+    def counted(self: Fits, kind: type) -> Any:
+        fit = real(self, kind)
+        del self[kind]  # so that every question comes by
+
+        def count(value: Any) -> bool:
+            nonlocal asked
+            asked += 1
+            assert asked < 2_000
+            return fit(value)
+
+        return count
+
+    monkeypatch.setattr(Fits, "__missing__", counted)
+    assert fits[dict](value)
+    assert asked > 20
+
+
+def test_what_nests_too_deeply_to_be_said_at_once() -> None:
+    """A value that would take more of Python's stack than there is goes its usual way."""
+    one = {"type": "array", "items": {"$ref": "#/$defs/s"}, "uniqueItems": True}
+    another = {"type": "array", "minItems": 7}
+    made = compile_schema({"$ref": "#/$defs/s", "$defs": {"s": {"anyOf": [one, another, {"const": 1}]}}}, max_depth=256)
+    text = "[" * 250 + "1" + "]" * 250
+    assert feed(made.prefix(), text, whole) is None
+    assert feed(made.prefix(), text, each) is None
