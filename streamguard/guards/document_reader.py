@@ -183,8 +183,8 @@ class DocumentReader:
     def verdict_at(self, verdict: Trip | Enough | None) -> int:
         """The character, of all that were fed, that a verdict inside the document is about."""
         at = verdict.where.char if isinstance(verdict, Trip) and verdict.where is not None else None
-        if at is None:
-            at = (self._prefix.end or 1) - 1
+        if at is None:  # what the document's end has brought; a number's shows in the character after it
+            at = (self._prefix.end or 1) - (not self.text[-1:].isdigit())
         return self._begins_at + at
 
     def text_before(self, back: int) -> str:

@@ -69,9 +69,9 @@ class Panel:
                 self.asynchronous.append(watch)
             if _has_clock(watch):
                 (self._observing_clocks if observing else self._clocks).append(watch)
-        self._aheads: list[Callable[[Sequence[Delta]], None]] = [
-            watch.ahead
-            for watch in self._watches
+        self._aheads: list[tuple[int, Callable[[Sequence[Delta]], None]]] = [
+            (index, watch.ahead)
+            for index, watch in enumerate(self._watches)
             if isinstance(watch, BaseWatch) and type(watch).ahead is not BaseWatch.ahead
         ]
         self._routes: dict[type, tuple[Feed, ...]] = {}
@@ -108,11 +108,16 @@ class Panel:
             if type(event) is not Delta:
                 break
             deltas.append(event)
-        for ahead in self._aheads if len(deltas) > 1 else ():
+        for index, ahead in self._aheads if len(deltas) > 1 else ():
+            if index in self._recorded:
+                continue
             try:
                 ahead(deltas)
             except Exception as error:  # see feed()
-                return self.stamped(self._failed(ahead, error), now)
+                trip = self._failed(ahead, error)
+                if index not in self._observing:
+                    return self.stamped(trip, now)
+                self._record(index, trip, now)
         return None
 
     def feed(self, event: Event, now: float) -> Trip | Enough | None:

@@ -174,6 +174,26 @@ def test_a_check_that_breaks_while_it_reads_ahead_has_not_passed() -> None:
     assert "ZeroDivisionError" in trip.message
 
 
+def test_a_check_that_only_observes_and_breaks_while_it_reads_ahead() -> None:
+    """It is recorded once, and nothing more is asked of it."""
+    panel = Panel([_Breaks()], AttemptContext(request=None), 0.0, mode="observe")
+    deltas = [Delta(0, "text", "a"), Delta(0, "text", "b")]
+    assert panel.ahead(deltas, 0, 2.0) is None
+    assert panel.ahead(deltas, 0, 3.0) is None
+    assert [(one.trip.reason, one.trip.guard, one.trip.at) for one in panel.observed] == [("guard.failed", "mine", 2.0)]
+
+
+@pytest.mark.parametrize("text", ["12 x", "12\n", "1.5e3 ,", '"ab" x', "[1] x", "true x", "12 3"])
+@pytest.mark.parametrize("schema", [None, FrozenJson({"enum": [0]})])
+def test_the_end_of_any_value_is_told_with_its_event(text: str, schema: FrozenJson | None) -> None:
+    """A number's end is the character after it, and that of another value its own last."""
+    guards: list[Spec] = [JsonDocument(expect="any", trailing="cut", schema=schema)]
+    reads = [text_events(list(text))]
+    steps = told(guards, reads, ahead=True)
+    assert steps == told(guards, reads, ahead=False)
+    assert steps[0][-1][0] is not None
+
+
 def test_a_fresh_reader_has_nothing_ahead() -> None:
     """The document of a watch that has not read ahead is the reader's."""
     panel = Panel([JsonDocument()], AttemptContext(request=None), 0.0)
