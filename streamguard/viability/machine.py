@@ -8,7 +8,7 @@ syntax.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from streamguard.viability.formula import Demand
 from streamguard.viability.frames import Frame, NumberState, Reasons, Tracker
@@ -31,6 +31,9 @@ from streamguard.viability.whole import (
     take_member,
     take_name,
 )
+
+_REASONS: Final = 64
+"""Reasons from which on each is kept once."""
 
 
 class Machine:
@@ -367,6 +370,8 @@ class Machine:
     def _drop(self, tracker: Tracker, kept: list[Any], why: Reasons) -> None:
         if self._recording:
             self._log.append((tracker, tracker.states, tracker.why))
+        if len(why) > _REASONS:  # the same ones, which would double at each level
+            why = tuple(reversed(dict.fromkeys(reversed(why))))
         tracker.states, tracker.why = kept, why
         if not kept:
             self._died = True

@@ -11,7 +11,7 @@ import pytest
 from streamguard.viability import Prefix, compile_schema, scanner
 from streamguard.viability.fitting import Fits
 from streamguard.viability.scanner import SyntaxPrefix
-from tests.viability.feeding import each, feed, whole
+from tests.viability.feeding import Split, each, feed, whole
 
 LONG = "x" * 30
 RECORD = {
@@ -223,3 +223,13 @@ def test_what_nests_too_deeply_to_be_said_at_once() -> None:
     text = "[" * 250 + "1" + "]" * 250
     assert feed(made.prefix(), text, whole) is None
     assert feed(made.prefix(), text, each) is None
+
+
+@pytest.mark.parametrize("split", [whole, each])
+def test_reasons_do_not_multiply(split: Split) -> None:
+    """What kills a value under alternatives within alternatives is told once, however deep they nest."""
+    lists = [{"type": "array", "items": {"$ref": "#/$defs/s"}, "maxItems": most} for most in (5, 6)]
+    made = compile_schema({"$ref": "#/$defs/s", "$defs": {"s": {"anyOf": [*lists, {"type": "string"}]}}})
+    dead = feed(made.prefix(), "[" * 60 + "1.5", split)
+    assert dead is not None
+    assert (dead.char, dead.keyword, dead.expected) == (60, "type", ("an array", "a string"))
