@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -135,17 +136,13 @@ def _rows(name: str, options: Options) -> Notes:
     template = None if options.template is None else read_template(Path(options.template))
     overrides = {"model": options.model, "max_tokens": options.max_tokens}
     problems = Problems()
-    with open_input(name) as file:
-        rows = Input(
-            file,
-            name,
-            template=template,
-            overrides={key: value for key, value in overrides.items() if value is not None},
-        )
+    given = {key: value for key, value in overrides.items() if value is not None}
+    with open_input(name) as file, closing(Input(file, name, template=template, overrides=given)) as rows:
         rows.scan(problems)
+        count = len(rows.plan)
     problems.raise_any()
     models = ", ".join(f"{model} {count:,}" for model, count in rows.models.items())
-    return [f"{name}: fine, {len(rows.plan):,} rows" + (f" ({models})" if models else "")]
+    return [f"{name}: fine, {count:,} rows" + (f" ({models})" if models else "")]
 
 
 _KINDS: dict[str, Callable[[str, Options], Notes]] = {

@@ -92,7 +92,10 @@ async def run_job(spec: JobSpec, provider: Provider, **options: Any) -> tuple[Ru
     job = Job(spec)
     try:
         runner, tally = make_runner(job, provider, **options)
-        await runner.run()
+        try:
+            await runner.run()
+        finally:
+            await runner._runtime.aclose()
     finally:
         job.close()
     assert tally.running == 0
