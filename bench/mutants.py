@@ -639,28 +639,33 @@ PROBES: dict[str, Callable[[], str | None]] = {
 }
 
 
+class _Late(KeyboardInterrupt):
+    """The probes take too long. Of this kind, as a loop hands on no other, and a package may well survive a
+    `TimeoutError`."""
+
+
 def _try(name: str) -> tuple[str, str | None, str, float]:
     """Which probe noticed a mutant, and what."""
     began = time.monotonic()
 
     def late(*_: object) -> None:
-        raise TimeoutError
+        raise _Late
 
     signal.signal(signal.SIGALRM, late)
-    signal.alarm(WITHIN)
+    signal.setitimer(signal.ITIMER_REAL, WITHIN, 10)
     try:
         with MUTANTS[name]() if name else contextlib.nullcontext():
             for probe, ask in PROBES.items():
                 try:
                     noticed = ask()
-                except TimeoutError:
+                except _Late:
                     return name, probe, "it went on for ever", time.monotonic() - began
                 except Exception:
                     noticed = traceback.format_exc(limit=-1)
                 if noticed is not None:
                     return name, probe, noticed.splitlines()[-1][:160], time.monotonic() - began
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return name, None, "", time.monotonic() - began
 
 
