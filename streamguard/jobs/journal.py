@@ -137,7 +137,8 @@ class Journal:
         """Rows that failed for a reason of their own in so many runs, or that so many process deaths are laid to."""
         found = self._rows(
             "SELECT key FROM records LEFT JOIN crashes USING (key) "
-            "WHERE type = 'errored' AND (failures >= ?1 OR count >= ?1) ORDER BY seq",
+            "WHERE type = 'errored' AND (failures >= ? OR count >= ?) ORDER BY seq",
+            after,
             after,
         )
         return [key for (key,) in found]
