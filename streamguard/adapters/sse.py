@@ -75,8 +75,8 @@ class Decoder:
         :raises EventTooLarge: with the frames that were complete before.
         """
         pieces = self._pieces
-        # One whole event per read, as live streams come: in one look, since what a program does after it has waited
-        # costs ten times as much as in a loop.
+        # One whole event per read, as live streams come: in one look, since each single thing that a program does after
+        # it has waited costs several times what it costs in a loop.
         if (
             not (pieces or self._after_cr or self._head)
             and (one := _EVENT.fullmatch(chunk))

@@ -58,7 +58,9 @@ def mistakes(params: Mapping[str, Any]) -> Iterator[Mistake]:
 
 def _messages(messages: Any) -> Iterator[Mistake]:
     if not isinstance(messages, list) or not messages:
-        yield Mistake("/messages", "no messages" if messages in (None, []) else "must be a list of messages")
+        yield Mistake(
+            "/messages", "needs at least one message" if messages in (None, []) else "must be a list of messages"
+        )
         return
     for index, message in enumerate(messages):
         at = f"/messages/{index}"

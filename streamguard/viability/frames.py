@@ -88,6 +88,17 @@ class Frame:
         elif kind == NUMBER:
             self.parts = []
 
+    def add(self, value: Any) -> None:
+        """A value inside has closed: kept, if somebody wants the whole of this one."""
+        if not self.build:
+            return
+        if self.value is None:
+            self.value = {} if self.kind == OBJECT else []
+        if self.kind == OBJECT:
+            self.value[self.name] = value
+        else:
+            self.value.append(value)
+
     def read(self) -> Text | None:
         """The string's text, up to date."""
         text = self.text

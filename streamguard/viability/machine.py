@@ -333,13 +333,7 @@ class Machine:
         if not self._frames:
             return None
         parent = self._frames[-1]
-        if parent.build:
-            if parent.value is None:
-                parent.value = {} if parent.kind == OBJECT else []
-            if parent.kind == OBJECT:
-                parent.value[parent.name] = value
-            else:
-                parent.value.append(value)
+        parent.add(value)
         self._each(parent, lambda state: state.child_closed(parent, value))
         if parent.distinct:
             parent.canon.add(canonical(value))

@@ -95,9 +95,7 @@ def take_member(frame: Frame, kind: int, raw: str, value: Any = ...) -> bool:
                 if not query.fits[type(value)](value):
                     return False
     if frame.build:
-        if frame.value is None:
-            frame.value = {}
-        frame.value[frame.name] = _read(kind, raw) if value is ... else value
+        frame.add(_read(kind, raw) if value is ... else value)
     return True
 
 
@@ -127,10 +125,7 @@ def take_item(frame: Frame, kind: int, raw: str, value: Any = ...) -> bool:
     for state, query in queries:
         state.query = query
     frame.count += 1
-    if frame.build:
-        if frame.value is None:
-            frame.value = []
-        frame.value.append(value)
+    frame.add(value)
     return True
 
 
@@ -187,15 +182,7 @@ def leave(frame: Frame, parent: Frame) -> bool:
     for tracker in parent.trackers:
         for state in tracker.states:
             state.child = None
-    if parent.build:
-        if parent.kind == OBJECT:
-            if parent.value is None:
-                parent.value = {}
-            parent.value[parent.name] = frame.value
-        else:
-            if parent.value is None:
-                parent.value = []
-            parent.value.append(frame.value)
+    parent.add(frame.value)
     return True
 
 

@@ -76,7 +76,7 @@ def test_requests_are_checked_before_they_are_sent(tmp_path) -> None:
     assert mistakes(spec, tmp_path) == [
         "in.jsonl:1: /params/model: no model: name it here, or for all rows with --model",
         "in.jsonl:1: /params/max_tokens: no max_tokens: give it here, or for all rows with --max-tokens",
-        "in.jsonl:1: /params/messages: no messages",
+        "in.jsonl:1: /params/messages: needs at least one message",
         "in.jsonl:2: /params/stream: must be left out: every request is sent as a stream",
         "in.jsonl:2: /params/extra_headers: is an argument of the SDK, no part of a request",
         "in.jsonl:2: /params/timeout: is an argument of the SDK, no part of a request",
