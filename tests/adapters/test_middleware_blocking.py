@@ -128,7 +128,7 @@ def test_a_clock_ends_a_blocked_read(attempt: Any, reason: str) -> None:
 
     (error, took), server = against(attempt, program=program)
     assert error.reason == reason
-    assert took < 0.6
+    assert took < 5
     assert threads() == []
     assert all(exchange.disconnected_at is not None for exchange in server.exchanges) or not server.exchanges
 
