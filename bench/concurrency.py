@@ -20,8 +20,8 @@ from bench import server
 from bench.documents import advisories, pieces
 from bench.harness import REQUEST, extraction, machine, on_one_core
 from streamguard import GuardMiddleware, messages, run
-from streamguard.commands.run import COLLECT_AFTER
-from streamguard.runtime import Runtime
+from streamguard.cli.commands.run import COLLECT_AFTER
+from streamguard.engine.runtime import Runtime
 
 RATE, EVENTS = 50.0, 150
 PROBES = 10

@@ -17,8 +17,8 @@ from bench.documents import advisories, pieces
 from bench.harness import REQUEST, Path, extraction, machine, on_one_core, rounds, table
 from bench.peers_prefix import advisory_model
 from streamguard import GuardMiddleware, guarded, messages, run, stream
-from streamguard.policy import Policy
-from streamguard.runtime import Runtime
+from streamguard.engine.runtime import Runtime
+from streamguard.policy.model import Policy
 
 CREATE, HELPER = "create(stream=True)", "messages.stream()"
 

@@ -32,13 +32,13 @@ import jsonschema
 
 import streamguard
 from streamguard import CallError, Runtime
-from streamguard.callclock import backend_clock
 from streamguard.demo import documents as invoices
 from streamguard.demo.sides import params
 from streamguard.demo.simulated import MAX_TOKENS, MOST_ATTEMPTS, Mix, attempt
-from streamguard.policyfile import loads_policy
-from streamguard.pricebook import PriceBook
-from streamguard.pricing import cost
+from streamguard.engine.clock import backend_clock
+from streamguard.policy.file import loads_policy
+from streamguard.pricing.book import PriceBook
+from streamguard.pricing.price import cost
 from streamguard.testing.clock import run_virtual
 from streamguard.testing.record import Exchange
 from streamguard.testing.scripted import Script

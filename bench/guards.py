@@ -11,7 +11,7 @@ from streamguard import load_policy
 from streamguard.events import BlockStarted, Delta, Started
 from streamguard.guards.base import AttemptContext
 from streamguard.guards.panel import Panel
-from streamguard.policy import Policy
+from streamguard.policy.model import Policy
 
 ROUNDS = 7
 

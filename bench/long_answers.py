@@ -21,8 +21,8 @@ from bench.documents import ADVISORIES, advisories, one_string, pieces
 from bench.doors import clients
 from bench.harness import REQUEST, Path, extraction, machine, on_one_core, rounds, table
 from streamguard import GuardMiddleware, messages, run
-from streamguard.policy import Policy
-from streamguard.runtime import Runtime
+from streamguard.engine.runtime import Runtime
+from streamguard.policy.model import Policy
 
 TOOLS = [{"name": "record", "input_schema": ADVISORIES}]
 

@@ -26,26 +26,30 @@ from unittest.mock import patch
 
 import msgspec
 
-from streamguard.adapters import anthropic, anthropic_events, anthropic_stream, failures
-from streamguard.adapters.sse import Decoder
-from streamguard.attempt import RunningAttempt
-from streamguard.budget import NotBilled
-from streamguard.callclock import CallClock
-from streamguard.cooldown import Cooldown
-from streamguard.delivery import Delivery
-from streamguard.dispatch import Clearance, Dispatch
-from streamguard.engine import Call
+from streamguard.adapters.anthropic import events as wire_events
+from streamguard.adapters.anthropic import failures
+from streamguard.adapters.anthropic import source as wire_source
+from streamguard.adapters.anthropic import stream as wire_stream
+from streamguard.adapters.sse.decoder import Decoder
+from streamguard.budgets.spec import NotBilled
+from streamguard.engine.attempt import RunningAttempt
+from streamguard.engine.call import Call
+from streamguard.engine.clock import CallClock
+from streamguard.engine.delivery import Delivery
+from streamguard.engine.dispatch import Clearance, Dispatch
+from streamguard.engine.recorder import Recorder
 from streamguard.events import Delta, Failed, Ping, Usage
-from streamguard.guards import caps, completion, document_reader, repetition, timeouts
+from streamguard.guards import caps, completion, repetition, timeouts
 from streamguard.guards.completion import CompletionWatch
 from streamguard.guards.content import ContentWatch
-from streamguard.guards.json_document import JsonDocument, ToolWatch
+from streamguard.guards.document import reader
+from streamguard.guards.document.guard import JsonDocument, ToolWatch
 from streamguard.guards.panel import Panel
 from streamguard.guards.transcript import Transcript
-from streamguard.recorder import Recorder
-from streamguard.retry_bucket import RetryBucket
-from streamguard.viability import strict
-from streamguard.viability.judge import Judge
+from streamguard.retry.cooldown import Cooldown
+from streamguard.retry.quota import RetryBucket
+from streamguard.viability.judge.judge import Judge
+from streamguard.viability.syntax import strict
 
 WITHIN = 300
 """Seconds that the probes may take; a mutant that takes longer runs for ever."""
@@ -179,7 +183,7 @@ after("clocks: no total", CallClock, "__init__", _set(deadline=_OFF))
 
 # Documents
 
-_READER = document_reader.DocumentReader
+_READER = reader.DocumentReader
 
 
 @mutant("json: prefixes are never dead")
@@ -272,43 +276,46 @@ def _no_calls() -> Any:
 
 @mutant("retry: as often as it likes")
 def _attempts() -> Any:
-    from streamguard import engine, retry
+    from streamguard.retry import rules
 
-    original = retry.decide
+    original = rules.decide
     return patch.object(
-        engine, "decide", lambda rules, ended, at: original(rules.model_copy(update={"attempts": 99}), ended, at)
+        call, "decide", lambda rules, ended, at: original(rules.model_copy(update={"attempts": 99}), ended, at)
     )
 
 
 @mutant("retry: rules may be used for ever")
 def _used() -> Any:
-    from streamguard import engine, retry
+    from streamguard.engine import call
+    from streamguard.retry import rules
 
-    original = retry.decide
-    return patch.object(engine, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, used=())))
+    original = rules.decide
+    return patch.object(call, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, used=())))
 
 
 @mutant("retry: what is never retried is")
 def _never() -> Any:
-    from streamguard import retry
+    from streamguard.retry import rules
 
-    return patch.object(retry, "NEVER_RETRIED", ())
+    return patch.object(rules, "NEVER_RETRIED", ())
 
 
 @mutant("retry: after output was shown")
 def _shown() -> Any:
-    from streamguard import engine, retry
+    from streamguard.engine import call
+    from streamguard.retry import rules
 
-    original = retry.decide
-    return patch.object(engine, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, delivered=False)))
+    original = rules.decide
+    return patch.object(call, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, delivered=False)))
 
 
 @mutant("retry: a wait that does not fit is waited for")
 def _unfit() -> Any:
-    from streamguard import engine, retry
+    from streamguard.engine import call
+    from streamguard.retry import rules
 
-    original = retry.decide
-    return patch.object(engine, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, deadline=_OFF)))
+    original = rules.decide
+    return patch.object(call, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, deadline=_OFF)))
 
 
 @mutant("retry: retry-after is not honoured")
@@ -337,7 +344,7 @@ off("retry: no cool-down", Cooldown, "refused")
 # Clean-up and budgets
 
 off("clean-up: attempts are not closed", RunningAttempt, "close")
-off("clean-up: streams of the SDK are not closed", anthropic_stream.BodyStream, "aclose")
+off("clean-up: streams of the SDK are not closed", wire_stream.BodyStream, "aclose")
 off("budgets: holds are not settled", Dispatch, "settle", ())
 off("budgets: holds are not settled on cancellation", Call, "close")
 
@@ -367,7 +374,7 @@ def _remembers() -> Any:
         def pop(self, *args: Any) -> Any:
             return None
 
-    from streamguard.runtime import Runtime
+    from streamguard.engine.runtime import Runtime
 
     original = Runtime.__init__
 
@@ -418,7 +425,7 @@ def _lost() -> Any:
 
 @mutant("usage: the start's output count is true")
 def _placeholder() -> Any:
-    original = anthropic_events.WireUsage.neutral
+    original = wire_events.WireUsage.neutral
 
     def neutral(self: Any, *, final: bool) -> Any:
         return original(self, final=True)
@@ -429,7 +436,7 @@ def _placeholder() -> Any:
         self.metered = event.usage.output_tokens is not None
 
     stack = contextlib.ExitStack()
-    stack.enter_context(patch.object(anthropic_events.WireUsage, "neutral", neutral))
+    stack.enter_context(patch.object(wire_events.WireUsage, "neutral", neutral))
     stack.enter_context(patch.object(Transcript, "_started", started))
     return stack
 
@@ -448,7 +455,8 @@ def _added() -> Any:
 
 @mutant("usage: what is seen is all there is")
 def _no_lag() -> Any:
-    from streamguard import recorder, usage
+    from streamguard import usage
+    from streamguard.engine import recorder
 
     original = usage.usage_range
 
@@ -477,8 +485,8 @@ def _no_errors() -> Any:
     def translate(self: Any, frames: Any) -> Any:
         return [one for one in _translate(self, frames) if not isinstance(one, Failed)]
 
-    _translate = anthropic_events.Translator.translate
-    return patch.object(anthropic_events.Translator, "translate", translate)
+    _translate = wire_events.Translator.translate
+    return patch.object(wire_events.Translator, "translate", translate)
 
 
 @mutant("wire: events may be of any size")
@@ -512,12 +520,12 @@ def _unended() -> Any:
 
 @mutant("wire: pings are output")
 def _pings() -> Any:
-    original = anthropic_events.Translator.translate
+    original = wire_events.Translator.translate
 
     def translate(self: Any, frames: Any) -> Any:
         return [Delta(0, "text", " ") if type(one) is Ping else one for one in original(self, frames)]
 
-    return patch.object(anthropic_events.Translator, "translate", translate)
+    return patch.object(wire_events.Translator, "translate", translate)
 
 
 @mutant("wire: a body of any kind is a stream")
@@ -525,12 +533,12 @@ def _any_kind() -> Any:
     async def refusal(stream: Any) -> None:
         return None
 
-    return patch.object(anthropic, "_refusal", refusal)
+    return patch.object(wire_source, "_refusal", refusal)
 
 
 @mutant("wire: gzip may be cut")
 def _gzip() -> Any:
-    return patch.object(anthropic_stream._Inflate, "cut", property(lambda self: False))
+    return patch.object(wire_stream._Inflate, "cut", property(lambda self: False))
 
 
 @mutant("wire: breaks of the connection are ends")

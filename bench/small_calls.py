@@ -22,7 +22,7 @@ from bench.documents import pieces
 from bench.doors import clients
 from bench.harness import REQUEST, Path, extraction, machine, on_one_core
 from streamguard import GuardMiddleware, messages, run
-from streamguard.runtime import Runtime
+from streamguard.engine.runtime import Runtime
 
 ANSWER = '{"package": "hyper", "kind": "vulnerability", "fixed_in": "0.9.4", "severity": "high", "exploited": false}'
 """105 characters, about 30 tokens, in deltas of one token."""

@@ -27,10 +27,10 @@ from typing import Any
 
 import anyio
 
-from streamguard import doors
+from streamguard import api
 from streamguard.errors import CallError
 from streamguard.guards.timeouts import Timeouts
-from streamguard.policy import Policy
+from streamguard.policy.model import Policy
 from streamguard.testing import pace, repeat, script, wire
 from tests.matrix.adversaries import ADVERSARIES, POLICY
 from tests.matrix.soak import soak
@@ -75,7 +75,7 @@ async def _late(streams: int, large: bool) -> tuple[list[float], list[float]]:
         policy = Policy(timeouts=Timeouts(attempt=limit))
         began = anyio.current_time()
         try:
-            await doors.run(source, policy=policy)
+            await api.run(source, policy=policy)
         except CallError:
             late.append(anyio.current_time() - began - limit)
 
@@ -115,7 +115,7 @@ def _grows(name: str, count: int) -> tuple[str, float]:
 
     async def main() -> str:
         try:
-            await doors.run(source, policy=POLICY)
+            await api.run(source, policy=POLICY)
         except CallError as error:
             return error.reason
         return "accepted"

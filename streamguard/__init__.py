@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamguard import relay, sync
-    from streamguard.adapters.anthropic import messages
-    from streamguard.adapters.middleware import GuardMiddleware
+    from streamguard.adapters.anthropic.middleware.guard import GuardMiddleware
+    from streamguard.adapters.anthropic.source import messages
+    from streamguard.api import GuardedStream, guarded, run, stream
     from streamguard.conversation import Conversation
-    from streamguard.doors import GuardedStream, guarded, run, stream
+    from streamguard.engine.runtime import Runtime
+    from streamguard.engine.telemetry_structlog import structlog_hook
     from streamguard.errors import (
         BudgetExhausted,
         CallError,
@@ -32,15 +34,13 @@ if TYPE_CHECKING:
     from streamguard.guards.completion import Completion
     from streamguard.guards.content import Content
     from streamguard.guards.custom import View, guard
-    from streamguard.guards.json_document import JsonDocument
+    from streamguard.guards.document.guard import JsonDocument
     from streamguard.guards.repetition import Repetition
     from streamguard.guards.timeouts import Timeouts
     from streamguard.outcome import AttemptRecord, CallRecord, Outcome
-    from streamguard.policy import Policy
-    from streamguard.policyfile import load_policy
-    from streamguard.retry import Backoff, Decision, Retry, Rule
-    from streamguard.runtime import Runtime
-    from streamguard.telemetry_structlog import structlog_hook
+    from streamguard.policy.file import load_policy
+    from streamguard.policy.model import Policy
+    from streamguard.retry.rules import Backoff, Decision, Retry, Rule
     from streamguard.verdict import Enough, Trip, Where
 
 __all__ = [
@@ -95,10 +95,10 @@ __all__ = [
 
 # Where each public name lives; `tests/test_public.py` holds this to the imports above.
 _HOME = {
-    "streamguard.adapters.anthropic": ("messages",),
-    "streamguard.adapters.middleware": ("GuardMiddleware",),
+    "streamguard.adapters.anthropic.source": ("messages",),
+    "streamguard.adapters.anthropic.middleware.guard": ("GuardMiddleware",),
     "streamguard.conversation": ("Conversation",),
-    "streamguard.doors": (
+    "streamguard.api": (
         "GuardedStream",
         "guarded",
         "run",
@@ -124,7 +124,7 @@ _HOME = {
         "View",
         "guard",
     ),
-    "streamguard.guards.json_document": ("JsonDocument",),
+    "streamguard.guards.document.guard": ("JsonDocument",),
     "streamguard.guards.repetition": ("Repetition",),
     "streamguard.guards.timeouts": ("Timeouts",),
     "streamguard.outcome": (
@@ -132,16 +132,16 @@ _HOME = {
         "CallRecord",
         "Outcome",
     ),
-    "streamguard.policy": ("Policy",),
-    "streamguard.policyfile": ("load_policy",),
-    "streamguard.retry": (
+    "streamguard.policy.model": ("Policy",),
+    "streamguard.policy.file": ("load_policy",),
+    "streamguard.retry.rules": (
         "Backoff",
         "Decision",
         "Retry",
         "Rule",
     ),
-    "streamguard.runtime": ("Runtime",),
-    "streamguard.telemetry_structlog": ("structlog_hook",),
+    "streamguard.engine.runtime": ("Runtime",),
+    "streamguard.engine.telemetry_structlog": ("structlog_hook",),
     "streamguard.verdict": (
         "Enough",
         "Trip",

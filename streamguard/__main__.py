@@ -1,6 +1,6 @@
 """`python -m streamguard`."""
 
-from streamguard.cli import main
+from streamguard.cli.main import main
 
 if __name__ == "__main__":
     main()

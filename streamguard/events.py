@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 if TYPE_CHECKING:
-    from streamguard.retry import Decision
+    from streamguard.retry.rules import Decision
 
 DeltaKind = Literal["text", "thinking", "tool_input"]
 """What a piece of output belongs to."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from streamguard.accounts import Settled
+from streamguard.budgets.reservation import Settled
 from streamguard.events import Failed
 from streamguard.guards.panel import Observed
-from streamguard.retry import Decision
+from streamguard.retry.rules import Decision
 from streamguard.usage import UsageRange
 from streamguard.verdict import Completed, Trip
 

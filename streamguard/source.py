@@ -14,7 +14,7 @@ import msgspec
 
 from streamguard.errors import PolicyError
 from streamguard.events import Event, Failed
-from streamguard.policy import Policy
+from streamguard.policy.model import Policy
 from streamguard.request import Request
 
 CLOSE_LIMIT = 0.05

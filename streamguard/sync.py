@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from streamguard import doors
+from streamguard import api
+from streamguard.engine.runtime import Runtime
 from streamguard.events import Event
 from streamguard.outcome import CallRecord, Outcome
-from streamguard.policy import Deliver, Policy
-from streamguard.runtime import Runtime
+from streamguard.policy.model import Deliver, Policy
 from streamguard.source import Source
 
 Backend = Literal["asyncio", "trio"]
@@ -37,7 +37,7 @@ def run(
 
     async def call() -> Outcome:
         async with _own(source) as own:
-            return await doors.run(own, policy=policy, runtime=runtime, labels=labels, group=group)
+            return await api.run(own, policy=policy, runtime=runtime, labels=labels, group=group)
 
     with start_blocking_portal(backend) as portal:
         return portal.call(call)
@@ -46,7 +46,7 @@ def run(
 class SyncStream:
     """The events of one call, for a thread; made by `stream()`."""
 
-    def __init__(self, portal: BlockingPortal, events: doors.GuardedStream) -> None:
+    def __init__(self, portal: BlockingPortal, events: api.GuardedStream) -> None:
         self._portal = portal
         self._events = events
 
@@ -87,10 +87,10 @@ def stream(
     """`streamguard.stream` for a thread: `with stream(…) as events: for event in events`."""
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[doors.GuardedStream]:
+    async def opened() -> AsyncIterator[api.GuardedStream]:
         async with (
             _own(source) as own,
-            doors.stream(own, policy=policy, deliver=deliver, runtime=runtime, labels=labels, group=group) as events,
+            api.stream(own, policy=policy, deliver=deliver, runtime=runtime, labels=labels, group=group) as events,
         ):
             yield events
 

@@ -18,8 +18,8 @@ import msgspec
 
 from streamguard.events import Usage
 from streamguard.guards.transcript import Transcript
+from streamguard.pricing.tokens import Calibration, TokenScale, weigh
 from streamguard.request import Request, encoded
-from streamguard.tokens import Calibration, TokenScale, weigh
 
 LAG_TOKENS = 200
 """Tokens that may have been generated but not seen when a stream ends early: on their way, or made before the provider

@@ -32,7 +32,7 @@ from streamguard import (
 )
 from streamguard.events import Failed, Usage
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Times
-from streamguard.retry import Decision
+from streamguard.retry.rules import Decision
 from streamguard.testing import answer, pause, script
 from streamguard.usage import UsageRange
 from streamguard.verdict import Trip, Where

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from streamguard.events import BlockKind, BlockStarted, Delta, Event, Metered, Started, Stopped, Usage
 from streamguard.guards.transcript import Transcript
-from streamguard.pricing import Price, cost
+from streamguard.pricing.price import Price, cost
+from streamguard.pricing.tokens import Calibration, TokenScale
 from streamguard.request import Request
-from streamguard.tokens import Calibration, TokenScale
 from streamguard.usage import (
     FRAMING_TOKENS,
     LAG_TOKENS,

@@ -17,12 +17,12 @@ import anyio.to_thread
 import msgspec
 
 from streamguard.demo.documents import Document, documents, prompt
+from streamguard.demo.local_model import LocalModel
 from streamguard.demo.sides import Side, guarded, unguarded, write_job
 from streamguard.demo.simulated import MAX_TOKENS, in_full, simulated
 from streamguard.events import Usage
-from streamguard.local_model import LocalModel
-from streamguard.pricebook import PriceBook
-from streamguard.pricing import Price, cost
+from streamguard.pricing.book import PriceBook
+from streamguard.pricing.price import Price, cost
 from streamguard.testing.clock import run_virtual
 from streamguard.testing.record import Exchange
 

@@ -16,8 +16,8 @@ import anyio
 import jsonschema
 import msgspec
 
-from streamguard.callclock import backend_clock
 from streamguard.demo.documents import SCHEMA, STOP, Document, prompt
+from streamguard.engine.clock import backend_clock
 
 TRIES: Final = 4
 """For one document, on either side: where one answer in five is bad, two documents in a thousand are left."""
@@ -133,11 +133,11 @@ async def guarded(client: Any, folder: Path, *, jitter: Callable[[], float], con
 
     :param jitter: makes the random parts of waits.
     """
-    from streamguard.adapters.anthropic import messages
+    from streamguard.adapters.anthropic.source import messages
+    from streamguard.engine.runtime import Runtime
     from streamguard.jobs.job import Job, JobSpec
+    from streamguard.jobs.progress.summary import Tally
     from streamguard.jobs.runner import Runner
-    from streamguard.jobs.summary import Tally
-    from streamguard.runtime import Runtime
 
     spec = JobSpec(input=str(folder / INPUT), out=str(folder / OUTPUT), policy=str(folder / POLICY))
     job = Job(spec)

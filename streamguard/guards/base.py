@@ -14,9 +14,9 @@ import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from streamguard.events import Delta, Event
-from streamguard.pricing import Price
+from streamguard.pricing.price import Price
+from streamguard.pricing.tokens import TokenScale
 from streamguard.request import Request
-from streamguard.tokens import TokenScale
 from streamguard.verdict import Enough, Trip
 
 Mode = Literal["enforce", "observe"]

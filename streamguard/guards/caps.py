@@ -27,8 +27,8 @@ from streamguard.errors import PolicyError
 from streamguard.events import BlockStarted, Delta, Event, Metered, Started, Usage
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
 from streamguard.guards.knobs import Ceiling
-from streamguard.pricing import MICRO, Price, Usd, cost, micro_usd, usd
-from streamguard.tokens import weigh
+from streamguard.pricing.price import MICRO, Price, Usd, cost, micro_usd, usd
+from streamguard.pricing.tokens import weigh
 from streamguard.verdict import Trip, Where
 
 BATCH: Final = 64

@@ -25,7 +25,7 @@ from streamguard.events import BlockStopped, Delta, DeltaKind, Event, Stopped
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
 from streamguard.guards.knobs import Count
 from streamguard.verdict import Trip, Where
-from streamguard.viability.patience import patiently
+from streamguard.viability.patterns.patience import patiently
 
 Flag = Literal["ignore_case", "multiline", "dot_all"]
 

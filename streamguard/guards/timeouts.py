@@ -29,7 +29,7 @@ import msgspec
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Stopped
 from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Mode, Spec
 from streamguard.guards.knobs import Positive, Seconds, SecondsOrZero
-from streamguard.tokens import weigh
+from streamguard.pricing.tokens import weigh
 from streamguard.verdict import Trip
 
 

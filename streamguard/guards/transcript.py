@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from streamguard.events import PIECES, BlockKind, BlockStarted, Delta, Event, Metered, Started, Stopped, Usage
-from streamguard.tokens import weigh
+from streamguard.pricing.tokens import weigh
 
 _STRAY: Final = -1
 """Stands for the block of what belongs to none."""

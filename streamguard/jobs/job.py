@@ -18,27 +18,27 @@ from typing import Any
 
 import msgspec
 
-from streamguard.budget import BudgetSpec
+from streamguard.budgets.spec import BudgetSpec
 from streamguard.errors import ConfigError, JobError, PolicyError, Problem
-from streamguard.frozen import FrozenJson
+from streamguard.files.frozen_json import FrozenJson
+from streamguard.files.schema_file import read_schema
 from streamguard.guards.base import AttemptContext
-from streamguard.guards.json_document import JsonDocument
-from streamguard.jobs.fingerprint import Fingerprint, differences, fingerprint
-from streamguard.jobs.formats import open_input, same_file, shown_name
-from streamguard.jobs.input import Check, Input, RowRequest
-from streamguard.jobs.journal import Journal, copied_journal, journal_path, open_journal
-from streamguard.jobs.journal_records import Known
-from streamguard.jobs.output import Output, open_output, writable
-from streamguard.jobs.plan import Entry, Plan
+from streamguard.guards.document.guard import JsonDocument
+from streamguard.jobs.input.formats import open_input, same_file, shown_name
+from streamguard.jobs.input.input import Check, Input, RowRequest
+from streamguard.jobs.input.plan import Entry, Plan
+from streamguard.jobs.input.template import Template, read_template
 from streamguard.jobs.problems import Problems
-from streamguard.jobs.results import poison_line
-from streamguard.jobs.resume import POISON, Fate, Rules, fate
-from streamguard.jobs.template import Template, read_template
-from streamguard.policy import Policy
-from streamguard.policyfile import PolicyFile, read_policy
-from streamguard.pricebook import PriceBook, unknown_price
+from streamguard.jobs.store.fingerprint import Fingerprint, differences, fingerprint
+from streamguard.jobs.store.journal import Journal, copied_journal, journal_path, open_journal
+from streamguard.jobs.store.journal_records import Known
+from streamguard.jobs.store.output import Output, open_output, writable
+from streamguard.jobs.store.results import poison_line
+from streamguard.jobs.store.resume import POISON, Fate, Rules, fate
+from streamguard.policy.file import PolicyFile, read_policy
+from streamguard.policy.model import Policy
+from streamguard.pricing.book import PriceBook, unknown_price
 from streamguard.request import Request
-from streamguard.schema_file import read_schema
 
 TOTAL = "a job needs a limit on the time of each call, waiting and retries included: set timeouts.total, in seconds"
 LEDGER = ".ledger"

@@ -18,14 +18,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 
-from streamguard.budget import BudgetSpec
+from streamguard.budgets.spec import BudgetSpec
 from streamguard.errors import JobError, Problem
+from streamguard.files.yaml import MAX_BYTES, Loaded, load, pointer
 from streamguard.guards.base import Spec
-from streamguard.jobs.resume import DEAD_AFTER
-from streamguard.policy_problems import Mistake, mistakes
-from streamguard.policy_schema import DIALECT, model_schema
-from streamguard.pricing import Usd
-from streamguard.yaml_positions import MAX_BYTES, Loaded, load, pointer
+from streamguard.jobs.store.resume import DEAD_AFTER
+from streamguard.policy.json_schema import DIALECT, model_schema
+from streamguard.policy.problems import Mistake, mistakes
+from streamguard.pricing.price import Usd
 
 SHIPPED = "streamguard:"
 STDIN = "-"

@@ -21,20 +21,20 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
-from streamguard.engine import Call
+from streamguard.budgets.ledger import LedgerError
+from streamguard.engine.call import Call
+from streamguard.engine.runtime import Runtime
 from streamguard.errors import BudgetExhausted, CallError, ConfigError, GaveUp
-from streamguard.jobs.excerpt import excerpts
-from streamguard.jobs.input import RowRequest
+from streamguard.jobs.input.input import RowRequest
 from streamguard.jobs.job import Job
-from streamguard.jobs.journal_records import How, JournalError, Sample, Spent
-from streamguard.jobs.output import OutputError
-from streamguard.jobs.results import About, outcome_of, result_line
-from streamguard.jobs.resume import ALONE_FROM, own_fault
-from streamguard.jobs.summary import Tally
-from streamguard.ledger import LedgerError
+from streamguard.jobs.progress.summary import Tally
+from streamguard.jobs.report.excerpt import excerpts
+from streamguard.jobs.store.journal_records import How, JournalError, Sample, Spent
+from streamguard.jobs.store.output import OutputError
+from streamguard.jobs.store.results import About, outcome_of, result_line
+from streamguard.jobs.store.resume import ALONE_FROM, own_fault
 from streamguard.outcome import CallRecord, Outcome
 from streamguard.request import Request
-from streamguard.runtime import Runtime
 from streamguard.source import Source
 from streamguard.usage import UsageRange
 

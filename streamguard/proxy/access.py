@@ -14,8 +14,8 @@ from typing import Final
 
 import msgspec
 
+from streamguard.proxy.answers.refusals import Refused
 from streamguard.proxy.config import ProxyConfig
-from streamguard.proxy.refusals import Refused
 
 OWN: Final = "x-streamguard-token"
 """The header for a client's token; where the proxy has the provider's key, the usual two are read as well."""

@@ -16,21 +16,21 @@ import anyio
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
+from streamguard.engine.runtime import Runtime
+from streamguard.engine.telemetry_structlog import structlog_hook
 from streamguard.proxy.access import Access, Caller, Headers, value
+from streamguard.proxy.answers.passthrough import Cut, relay
+from streamguard.proxy.answers.refusals import Refused
+from streamguard.proxy.answers.reply import Reply, Send, gone
+from streamguard.proxy.answers.report_headers import as_list
 from streamguard.proxy.body import ClientGone, Receive, asked, read_body
 from streamguard.proxy.configfile import Setup
 from streamguard.proxy.headers import upstream_headers, without
 from streamguard.proxy.messages import JSON, GuardedAnswer, Order
 from streamguard.proxy.metrics import Metrics
-from streamguard.proxy.refusals import Refused
-from streamguard.proxy.relay import Cut, relay
-from streamguard.proxy.reply import Reply, Send, gone
-from streamguard.proxy.report import as_list
 from streamguard.proxy.routes import METHODS, Endpoint, Routes, checked_query, group_of
 from streamguard.proxy.tenancy import KEY, KeyedRuntime, fingerprint
 from streamguard.proxy.upstream import Upstream, UpstreamSource
-from streamguard.runtime import Runtime
-from streamguard.telemetry_structlog import structlog_hook
 from streamguard.view import View
 
 _log = logging.getLogger("streamguard.proxy")

@@ -18,8 +18,8 @@ import anyio.to_thread
 import msgspec
 
 from streamguard.proxy.access import Headers, value
+from streamguard.proxy.answers.refusals import Refused
 from streamguard.proxy.limits import Limits
-from streamguard.proxy.refusals import Refused
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 

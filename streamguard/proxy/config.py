@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from streamguard.frozen import FrozenJson
+from streamguard.files.frozen_json import FrozenJson
 from streamguard.guards.base import Spec
 from streamguard.proxy.limits import Limits
 

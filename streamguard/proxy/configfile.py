@@ -15,11 +15,11 @@ import msgspec
 from pydantic import ValidationError
 
 from streamguard.errors import ConfigError, PolicyError, Problem
-from streamguard.policy import Policy
-from streamguard.policy_problems import Mistake, mistakes
-from streamguard.policyfile import SHIPPED, read_policy
+from streamguard.files.yaml import Loaded, Positions, load, pointer
+from streamguard.policy.file import SHIPPED, read_policy
+from streamguard.policy.model import Policy
+from streamguard.policy.problems import Mistake, mistakes
 from streamguard.proxy.config import OFF, ProxyConfig
-from streamguard.yaml_positions import Loaded, Positions, load, pointer
 
 LABELS = frozenset({"client", "policy"})
 """What a budget's `per` may name in braces: the proxy itself gives these to every call."""

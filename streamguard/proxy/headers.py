@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from streamguard.proxy.access import Headers
-from streamguard.proxy.refusals import Refused
+from streamguard.proxy.answers.refusals import Refused
 
 REQUEST: Final = frozenset({b"anthropic-version", b"anthropic-beta", b"user-agent"})
 """Request headers that are passed on."""

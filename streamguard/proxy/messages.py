@@ -16,22 +16,22 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from streamguard.adapters.frame_log import FrameLog
-from streamguard.engine import Call
+from streamguard.adapters.sse.raw_frames import FrameLog
+from streamguard.engine.call import Call
+from streamguard.engine.runtime import Runtime
 from streamguard.errors import CallError, ConfigError, GaveUp, StreamguardError
 from streamguard.events import Failed
 from streamguard.guards.base import AttemptContext
 from streamguard.outcome import Outcome
-from streamguard.policy import Policy
-from streamguard.proxy import failures, report
+from streamguard.policy.model import Policy
+from streamguard.proxy.answers import error_responses, report_headers
+from streamguard.proxy.answers.early_end import OpenBlocks, closed, closing_frames, without_surplus
+from streamguard.proxy.answers.refusals import error_body
+from streamguard.proxy.answers.reply import EVENTS, Reply, gone
 from streamguard.proxy.body import Asked, Receive
-from streamguard.proxy.closing import OpenBlocks, closed, closing_frames, without_surplus
 from streamguard.proxy.config import KeepAlive
 from streamguard.proxy.headers import without
-from streamguard.proxy.refusals import error_body
-from streamguard.proxy.reply import EVENTS, Reply, gone
 from streamguard.proxy.upstream import HeaderList, UpstreamSource
-from streamguard.runtime import Runtime
 
 _log = logging.getLogger("streamguard.proxy")
 
@@ -88,9 +88,9 @@ class GuardedAnswer:
                 group=self._order.group,
             )
         except ConfigError as error:
-            await reply.whole(400, JSON, failures.config_body(error))
+            await reply.whole(400, JSON, error_responses.config_body(error))
             return True
-        reply.head = lambda: self._head(report.beginning(call.id, call.record))
+        reply.head = lambda: self._head(report_headers.beginning(call.id, call.record))
         answer = self._stream if self._streams else self._json
         token, seconds = (COMMENT, self._keep_alive.stream) if self._streams else (SPACE, self._keep_alive.json_body)
         stayed = True
@@ -130,7 +130,7 @@ class GuardedAnswer:
         except (ConfigError, ValueError) as error:
             # Found before anything was sent: the policy does not fit this request, or its ledger refuses.
             _log.warning("call %s cannot be made: %s", call.id, error)
-            await self._say(400, failures.config_body(error))
+            await self._say(400, error_responses.config_body(error))
         except StreamguardError as error:
             _log.error("call %s cannot be made: %s", call.id, error)
             await self._say(503, error_body("overloaded_error", str(error), {"call": call.id}))
@@ -159,16 +159,16 @@ class GuardedAnswer:
             frames = [*without_surplus(frames, outcome), closing_frames(blocks, outcome)]
         else:
             frames += log.rest()
-        said = report.report(call.id, outcome, await self._left())
+        said = report_headers.report(call.id, outcome, await self._left())
         if reply.status is None:
             await reply.start(200, self._head(said))
             await reply.end(b"".join(frames))
         else:
-            await reply.end(b"".join([*frames, report.as_comment(said)]))
+            await reply.end(b"".join([*frames, report_headers.as_comment(said)]))
 
     def _head(self, said: Mapping[str, str]) -> HeaderList:
         upstream = without(self._source.headers, [b"content-type"])
-        return [*(EVENTS if self._streams else JSON), *upstream, *report.as_list(said)]
+        return [*(EVENTS if self._streams else JSON), *upstream, *report_headers.as_list(said)]
 
     # JSON
 
@@ -183,7 +183,7 @@ class GuardedAnswer:
             raise GaveUp(text, reason="transport.decode", record=outcome)
         body = as_json(outcome)
         if self._reply.status is None:
-            said = report.report(call.id, outcome, await self._left())
+            said = report_headers.report(call.id, outcome, await self._left())
             await self._reply.whole(200, self._head(said), body)
         else:
             await self._reply.end(body)
@@ -191,13 +191,13 @@ class GuardedAnswer:
     # Failures
 
     async def _failed(self, error: CallError, call: Call) -> None:
-        body = failures.body_of(error, call.id)
-        said = report.report(call.id, error.record, await self._left())
-        said |= failures.retry_headers(error, policy_retries=self._order.policy.retry.attempts > 1)
+        body = error_responses.body_of(error, call.id)
+        said = report_headers.report(call.id, error.record, await self._left())
+        said |= error_responses.retry_headers(error, policy_retries=self._order.policy.retry.attempts > 1)
         if self._reply.status is not None:
             await self._say(200, body, said)
             return
-        status, own = failures.status_of(error.reason), report.as_list(said)
+        status, own = error_responses.status_of(error.reason), report_headers.as_list(said)
         ended = error.attempts[-1].ended if error.attempts else None
         refused = self._source.refused
         if refused is not None and isinstance(ended, Failed) and ended.status == refused.status >= 400:
@@ -214,13 +214,13 @@ class GuardedAnswer:
         if self._reply.status is None:
             await self._reply.whole(status, JSON, body)
         elif self._streams:
-            await self._reply.end(failures.event_of(body) + (report.as_comment(said) if said else b""))
+            await self._reply.end(error_responses.event_of(body) + (report_headers.as_comment(said) if said else b""))
         else:
             await self._reply.end(body)
 
     async def _left(self) -> dict[str, str]:
-        budgets = report.visible(self._order.policy.budgets, alone=self._order.alone)
-        return await report.budgets_left(self._runtime, budgets, self._order.labels) if budgets else {}
+        budgets = report_headers.visible(self._order.policy.budgets, alone=self._order.alone)
+        return await report_headers.budgets_left(self._runtime, budgets, self._order.labels) if budgets else {}
 
 
 def as_json(outcome: Outcome) -> bytes:

@@ -11,9 +11,16 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
+from streamguard.engine.runtime import Runtime
+from streamguard.engine.telemetry import (
+    AttemptAborted,
+    AttemptStarted,
+    BudgetDenied,
+    CallCompleted,
+    CallGaveUp,
+    CallLeft,
+)
 from streamguard.outcome import CallRecord
-from streamguard.runtime import Runtime
-from streamguard.telemetry import AttemptAborted, AttemptStarted, BudgetDenied, CallCompleted, CallGaveUp, CallLeft
 
 SECONDS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600)
 """Upper bounds of the histograms' buckets: answers take from half a second to ten minutes."""

@@ -13,8 +13,8 @@ from typing import Final, Literal
 import msgspec
 
 from streamguard.proxy.access import Headers, value
+from streamguard.proxy.answers.refusals import Refused
 from streamguard.proxy.config import ProxyConfig
-from streamguard.proxy.refusals import Refused
 
 CHOOSE: Final = "x-streamguard-policy"
 """The request header that names a policy."""

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, Final
 
-from streamguard.cooldown import Cooldown
+from streamguard.engine.runtime import Runtime
 from streamguard.proxy.headers import CREDENTIALS
-from streamguard.retry_bucket import Bucket, RetryBucket
-from streamguard.runtime import Runtime
+from streamguard.retry.cooldown import Cooldown
+from streamguard.retry.quota import Bucket, RetryBucket
 
 MOST_KEYS: Final = 1024
 """Keys whose retry buckets are kept; the one that asked last longest ago goes first."""

@@ -17,14 +17,14 @@ import anyio
 import httpcore2
 import msgspec
 
-from streamguard.adapters import failures
-from streamguard.adapters.anthropic_stream import BodyStream
-from streamguard.adapters.sse import MAX_EVENT_BYTES
+from streamguard.adapters.anthropic import failures
+from streamguard.adapters.anthropic.stream import BodyStream
+from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.events import Event, Failed, Ping
 from streamguard.proxy.body import Asked, streaming
 from streamguard.proxy.config import ProxyConfig
 from streamguard.proxy.headers import client_headers
-from streamguard.proxy.network import Network
+from streamguard.proxy.http.network import Network
 from streamguard.redaction import EXCERPT_BYTES, redacted
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed

@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 import anyio
 import anyio.abc
 
-from streamguard.doors import GuardedStream
+from streamguard.api import GuardedStream
 from streamguard.errors import CallError
 from streamguard.outcome import Outcome
 from streamguard.relay.frames import KEEP_ALIVE, Frames, Include, Style

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from streamguard.doors import GuardedStream
+from streamguard.api import GuardedStream
 from streamguard.outcome import Outcome
 from streamguard.relay.frames import Include, Style
 from streamguard.relay.rejoin import Rejoin

@@ -39,8 +39,8 @@ from streamguard.testing.record import Bill, Exchange
 from streamguard.testing.steps import Item, OnAttempt, as_items
 
 if TYPE_CHECKING:
-    from streamguard.adapters.anthropic_events import Translator
-    from streamguard.adapters.sse import Decoder
+    from streamguard.adapters.anthropic.events import Translator
+    from streamguard.adapters.sse.decoder import Decoder
 
 REQUEST = Request(
     {"model": wire.MODEL, "max_tokens": 1024, "messages": [{"role": "user", "content": "Extract."}], "stream": True}
@@ -346,11 +346,11 @@ class ScriptedStream:
 
     def _decoded(self, data: bytes) -> Sequence[Event]:
         if self._decoder is None or self._translator is None:
-            from streamguard.adapters.anthropic_events import Translator
-            from streamguard.adapters.sse import Decoder
+            from streamguard.adapters.anthropic.events import Translator
+            from streamguard.adapters.sse.decoder import Decoder
 
             self._decoder, self._translator = Decoder(self._source.max_event_bytes), Translator()
-        from streamguard.adapters.sse import EventTooLarge
+        from streamguard.adapters.sse.decoder import EventTooLarge
 
         if self._inflate is not None:
             data = self._inflate.decompress(data)
@@ -376,7 +376,7 @@ def _broken(message: str, status: int | None = 200) -> Failed:
 
 def _refused(code: int, headers: Mapping[str, str], body: bytes) -> Failed:
     """What a response is that is no event stream."""
-    from streamguard.adapters import failures
+    from streamguard.adapters.anthropic import failures
 
     try:
         parsed: object = json.loads(body)

@@ -393,7 +393,7 @@ def error_type(failed: Failed) -> str:
     """The provider's own word for a failure; `api_error` where the failure names none and its reason tells none."""
     if failed.type is not None:
         return failed.type
-    from streamguard.adapters.failures import TYPES
+    from streamguard.adapters.anthropic.failures import TYPES
 
     return next((type_ for type_, reason in TYPES.items() if reason == failed.reason), "api_error")
 
@@ -411,7 +411,7 @@ def assemble(frames: Iterable[bytes] | bytes) -> dict[str, Any]:
 
     For streams of this module's making. A stream that ends early gives what there was.
     """
-    from streamguard.adapters.sse import Decoder
+    from streamguard.adapters.sse.decoder import Decoder
 
     data = frames if isinstance(frames, bytes) else b"".join(frames)
     message: dict[str, Any] = {"id": MESSAGE_ID, "type": "message", "role": "assistant", "model": MODEL}

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamguard.viability.dead import Dead, Duplicates, Prefix
-from streamguard.viability.scanner import SyntaxPrefix
+from streamguard.viability.syntax.dead import Dead, Duplicates, Prefix
+from streamguard.viability.syntax.scanner import SyntaxPrefix
 
 if TYPE_CHECKING:
     from streamguard.viability.compile import LateKeyword, Numbers, Schema, compile_schema

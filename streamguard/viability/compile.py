@@ -13,15 +13,15 @@ import msgspec
 from referencing import Registry
 
 from streamguard.errors import Problem, SchemaError
-from streamguard.viability.dead import Dead, Duplicates
-from streamguard.viability.formula import Logic
-from streamguard.viability.graph import Graph
-from streamguard.viability.judge import Judge
-from streamguard.viability.listener import Cause
-from streamguard.viability.machine import Machine
-from streamguard.viability.regexes import MOST
-from streamguard.viability.scanner import SyntaxPrefix
-from streamguard.viability.solver import Solver
+from streamguard.viability.judge.judge import Judge
+from streamguard.viability.patterns.regexes import MOST
+from streamguard.viability.schema.formula import Logic
+from streamguard.viability.schema.graph import Graph
+from streamguard.viability.schema.solver import Solver
+from streamguard.viability.state.machine import Machine
+from streamguard.viability.syntax.dead import Dead, Duplicates
+from streamguard.viability.syntax.listener import Cause
+from streamguard.viability.syntax.scanner import SyntaxPrefix
 
 Numbers = Literal["exact", "plain"]
 """Whether a number may still get an exponent, or is assumed not to (and dies earlier, which is a guess)."""

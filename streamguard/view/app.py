@@ -23,9 +23,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
+from streamguard.engine.runtime import Runtime
 from streamguard.relay.frames import json_bytes
 from streamguard.relay.response import serve
-from streamguard.runtime import Runtime
 from streamguard.view.access import checked_token, refused
 from streamguard.view.board import Board, now
 from streamguard.view.feed import Feed

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import anyio
 
-from streamguard.engine import Call
-from streamguard.ledger import LedgerError, LedgerLost
-from streamguard.runtime import Runtime
+from streamguard.budgets.ledger import LedgerError, LedgerLost
+from streamguard.engine.call import Call
+from streamguard.engine.runtime import Runtime
 from streamguard.view import rows
 
 MOST: Final = 50

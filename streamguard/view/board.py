@@ -15,17 +15,11 @@ from typing import Any, Final
 
 import msgspec
 
-from streamguard.attempt import RunningAttempt
-from streamguard.callclock import backend_clock
-from streamguard.engine import Call
-from streamguard.events import Usage
-from streamguard.guards.timeouts import ClockState
-from streamguard.outcome import AttemptRecord, CallRecord
-from streamguard.peek import Gauge, Peek, blocks, peek
-from streamguard.policy import Policy
-from streamguard.pricing import cost
-from streamguard.runtime import Runtime
-from streamguard.telemetry import (
+from streamguard.engine.attempt import RunningAttempt
+from streamguard.engine.call import Call
+from streamguard.engine.clock import backend_clock
+from streamguard.engine.runtime import Runtime
+from streamguard.engine.telemetry import (
     AttemptAborted,
     AttemptStarted,
     BudgetDenied,
@@ -35,11 +29,17 @@ from streamguard.telemetry import (
     Record,
     RetryScheduled,
 )
+from streamguard.events import Usage
+from streamguard.guards.timeouts import ClockState
+from streamguard.outcome import AttemptRecord, CallRecord
+from streamguard.policy.model import Policy
+from streamguard.pricing.price import cost
 from streamguard.verdict import Trip
 from streamguard.view import rows
 from streamguard.view.balances import Balances
 from streamguard.view.marks import mark
 from streamguard.view.rows import Kept
+from streamguard.view.snapshot import Gauge, Peek, blocks, peek
 
 MOST_FINISHED: Final = 200
 """Calls that are over and still shown."""

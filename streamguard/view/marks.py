@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from streamguard.events import BlockKind
-from streamguard.guards.document_frame import Frame
-from streamguard.guards.json_document import JsonDocument
+from streamguard.guards.document.guard import JsonDocument
+from streamguard.guards.document.surroundings import Frame
 from streamguard.request import Request
 from streamguard.verdict import Trip
 

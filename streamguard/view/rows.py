@@ -11,15 +11,15 @@ from typing import Any, Final
 
 import msgspec
 
+from streamguard.budgets.ledger import Balance
 from streamguard.events import BlockKind, Failed, Usage
-from streamguard.explain import Row, explain
 from streamguard.guards.timeouts import ClockState
-from streamguard.ledger import Balance
 from streamguard.outcome import AttemptRecord, CallRecord, Cost
-from streamguard.peek import Peek
-from streamguard.policy import Policy
+from streamguard.policy.explain import Row, explain
+from streamguard.policy.model import Policy
 from streamguard.usage import UsageRange
 from streamguard.verdict import Trip
+from streamguard.view.snapshot import Peek
 
 TAIL: Final = 160
 """Characters of a call's latest output that its row shows."""

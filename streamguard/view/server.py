@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import anyio.abc
 
+from streamguard.engine.runtime import Runtime
 from streamguard.errors import ConfigError
-from streamguard.runtime import Runtime
 from streamguard.view.access import checked_token, is_loopback
 
 if TYPE_CHECKING:

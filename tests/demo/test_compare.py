@@ -16,9 +16,9 @@ from streamguard.demo.sides import POLICY, Side, guarded, unguarded, write_job
 from streamguard.demo.simulated import MAX_TOKENS, simulated
 from streamguard.demo.table import as_object, notes, rows
 from streamguard.events import Usage
-from streamguard.policyfile import load_policy
-from streamguard.pricebook import PriceBook
-from streamguard.pricing import cost
+from streamguard.policy.file import load_policy
+from streamguard.pricing.book import PriceBook
+from streamguard.pricing.price import cost
 from streamguard.testing import run_virtual
 
 

@@ -14,9 +14,9 @@ from streamguard.errors import PolicyError
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Metered, Ping, Started, Stopped, Usage
 from streamguard.guards.base import AttemptContext, Watch
 from streamguard.guards.caps import BATCH, Caps
-from streamguard.pricing import Price
+from streamguard.pricing.price import Price
+from streamguard.pricing.tokens import TokenScale, weigh
 from streamguard.request import Request
-from streamguard.tokens import TokenScale, weigh
 from streamguard.verdict import Trip, Where
 from tests.recorded import recorded
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Ping, Started, Stopped
 from streamguard.guards.base import NEVER, AttemptContext, Watch
 from streamguard.guards.timeouts import MinRate, Timeouts, TimeoutsWatch
-from streamguard.tokens import TokenScale
+from streamguard.pricing.tokens import TokenScale
 from streamguard.verdict import Trip
 
 OFF: dict[str, Any] = {"connect": None, "first_token": None, "progress": None, "progress_thinking": None, "alive": None}

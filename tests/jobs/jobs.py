@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from streamguard.callclock import backend_clock
+from streamguard.engine.clock import backend_clock
+from streamguard.engine.runtime import Runtime
 from streamguard.jobs.job import Job, JobSpec
+from streamguard.jobs.progress.summary import Summary, Tally
 from streamguard.jobs.runner import Runner
-from streamguard.jobs.summary import Summary, Tally
-from streamguard.runtime import Runtime
 from streamguard.testing import ScriptedSource, script
 
 POLICY = """

@@ -30,13 +30,13 @@ from typing import Any
 import anyio
 import msgspec
 
-from streamguard.callclock import backend_clock
+from streamguard.engine.clock import backend_clock
+from streamguard.engine.runtime import Runtime
 from streamguard.jobs.job import Job, JobSpec
-from streamguard.jobs.journal import read_journal
-from streamguard.jobs.resume import Rules
+from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.runner import Runner
-from streamguard.jobs.summary import Tally
-from streamguard.runtime import Runtime
+from streamguard.jobs.store.journal import read_journal
+from streamguard.jobs.store.resume import Rules
 from streamguard.testing import answer, pause, script
 from tests.jobs.jobs import DEAD, write_job
 

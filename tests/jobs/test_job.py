@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from streamguard.errors import JobError
-from streamguard.jobs.input import Input
+from streamguard.jobs.input.input import Input
+from streamguard.jobs.input.rows import Row
+from streamguard.jobs.input.template import Template
 from streamguard.jobs.job import Job, JobSpec
 from streamguard.jobs.problems import Problems
-from streamguard.jobs.rows import Row
-from streamguard.jobs.template import Template
 from tests.jobs.jobs import POLICY, batch_line, write_job
 
 REPLACE = msgspec.structs.replace

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 
 from streamguard.errors import JobError
+from streamguard.files.yaml import load
 from streamguard.jobs.jobfile import JobBudget, JobFile, is_job, job_schema, parse_job, read_job, schema_text
-from streamguard.yaml_positions import load
 from tests.data import ROOT
 
 FULL = """

@@ -13,9 +13,9 @@ import pytest
 from streamguard.errors import BudgetExhausted, JobError
 from streamguard.events import Usage
 from streamguard.jobs.job import Job, Sampled
-from streamguard.jobs.output import OutputError
-from streamguard.jobs.resume import Rules, Selection
 from streamguard.jobs.runner import Runner, Stop
+from streamguard.jobs.store.output import OutputError
+from streamguard.jobs.store.resume import Rules, Selection
 from streamguard.outcome import CallRecord
 from streamguard.testing import BACKENDS, answer, error, pause, run_virtual, stall
 from streamguard.usage import UsageRange

@@ -5,12 +5,12 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable
 
-from streamguard import doors
+from streamguard import api
 from streamguard.errors import CallError
 from streamguard.events import BlockStarted, BlockStopped, Started
 from streamguard.guards.caps import Caps
-from streamguard.guards.json_document import JsonDocument
-from streamguard.policy import Policy
+from streamguard.guards.document.guard import JsonDocument
+from streamguard.policy.model import Policy
 from streamguard.testing import Script, ScriptedSource, faults, repeat, run_virtual, wire
 from streamguard.testing.faults import Say
 from streamguard.testing.steps import Item
@@ -57,7 +57,7 @@ ADVERSARIES: dict[str, Made] = {
 
 async def _warm() -> None:
     """Load what is loaded at the first call."""
-    await doors.run(ScriptedSource(Script.of(_SAY.answer()), request=faults.request()), policy=POLICY)
+    await api.run(ScriptedSource(Script.of(_SAY.answer()), request=faults.request()), policy=POLICY)
 
 
 def peak(name: str, count: int, policy: Policy = POLICY) -> tuple[str, int]:
@@ -66,7 +66,7 @@ def peak(name: str, count: int, policy: Policy = POLICY) -> tuple[str, int]:
 
     async def main() -> str:
         try:
-            await doors.run(source, policy=policy)
+            await api.run(source, policy=policy)
         except CallError as error:
             return error.reason
         return "accepted"

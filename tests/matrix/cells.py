@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from streamguard.budgets.ledger import Balance
+from streamguard.engine.runtime import Runtime
 from streamguard.errors import CallError, StreamguardError
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Ping, Restarted, Started
-from streamguard.ledger import Balance
 from streamguard.outcome import CallRecord, Outcome
-from streamguard.policy import Policy
-from streamguard.runtime import Runtime
+from streamguard.policy.model import Policy
 from streamguard.testing.faults import Fault
 from streamguard.testing.oracle import Door, Expectation
 from streamguard.testing.play import Chunk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from streamguard.retry import Backoff, Retry, Rule
+from streamguard.retry.rules import Backoff, Retry, Rule
 from streamguard.testing import faults
 from streamguard.testing.faults import Fault, Say, Shape
 from streamguard.testing.play import Chunk

@@ -5,17 +5,17 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-from streamguard.budget import BudgetSpec
+from streamguard.budgets.spec import BudgetSpec
 from streamguard.guards.caps import Caps
 from streamguard.guards.completion import Completion
 from streamguard.guards.content import Content
-from streamguard.guards.json_document import JsonDocument
+from streamguard.guards.document.guard import JsonDocument
 from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import Timeouts
-from streamguard.policy import Policy
-from streamguard.policyfile import load_policy
-from streamguard.pricing import Prices, PriceSpec
-from streamguard.retry import Backoff, Retry, Rule
+from streamguard.policy.file import load_policy
+from streamguard.policy.model import Policy
+from streamguard.pricing.price import Prices, PriceSpec
+from streamguard.retry.rules import Backoff, Retry, Rule
 from streamguard.testing import faults, wire
 from streamguard.testing.faults import Shape
 

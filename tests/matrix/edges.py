@@ -11,21 +11,21 @@ from typing import Any
 
 import anyio
 
-from streamguard.adapters.anthropic_events import Translator
-from streamguard.adapters.sse import Decoder
-from streamguard.callclock import backend_clock
+from streamguard.adapters.anthropic.events import Translator
+from streamguard.adapters.sse.decoder import Decoder
+from streamguard.engine.clock import backend_clock
+from streamguard.engine.runtime import Runtime
+from streamguard.engine.telemetry import CallCompleted, CallGaveUp
 from streamguard.errors import CallError, DeadlineExceeded, GaveUp
 from streamguard.events import Event, Failed
 from streamguard.jobs.job import Job, JobSpec
+from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.runner import Runner
-from streamguard.jobs.summary import Tally
 from streamguard.outcome import Outcome
-from streamguard.policy import Policy
+from streamguard.policy.model import Policy
 from streamguard.proxy.app import Proxy
 from streamguard.proxy.config import ProxyConfig
 from streamguard.proxy.configfile import Setup
-from streamguard.runtime import Runtime
-from streamguard.telemetry import CallCompleted, CallGaveUp
 from streamguard.testing.faults import Fault
 from streamguard.testing.scripted import ScriptedSource
 from streamguard.testing.server import ScriptedServer

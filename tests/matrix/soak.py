@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import anyio
 import anyio.lowlevel
 
-from streamguard import doors
-from streamguard.adapters.anthropic import messages
+from streamguard import api
+from streamguard.adapters.anthropic.source import messages
+from streamguard.engine.runtime import Runtime
 from streamguard.errors import CallError
-from streamguard.policy import Policy
-from streamguard.runtime import Runtime
+from streamguard.policy.model import Policy
 from streamguard.testing import ScriptedServer, faults
 from tests.clients import plain_client
 from tests.matrix.configs import PRICES
@@ -53,9 +53,9 @@ async def soak(count: int, told: Callable[[int], None] = lambda _: None) -> Left
         with anyio.move_on_after(0.01 + 0.03 * rng.random() if name.startswith("F02") else None) as scope:
             try:
                 if number % 3:
-                    await doors.run(source, policy=policy, runtime=runtime)
+                    await api.run(source, policy=policy, runtime=runtime)
                 else:
-                    async with doors.stream(source, policy=policy, deliver="live", runtime=runtime) as events:
+                    async with api.stream(source, policy=policy, deliver="live", runtime=runtime) as events:
                         async for _ in events:
                             if number % 5 == 0:
                                 break

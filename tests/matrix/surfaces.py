@@ -12,16 +12,16 @@ import anyio
 import anyio.to_thread
 
 import streamguard.sync
-from streamguard import doors
-from streamguard.adapters.anthropic import messages
-from streamguard.adapters.anthropic_events import Translator
-from streamguard.adapters.middleware import GuardMiddleware
+from streamguard import api
+from streamguard.adapters.anthropic.events import Translator
+from streamguard.adapters.anthropic.middleware.guard import GuardMiddleware
+from streamguard.adapters.anthropic.source import messages
+from streamguard.engine.runtime import Runtime
+from streamguard.engine.telemetry import CallCompleted
 from streamguard.events import Event
 from streamguard.outcome import Outcome
-from streamguard.policy import Deliver, Policy
-from streamguard.retry import Retry
-from streamguard.runtime import Runtime
-from streamguard.telemetry import CallCompleted
+from streamguard.policy.model import Deliver, Policy
+from streamguard.retry.rules import Retry
 from streamguard.testing import faults
 from streamguard.testing.faults import Fault
 from streamguard.testing.scripted import ScriptedSource
@@ -47,8 +47,8 @@ async def _through(source: Any, question: Question, deliver: Deliver | None, tol
 
     async def ask() -> Outcome | None:
         if deliver is None:
-            return await doors.run(source, policy=question.policy, runtime=runtime)
-        async with doors.stream(source, policy=question.policy, deliver=deliver, runtime=runtime) as stream:
+            return await api.run(source, policy=question.policy, runtime=runtime)
+        async with api.stream(source, policy=question.policy, deliver=deliver, runtime=runtime) as stream:
             async for event in stream:
                 events.append(event)
         return stream.outcome
@@ -133,7 +133,7 @@ async def _guarded(question: Question) -> Seen | None:
                 return None
 
         async def ask() -> Outcome | None:
-            async with doors.guarded(opened, policy=question.policy, runtime=runtime) as stream:
+            async with api.guarded(opened, policy=question.policy, runtime=runtime) as stream:
                 async for event in stream:
                     events.append(event)
             return stream.outcome

@@ -15,21 +15,21 @@ from typing import Any
 
 import msgspec
 
-from streamguard.adapters import failures
-from streamguard.adapters.anthropic_events import Translator
-from streamguard.adapters.assembly import Assembly
-from streamguard.adapters.sse import Decoder, EventTooLarge
+from streamguard.adapters.anthropic import failures
+from streamguard.adapters.anthropic.events import Translator
+from streamguard.adapters.anthropic.message_builder import Assembly
+from streamguard.adapters.sse.decoder import Decoder, EventTooLarge
 from streamguard.errors import PolicyError, SchemaError
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Failed, Metered, Ping, Started, Stopped, Usage
 from streamguard.guards.base import AttemptContext
-from streamguard.guards.json_document import JsonDocument
+from streamguard.guards.document.guard import JsonDocument
 from streamguard.guards.panel import Panel
+from streamguard.jobs.input.rows import Line, Row, parse
 from streamguard.jobs.problems import Problem
-from streamguard.jobs.rows import Line, Row, parse
-from streamguard.policy import Policy
-from streamguard.policyfile import loads_policy
-from streamguard.recordings import Recording
+from streamguard.policy.file import loads_policy
+from streamguard.policy.model import Policy
 from streamguard.redaction import redacted
+from streamguard.replay.recordings import Recording
 from streamguard.request import Request
 from streamguard.testing import faults
 from streamguard.verdict import REASONS, Enough, Trip
@@ -121,7 +121,7 @@ def _typed(verdict: Trip | Enough) -> None:
 
 
 def _price() -> Any:
-    from streamguard.pricebook import PriceBook
+    from streamguard.pricing.book import PriceBook
 
     config = configs()["everything"]
     return PriceBook(config.policy.prices).price(config.request["model"])

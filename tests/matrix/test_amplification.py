@@ -7,11 +7,11 @@ import contextlib
 import anyio
 import pytest
 
-from streamguard import doors
+from streamguard import api
+from streamguard.engine.runtime import Runtime
 from streamguard.errors import CallError
-from streamguard.policy import Policy
-from streamguard.retry import Retry, Rule
-from streamguard.runtime import Runtime
+from streamguard.policy.model import Policy
+from streamguard.retry.rules import Retry, Rule
 from streamguard.testing import faults, run_virtual
 from tests.matrix.configs import configs
 from tests.matrix.grid import FAR
@@ -29,7 +29,7 @@ def test_an_outage_costs_little_more_than_its_calls(name: str) -> None:
         sources = [faults.BY_ID[name].source() for _ in range(1000)]
         for source in sources:
             with pytest.raises(CallError):
-                await doors.run(source, policy=policy, runtime=runtime)
+                await api.run(source, policy=policy, runtime=runtime)
         return sum(source.opened for source in sources)
 
     assert run_virtual(main, within=FAR) <= 1100 + 100
@@ -43,7 +43,7 @@ def test_a_call_sends_as_many_requests_as_it_says(fault: faults.Fault) -> None:
     async def main() -> tuple[int, int]:
         source = fault.source(event_bytes=8192)
         try:
-            record = await doors.run(source, policy=policy, runtime=Runtime(jitter=lambda: 0.5))
+            record = await api.run(source, policy=policy, runtime=Runtime(jitter=lambda: 0.5))
         except CallError as error:
             record = error.record
         return source.opened, sum(getattr(one.ended, "sent", True) for one in record.attempts)
@@ -73,4 +73,4 @@ def test_calls_stop_together() -> None:
 
 async def _quietly(source, policy, runtime) -> None:
     with contextlib.suppress(CallError):
-        await doors.run(source, policy=policy, runtime=runtime)
+        await api.run(source, policy=policy, runtime=runtime)

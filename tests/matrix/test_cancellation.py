@@ -8,10 +8,10 @@ from typing import Any
 import anyio
 import pytest
 
-from streamguard import doors
-from streamguard.adapters.anthropic import messages
+from streamguard import api
+from streamguard.adapters.anthropic.source import messages
+from streamguard.engine.runtime import Runtime
 from streamguard.errors import CallError
-from streamguard.runtime import Runtime
 from streamguard.testing import Script, ScriptedServer, ScriptedSource, faults, run_virtual
 from streamguard.testing.faults import Say
 from tests.clients import plain_client
@@ -56,7 +56,7 @@ def test_cancelled_at_every_step(name: str, again: bool) -> None:
             source = ScriptedSource(SCRIPTS[name](), request=BUDGETED.request)
             runtime = Runtime(jitter=lambda: 0.5)
             came = await cancelled_at(
-                step, lambda s=source, r=runtime: doors.run(s, policy=BUDGETED.policy, runtime=r), again=again
+                step, lambda s=source, r=runtime: api.run(s, policy=BUDGETED.policy, runtime=r), again=again
             )
             wrong += [f"step {step}: {one}" for one in (*came.left, *await _settled(runtime, _spent(source.exchanges)))]
             if source.opened != source.closed:
@@ -85,7 +85,7 @@ def test_cancelled_at_every_step_on_sockets() -> None:
             for step in steps(3):
                 source = messages(client, **faults.request())
                 policy = configs()["extraction"].policy
-                came = await cancelled_at(step, lambda s=source, p=policy: doors.run(s, policy=p))
+                came = await cancelled_at(step, lambda s=source, p=policy: api.run(s, policy=p))
                 taken = [one for one in pool.connections if not (one.is_idle() or one.is_closed())]
                 wrong += [f"step {step}: {one}" for one in (*came.left, *taken)]
                 if came.done:
@@ -113,7 +113,7 @@ def test_left_at_every_event(deliver: Any, leave: str) -> None:
             runtime = Runtime(jitter=lambda: 0.5)
             seen = 0
             try:
-                async with doors.stream(source, policy=BUDGETED.policy, deliver=deliver, runtime=runtime) as events:
+                async with api.stream(source, policy=BUDGETED.policy, deliver=deliver, runtime=runtime) as events:
                     async for _ in events:
                         seen += 1
                         if seen > at:
@@ -142,7 +142,7 @@ def test_a_timer_and_a_cancellation_at_the_same_moment() -> None:
         source = ScriptedSource(faults.BY_ID["F02-mid-stream"].script(), request=BUDGETED.request)
         with anyio.move_on_at(anyio.current_time() + moment) as scope:
             try:
-                await doors.run(source, policy=configs()["clocks"].policy)
+                await api.run(source, policy=configs()["clocks"].policy)
             except CallError as error:
                 return error.reason
         assert source.opened == source.closed

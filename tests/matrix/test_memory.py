@@ -7,14 +7,14 @@ import tracemalloc
 
 import pytest
 
-from streamguard import doors
-from streamguard.adapters.anthropic import messages
+from streamguard import api
+from streamguard.adapters.anthropic.source import messages
 from streamguard.errors import CallError
 from streamguard.events import BlockStarted, Delta, Started
 from streamguard.guards.base import AttemptContext
-from streamguard.guards.json_document import JsonDocument
+from streamguard.guards.document.guard import JsonDocument
 from streamguard.guards.panel import Panel
-from streamguard.policy import Policy
+from streamguard.policy.model import Policy
 from streamguard.request import Request
 from streamguard.testing import ScriptedServer, encode, faults, repeat, run_virtual
 from streamguard.testing.faults import Say
@@ -46,7 +46,7 @@ def test_a_bomb_is_inflated_bit_by_bit() -> None:
         async with plain_client(url) as client:
             tracemalloc.start()
             try:
-                await doors.run(messages(client, **faults.request()), policy=Policy(prices=PRICES))
+                await api.run(messages(client, **faults.request()), policy=Policy(prices=PRICES))
             except CallError as error:
                 return error.reason
         return "accepted"

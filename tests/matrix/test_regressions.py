@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from streamguard import doors
-from streamguard.adapters.anthropic_events import Translator
+from streamguard import api
+from streamguard.adapters.anthropic.events import Translator
 from streamguard.errors import GaveUp
 from streamguard.events import BlockStarted, Delta, Failed, Metered, Started, Stopped, Usage
 from streamguard.guards.caps import Caps
 from streamguard.guards.completion import Completion
 from streamguard.guards.transcript import Transcript
-from streamguard.policy import Policy
+from streamguard.policy.model import Policy
+from streamguard.pricing.tokens import TokenScale
 from streamguard.testing import Script, answer, encode, faults, run_virtual, script
-from streamguard.tokens import TokenScale
 from streamguard.usage import output_upper
-from streamguard.viability.patience import TRIES, patiently
+from streamguard.viability.patterns.patience import TRIES, patiently
 from tests.matrix.cells import CHUNKS, TIMES, Cell, violations
 from tests.matrix.configs import configs
 from tests.matrix.edges import PROXY
@@ -67,7 +67,7 @@ def test_a_loop_of_blanks_may_have_a_token_for_each() -> None:
 
 
 async def _run(source, policy):
-    return await doors.run(source, policy=policy)
+    return await api.run(source, policy=policy)
 
 
 def test_the_sdk_is_quiet_about_what_it_does_not_know() -> None:

@@ -15,17 +15,17 @@ from typing import Any
 
 import pytest
 
+from streamguard.engine.telemetry_structlog import structlog_hook
 from streamguard.errors import ConfigError, JobError, PolicyError, SchemaError, StreamguardError
 from streamguard.events import BlockStarted, Delta, Started, Stopped
 from streamguard.guards.base import AttemptContext
 from streamguard.guards.content import Content
-from streamguard.guards.json_document import JsonDocument
+from streamguard.guards.document.guard import JsonDocument
 from streamguard.guards.panel import Panel
+from streamguard.jobs.input.rows import Row, lines, parse
 from streamguard.jobs.job import Job, JobSpec
-from streamguard.jobs.rows import Row, lines, parse
-from streamguard.policyfile import loads_policy
+from streamguard.policy.file import loads_policy
 from streamguard.request import Request
-from streamguard.telemetry_structlog import structlog_hook
 from streamguard.testing import Script, answer, faults, rst, run_virtual, script, status, wire
 from tests.jobs.jobs import Provider, batch_line, run_job, write_job
 from tests.matrix import corpora
@@ -195,8 +195,8 @@ def test_lines_that_are_no_rows(line: str, tmp_path: Path) -> None:
 
 def test_a_guard_of_ones_own_cannot_leak_by_raising() -> None:
     """What a guard raises is a typed trip with the guard's name; the call's error has no foreign cause."""
-    from streamguard import doors, guard
-    from streamguard.policy import Policy
+    from streamguard import api, guard
+    from streamguard.policy.model import Policy
 
     @guard(reason="content.careless", every="delta")
     def careless(view: Any) -> None:
@@ -204,7 +204,7 @@ def test_a_guard_of_ones_own_cannot_leak_by_raising() -> None:
 
     async def main() -> BaseException:
         with pytest.raises(StreamguardError) as caught:
-            await doors.run(script(answer("hello")), policy=Policy(guards=(careless,)))
+            await api.run(script(answer("hello")), policy=Policy(guards=(careless,)))
         return caught.value
 
     error = run_virtual(main)

@@ -10,12 +10,12 @@ from typing import Any
 import anyio
 import pytest
 
-from streamguard import doors
+from streamguard import api
+from streamguard.engine.runtime import Runtime
 from streamguard.errors import CallError, DeadlineExceeded
 from streamguard.guards.timeouts import Timeouts
-from streamguard.policy import Policy
-from streamguard.retry import Retry, Rule
-from streamguard.runtime import Runtime
+from streamguard.policy.model import Policy
+from streamguard.retry.rules import Retry, Rule
 from streamguard.testing import ScriptedServer, faults, pace, run_virtual, script, wire
 from streamguard.testing.faults import Say
 from tests.clients import plain_client
@@ -34,7 +34,7 @@ def test_many_streams_end_at_their_own_deadlines() -> None:
         policy = Policy(timeouts=Timeouts(attempt=limit))
         began = anyio.current_time()
         with pytest.raises(CallError, match=r"timeout\.attempt"):
-            await doors.run(source, policy=policy)
+            await api.run(source, policy=policy)
         late.append(anyio.current_time() - began - limit)
 
     async def main() -> list[float]:
@@ -61,7 +61,7 @@ def test_a_deadline_covers_waits_and_attempts(fault: str) -> None:
         )
         began = anyio.current_time()
         with pytest.raises(CallError) as caught:
-            await doors.run(source, policy=policy)
+            await api.run(source, policy=policy)
         return anyio.current_time() - began, type(caught.value).__name__, source.opened - source.closed
 
     for total in (0.5, 5.0, 30.0, 61.0, 200.0):
@@ -82,13 +82,13 @@ def test_calls_that_wait_for_room_end_at_their_deadlines() -> None:
         running = faults.BY_ID["F02-mid-stream"].source()
         waiting = script(Say().answer(), request=faults.request())
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_ended, doors.run(running, policy=policy, runtime=runtime))
+            tasks.start_soon(_ended, api.run(running, policy=policy, runtime=runtime))
             await anyio.sleep(1)
             began = anyio.current_time()
             small = faults.request(max_tokens=3000)
             waiting = script(Say().answer(), request=small)
             with pytest.raises(CallError) as caught:
-                await doors.run(waiting, policy=policy, runtime=runtime)
+                await api.run(waiting, policy=policy, runtime=runtime)
             seconds = anyio.current_time() - began
             tasks.cancel_scope.cancel()
         return seconds, type(caught.value), waiting.opened
@@ -116,7 +116,7 @@ def test_steps_of_the_wall_clock_change_nothing(monkeypatch: pytest.MonkeyPatch)
         async def main(source: Any = source) -> tuple[str, float]:
             began = anyio.current_time()
             try:
-                await doors.run(source, policy=Policy(timeouts=Timeouts(total=2000)))
+                await api.run(source, policy=Policy(timeouts=Timeouts(total=2000)))
             except CallError as error:
                 return error.reason, anyio.current_time() - began
             return "whole", anyio.current_time() - began
@@ -133,11 +133,11 @@ def test_a_blocked_loop_kills_no_healthy_stream() -> None:
 
     async def main(url: str) -> Any:
         async with plain_client(url) as client:
-            from streamguard.adapters.anthropic import messages
+            from streamguard.adapters.anthropic.source import messages
 
             policy = Policy(timeouts=Timeouts(progress=0.25, first_token=5, total=20))
             source = messages(client, **faults.request())
-            async with doors.stream(source, policy=policy, deliver="live") as events:
+            async with api.stream(source, policy=policy, deliver="live") as events:
                 seen = 0
                 async for _ in events:
                     seen += 1
@@ -155,7 +155,7 @@ def test_a_deadline_is_an_error_of_its_own() -> None:
 
     async def main() -> BaseException:
         with pytest.raises(DeadlineExceeded) as caught:
-            await doors.run(faults.BY_ID["F03-pings-only"].source(), policy=Policy(timeouts=Timeouts(total=3)))
+            await api.run(faults.BY_ID["F03-pings-only"].source(), policy=Policy(timeouts=Timeouts(total=3)))
         return caught.value
 
     error = run_virtual(main, within=FAR)

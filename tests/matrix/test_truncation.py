@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamguard.guards.json_document import JsonDocument
-from streamguard.policy import Policy
+from streamguard.guards.document.guard import JsonDocument
+from streamguard.policy.model import Policy
 from streamguard.testing import faults
 from tests.matrix.truncation import cut_everywhere, recordings, samples, synthetic, through_the_engine
 

@@ -10,14 +10,14 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from streamguard import doors
-from streamguard.adapters.anthropic_events import Translator
-from streamguard.adapters.sse import Decoder
+from streamguard import api
+from streamguard.adapters.anthropic.events import Translator
+from streamguard.adapters.sse.decoder import Decoder
 from streamguard.errors import CallError
 from streamguard.events import Failed
 from streamguard.guards.base import AttemptContext
 from streamguard.guards.panel import Panel
-from streamguard.policy import Policy
+from streamguard.policy.model import Policy
 from streamguard.request import Request
 from streamguard.testing import faults, fin, run_virtual, status
 from streamguard.testing.faults import SHAPES, Say
@@ -109,7 +109,7 @@ def through_the_engine(stream: Stream, policy: Policy, request: dict[str, Any], 
         for at in cuts:
             script = Script.of([status(framing="eof"), stream.data[:at], fin()])
             try:
-                await doors.run(ScriptedSource(script, request=request), policy=policy)
+                await api.run(ScriptedSource(script, request=request), policy=policy)
             except CallError:
                 continue
             accepted.append(at)

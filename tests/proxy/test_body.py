@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamguard.proxy.answers.refusals import Refused
 from streamguard.proxy.body import KINDS, Asked, inflated, parsed, streaming
-from streamguard.proxy.refusals import Refused
 
 BODY = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hé"}]}
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from streamguard import Policy
-from streamguard.budget import BudgetSpec
+from streamguard.budgets.spec import BudgetSpec
 from streamguard.proxy.config import Client
 from streamguard.testing import pause, stall, wire
 from tests.proxy.running import KEY, TOTAL, Running, error_of, until, with_proxy

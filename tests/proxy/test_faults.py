@@ -11,8 +11,8 @@ import httpx2
 import pytest
 
 from streamguard import Caps, GaveUp, JsonDocument, Policy, Repetition, Retry, Rule, Timeouts
-from streamguard.proxy.failures import status_of, type_of
-from streamguard.telemetry import CallCompleted, CallGaveUp
+from streamguard.engine.telemetry import CallCompleted, CallGaveUp
+from streamguard.proxy.answers.error_responses import status_of, type_of
 from streamguard.testing import faults
 from streamguard.testing.oracle import Expectation
 from tests.proxy.running import HEADERS, Running, error_of, served

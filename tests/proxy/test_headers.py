@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamguard.proxy.answers.refusals import Refused
 from streamguard.proxy.headers import client_headers, upstream_headers, without
-from streamguard.proxy.refusals import Refused
 
 KEY = (b"x-api-key", b"theirs")
 

@@ -12,7 +12,7 @@ import pytest
 
 from streamguard import Completion, JsonDocument, Policy, Retry, Rule, Timeouts
 from streamguard.proxy.config import KeepAlive
-from streamguard.retry import Backoff
+from streamguard.retry.rules import Backoff
 from streamguard.testing import error, fin, on_attempt, pause, stall, wire
 from streamguard.viability import compile as compile_module
 from tests.data import path

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from streamguard import JsonDocument, Policy
+from streamguard.proxy.answers.refusals import Refused
 from streamguard.proxy.config import ProxyConfig, Route
-from streamguard.proxy.refusals import Refused
 from streamguard.proxy.routes import Endpoint, Routes, checked_query, group_of
 from streamguard.testing import wire
 from tests.proxy.running import HEADERS, LIVE, REQUEST, TOTAL, Running, with_proxy

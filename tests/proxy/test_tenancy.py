@@ -6,7 +6,7 @@ import anyio
 
 from streamguard import Policy, Retry, Rule, Timeouts
 from streamguard.proxy.tenancy import KEY, MOST_KEYS, KeyedRuntime, fingerprint
-from streamguard.retry_bucket import Bucket
+from streamguard.retry.quota import Bucket
 from streamguard.testing import error, wire
 from tests.proxy.running import KEY as SECRET
 from tests.proxy.running import Running, with_proxy

@@ -23,7 +23,7 @@ from streamguard.events import (
 )
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
 from streamguard.relay.frames import Frames
-from streamguard.retry import Decision
+from streamguard.retry.rules import Decision
 from streamguard.usage import UsageRange
 
 AGAIN = Decision(action="retry", reason="json.malformed", wait=0.0, rule=0, why="rule 0, attempt 2 of 3")

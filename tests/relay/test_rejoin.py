@@ -11,9 +11,9 @@ import pytest
 
 import streamguard
 from streamguard import Policy, Runtime, relay
+from streamguard.engine.telemetry import CallLeft
 from streamguard.relay import Rejoin, Relay
 from streamguard.relay.frames import KEEP_ALIVE
-from streamguard.telemetry import CallLeft
 from streamguard.testing import answer, pause, script, stall
 from tests.relay.test_response import Client
 

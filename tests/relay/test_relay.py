@@ -11,9 +11,9 @@ import pytest
 import streamguard
 from streamguard import JsonDocument, Policy, Retry, Rule, Runtime, Timeouts
 from streamguard.conversation import Conversation
+from streamguard.engine.telemetry import CallCompleted, CallGaveUp, CallLeft
 from streamguard.relay import Relay
 from streamguard.relay.frames import KEEP_ALIVE
-from streamguard.telemetry import CallCompleted, CallGaveUp, CallLeft
 from streamguard.testing import answer, pause, repeat, script, stall
 from streamguard.testing.scripted import ScriptedSource
 

@@ -6,7 +6,7 @@ import pytest
 
 from streamguard.guards.completion import Completion
 from streamguard.guards.timeouts import Timeouts
-from streamguard.policy import Policy
+from streamguard.policy.model import Policy
 from streamguard.source import Attempt
 from streamguard.testing import Script, ScriptedSource, faults, play, run_virtual
 from streamguard.testing.oracle import Expectation

@@ -8,11 +8,11 @@ import sys
 import msgspec
 import pytest
 
-from streamguard import doors
+from streamguard import api
 from streamguard.errors import CallError
-from streamguard.guards.json_document import JsonDocument
-from streamguard.policy import Policy
-from streamguard.retry import Retry, Rule
+from streamguard.guards.document.guard import JsonDocument
+from streamguard.policy.model import Policy
+from streamguard.retry.rules import Retry, Rule
 from streamguard.testing import faults, run_virtual
 from streamguard.testing.oracle import Documents, Expectation
 from streamguard.viability import compile_schema
@@ -67,7 +67,7 @@ def _called(fault: str) -> tuple[Expectation, object, BaseException | None]:
 
     async def main() -> tuple[object, BaseException | None]:
         try:
-            return await doors.run(chosen.source(times=1), policy=TWICE), None
+            return await api.run(chosen.source(times=1), policy=TWICE), None
         except CallError as error:
             return error.record, error
 

@@ -16,8 +16,8 @@ import httpx2
 import pytest
 
 import streamguard.testing as kit
-from streamguard.adapters.anthropic_events import Translator
-from streamguard.adapters.sse import Decoder
+from streamguard.adapters.anthropic.events import Translator
+from streamguard.adapters.sse.decoder import Decoder
 from streamguard.events import Delta, Failed
 from streamguard.source import Attempt
 from streamguard.testing import ScriptedServer, answer, pause, script, stall, status, wire

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamguard.adapters.anthropic_events import Translator
-from streamguard.adapters.sse import Decoder
+from streamguard.adapters.anthropic.events import Translator
+from streamguard.adapters.sse.decoder import Decoder
 from streamguard.events import (
     BlockStarted,
     BlockStopped,

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from streamguard.errors import SchemaError
-from streamguard.viability import Schema, compile_schema, scanner
+from streamguard.viability import Schema, compile_schema
+from streamguard.viability.syntax import scanner
 from tests.viability.completing import find_completion
 from tests.viability.feeding import each, feed, pieces, whole
 from tests.viability.schemas import instances, older_schemas, schemas

@@ -11,9 +11,9 @@ import pytest
 
 import streamguard
 from streamguard import JsonDocument, Policy, Retry, Rule, Runtime, Timeouts
-from streamguard.budget import BudgetSpec
+from streamguard.budgets.spec import BudgetSpec
 from streamguard.events import BlockStarted, Delta, Started, Usage
-from streamguard.pricing import PriceSpec
+from streamguard.pricing.price import PriceSpec
 from streamguard.testing import answer, pause, script, stall, tool_answer
 from streamguard.view import board as board_module
 from streamguard.view.board import Board, now

@@ -1,0 +1,201 @@
+"""What came in one stream → the provider's own message, as a dict.
+
+In charge of the message that a caller of the SDK would have got: the same values as `messages.stream()` accumulates,
+citations, signatures and blocks yet to be invented included. It is made of what the translator keeps, when somebody
+asks: until then a message costs next to nothing. It judges nothing: whether the stream was sound is for others.
+
+Where it is more careful than the SDK: a tool's input is parsed once, strictly, and only if its block was closed. The
+text of an input that is broken or cut stands in the block as `partial_json`, beside the `input` that the block began
+with: a plausible part of an input never looks like one. Deltas without a place of their own stand in the block as a
+list called `deltas`, as they came.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from streamguard.adapters.anthropic.events import Kept
+from streamguard.events import Delta
+
+PIECES: Final = {
+    "text_delta": ("text", ("text",)),
+    "thinking_delta": ("thinking", ("thinking",)),
+    "input_json_delta": ("partial_json", ("tool_use", "server_tool_use", "mcp_tool_use")),
+}
+"""Deltas that are pieces of one string: their field, and the blocks that take them."""
+
+_TYPES: Final[dict[str, str]] = {"text": "text_delta", "thinking": "thinking_delta", "tool_input": "input_json_delta"}
+"""The deltas of our three kinds."""
+
+
+class _Piece(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    index: int = -1
+    delta: _Piece | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Event).decode
+
+
+class _Block:
+    """A block under construction."""
+
+    __slots__ = ("body", "closed", "pieces")
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.body = body
+        self.pieces: list[str] = []
+        self.closed = False
+
+    def finished(self) -> dict[str, Any]:
+        """The block with its pieces in place."""
+        text = "".join(self.pieces)
+        kind = self.body.get("type")
+        if not text:
+            return self.body
+        if kind in ("text", "thinking"):
+            return {**self.body, kind: (self.body.get(kind) or "") + text}
+        try:
+            if self.closed:
+                return {**self.body, "input": json.loads(text, parse_constant=_no_constant)}
+        except (ValueError, RecursionError):
+            pass  # what is no JSON is handed on as the text it is
+        return {**self.body, "partial_json": text}
+
+
+class Assembly:
+    """The message that one stream makes.
+
+    :param kept: what came so far, as a `Translator` keeps it; it may grow.
+    """
+
+    __slots__ = ("_kept",)
+
+    def __init__(self, kept: list[Kept]) -> None:
+        self._kept = kept
+
+    def message(self) -> dict[str, Any] | None:
+        """The message so far; `None` before it started."""
+        return assembled(item if isinstance(item, Delta) else item[0] for item in self._kept)
+
+
+def assembled(events: Iterable[Delta | bytes | dict[str, Any]]) -> dict[str, Any] | None:
+    """The message that the stream's events make, given as JSON, parsed or in our words. What is no event is passed
+    over; what comes after the message's end is no part of it."""
+    message: dict[str, Any] | None = None
+    blocks: dict[int, _Block] = {}
+    for event in events:
+        if type(event) is Delta:
+            of = _TYPES[event.kind]
+            block = blocks.get(event.index)
+            if block is not None:
+                if block.body.get("type") in PIECES[of][1]:
+                    block.pieces.append(event.text)
+                else:
+                    _extend(block, {"type": of, PIECES[of][0]: event.text})
+            continue
+        if isinstance(event, bytes):
+            if _took_piece(event, blocks):
+                continue
+            try:
+                parsed = json.loads(event.decode("utf-8", "replace"))
+            except (ValueError, RecursionError):
+                continue
+        else:
+            parsed = event
+        if not isinstance(parsed, dict):
+            continue
+        if message is not None:
+            if parsed.get("type") == "message_stop":
+                break
+            _add(parsed, message, blocks)
+        elif parsed.get("type") == "message_start" and isinstance(parsed.get("message"), dict):
+            message = dict(parsed["message"])
+            content = message.get("content")
+            blocks = {
+                index: _Block(_mapping(body)) for index, body in enumerate(content if isinstance(content, list) else ())
+            }
+    if message is not None:
+        message["content"] = [block.finished() for block in blocks.values()]
+    return message
+
+
+def _took_piece(event: bytes, blocks: dict[int, _Block]) -> bool:
+    """Whether the event was a piece of a string, which nearly all are: then its block has it now."""
+    try:
+        wire = _decode(event)
+    except (ValueError, RecursionError):
+        return False  # odd, but perhaps JSON all the same
+    if wire.delta is None or wire.type != "content_block_delta" or wire.delta.type not in PIECES:
+        return False
+    field, takers = PIECES[wire.delta.type]
+    piece, block = getattr(wire.delta, field), blocks.get(wire.index)
+    if block is None or piece is None or block.body.get("type") not in takers:
+        return False
+    block.pieces.append(piece)
+    return True
+
+
+def _add(event: dict[str, Any], message: dict[str, Any], blocks: dict[int, _Block]) -> None:
+    kind, index = event.get("type"), event.get("index")
+    if kind == "message_delta":
+        _update(event, message)
+    elif not isinstance(index, int):
+        return
+    elif kind == "content_block_start" and isinstance(event.get("content_block"), dict):
+        block = event["content_block"]
+        blocks[index] = _Block(block)
+        if block.get("type") == "fallback" and isinstance(block.get("to"), dict):
+            # The last hop of a server-side fallback names the model that answers from here on.
+            message["model"] = block["to"].get("model", message.get("model"))
+    elif kind == "content_block_delta" and index in blocks and isinstance(event.get("delta"), dict):
+        _extend(blocks[index], event["delta"])
+    elif kind == "content_block_stop" and index in blocks:
+        blocks[index].closed = True
+
+
+def _extend(block: _Block, delta: dict[str, Any]) -> None:
+    of, body = delta.get("type"), block.body
+    field, takers = PIECES.get(of, ("", ())) if isinstance(of, str) else ("", ())
+    if body.get("type") in takers and isinstance(delta.get(field), str):
+        block.pieces.append(delta[field])
+    elif of == "signature_delta" and body.get("type") == "thinking":
+        body["signature"] = delta.get("signature")
+    elif of == "citations_delta" and body.get("type") == "text":
+        body["citations"] = [*(body.get("citations") or ()), delta.get("citation")]
+    elif of == "compaction_delta" and body.get("type") == "compaction":
+        body.update((name, delta.get(name)) for name in ("content", "encrypted_content"))
+    else:
+        body["deltas"] = [*body.get("deltas", ()), delta]
+
+
+def _update(event: dict[str, Any], message: dict[str, Any]) -> None:
+    """`message_delta`: the end's reasons replace, everything else replaces where it is given."""
+    delta, usage = _mapping(event.get("delta")), _mapping(event.get("usage"))
+    message.update({name: delta.get(name) for name in ("stop_reason", "stop_sequence", "stop_details")})
+    message.update({name: value for name, value in delta.items() if value is not None})
+    for name in ("context_management", "input_transformations"):
+        if event.get(name) is not None:
+            message[name] = event[name]
+    # Counts are cumulative: they replace and never add, and what is left out keeps the value of `message_start`.
+    given = {name: value for name, value in usage.items() if value is not None}
+    message["usage"] = {**_mapping(message.get("usage")), **given}
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

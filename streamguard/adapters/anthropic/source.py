@@ -1,0 +1,251 @@
+"""The `anthropic` SDK as a source: `messages()`, and `sdk_events()` for a stream that the caller opened.
+
+In charge of requests and responses: the SDK sends the request and owns its authentication, hooks and connection pool;
+the bytes of the answer are read and decoded here, so that pings and comments are seen. It knows no policy. The SDK
+takes a second to import, so it is imported where it is used: who has a client has paid for it.
+
+Time is the engine's: requests go out without timeouts of their own (`httpx2.Timeout(None)`, unless the request names
+one), since the SDK's read timeout is per read, is not told apart from a reset, and would fire behind the policy's back.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import anyio
+
+from streamguard.adapters.anthropic import clients, failures
+from streamguard.adapters.anthropic.stream import BodyStream, SdkStream
+from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
+from streamguard.errors import ConfigError, Problem
+from streamguard.events import Failed
+from streamguard.redaction import EXCERPT_BYTES
+from streamguard.request import Request
+from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
+
+OPTIONS: Final = ("extra_headers", "extra_query", "timeout", "betas", "user_profile_id", "workspace_id")
+"""Arguments of the SDK's `create()` that are no part of the body."""
+
+_NO_BODY: Final = frozenset((*OPTIONS, "self", "extra_body", "stream"))
+
+
+def messages(
+    client: Any,
+    *,
+    beta: bool | None = None,
+    http_client: Callable[[], Any] | None = None,
+    max_event_bytes: int = MAX_EVENT_BYTES,
+    **request: Any,
+) -> AnthropicSource:
+    """A Messages API call as a source: `messages(client, model=…, max_tokens=…, messages=[…])`.
+
+    :param client: an `AsyncAnthropic`, or an `Anthropic`, of whose public properties an asynchronous twin is made. A
+        twin lives as long as one attempt, or as `isolated()`: outside of that, a synchronous client has no idle
+        connections to use again.
+    :param beta: whether to call `client.beta.messages`; by default if the request has `betas`.
+    :param http_client: makes the `httpx2.AsyncClient` of `isolated()` and of twins. By default one with the SDK's
+        settings, or the SDK's aiohttp client if that is what `client` has. Needed where `client` has an HTTP client of
+        its own making, since connections belong to one event loop.
+    :param max_event_bytes: the most bytes of one event.
+    :param request: the arguments of the SDK's `messages.create()`; `extra_body` is merged into the body.
+    :raises ConfigError: the client or the request cannot be used; it has every mistake.
+    """
+    problems = [*clients.problems(client, http_client), *_problems(request)]
+    if beta is False and "betas" in request:
+        problems.append(
+            Problem(pointer="/betas", problem="`betas` needs `client.beta.messages`: leave `beta=False` out")
+        )
+    if problems:
+        raise ConfigError(problems)
+    given = {name: value for name, value in request.items() if not _is_left_out(value)}
+    options: dict[str, Any] = {name: given.pop(name) for name in OPTIONS if name in given}
+    extra = given.pop("extra_body", None) or {}
+    try:
+        body = Request(_plain({**given, **extra}))
+    except TypeError as error:
+        # An open file, for one: it could be read once only, and an attempt may not be the last.
+        raise ConfigError(f"the request has a value that cannot be sent again: {error}") from error
+    return AnthropicSource(
+        client,
+        body,
+        options,
+        beta="betas" in options if beta is None else beta,
+        http_client=http_client,
+        max_event_bytes=max_event_bytes,
+    )
+
+
+class AnthropicSource:
+    """A request to the Messages API, sent anew for each attempt. Made by `messages()`."""
+
+    sees_bytes = True
+
+    def __init__(
+        self,
+        client: Any,
+        request: Request,
+        options: Mapping[str, Any],
+        *,
+        beta: bool,
+        http_client: Callable[[], Any] | None,
+        max_event_bytes: int,
+    ) -> None:
+        self._client = client
+        self._request = request
+        self._options = options
+        self._beta = beta
+        self._http_client = http_client
+        self._max_event_bytes = max_event_bytes
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self._client).__name__}, {self._request!r})"
+
+    @property
+    def request(self) -> Request:
+        """The request as the caller made it, without the SDK's own options."""
+        return self._request
+
+    @asynccontextmanager
+    async def open(self, attempt: Attempt) -> AsyncIterator[BodyStream]:
+        """Send the attempt's request, once, and wait for the response head. Leaving closes the connection, or gives it
+        back to the pool if the answer was read to its end.
+
+        :raises SourceFailed: no connection, an HTTP status from 400, or an answer that is no event stream.
+        """
+        async with AsyncExitStack() as stack:
+            client = self._client
+            if not clients.is_async(client):
+                client = await stack.enter_async_context(clients.isolated(client, self._http_client))
+            stream = await self._send(client, (attempt.request or self._request).body, attempt.base_url)
+            try:
+                if failed := await _refusal(stream):
+                    raise SourceFailed(failed)
+                yield stream
+            finally:
+                with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
+                    await stream.aclose()
+
+    async def _send(self, client: Any, body: Mapping[str, Any], base_url: str | None) -> BodyStream:
+        import httpx2
+
+        if client.max_retries or base_url is not None:  # a copy, which takes a third of a millisecond
+            client = client.with_options(max_retries=0, **({} if base_url is None else {"base_url": base_url}))
+        resource = client.beta.messages if self._beta else client.messages
+        known = _parameters(type(resource).create)
+        named = {name: value for name, value in body.items() if name in known and name not in _NO_BODY}
+        other = {name: value for name, value in body.items() if name not in named and name != "stream"}
+        options = {"timeout": httpx2.Timeout(None), **self._options}
+        headers = dict(options.pop("extra_headers", None) or {})
+        if not any(name.lower() == "accept-encoding" for name in (*headers, *client.default_headers)):
+            # A compressed stream saves little, is held back by compressors, and hides where it was cut.
+            headers["accept-encoding"] = "identity"
+        create = resource.with_streaming_response.create
+        try:
+            response = await create(
+                **named, **options, stream=True, extra_headers=headers, extra_body=other or None
+            ).__aenter__()
+        except Exception as error:
+            failed = failures.from_exception(error, in_stream=False)
+            if failed is None:
+                raise
+            raise SourceFailed(failed) from error
+        if not hasattr(response, "http_response"):
+            what = f"a middleware of the client answers with a {type(response).__name__}, which is no response"
+            raise SourceFailed(Failed(reason="source.error", message=f"{what}: leave it out of the guarded client"))
+        return BodyStream(response, beta=self._beta, max_event_bytes=self._max_event_bytes)
+
+    @asynccontextmanager
+    async def isolated(self) -> AsyncIterator[AnthropicSource]:
+        """This source with a connection pool of its own, for the event loop that runs; closed at exit."""
+        async with clients.isolated(self._client, self._http_client) as client:
+            clone = copy.copy(self)
+            clone._client = client  # noqa: SLF001
+            yield clone
+
+
+def sdk_events(stream: Any) -> SdkStream:
+    """A stream that the caller opened, `messages.create(stream=True)` or what `messages.stream()` gives on entry, as
+    neutral events. Leaving it, as a context manager, closes the SDK's stream.
+
+    :raises ConfigError: it is no asynchronous stream of the SDK.
+    """
+    if inspect.isawaitable(stream):
+        if inspect.iscoroutine(stream):
+            stream.close()
+        raise ConfigError("the stream was not awaited: pass `await client.messages.create(…, stream=True)`")
+    if not hasattr(stream, "__anext__"):
+        if hasattr(stream, "__aenter__"):
+            raise ConfigError("enter the manager first: `async with client.messages.stream(…) as stream`")
+        raise ConfigError(f"{type(stream).__name__} is no asynchronous stream: use `AsyncAnthropic`")
+    return SdkStream(stream)
+
+
+async def _refusal(stream: BodyStream) -> Failed | None:
+    """Why an answer of status 200 is no event stream, if it is none."""
+    headers = stream.headers
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in ("", "text/event-stream"):
+        return None
+    body = await stream.beginning(EXCERPT_BYTES)
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, dict) and "error" in parsed:
+        failed = failures.from_body(parsed, status=200, headers=headers)
+        if failed.reason != "provider.unknown":
+            return failed
+    return failures.undecodable(
+        f"the answer is {kind}, no event stream",
+        body,
+        limit=EXCERPT_BYTES,
+        request_id=headers.get("request-id"),
+    )
+
+
+@functools.cache
+def _parameters(create: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(create).parameters)
+
+
+def _is_left_out(value: Any) -> bool:
+    import anthropic
+
+    return isinstance(value, anthropic.Omit | anthropic.NotGiven)
+
+
+def _plain(value: Any) -> Any:
+    """A request's value as JSON has it: iterables as lists, the SDK's models as dicts. The SDK judges the rest."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items() if not _is_left_out(inner)}
+    if isinstance(value, list | tuple) or (isinstance(value, Iterator) and not hasattr(value, "read")):
+        return [_plain(inner) for inner in value]
+    if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
+        # As the SDK sends a model, such as a content block of an earlier answer.
+        return dump(mode="json", exclude_unset=True, by_alias=True, exclude=getattr(value, "__api_exclude__", None))
+    return value
+
+
+def _problems(request: Mapping[str, Any]) -> Iterator[Problem]:
+    body = {**request, **(request.get("extra_body") or {})}
+    for name, example in (("model", '"claude-…"'), ("max_tokens", "1024"), ("messages", '[{"role": "user", …}]')):
+        if body.get(name) is None or _is_left_out(body[name]):
+            yield Problem(pointer=f"/{name}", problem=f"the request needs `{name}`, such as `{name}={example}`")
+    if "stream" in body:
+        yield Problem(pointer="/stream", problem="leave `stream` out: every request is sent as a stream")
+    limit = body.get("max_tokens")
+    if (
+        limit is not None
+        and not _is_left_out(limit)
+        and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0)
+    ):
+        yield Problem(pointer="/max_tokens", problem=f"`max_tokens` is a whole number of tokens, not {limit!r}")
+    for name, value in body.items():
+        if isinstance(value, type):
+            yield Problem(pointer=f"/{name}", problem=f"`{name}` is a class: pass its JSON Schema (`output_config`)")

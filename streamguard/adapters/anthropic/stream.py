@@ -1,0 +1,355 @@
+"""Open streams of the `anthropic` SDK as neutral events: from the body's bytes, or from the SDK's own event objects.
+
+In charge of reading one attempt to its end, of naming what breaks it, and of closing it without leaving anything
+behind. It knows neither requests nor policies.
+"""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Final, Self
+
+import anyio
+import msgspec
+from pydantic import ValidationError
+
+from streamguard.adapters.anthropic import failures
+from streamguard.adapters.anthropic.events import Translator
+from streamguard.adapters.anthropic.message_builder import Assembly, assembled
+from streamguard.adapters.sse.decoder import Decoder, EventTooLarge
+from streamguard.adapters.sse.raw_frames import FrameLog
+from streamguard.adapters.sse.read_ahead import ReadAhead
+from streamguard.events import DeltaKind, Event, Failed
+from streamguard.source import CLOSE_LIMIT, Attempt
+
+INFLATE_BYTES: Final = 1_048_576
+"""The most bytes that are decompressed at a time: a small body may hold a thousand times its size."""
+
+DERIVED: Final = frozenset({"text", "input_json", "thinking", "citation", "signature", "compaction"})
+"""Events that `messages.stream()` adds to the ones on the wire, each saying again what a delta has just said."""
+
+PIECES: Final[Mapping[str, tuple[DeltaKind, str]]] = {
+    "text_delta": ("text", "text"),
+    "thinking_delta": ("thinking", "thinking"),
+    "input_json_delta": ("tool_input", "partial_json"),
+}
+"""Deltas that are output: their kind, and the field with the text."""
+
+_Piece = tuple[int, str, str, str]
+
+
+class BodyStream:
+    """An open response of the SDK, read as bytes.
+
+    A read that gives no event gives an empty batch: a ping's bytes are heard. Breaks are named as in `failures`: a
+    connection that closes without the body's end is `transport.reset`. A body that ends in good order just ends.
+    """
+
+    def __init__(self, response: Any, *, beta: bool, max_event_bytes: int) -> None:
+        self._response = response
+        self._http = response.http_response
+        self._beta = beta
+        self._decoder = Decoder(max_event_bytes)
+        self._translator = Translator()
+        self._assembly = Assembly(self._translator.kept)
+        gzip = self.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
+        # The SDK's decompression does not tell a body that was cut from one that ended.
+        self._inflate = _Inflate() if gzip else None
+        self._body: AsyncIterator[bytes] | None = None
+        self._chunks: ReadAhead[bytes] | None = None
+        self._over = False
+        self._log: FrameLog | None = None
+
+    def tap(self, log: FrameLog) -> None:
+        """From the first read on, keep the raw frames in `log`, each matched with the events made of it."""
+        self._log = log
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The response's headers; names in any case."""
+        headers: Mapping[str, str] = self._http.headers
+        return headers
+
+    async def beginning(self, limit: int) -> bytes:
+        """The first bytes of a body that is no stream, a little more than `limit` at the most."""
+        data = b""
+        self._body = self._http.aiter_bytes().__aiter__()
+        try:
+            async for chunk in self._body:
+                data += chunk
+                if len(data) > limit:
+                    break
+        except Exception as error:
+            if failures.from_exception(error, in_stream=True) is None:
+                raise
+        return data
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[Event]:
+        inflate = self._inflate
+        if self._over:
+            raise StopAsyncIteration
+        if inflate is not None and inflate.has_more:
+            return self._events(inflate.more())
+        if self._body is None:
+            http = self._http
+            # Bytes that nothing has to be done to come cheaper without the client's decoders.
+            plain = self.headers.get("content-encoding", "identity") == "identity"
+            raw = inflate is not None or (plain and not getattr(http, "is_stream_consumed", False))
+            stream: Any = getattr(http, "stream", None) if plain and raw else None
+            body = stream if hasattr(stream, "__aiter__") else http.aiter_raw() if raw else http.aiter_bytes()
+            self._body = body.__aiter__()
+        if self._chunks is None:
+            self._chunks = ReadAhead(self._body, len)
+        try:
+            if (ahead := self._chunks.ahead) is None:
+                began = perf_counter()
+                chunk = await self._body.__anext__()
+                self._chunks.came(perf_counter() - began)
+            else:
+                chunk = b"".join(await ahead.take())
+        except StopAsyncIteration:
+            self._over = True
+            if inflate is not None and inflate.cut:
+                return [self._signed(_broken_gzip("ended before its end mark"))]
+            raise
+        except Exception as error:
+            self._over = True
+            failed = failures.from_exception(error, in_stream=True)
+            if failed is None:
+                raise
+            return [self._signed(failed)]
+        except BaseException:
+            self._over = True
+            raise
+        if inflate is None:
+            if self._log is None:
+                events = self._decoded(chunk)
+                if not events or type(events[-1]) is not Failed:
+                    return events
+                return self._ended(events)
+            return self._events(chunk)
+        inflate.rest += chunk
+        return self._events(inflate.more())
+
+    def _events(self, chunk: bytes | None) -> list[Event]:
+        if chunk is None:
+            self._over = True
+            return [self._signed(_broken_gzip("is broken"))]
+        events = self._decoded(chunk) if self._log is None else self._log.take(chunk, self._decoded)
+        return self._ended(events)
+
+    def _ended(self, events: list[Event]) -> list[Event]:
+        """The events, of which a failure is the last one of all."""
+        if events and isinstance(failed := events[-1], Failed):
+            self._over = True
+            events[-1] = self._signed(failed)
+        return events
+
+    def _decoded(self, data: bytes) -> list[Event]:
+        try:
+            return self._translator.translate(self._decoder.feed(data))
+        except EventTooLarge as error:
+            return [*self._translator.translate(error.frames), error.failed]
+
+    def _signed(self, failed: Failed) -> Failed:
+        """With the request's id, which a provider's support asks for first."""
+        request_id = failed.request_id or self.headers.get("request-id")
+        return msgspec.structs.replace(failed, request_id=request_id)
+
+    def message(self) -> Any:
+        """The SDK's `Message` (`BetaMessage` for beta requests) as far as it has come; `None` before it started."""
+        return _message(self._assembly.message(), beta=self._beta)
+
+    async def aclose(self) -> None:
+        """Close the connection, unless the body was read to its end: then it is free for the next request."""
+        try:
+            if self._chunks is not None:
+                await self._chunks.aclose()
+            if self._body is not None:
+                await _finish(self._body)
+        finally:
+            await self._response.close()
+
+
+class SdkStream:
+    """A stream of SDK events that the caller opened: its own source, for a single attempt."""
+
+    sees_bytes = False
+    request = None
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._translator = Translator()
+        # Pieces of output as tuples, all else as dicts: the SDK's own objects take ten times the memory.
+        self._kept: list[_Piece | dict[str, Any]] = []
+        self._beta = False
+        self._items: ReadAhead[Any] | None = None
+        self._over = False
+        self._closed = False
+
+    def open(self, attempt: Attempt) -> Self:  # noqa: ARG002
+        """Itself: it can be read once."""
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the SDK's stream, read or not; once."""
+        if self._closed:
+            return
+        self._closed = True
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
+            try:
+                if self._items is not None:
+                    await self._items.aclose()
+                    await _finish(self._stream)
+            finally:
+                await self._stream.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[Event]:
+        if self._over:
+            raise StopAsyncIteration
+        if self._items is None:
+            self._items = ReadAhead(self._stream, _events_weigh)
+        try:
+            items = await self._items.next()
+        except StopAsyncIteration:
+            self._over = True
+            raise
+        except Exception as error:
+            self._over = True
+            failed = failures.from_exception(error, in_stream=True)
+            if failed is None:
+                raise
+            return [failed]
+        except BaseException:
+            self._over = True
+            raise
+        events: list[Event] = []
+        for item in items:
+            events += self._events(item)
+            if self._over:
+                break
+        return events
+
+    def _events(self, event: Any) -> Sequence[Event]:
+        if event.type in DERIVED:
+            return ()
+        # A class does not say what an event is: the SDK gives unknown ones the class of a known one.
+        if event.type == "content_block_delta" and (piece := PIECES.get(event.delta.type)) is not None:
+            kind, field = piece
+            text = getattr(event.delta, field, None)
+            if type(text) is str and type(event.index) is int:
+                self._kept.append((event.index, event.delta.type, field, text))
+                return self._translator.translate_piece(event.index, kind, text)
+        self._beta = self._beta or ".beta." in type(event).__module__
+        # What the SDK does not know yet it says so about, in warnings.
+        parsed = event.to_dict(mode="json", warnings=False)
+        self._kept.append(parsed)
+        events = self._translator.translate_object(parsed)
+        self._over = self._translator.ended
+        return events
+
+    def message(self) -> Any:
+        """The SDK's message as far as it has come; `None` before it started."""
+        return _message(assembled(map(_whole, self._kept)), beta=self._beta)
+
+
+def _events_weigh(event: Any) -> int:  # noqa: ARG001
+    """Bytes of an event on the wire, about: its text is not looked at."""
+    return 256
+
+
+def _whole(kept: _Piece | dict[str, Any]) -> dict[str, Any]:
+    """What `SdkStream` kept of an event, as a wire event again; copied, since the assembly writes into it."""
+    if isinstance(kept, dict):
+        return copy.deepcopy(kept)
+    index, kind, field, text = kept
+    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, field: text}}
+
+
+class _Inflate:
+    """A gzip body, decompressed in bounded steps."""
+
+    def __init__(self) -> None:
+        self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self.rest = b""
+        """Compressed bytes not looked at yet."""
+        self._heard = self._full = False
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is more without another read. A full step may leave output behind though all input is in."""
+        return bool(self.rest) or self._full
+
+    @property
+    def cut(self) -> bool:
+        """Whether the body may not end here."""
+        return self._heard and not self._gzip.eof
+
+    def more(self) -> bytes | None:
+        """Some more of the body; `None` if it is broken."""
+        self._heard = True
+        if self._gzip.eof and self.rest:
+            self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        try:
+            data = self._gzip.decompress(self.rest, INFLATE_BYTES)
+        except zlib.error:
+            self.rest = b""
+            return None
+        self._full = len(data) == INFLATE_BYTES
+        self.rest = self._gzip.unused_data if self._gzip.eof else self._gzip.unconsumed_tail
+        return data
+
+
+def _broken_gzip(what: str) -> Failed:
+    return Failed(reason="transport.decode", message=f"the body's gzip compression {what}", status=200)
+
+
+async def _finish(reading: AsyncIterator[Any]) -> None:
+    """End a read between two items, by one more read that is cancelled before it begins.
+
+    Closing a response leaves some of the generators below it suspended: trio warns of each, and asyncio closes them in
+    tasks of their own after we have returned. A cancelled read runs through all of them. What has arrived already is
+    given out without a wait, and so is read over.
+    """
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            for _ in range(10_000):
+                await reading.__anext__()
+        except StopAsyncIteration:
+            return
+        except Exception as error:
+            if failures.from_exception(error, in_stream=True) is None:
+                raise
+
+
+def _message(body: dict[str, Any] | None, *, beta: bool) -> Any:
+    if body is None:
+        return None
+    from anthropic.types import Message
+    from anthropic.types.beta import BetaMessage
+
+    kind: Any = BetaMessage if beta else Message
+    try:
+        # The SDK's own `construct` makes the same in six times the time.
+        return kind.model_validate(body, strict=True)
+    except ValidationError:  # something that this SDK does not know yet, or is odd: it has its own ways with that
+        return kind.construct(**body)

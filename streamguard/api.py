@@ -1,0 +1,198 @@
+"""The library's doors: `run`, `stream` and `guarded`. Thin: all they do is drive a `Call`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import anyio
+
+from streamguard.engine.call import Call
+from streamguard.engine.runtime import Runtime
+from streamguard.errors import PolicyError, StreamguardError
+from streamguard.events import Event
+from streamguard.outcome import CallRecord, Outcome
+from streamguard.policy.model import Deliver, Policy
+from streamguard.retry.rules import Retry
+from streamguard.source import CLOSE_LIMIT, Source
+
+
+async def run(
+    source: Source,
+    *,
+    policy: Policy,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> Outcome:
+    """Ask a source under a policy until an answer stands.
+
+    :param runtime: what calls share; a fresh one by default.
+    :param labels: go into every record and log line of the call.
+    :param group: calls of one group are shown together, such as the steps of one agent run.
+    :raises PolicyError: the policy does not fit the source. Nothing was sent.
+    :raises CallError: the call ended otherwise; its `record` has every attempt.
+    """
+    call = Call(source, policy, runtime, keep=False, labels=labels, group=group)
+    while await call.next() is not None:
+        pass
+    assert call.outcome is not None
+    return call.outcome
+
+
+LEAVE_LIMIT = 2 * CLOSE_LIMIT
+"""Seconds that leaving a stream waits for another task's read to end."""
+
+_UNUSABLE = {
+    "new": "enter it first: `async with streamguard.stream(…) as events`",
+    "reading": "another task is reading it: one call has one reader",
+    "cut": "a read of it was cancelled, which ended the call: to go on would be a new request",
+    "left": "it was left, which ended the call",
+}
+"""Why a guarded stream cannot be read, by its state; `open` is the one in which it can."""
+
+
+class GuardedStream:
+    """The events of one call; made by `stream()`. Enter it with `async with` and iterate, in one task.
+
+    What comes when is the policy's `deliver`. The iteration ends when the answer stands (`outcome`), or raises a
+    `CallError`. Leaving the context early closes the connection and ends the call without an outcome, and so does a
+    read that is cancelled: reading on after either is a `RuntimeError`, never a silent end or a new request.
+    """
+
+    def __init__(self, call: Call, *, close: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._call = call
+        self._close = close
+        """Closes what the caller opened before the call, which may never have been read."""
+        self._batch: list[Event] = []
+        self._next = 0
+        self._state: Literal["new", "open", "reading", "cut", "left"] = "new"
+        self._idle: anyio.Event | None = None
+        """Set by a reader when it is done, for another task that wants to leave."""
+
+    async def __aenter__(self) -> Self:
+        if self._state == "new":
+            self._state = "open"
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._state == "reading":
+            # Another task is in the middle of a read, which only itself can end and clean up after.
+            self._call.interrupt("the task that left the stream")
+            self._idle = anyio.Event()
+            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + LEAVE_LIMIT):
+                await self._idle.wait()
+        self._state = "left"
+        self._batch, self._next = [], 0
+        try:
+            await self._call.close()
+        finally:
+            if self._close is not None:
+                await self._close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while self._next >= len(self._batch):
+            batch = await self._read()
+            if batch is None:
+                raise StopAsyncIteration
+            self._batch, self._next = batch, 0
+        event = self._batch[self._next]
+        self._next += 1
+        return event
+
+    async def batch(self) -> list[Event] | None:
+        """All events that are ready, at least one; `None` at the end. Cheaper than one event at a time."""
+        if self._next < len(self._batch):
+            rest, self._batch, self._next = self._batch[self._next :], [], 0
+            return rest
+        return await self._read()
+
+    async def _read(self) -> list[Event] | None:
+        if self._state != "open":
+            raise RuntimeError(f"this stream cannot be read: {_UNUSABLE[self._state]}")
+        self._state = "reading"
+        after: Literal["open", "cut"] = "cut"
+        try:
+            batch = await self._call.next()
+            after = "open"
+        except StreamguardError:
+            after = "open"  # the call is over, and says so again when it is asked again
+            raise
+        finally:
+            if self._state == "reading":
+                self._state = after
+            if self._idle is not None:
+                self._idle.set()
+        return batch
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome, once the iteration has ended well."""
+        return self._call.outcome
+
+    @property
+    def record(self) -> CallRecord:
+        """The call so far, whatever became of it."""
+        return self._call.record
+
+    def abort(self, by: str = "the consumer") -> None:
+        """End the call at once, from any task of the same event loop: `operator.interrupt`, never retried.
+
+        :param by: who or what interrupts; goes into the error.
+        """
+        self._call.interrupt(by)
+
+
+def stream(
+    source: Source,
+    *,
+    policy: Policy,
+    deliver: Deliver | None = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> GuardedStream:
+    """Like `run`, for a consumer of events: `async with stream(…) as events: async for event in events`.
+
+    Call it inside the event loop. The clock of `timeouts.total` starts now.
+
+    :param deliver: instead of the policy's.
+    """
+    return GuardedStream(Call(source, policy, runtime, deliver=deliver, labels=labels, group=group))
+
+
+def guarded(
+    sdk_stream: Any,
+    *,
+    policy: Policy,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> GuardedStream:
+    """Guard a stream that is already open: one attempt, no retries; a trip raises `GaveUp`.
+
+    Events are delivered at once, unless the policy itself says `deliver: committed`: there is no second attempt that
+    they could be mixed with. The policy's retry rules have no effect here.
+
+    :param sdk_stream: what `await client.messages.create(…, stream=True)` or `async with client.messages.stream(…)`
+        gave. It is closed when the context is left.
+    :raises PolicyError: the policy needs what an open stream does not have: more than one attempt's request, or pings.
+    :raises ConfigError: it is no open, asynchronous stream of the SDK.
+    """
+    from streamguard.adapters.anthropic.source import sdk_events
+
+    policy = policy.model_copy(update={"retry": Retry()})
+    deliver: Deliver = policy.deliver if "deliver" in policy.model_fields_set else "live"
+    if deliver == "restarting":
+        raise PolicyError(
+            "deliver: restarting needs a source that can be asked again; use messages(client, …) with stream()"
+        )
+    opened = sdk_events(sdk_stream)
+    call = Call(opened, policy, runtime, deliver=deliver, labels=labels, group=group)
+    return GuardedStream(call, close=opened.aclose)

@@ -1,0 +1,256 @@
+"""Balances of one process, and the model of all stores: what it does is what they do.
+
+In charge of holds and sums in plain dictionaries. It forgets with the process, so it limits what one process spends.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from streamguard.budgets.ledger import (
+    Balance,
+    Denied,
+    Repair,
+    check_amounts,
+    check_same,
+    check_scopes,
+    check_shares,
+    lease_lost,
+    unknown_scope,
+    window_of,
+)
+from streamguard.budgets.spec import Scope, Share
+
+
+class _Row(msgspec.Struct):
+    """A hold in one scope and window."""
+
+    window: str
+    amount: int
+    lease: float
+    state: Literal["held", "swept", "closed"] = "held"
+    uncertain: int = 0
+    since: float = 0.0
+    """When it became uncertain."""
+
+
+class _Account(msgspec.Struct):
+    settled: int = 0
+    held: int = 0
+    uncertain: int = 0
+    finished: int = 0
+    """What the rows that are gone settled at: where `rebuild` begins."""
+    rows: int = 0
+    """Rows in `MemoryStore._rows`, open or uncertain."""
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        return self.settled, self.held, self.uncertain
+
+
+class MemoryStore:
+    """Balances of one process. They end with it, so they limit what it spends, not what happened before.
+
+    :param clock: Unix seconds; for windows and leases.
+    """
+
+    blocks = False
+    caveats: Sequence[str] = ("a ledger in memory knows only this process, and forgets with it",)
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._scopes: dict[str, Scope] = {}
+        self._accounts: dict[str, dict[str, _Account]] = {}
+        """Scope key → window → account. A finished window is kept only while something in it is open."""
+        # Rows of holds that are open or partly uncertain. What is finished is folded into one sum per window, so memory
+        # stays bounded however many calls there are.
+        self._rows: dict[str, dict[str, _Row]] = {}
+
+    def configure(self, scopes: Sequence[Scope]) -> None:
+        check_scopes(scopes)
+        with self._lock:
+            for scope in scopes:
+                known = self._scopes.get(scope.key, scope)
+                check_same(scope, known.unit, known.window)
+            for scope in scopes:
+                self._scopes[scope.key] = scope
+                self._accounts.setdefault(scope.key, {})
+
+    def scopes(self) -> Sequence[Scope]:
+        with self._lock:
+            return [self._scopes[key] for key in sorted(self._scopes)]
+
+    def reserve(self, hold: str, amounts: Mapping[str, int], lease: float) -> Denied | None:
+        check_amounts(amounts)
+        with self._lock:
+            if hold in self._rows:
+                return None
+            now = self._clock()
+            windows: dict[str, str] = {}
+            for key, amount in amounts.items():
+                scope = self._scope(key)
+                window = windows[key] = window_of(scope.window, now)
+                account = self._account(key, window)
+                free = scope.cap - sum(account.counts)
+                if amount > free:
+                    return Denied(
+                        scope=key,
+                        unit=scope.unit,
+                        asked=amount,
+                        available=max(0, free),
+                        cap=scope.cap,
+                        held=account.held,
+                        window=window,
+                    )
+            self._rows[hold] = {
+                key: _Row(window=windows[key], amount=amount, lease=now + lease) for key, amount in amounts.items()
+            }
+            for key, amount in amounts.items():
+                account = self._account(key, windows[key])
+                account.held += amount
+                account.rows += 1
+            return None
+
+    def heartbeat(self, hold: str, lease: float) -> None:
+        with self._lock:
+            rows = self._rows.get(hold, {})
+            if not rows or any(row.state != "held" for row in rows.values()):
+                raise lease_lost(hold)
+            until = self._clock() + lease
+            for row in rows.values():
+                row.lease = max(row.lease, until)
+
+    def settle(self, hold: str, shares: Mapping[str, Share]) -> bool:
+        check_shares(shares)
+        with self._lock:
+            done = False
+            for key, row in self._rows.get(hold, {}).items():
+                if row.state != "closed":
+                    done = True
+                    self._close(key, row, shares.get(key, Share(0, row.amount)))
+            self._tidy(hold)
+            return done
+
+    def _close(self, key: str, row: _Row, share: Share) -> None:
+        account = self._account(key, row.window)
+        if row.state == "held":
+            account.held -= row.amount
+        account.uncertain += share.uncertain - row.uncertain
+        account.settled += share.settled
+        account.finished += share.settled
+        row.state, row.uncertain = "closed", share.uncertain
+        row.since = row.since or self._clock()
+
+    def reconcile_hold(self, hold: str, settled: Mapping[str, int]) -> bool:
+        check_amounts(settled)
+        with self._lock:
+            rows = {key: row for key, row in self._rows.get(hold, {}).items() if key in settled and row.uncertain}
+            for key, row in rows.items():
+                self._clear(key, row, settled[key])
+            self._tidy(hold)
+            return bool(rows)
+
+    def reconcile_scope(self, scope: str, settled: int, window: str | None = None) -> bool:
+        check_amounts({scope: settled})
+        with self._lock:
+            wanted = window if window is not None else window_of(self._scope(scope).window, self._clock())
+            found = [
+                (hold, rows[scope])
+                for hold, rows in self._rows.items()
+                if scope in rows and rows[scope].window == wanted and rows[scope].uncertain
+            ]
+            for index, (hold, row) in enumerate(found):
+                self._clear(scope, row, settled if index == 0 else 0)
+                self._tidy(hold)
+            return bool(found)
+
+    def _clear(self, key: str, row: _Row, settled: int) -> None:
+        account = self._account(key, row.window)
+        account.uncertain -= row.uncertain
+        account.settled += settled
+        account.finished += settled
+        row.state, row.uncertain = "closed", 0
+
+    def _tidy(self, hold: str) -> None:
+        """Forget a hold of which nothing is open."""
+        rows = self._rows.get(hold)
+        if rows is not None and all(row.state == "closed" and not row.uncertain for row in rows.values()):
+            del self._rows[hold]
+            for key, row in rows.items():
+                self._account(key, row.window).rows -= 1
+
+    def balance(self, scope: str, window: str | None = None) -> Balance:
+        with self._lock:
+            known = self._scope(scope)
+            window = window_of(known.window, self._clock()) if window is None else window
+            settled, held, uncertain = self._accounts[scope].get(window, _Account()).counts
+            return Balance(
+                scope=scope,
+                unit=known.unit,
+                cap=known.cap,
+                settled=settled,
+                held=held,
+                uncertain=uncertain,
+                window=window,
+            )
+
+    def sweep(self) -> int:
+        with self._lock:
+            now, changed = self._clock(), 0
+            for hold, rows in list(self._rows.items()):
+                for key, row in rows.items():
+                    release = self._scopes[key].release_after
+                    if row.state == "held" and row.lease <= now:
+                        account = self._account(key, row.window)
+                        account.held -= row.amount
+                        account.uncertain += row.amount
+                        row.state, row.uncertain, row.since = "swept", row.amount, now
+                        changed += 1
+                    elif row.uncertain and release is not None and row.since + release <= now:
+                        self._clear(key, row, 0)
+                        changed += 1
+                self._tidy(hold)
+            return changed
+
+    def rebuild(self) -> Sequence[Repair]:
+        with self._lock:
+            true = {
+                (key, window): _Account(settled=account.finished, finished=account.finished, rows=account.rows)
+                for key, windows in self._accounts.items()
+                for window, account in windows.items()
+            }
+            for rows in self._rows.values():
+                for key, row in rows.items():
+                    account = true[key, row.window]
+                    account.held += row.amount if row.state == "held" else 0
+                    account.uncertain += row.uncertain
+            repairs = []
+            for (key, window), account in true.items():
+                was = self._accounts[key][window].counts
+                if was != account.counts:
+                    repairs.append(Repair(scope=key, window=window, was=was, now=account.counts))
+                self._accounts[key][window] = account
+            return repairs
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _account(self, key: str, window: str) -> _Account:
+        windows = self._accounts[key]
+        if window not in windows:
+            for old, account in list(windows.items()):
+                if not account.rows:
+                    del windows[old]
+            windows[window] = _Account()
+        return windows[window]
+
+    def _scope(self, key: str) -> Scope:
+        if key not in self._scopes:
+            raise unknown_scope(key)
+        return self._scopes[key]

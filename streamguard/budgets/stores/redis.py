@@ -1,0 +1,259 @@
+"""Balances in Redis (or Valkey): shared by machines.
+
+In charge of one Lua script per verb, of telling an emptied server from the one it knew, and of refusing servers that
+forget. The scripts see the server's clock only.
+
+What holds, and on what condition: a reservation is one script, hence atomic. It survives the server's death if every
+write reaches its disk (`appendfsync always`); with `everysec` the last second's holds can be lost. Whoever had the
+ledger open notices when it was emptied (the *epoch* differs or is gone) and stops; a process that starts afterwards
+cannot know. A failover to a replica has the same epoch and is not noticed: it loses the holds, and the settlements,
+that were granted within the replication lag. `caveats` says which of these applies to the server at hand.
+
+Keys share a hash tag, so they live together in a cluster: `{streamguard:NAME}:epoch`, `:scopes` (hash), `:counters`
+(hash: `SCOPE|WINDOW|s`, `h` or `u`), `:holds` (hash of JSON), `:leases` and `:uncertain` (sorted by time), `:log`
+(append-only rows) and `:base` (the sum of rows that were folded away, so that the log stays short).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import NoScriptError, RedisError
+from redis.retry import Retry
+
+from streamguard.budgets.ledger import (
+    Balance,
+    Denied,
+    LedgerError,
+    LedgerLost,
+    Repair,
+    check_amounts,
+    check_same,
+    check_scopes,
+    check_shares,
+    lease_lost,
+    unknown_scope,
+)
+from streamguard.budgets.spec import Scope, Share, Window
+from streamguard.budgets.stores.redis_scripts import SCRIPTS
+from streamguard.budgets.upper_bound import Unit
+
+FORMAT = "1"
+"""Of the keys; stands before the epoch."""
+
+TIMEOUT = 5.0
+"""Seconds for a connection or an answer. Scripts take well under a millisecond."""
+
+KEYS = ("epoch", "scopes", "counters", "holds", "leases", "uncertain", "log", "base")
+
+
+class RedisStore:
+    """Balances on a server.
+
+    :param client: answers must be decoded.
+    :param name: of the ledger; one server can hold many.
+    :param skew: seconds to add to the server's clock, for tests.
+    :raises LedgerError: the server may forget balances, or has a ledger of another format.
+    :raises LedgerLost: the server cannot be reached.
+    """
+
+    blocks = True
+
+    def __init__(
+        self, client: Redis, name: str = "default", *, where: str = "redis", skew: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        self._client, self._where, self._skew = client, f"{where} (ledger {name!r})", skew
+        self._keys = tuple(f"{{streamguard:{name}}}:{key}" for key in KEYS)
+        self._caveats: tuple[str, ...] = ()
+        self._refuse_forgetful()
+        self._epoch = self._begin()
+
+    @classmethod
+    def at(cls, address: str) -> RedisStore:
+        """The store at `redis://HOST:PORT/DB?ledger=NAME`; other options go to redis-py.
+
+        :raises LedgerError: an address that redis-py does not take.
+        """
+        parts = urlsplit(address)
+        options = dict(parse_qsl(parts.query))
+        name = options.pop("ledger", "default")
+        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        retry = Retry(ExponentialBackoff(cap=0.2, base=0.01), 3)  # every verb may run twice: see `Store`
+        try:
+            client = Redis.from_url(
+                urlunsplit(parts._replace(query=urlencode(options))),
+                decode_responses=True,
+                socket_timeout=TIMEOUT,
+                socket_connect_timeout=TIMEOUT,
+                retry=retry,
+            )
+        except (TypeError, ValueError) as error:
+            raise LedgerError(f"{where}: {error}") from error
+        return cls(client, name, where=where)
+
+    @property
+    def caveats(self) -> Sequence[str]:
+        """What its promise rests on."""
+        return self._caveats
+
+    def configure(self, scopes: Sequence[Scope]) -> None:
+        check_scopes(scopes)
+        arguments: list[str] = []
+        for scope in scopes:
+            release = "" if scope.release_after is None else repr(float(scope.release_after))
+            arguments += [scope.key, scope.unit, str(scope.cap), scope.window or "", release]
+        answer = self._run("configure", *arguments)
+        if answer[0] == "mismatch":
+            known = next(scope for scope in scopes if scope.key == answer[1])
+            check_same(known, answer[2], answer[3] or None)
+
+    def scopes(self) -> Sequence[Scope]:
+        found = self._run("scopes")[1:]
+        rows = sorted(found[index : index + 5] for index in range(0, len(found), 5))
+        return [
+            Scope(
+                key=key,
+                unit=cast("Unit", unit),
+                cap=int(cap),
+                window=cast("Window | None", span or None),
+                release_after=float(release) if release else None,
+            )
+            for key, unit, cap, span, release in rows
+        ]
+
+    def reserve(self, hold: str, amounts: Mapping[str, int], lease: float) -> Denied | None:
+        check_amounts(amounts)
+        pairs = [part for key, amount in amounts.items() for part in (key, str(amount))]
+        answer = self._run("reserve", hold, repr(float(lease)), *pairs)
+        if answer[0] == "ok":
+            return None
+        _, scope, unit, asked, available, cap, held, window = answer
+        return Denied(
+            scope=scope,
+            unit=cast("Unit", unit),
+            asked=int(asked),
+            available=int(available),
+            cap=int(cap),
+            held=int(held),
+            window=window,
+        )
+
+    def heartbeat(self, hold: str, lease: float) -> None:
+        if self._run("heartbeat", hold, repr(float(lease)))[0] != "ok":
+            raise lease_lost(hold)
+
+    def settle(self, hold: str, shares: Mapping[str, Share]) -> bool:
+        check_shares(shares)
+        parts = [part for key, share in shares.items() for part in (key, str(share.settled), str(share.uncertain))]
+        return self._run("settle", hold, *parts)[0] == "ok"
+
+    def reconcile_hold(self, hold: str, settled: Mapping[str, int]) -> bool:
+        check_amounts(settled)
+        pairs = [part for key, amount in settled.items() for part in (key, str(amount))]
+        return self._run("reconcile_hold", hold, *pairs)[0] == "ok"
+
+    def reconcile_scope(self, scope: str, settled: int, window: str | None = None) -> bool:
+        check_amounts({scope: settled})
+        return self._run("reconcile_scope", scope, str(settled), *([] if window is None else [window]))[0] == "ok"
+
+    def balance(self, scope: str, window: str | None = None) -> Balance:
+        _, unit, cap, settled, held, uncertain, named = self._run(
+            "balance", scope, *([] if window is None else [window])
+        )
+        return Balance(
+            scope=scope,
+            unit=cast("Unit", unit),
+            cap=int(cap),
+            settled=int(settled),
+            held=int(held),
+            uncertain=int(uncertain),
+            window=named,
+        )
+
+    def sweep(self) -> int:
+        return int(self._run("sweep")[1])
+
+    def rebuild(self) -> Sequence[Repair]:
+        found = self._run("rebuild")[1:]
+        repairs = []
+        for index in range(0, len(found), 8):
+            scope, window, *numbers = found[index : index + 8]
+            counts = [int(number) for number in numbers]
+            repairs.append(
+                Repair(
+                    scope=scope,
+                    window=window,
+                    was=(counts[0], counts[1], counts[2]),
+                    now=(counts[3], counts[4], counts[5]),
+                )
+            )
+        return repairs
+
+    def close(self) -> None:
+        with suppress(RedisError):
+            self._client.close()
+
+    def _run(self, verb: str, *arguments: str) -> list[str]:
+        """Run a verb's script. The server may forget scripts at any time, so it is sent whole where it is unknown."""
+        script, digest = SCRIPTS[verb]
+        sent = (self._epoch, repr(float(self._skew())), *arguments)
+        try:
+            try:
+                answer: Any = self._client.evalsha(digest, len(KEYS), *self._keys, *sent)
+            except NoScriptError:
+                answer = self._client.eval(script, len(KEYS), *self._keys, *sent)
+        except RedisError as error:
+            raise LedgerLost(f"{self._where}: {type(error).__name__}: {error}") from error
+        if answer[0] == "lost":
+            raise LedgerLost(f"{self._where}: this is no longer the ledger it was: emptied, or replaced by another")
+        if answer[0] == "unknown":
+            raise unknown_scope(answer[1])
+        return cast("list[str]", answer)
+
+    def _begin(self) -> str:
+        """The ledger's epoch, which the first to come sets."""
+        try:
+            self._client.set(self._keys[0], f"{FORMAT}:{secrets.token_hex(8)}", nx=True)
+            epoch = cast("str | None", self._client.get(self._keys[0]))
+        except RedisError as error:
+            raise LedgerLost(f"{self._where}: {type(error).__name__}: {error}") from error
+        if epoch is None or epoch.partition(":")[0] != FORMAT:
+            raise LedgerError(
+                f"{self._where}: holds a ledger of another format, and this version reads format {FORMAT}"
+            )
+        return epoch
+
+    def _refuse_forgetful(self) -> None:
+        try:
+            facts: dict[str, Any] = {}
+            for section in ("memory", "persistence", "replication"):
+                facts |= self._client.info(section)
+        except RedisError as error:
+            raise LedgerLost(f"{self._where}: {type(error).__name__}: {error}") from error
+        policy = facts.get("maxmemory_policy")
+        if policy != "noeviction":
+            raise LedgerError(
+                f"{self._where}: maxmemory-policy is {policy!r}, which may evict balances and give a spent budget out "
+                "again; set it to noeviction"
+            )
+        if str(facts.get("aof_enabled")) != "1":
+            raise LedgerError(
+                f"{self._where}: no append-only file, so a restart forgets what was spent; set appendonly yes"
+            )
+        if facts.get("role") != "master":
+            raise LedgerError(f"{self._where}: a {facts.get('role')}, not a primary; give the primary's address")
+        fsync: str | None = None
+        with suppress(RedisError):  # hosted servers forbid CONFIG
+            fsync = cast("dict[str, str]", self._client.config_get("appendfsync")).get("appendfsync")
+        if fsync != "always":
+            self._caveats += (
+                f"{self._where}: appendfsync is {fsync or 'unknown'}, so a crash of the server can lose the last holds",
+            )
+        if int(facts.get("connected_slaves") or 0):
+            self._caveats += (f"{self._where}: a failover can lose holds that were not replicated yet",)

@@ -1,0 +1,162 @@
+"""`streamguard budget`: what a ledger says was spent, is held and is uncertain, and how a person corrects it.
+
+In charge of the three verbs of an operator: `show`, `reconcile`, `set`. It spends nothing and knows no policy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+
+from streamguard.budgets.ledger import Balance, Ledger, LedgerError
+from streamguard.budgets.spec import Scope
+from streamguard.budgets.stores import open_ledger
+from streamguard.budgets.upper_bound import MOST, Unit
+from streamguard.cli.commands.exits import Exit
+from streamguard.pricing.price import MICRO, micro_usd
+from streamguard.terminal import printable
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says beside the ledger."""
+
+    scope: str | None = None
+    amount: str | None = None
+    window: str | None = None
+    hold: str | None = None
+    as_json: bool = False
+
+
+def show(address: str, options: Options) -> int:
+    """Print every scope's account."""
+
+    async def body(ledger: Ledger) -> list[Balance]:
+        await ledger.sweep()
+        return [await ledger.balance(scope.key) for scope in await ledger.scopes()]
+
+    balances = _with(address, body)
+    if options.as_json:
+        sys.stdout.write("".join(f"{json.dumps(_plain(balance))}\n" for balance in balances))
+    else:
+        _table(address, balances)
+    return Exit.OK
+
+
+def reconcile(address: str, options: Options) -> int:
+    """Replace what is uncertain in a scope, or of one hold, by what it truly cost."""
+
+    async def body(ledger: Ledger) -> str:
+        scope = await _scope(ledger, options.scope)
+        amount = _amount(options.amount, scope.unit, "--settled")
+        if options.hold is not None:
+            done = await ledger.reconcile_hold(options.hold, {scope.key: amount})
+            what = f"of hold {options.hold}"
+        else:
+            done = await ledger.reconcile_scope(scope.key, amount, options.window)
+            what = f"in window {options.window}" if options.window else "now"
+        if not done:
+            raise LedgerError(f"{scope.key}: nothing is uncertain {what}")
+        return f"{scope.key}: what was uncertain {what} is settled at {_shown(amount, scope.unit)}"
+
+    sys.stdout.write(printable(_with(address, body)) + "\n")
+    return Exit.OK
+
+
+def set_cap(address: str, options: Options) -> int:
+    """Give a scope another cap."""
+
+    async def body(ledger: Ledger) -> str:
+        scope = await _scope(ledger, options.scope)
+        cap = _amount(options.amount, scope.unit, "--cap")
+        await ledger.set_cap(scope, cap)
+        return (
+            f"{scope.key}: the cap is {_shown(cap, scope.unit)} now, it was {_shown(scope.cap, scope.unit)}. It holds "
+            "at once and for everybody, until a run begins under a policy that says otherwise"
+        )
+
+    sys.stdout.write(printable(_with(address, body)) + "\n")
+    return Exit.OK
+
+
+def _with(address: str, body: Any) -> Any:
+    """Run something with an existing ledger.
+
+    :raises LedgerError: there is none at the address: looking at a budget must not make one.
+    """
+    if "://" not in address and not address.startswith(("sqlite:", "memory:")):
+        address = f"sqlite:{address}"
+    kind, _, rest = address.partition(":")
+    if kind == "memory":
+        raise LedgerError("a ledger in memory lives in its own process: name a file or a Redis server")
+    if kind == "sqlite" and not Path(rest.partition("?")[0]).exists():
+        raise LedgerError(f"{rest.partition('?')[0]}: there is no such file")
+
+    async def main() -> Any:
+        ledger = await anyio.to_thread.run_sync(open_ledger, address)
+        try:
+            return await body(ledger)
+        finally:
+            await ledger.aclose()
+
+    return anyio.run(main)
+
+
+async def _scope(ledger: Ledger, key: str | None) -> Scope:
+    known = {scope.key: scope for scope in await ledger.scopes()}
+    if key in known:
+        return known[key]
+    names = ", ".join(known) or "none at all"
+    raise LedgerError(f"this ledger has no scope {key!r}; it has {names}")
+
+
+def _amount(text: str | None, unit: Unit, option: str) -> int:
+    """US dollars or tokens, as people write them."""
+    try:
+        value = Decimal((text or "").strip().removeprefix("$").replace("_", ""))
+        amount = micro_usd(value) if unit == "micro_usd" else int(value)
+        exact = value.is_finite() and (unit == "micro_usd" or amount == value)
+    except (InvalidOperation, ValueError, OverflowError):
+        exact = False
+        amount = 0
+    if not exact or not 0 <= amount <= MOST:
+        what = 'US dollars, such as "12.50"' if unit == "micro_usd" else "whole tokens, such as 250000"
+        raise LedgerError(f"{option} {text!r}: give {what}")
+    return amount
+
+
+def _shown(amount: int, unit: Unit) -> str:
+    return f"${Decimal(amount) / MICRO:.6f}" if unit == "micro_usd" else f"{amount:,} tokens"
+
+
+def _plain(balance: Balance) -> Mapping[str, Any]:
+    return {**msgspec.structs.asdict(balance), "available": balance.available}
+
+
+def _table(address: str, balances: list[Balance]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not balances:
+        sys.stdout.write(f"{printable(address)}: no budget was ever used here\n")
+        return
+    table = Table(title="Budgets", title_justify="left", box=None, pad_edge=False)
+    for name in ("scope", "window", "spent", "held", "uncertain", "left", "cap"):
+        table.add_column(name, justify="left" if name in ("scope", "window") else "right", overflow="fold")
+    for balance in balances:
+        amounts = (balance.settled, balance.held, balance.uncertain, balance.available, balance.cap)
+        shown = [_shown(amount, balance.unit) for amount in amounts]
+        table.add_row(printable(balance.scope), balance.window or "-", *shown)
+    Console().print(table)
+    if any(balance.uncertain for balance in balances):
+        Console().print(
+            "uncertain: calls that were aborted or crashed before the provider counted. It stays taken until somebody "
+            "who has seen the bill says what it cost: streamguard budget reconcile LEDGER SCOPE --settled AMOUNT",
+            highlight=False,
+        )

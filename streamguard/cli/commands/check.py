@@ -1,0 +1,188 @@
+"""`streamguard check`: policies, jobs, schemas, templates and job input, without sending anything.
+
+In charge of telling the files apart by their names, and of printing what was found. Every file is looked at, whatever
+is wrong with the others.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamguard.cli.commands.exits import Exit, complain
+from streamguard.errors import ConfigError, JobError, Problem
+from streamguard.terminal import printable
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says beside the files."""
+
+    explain: bool = False
+    template: str | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    allow_imports: bool = False
+
+
+Notes = list[str]
+"""Lines for a person: what is fine, and what is worth knowing about it."""
+
+
+def main(files: list[str], options: Options) -> int:
+    """Look at every file; mistakes go to standard error, the rest to standard output."""
+    mistakes = 0
+    for name in files:
+        try:
+            notes = _check(name, options)
+        except ConfigError as error:
+            mistakes += len(error.problems)
+            complain(
+                problem if problem.file else msgspec.structs.replace(problem, file=name) for problem in error.problems
+            )
+        else:
+            sys.stdout.write("".join(f"{printable(note)}\n" for note in notes))
+    sys.stdout.flush()
+    return Exit.INPUT if mistakes else Exit.OK
+
+
+def _check(name: str, options: Options) -> Notes:
+    suffix = Path(name).suffix.lower()
+    if name.startswith("streamguard:"):
+        suffix = ".yaml"
+    if suffix not in _KINDS:
+        kinds = ", ".join(_KINDS)
+        raise JobError(Problem(file=name, problem=f"no file that can be checked, by its name: there are {kinds}"))
+    return _KINDS[suffix](name, options)
+
+
+def _yaml(name: str, options: Options) -> Notes:
+    """A job or a policy: a job says where rows come from or results go."""
+    from streamguard.jobs.jobfile import SHIPPED, is_job
+
+    return _job(name, options) if not name.startswith(SHIPPED) and is_job(Path(name)) else _policy(name, options)
+
+
+def _job(name: str, options: Options) -> Notes:
+    """A job as `streamguard run` would start it: its files, its rows, and what is kept from earlier runs."""
+    from streamguard.cli.commands.run import Flags, order
+    from streamguard.jobs.job import Job
+
+    flags = Flags(
+        job=name,
+        template=options.template,
+        model=options.model,
+        max_tokens=options.max_tokens,
+        allow_imports=options.allow_imports,
+    )
+    job = Job(order(flags)[0], dry=True)
+    try:
+        rows = f"{name}: fine, {job.rows:,} rows, {job.todo:,} to ask"
+        return [rows, *(f"  {notice}" for notice in job.notices)]
+    finally:
+        job.close()
+
+
+def _policy(name: str, options: Options) -> Notes:
+    from streamguard.jobs.job import check_schema
+    from streamguard.policy.file import read_policy
+
+    found = read_policy(name, allow_imports=options.allow_imports)
+    check_schema(found.policy)
+    complain(msgspec.structs.replace(warning, problem=f"warning: {warning.problem}") for warning in found.warnings)
+    section = found.policy.json_document
+    schema = None if section is None else section.own_schema()
+    notes = [f"{name}: fine", *(_late(schema) if schema is not None else ())]
+    return [*notes, *_explained(found.policy)] if options.explain else notes
+
+
+def _schema(name: str, options: Options) -> Notes:  # noqa: ARG001  every kind is called alike
+    from streamguard.files.schema_file import read_schema
+    from streamguard.jobs.job import check_schema, with_schema
+    from streamguard.policy.model import Policy
+
+    schema = read_schema(Path(name))
+    if isinstance(schema, Problem):
+        raise JobError(schema)
+    check_schema(with_schema(Policy(), schema))
+    return [f"{name}: fine", *_late(schema)]
+
+
+def _late(schema: Mapping[str, Any]) -> Iterator[str]:
+    """The keywords of a schema that cannot end an answer early."""
+    from streamguard.viability import compile_schema
+
+    for late in compile_schema(dict(schema)).late_keywords:
+        yield f"  judged only when its value ends: {late.pointer} ({late.why})"
+
+
+def _template(name: str, options: Options) -> Notes:  # noqa: ARG001
+    from streamguard.jobs.input.template import read_template
+
+    read_template(Path(name))
+    return [f"{name}: fine"]
+
+
+def _rows(name: str, options: Options) -> Notes:
+    from streamguard.jobs.input.formats import open_input
+    from streamguard.jobs.input.input import Input
+    from streamguard.jobs.input.template import read_template
+    from streamguard.jobs.problems import Problems
+
+    template = None if options.template is None else read_template(Path(options.template))
+    overrides = {"model": options.model, "max_tokens": options.max_tokens}
+    problems = Problems()
+    given = {key: value for key, value in overrides.items() if value is not None}
+    with open_input(name) as file, closing(Input(file, name, template=template, overrides=given)) as rows:
+        rows.scan(problems)
+        count = len(rows.plan)
+    problems.raise_any()
+    models = ", ".join(f"{model} {count:,}" for model, count in rows.models.items())
+    return [f"{name}: fine, {count:,} rows" + (f" ({models})" if models else "")]
+
+
+_KINDS: dict[str, Callable[[str, Options], Notes]] = {
+    ".yaml": _yaml,
+    ".yml": _yaml,
+    ".json": _schema,
+    ".jsonl": _rows,
+    ".j2": _template,
+    ".jinja": _template,
+    ".jinja2": _template,
+}
+
+
+def _explained(policy: Any) -> Iterator[str]:
+    """The policy as tables."""
+    from streamguard.policy.explain import explain
+
+    told = explain(policy)
+    yield f"  mode: {told.mode}, deliver: {told.deliver}, attempts: {told.attempts}"
+    sections = (
+        *(("clocks", told.clocks), ("caps", told.caps), ("json", told.json), ("completion", told.completion)),
+        *(("content", told.content), ("repetition", told.repetition)),
+        *((f"budget {index + 1}", rows) for index, rows in enumerate(told.budgets)),
+    )
+    for title, rows in sections:
+        if rows:
+            yield f"  {title}"
+            yield from _aligned([(row.knob, row.value, "" if row.source == "set" else "(default)") for row in rows])
+    if told.guards:
+        yield f"  own guards: {', '.join(told.guards)}"
+    yield "  reasons"
+    yield from _aligned(
+        [
+            (one.reason, one.decision, one.detail + (f" [rule {one.rule}]" if one.rule is not None else ""))
+            for one in told.reasons
+        ]
+    )
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield ("    " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))).rstrip()

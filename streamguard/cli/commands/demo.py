@@ -1,0 +1,171 @@
+"""`streamguard demo`: the same job without and with guards, and nothing to be had for it: no key, no download.
+
+In charge of the command: what it is given, what it says meanwhile, what it prints. The comparison is `demo.compare`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from streamguard.cli.commands.exits import Exit
+from streamguard.errors import JobError, Problem
+from streamguard.terminal import printable, put, silence
+
+DOCUMENTS: Final = 200
+LOCAL_DOCUMENTS: Final = 10
+"""By default, of a small model on one thread: some minutes."""
+
+MOST_DOCUMENTS: Final = 10_000
+CONCURRENCY: Final = 8
+LOCAL_CONCURRENCY: Final = 2
+WIDTH: Final = 100
+"""Columns of notes that go to no terminal."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says."""
+
+    documents: int | None = None
+    seed: int = 1
+    concurrency: int | None = None
+    keep: str | None = None
+    as_json: bool = False
+    local: bool = False
+    serve: int | None = None
+
+
+def main(options: Options) -> int:
+    """Run the demo, or serve the local model until somebody says stop.
+
+    :raises JobError: an option that makes no sense.
+    :raises LocalModelError: the local model cannot be run here.
+    """
+    _check(options)
+    if options.serve is not None:
+        return _serve(options.serve)
+    from streamguard.demo import compare, table
+
+    began = time.monotonic()
+    with ExitStack() as stack:
+        folder = _folder(options.keep, stack)
+        order = compare.Order(
+            documents=options.documents or (LOCAL_DOCUMENTS if options.local else DOCUMENTS),
+            seed=options.seed,
+            concurrency=options.concurrency or (LOCAL_CONCURRENCY if options.local else CONCURRENCY),
+            folder=folder,
+        )
+        if options.local:
+            from streamguard.demo.local_model import serving
+
+            model = stack.enter_context(serving(parallel=order.concurrency, say=_say))
+            comparison = compare.compare_local(order, model, _say)
+        else:
+            comparison = compare.compare_simulated(order, _say)
+    took = time.monotonic() - began
+    if options.as_json:
+        text = json.dumps(table.as_object(comparison, local=options.local) | {"took_seconds": took}, indent=2) + "\n"
+    else:
+        text = _shown(comparison, local=options.local, took=took)
+        if options.keep is not None:
+            text += f"\nThe job's files are in {printable(options.keep)}.\n"
+    if not put(sys.stdout, text):
+        silence(sys.stdout)
+    return Exit.OK
+
+
+def _check(options: Options) -> None:
+    if options.documents is not None and not 1 <= options.documents <= MOST_DOCUMENTS:
+        raise JobError(f"--documents must be from 1 to {MOST_DOCUMENTS:,}, got {options.documents}")
+    if options.concurrency is not None and not 1 <= options.concurrency <= 100:
+        raise JobError(f"--concurrency must be from 1 to 100, got {options.concurrency}")
+    if options.serve is not None and not options.local:
+        raise JobError("--serve serves the local model: say --local, too")
+    if options.serve is not None and not 0 <= options.serve <= 65_535:
+        raise JobError(f"--serve must be a port, or 0 for any that is free, got {options.serve}")
+
+
+def _folder(keep: str | None, stack: ExitStack) -> Path:
+    """Where the job's files go."""
+    if keep is None:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamguard-demo-")))
+    folder = Path(keep)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise JobError(Problem(file=keep, problem="is not empty: --keep makes a new folder, or fills an empty one"))
+    except OSError as error:
+        raise JobError(Problem(file=keep, problem=f"cannot be used: {error.strerror or error}")) from error
+    return folder
+
+
+def _say(text: str) -> None:
+    put(sys.stderr, f"{printable(text)} …\n")
+
+
+def _shown(comparison: object, *, local: bool, took: float) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from streamguard.demo import table
+    from streamguard.demo.compare import Comparison
+
+    assert isinstance(comparison, Comparison)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    grid.add_column("")
+    for name in ("without guards", "with guards", ""):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for row in table.rows(comparison):
+        grid.add_row(*(Text(cell) for cell in row))
+    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    with console.capture() as captured:
+        order = comparison.order
+        console.print(
+            Text(f"{order.documents} documents, {order.concurrency} at a time, seed {order.seed}, {comparison.model}")
+        )
+        console.print(grid)
+        for note in (*table.notes(comparison, local=local), f"All of it took {took:.0f} s here."):
+            console.print(Text(note))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def _serve(port: int) -> int:
+    """Serve the local model until Ctrl-C or SIGTERM."""
+    import signal
+
+    from streamguard.demo.local_model import serving
+
+    stop = threading.Event()
+    received: list[int] = []
+
+    def ended(number: int, _: object) -> None:
+        received.append(number)
+        stop.set()
+
+    before = {number: signal.signal(number, ended) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with serving(port=port, parallel=LOCAL_CONCURRENCY, say=_say) as model:
+            put(sys.stdout, f"{model.url}\n")
+            put(
+                sys.stderr,
+                f"{model.name} speaks Messages there, and needs no key; it completes text and knows no chat. "
+                "Ctrl-C ends it.\n"
+                f"  streamguard run IN.jsonl --policy streamguard:extraction --base-url {model.url} "
+                f"--model {model.name} --out OUT.jsonl\n",
+            )
+            stop.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    # To be ended is what it was started for.
+    return Exit.OK

@@ -1,0 +1,106 @@
+"""`streamguard proxy`: the configuration, the log, and the server until a signal."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import msgspec
+
+from streamguard.cli.commands.client import has_uvloop
+from streamguard.cli.commands.exits import Exit, complain
+from streamguard.errors import ConfigError
+from streamguard.proxy.configfile import Setup, read_config, read_setup
+from streamguard.terminal import put
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says."""
+
+    config: str | None = None
+    policy: str | None = None
+    upstream: str | None = None
+    listen: str | None = None
+    key_env: str | None = None
+    token_env: tuple[str, ...] = ()
+    drain: float | None = None
+    verbose: bool = False
+    allow_imports: bool = False
+
+    def overrides(self) -> dict[str, Any]:
+        """What of it stands above a configuration file, in the file's words."""
+        given = {name: getattr(self, name) for name in ("policy", "upstream", "listen", "key_env", "drain")}
+        overrides = {name: value for name, value in given.items() if value is not None}
+        if self.token_env:
+            overrides["clients"] = [_client(text) for text in self.token_env]
+        return overrides
+
+
+def main(options: Options) -> int:
+    """Check everything, then serve until a signal.
+
+    :raises ConfigError: a mistake that was found before anything was served.
+    """
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f'{error.name} is missing: pip install "streamguard-llm[proxy]"') from error
+    config, folder = read_config(options.config, options.overrides())
+    setup = read_setup(config, folder, allow_imports=options.allow_imports)
+    complain(msgspec.structs.replace(one, problem=f"warning: {one.problem}") for one in setup.warnings)
+    _log_to_stderr(setup, verbose=options.verbose)
+    # What is loaded by now stays: the collector need not look at it again while streams wait.
+    gc.collect()
+    gc.freeze()
+    anyio.run(_serve, setup, backend_options={"use_uvloop": has_uvloop()})
+    return Exit.OK
+
+
+async def _serve(setup: Setup) -> None:
+    from streamguard.proxy.app import Proxy
+    from streamguard.proxy.http.server import ProxyServer, bound_socket
+
+    listener = bound_socket(setup.config.listen)
+    port = listener.getsockname()[1]
+    server = ProxyServer(Proxy(setup))
+    for budgets in (policy.budgets for policy in setup.policies.values() if policy is not None):
+        for caveat in await server.proxy.runtime.accounts.caveats(budgets):
+            put(sys.stderr, f"streamguard: {caveat}\n")
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(server.signals)
+        await server.serve(listener, started=_announce(setup, port))
+        tasks.cancel_scope.cancel()
+
+
+def _announce(setup: Setup, port: int) -> Callable[[], None]:
+    config = setup.config
+    where = config.listen.model_copy(update={"port": port})
+    named = ", ".join(sorted(name for name, policy in setup.policies.items() if policy is not None)) or "off"
+    who = "everybody on this machine" if config.open_to_all else ", ".join(client.name for client in config.clients)
+    return lambda: _say(f"http://{where} guards {config.upstream} (policies: {named}; clients: {who})")
+
+
+def _say(text: str) -> None:
+    put(sys.stderr, f"streamguard: {text}\n")
+
+
+def _log_to_stderr(setup: Setup, *, verbose: bool) -> None:
+    from streamguard.proxy.log_redaction import RedactingFormatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter([*setup.tokens.values(), setup.key or ""]))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("streamguard").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+def _client(text: str) -> Mapping[str, Any]:
+    """`NAME=ENV`, or `ENV` for a client called `default`."""
+    name, equals, env = text.partition("=")
+    return {"name": name, "token_env": env} if equals else {"name": "default", "token_env": text}

@@ -1,0 +1,437 @@
+"""`streamguard run`: an extraction job, from its checks to its exit code."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import msgspec
+from pydantic import ValidationError
+
+from streamguard.budgets.reservation import Accounts
+from streamguard.cli.commands.client import checked_url, has_uvloop, make_client
+from streamguard.cli.commands.exits import Exit
+from streamguard.engine.clock import backend_clock
+from streamguard.engine.runtime import Runtime
+from streamguard.errors import JobError, Problem
+from streamguard.jobs.job import Job, JobSpec, Sampled
+from streamguard.jobs.jobfile import JobBudget, JobFile, read_job
+from streamguard.jobs.progress.budgets import watch_budgets
+from streamguard.jobs.progress.progress import Progress, how, summary_text
+from streamguard.jobs.progress.summary import Carried, Summary, Tally
+from streamguard.jobs.report.timeline import timeline
+from streamguard.jobs.runner import CONCURRENCY, Runner
+from streamguard.jobs.store.resume import DEAD_AFTER, Rules
+from streamguard.source import Source
+from streamguard.terminal import put, silence
+
+MOST_CONCURRENT = 1000
+"""Connections that the SDK's pool has."""
+
+DRAIN = 10.0
+"""Seconds that what runs may still take after a signal: most answers end sooner, and are paid for already."""
+
+LEAVING = 1.0
+"""Seconds after which a job that was told to abort what runs is left for good. Closing takes a tenth of that."""
+
+
+COLLECT_AFTER = 10_000
+"""New objects between two collections; 700 by default."""
+
+KEPT_OPTIONS = ("base_url", "concurrency", "fail_on", "partials", "drain")
+"""What a retry does as the run before it did."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job is run, beside what it is."""
+
+    base_url: str | None = None
+    concurrency: int = CONCURRENCY
+    fail_on: str | None = None
+    partials: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    drain: float = DRAIN
+    trace: str | None = None
+    view: int | None = None
+    """The port of the live view on this machine; 0 for any that is free."""
+    dry_run: bool = False
+
+
+class Flags(msgspec.Struct, frozen=True, kw_only=True):
+    """The command line. `None` is what was not said there, and may be said by a job file."""
+
+    job: str
+    """A job file (`*.yaml`), or the input itself."""
+    out: str | None = None
+    policy: str | None = None
+    schema: str | None = None
+    template: str | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    name: str | None = None
+    budget: str | None = None
+    base_url: str | None = None
+    concurrency: int | None = None
+    fail_on: str | None = None
+    drain: float | None = None
+    retry_failed: bool | None = None
+    dead_after: int | None = None
+    partials: bool | None = None
+    allow_imports: bool = False
+    fresh: bool = False
+    limit: int | None = None
+    sample: str | None = None
+    trace: str | None = None
+    view: int | None = None
+    dry_run: bool = False
+    as_json: bool = False
+    quiet: bool = False
+
+
+def order(flags: Flags) -> tuple[JobSpec, Options]:
+    """The job file with what the command line says on top.
+
+    :raises JobError: neither says something that a job needs; or a mistake in either.
+    """
+    said = {name: value for name, value in msgspec.structs.asdict(flags).items() if value is not None}
+    problems: list[Problem] = []
+    job: JobFile | None = None
+    if Path(flags.job).suffix.lower() in (".yaml", ".yml"):
+        job = read_job(flags.job).job
+
+    def pick(name: str, in_file: str | None = None, default: Any = None) -> Any:
+        if name in said:
+            return said[name]
+        value = getattr(job, in_file or name, None)
+        return default if value is None else value
+
+    missing = {} if job is not None else {name: f"--{name}" for name in ("policy", "out") if name not in said}
+    problems += [Problem(problem=f"name it with {flag}, or give a job file") for flag in missing.values()]
+    budgets = job.budgets if job is not None else ()
+    if flags.budget is not None:
+        budgets = (*(one for one in budgets if one.name != "job"), *_budget(flags.budget, problems))
+    sample = None if flags.sample is None else _sample(flags.sample, problems)
+    if problems:
+        raise JobError(problems)
+    spec = JobSpec(
+        input=flags.job if job is None else job.input,
+        out=pick("out", "output"),
+        policy=pick("policy"),
+        schema=pick("schema", "schema_"),
+        template=pick("template"),
+        model=pick("model"),
+        max_tokens=pick("max_tokens"),
+        name=pick("name"),
+        budgets=budgets,
+        rules=Rules(retry_failed=pick("retry_failed", default=True), dead_after=pick("dead_after", default=DEAD_AFTER)),
+        limit=flags.limit,
+        sample=sample,
+        fresh=flags.fresh,
+        allow_imports=flags.allow_imports or (job is not None and job.allow_imports),
+    )
+    fail_on = pick("fail_on")
+    options = Options(
+        base_url=pick("base_url"),
+        concurrency=pick("concurrency", default=CONCURRENCY),
+        fail_on=None if fail_on is None else str(fail_on).replace(" ", ""),
+        partials=pick("partials") in (True, "keep"),
+        as_json=flags.as_json,
+        quiet=flags.quiet,
+        drain=pick("drain", default=DRAIN),
+        trace=flags.trace,
+        view=flags.view,
+        dry_run=flags.dry_run,
+    )
+    return spec, options
+
+
+def _budget(text: str, problems: list[Problem]) -> tuple[JobBudget, ...]:
+    try:
+        return (JobBudget.model_validate({"cost_usd": text}),)
+    except ValidationError:
+        problems.append(Problem(problem=f"--budget must be an amount of USD such as 25.00, got {text!r}"))
+        return ()
+
+
+def _sample(text: str, problems: list[Problem]) -> Sampled | None:
+    number = text.removesuffix("%").strip()
+    try:
+        if text.endswith("%") and 0 < float(number) <= 100:
+            return Sampled(percent=float(number))
+        if number == text.strip() and int(number) >= 1:
+            return Sampled(count=int(number))
+    except ValueError:
+        pass
+    what = f"--sample must be a number of rows from 1 (100) or a share of them (5%), got {text!r}"
+    problems.append(Problem(problem=what))
+    return None
+
+
+class Threshold(msgspec.Struct, frozen=True):
+    """How many failed records are too many."""
+
+    count: int | None = None
+    percent: float | None = None
+
+    def reached(self, failed: int, rows: int) -> bool:
+        """Whether so many of so many are too many."""
+        if not failed:
+            return False
+        if self.percent is not None:
+            return failed * 100 >= self.percent * rows
+        return failed >= (self.count or 1)
+
+
+def threshold(text: str | None) -> Threshold:
+    """`10`: from ten failed records on; `1%`: from one in a hundred; nothing: from the first.
+
+    :raises JobError: it is neither.
+    """
+    if text is None:
+        return Threshold(count=1)
+    number = text.removesuffix("%").strip()
+    try:
+        if text.endswith("%") and 0 < float(number) <= 100:
+            return Threshold(percent=float(number))
+        if number == text.strip() and int(number) >= 1:
+            return Threshold(count=int(number))
+    except ValueError:
+        pass
+    raise JobError(f"--fail-on must be a number of records from 1 (10) or a share of them (1%), got {text!r}")
+
+
+def main(flags: Flags) -> int:
+    """Read the job, check everything, then run it.
+
+    :raises ConfigError: a mistake that was found before anything was sent.
+    """
+    return execute(*order(flags))
+
+
+def execute(spec: JobSpec, options: Options) -> int:
+    """Check everything, then run the job.
+
+    :raises ConfigError: a mistake that was found before anything was sent.
+    """
+    fail_on = threshold(options.fail_on)
+    if not 1 <= options.concurrency <= MOST_CONCURRENT:
+        raise JobError(f"--concurrency must be from 1 to {MOST_CONCURRENT}, got {options.concurrency}")
+    if not 0 <= options.drain <= 86_400:
+        raise JobError(f"--drain must be from 0 to 86400 seconds, got {options.drain:g}")
+    base_url = checked_url(options.base_url)
+    job = Job(spec, dry=options.dry_run)
+    try:
+        if options.dry_run:
+            return _dry_run(job, options)
+        job.journal.say(options={name: getattr(options, name) for name in KEPT_OPTIONS})
+        # With nothing left to do no key is needed, and the SDK not loaded.
+        client = make_client(base_url) if job.todo else nullcontext()
+        with _rare_collections():
+            outcome = anyio.run(_run, job, client, options, backend_options={"use_uvloop": has_uvloop()})
+    finally:
+        job.close()
+    return _end(job, outcome, fail_on, options)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Let the garbage collector look at what is made from here on only, and less often: a tenth of a job's CPU."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def _dry_run(job: Job, options: Options) -> int:
+    from streamguard.jobs.report.forecast import forecast, forecast_text
+
+    found = forecast(job)
+    text = json.dumps(msgspec.to_builtins(found), indent=2) if options.as_json else forecast_text(found, job.notices)
+    if not put(sys.stdout, text + "\n"):
+        silence(sys.stdout)
+    return Exit.OK
+
+
+class _Ran(msgspec.Struct, frozen=True):
+    summary: Summary
+    signal: int | None
+
+
+def carried(job: Job) -> Carried:
+    """What earlier runs of a job left."""
+    runs = job.journal.runs()
+    unknown = any(run.cost_unknown or run.lost for run in runs)
+    highs = [None if unknown else run.cost_high for run in runs]
+    high = None if None in highs else sum(high for high in highs if high is not None)
+    return Carried(
+        runs=len(runs),
+        cost=(sum(run.cost_low for run in runs), high),
+        failed=dict(job.failed_before.most_common()),
+        left_out=job.left_out + job.fates["unselected"],
+    )
+
+
+async def _run(job: Job, client: Any, options: Options) -> _Ran:
+    from streamguard.adapters.anthropic.source import messages
+
+    def source(params: Mapping[str, Any]) -> Source:
+        return messages(client, **params)
+
+    tally = Tally(job.rows, job.kept, backend_clock(), carried=carried(job))
+    runtime = Runtime(accounts=Accounts(), job=job.name, hooks=[tally.hook])
+    progress = Progress(tally, how(sys.stderr, quiet=options.quiet, as_json=options.as_json))
+
+    def ended(key: str, line: bytes) -> None:
+        if key == options.trace:
+            _tell(progress, line, job.journal.detail(key))
+
+    runner = Runner(
+        job,
+        source,
+        tally=tally,
+        runtime=runtime,
+        concurrency=options.concurrency,
+        partials=options.partials,
+        ended=ended,
+    )
+    signals = _Signals(runner, progress, options.drain)
+    for notice in job.notices:
+        progress.say(notice)
+    _trace_before(job, progress, options.trace)
+    failure: Exception | None = None
+    try:
+        async with client, _viewed(runtime, options.view) as url, anyio.create_task_group() as background:
+            if url is not None:
+                progress.say(f"live view: {url}")
+            await background.start(signals.run)
+            background.start_soon(progress.run)
+            background.start_soon(watch_budgets, job, runtime, tally)
+            try:
+                await runner.run()
+            except Exception as error:
+                # Raised below: a task group would wrap it.
+                failure = error
+            background.cancel_scope.cancel()
+    finally:
+        progress.close()
+        with anyio.CancelScope(shield=True):
+            await runtime.aclose()
+    summary = tally.summary(runner.stopped)
+    if failure is not None:
+        if not options.quiet:
+            put(sys.stderr, summary_text(summary) + "\n")
+        raise failure
+    return _Ran(summary, signals.first)
+
+
+@asynccontextmanager
+async def _viewed(runtime: Runtime, port: int | None) -> AsyncIterator[str | None]:
+    """The live view's address while the block runs; `None` if nobody asked for it."""
+    if port is None:
+        yield None
+        return
+    from streamguard.view import serve_view
+
+    async with serve_view(runtime, port=port) as url:
+        yield url
+
+
+def _tell(progress: Progress, line: bytes, detail: bytes | None) -> None:
+    for said in timeline(line, detail):
+        progress.say(said)
+
+
+def _trace_before(job: Job, progress: Progress, key: str | None) -> None:
+    """What is to be said of a traced row before the run: its story, if it is not asked again."""
+    if key is None:
+        return
+    if job.plan.entry(key) is None:
+        progress.say(f"--trace: the input has no row {key!r}")
+    elif not job.plan.is_chosen(key):
+        line = job.journal.line(key)
+        if line is None:
+            progress.say(f"--trace: row {key!r} is not asked in this run")
+        else:
+            _tell(progress, line, job.journal.detail(key))
+
+
+class _Signals:
+    """SIGINT and SIGTERM: the first ends the job in order, the second at once."""
+
+    def __init__(self, runner: Runner, progress: Progress, drain: float) -> None:
+        self.first: int | None = None
+        self._runner = runner
+        self._progress = progress
+        self._drain = drain
+        self._aborting = False
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Listen until cancelled."""
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            task_status.started()
+            async with anyio.create_task_group() as tasks:
+                async for number in received:
+                    if self._aborting:
+                        self._leave(number)
+                    name = signal.Signals(number).name
+                    if self.first is None and self._drain > 0:
+                        self._progress.say(
+                            f"{name}: no row begins any more, what runs has {self._drain:g} s; once more to abort it"
+                        )
+                        self._runner.interrupt(name, self._drain)
+                    else:
+                        self._aborting = True
+                        self._progress.say(f"{name}: aborting what runs; once more to leave at once")
+                        self._runner.interrupt(name)
+                        tasks.start_soon(self._leave_soon, number)
+                    self.first = self.first or int(number)
+
+    async def _leave_soon(self, number: int) -> None:
+        await anyio.sleep(LEAVING)
+        self._leave(number)
+
+    def _leave(self, number: int) -> None:
+        # Every row that ended is in the journal, whole; the next run makes the rest of it.
+        self._progress.close()
+        os._exit(128 + number)
+
+
+def _end(job: Job, ran: _Ran, fail_on: Threshold, options: Options) -> int:
+    summary = ran.summary
+    code = _code(ran, fail_on)
+    if options.as_json:
+        said = {"input": job.spec.input, "output": job.spec.out, "policy": job.spec.policy, "exit_code": int(code)}
+        # ASCII, as every line of ours: it holds texts of the provider's.
+        text = json.dumps({**said, **msgspec.to_builtins(summary)}, indent=2)
+        if not put(sys.stdout, text + "\n"):
+            silence(sys.stdout)
+    elif not options.quiet:
+        put(sys.stderr, summary_text(summary) + "\n")
+    return code
+
+
+def _code(ran: _Ran, fail_on: Threshold) -> int:
+    summary = ran.summary
+    if ran.signal is not None:
+        return 128 + ran.signal
+    if summary.stopped is not None:
+        return _STOPPED[summary.stopped.kind]
+    return Exit.FAILED if fail_on.reached(summary.failures, summary.rows) else Exit.OK
+
+
+_STOPPED = {"budget": Exit.BUDGET, "refused": Exit.INPUT, "ledger": Exit.INTERNAL}

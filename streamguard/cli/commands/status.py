@@ -1,0 +1,37 @@
+"""`streamguard status`: how a job stands, from its journal alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import msgspec
+
+from streamguard.cli.commands.exits import Exit
+from streamguard.errors import JobError, Problem
+from streamguard.jobs.report.status import look, status_text
+from streamguard.jobs.report.timeline import timeline
+from streamguard.jobs.store.journal import read_journal
+from streamguard.terminal import printable, put, silence
+
+
+def main(out: str, *, trace: str | None, as_json: bool) -> int:
+    """Print it.
+
+    :raises JobError: there is no journal, or no such row.
+    """
+    journal = read_journal(out)
+    if journal is None:
+        raise JobError(Problem(file=out, problem="no journal of a job stands beside it"))
+    with journal:
+        if trace is not None:
+            line = journal.line(trace)
+            if line is None:
+                raise JobError(Problem(file=out, problem=f"the row {trace!r} has no result"))
+            text = "\n".join(printable(said) for said in timeline(line, journal.detail(trace)))
+        else:
+            status = look(journal, out)
+            text = json.dumps(msgspec.to_builtins(status), indent=2) if as_json else status_text(status)
+    if not put(sys.stdout, text + "\n"):
+        silence(sys.stdout)
+    return Exit.OK

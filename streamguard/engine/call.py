@@ -1,0 +1,482 @@
+"""The engine: one guarded call, from the first attempt to an outcome or one typed error.
+
+Once per attempt: admit, open, watch, close, settle, decide. Everything that can be decided without I/O is decided
+elsewhere; this file only keeps the order, and keeps the promise that nothing is left open, whatever happens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import anyio
+import msgspec
+
+from streamguard.budgets.ledger import LedgerError, LedgerLost
+from streamguard.budgets.reservation import Reservation, Settled
+from streamguard.engine.attempt import End, RunningAttempt, unexpected
+from streamguard.engine.clock import CallClock
+from streamguard.engine.delivery import Delivery
+from streamguard.engine.dispatch import Clearance, Dispatch, lost_trip
+from streamguard.engine.recorder import Recorder
+from streamguard.engine.runtime import Runtime
+from streamguard.engine.telemetry import (
+    AttemptAborted,
+    AttemptStarted,
+    BudgetDenied,
+    CallCompleted,
+    CallGaveUp,
+    CallLeft,
+    RetryScheduled,
+)
+from streamguard.errors import (
+    BudgetExhausted,
+    CallError,
+    DeadlineExceeded,
+    GaveUp,
+    Interrupted,
+    PolicyError,
+    StreamguardError,
+)
+from streamguard.events import Event, Failed, Restarted
+from streamguard.guards.base import AttemptContext, Document
+from streamguard.guards.panel import Panel
+from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
+from streamguard.policy.model import Deliver, Policy
+from streamguard.request import Request
+from streamguard.retry.cooldown import COOLING, Cooldown
+from streamguard.retry.quota import is_outage
+from streamguard.retry.rules import Decision, Situation, decide
+from streamguard.source import Source, check_source
+from streamguard.usage import UsageRange
+from streamguard.verdict import Completed, Enough, Trip
+
+TRIPPED_DRAIN = 0.05
+"""Seconds to wait for the socket's end after a complete message that a guard rejected: enough to keep the connection
+where the end came with the message, too short to delay a retry."""
+
+
+CUT_GRACE = 0.1
+"""Seconds to wait for the provider's own end once a document closed: it usually comes within milliseconds."""
+
+
+class Call:
+    """One call. Used by one task, but for `interrupt()`.
+
+    :raises PolicyError: the policy asks for something that this source cannot give.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        policy: Policy,
+        runtime: Runtime | None,
+        *,
+        deliver: Deliver | None = None,
+        keep: bool = True,
+        labels: Mapping[str, Any] | None = None,
+        group: str | None = None,
+    ) -> None:
+        check_source(source, policy)
+        self.id = Runtime.call_id()
+        self.outcome: Outcome | None = None
+        self.policy = policy
+        self.clock = CallClock(policy.timeouts.total)
+        self.about: dict[str, Any] = {"labels": dict(labels or {}), "group": group}
+        """The caller's labels and group, which go into every record."""
+        self.running: RunningAttempt | None = None
+        """The attempt that is open, if one is."""
+        self._source = source
+        self._runtime = runtime or Runtime()
+        self._owns_runtime = runtime is None
+        self._deliver: Deliver = deliver or policy.deliver
+        self._keep = keep
+        self._records: list[AttemptRecord] = []
+        self._used: list[int] = []
+        self._decision: Decision | None = None
+        self._reservation: Reservation | None = None
+        self._charged: tuple[Settled, ...] = ()
+        self._lost: Trip | None = None
+        self._dispatch = Dispatch(policy, self._runtime, self.clock, source.request, self.about["labels"])
+        self._bucket = None if policy.retry.bucket is None else self._runtime.bucket(policy.retry.bucket)
+        self._ticket: Literal["taken", "sent"] | None = None
+        """The retry token that was taken for the attempt that comes, or that was sent and not answered yet."""
+        self._delivery = Delivery(self._deliver, keep=keep)
+        self._failure: CallError | None = None
+        self._patched: Request | None = None
+        self._recorder = Recorder(self._runtime, policy, self.clock)
+
+    def interrupt(self, by: str) -> None:
+        """End the call as soon as possible; see `GuardedStream.abort`."""
+        self.clock.interrupt(by)
+
+    @property
+    def record(self) -> CallRecord:
+        """The call so far."""
+        return CallRecord(**self._sums())
+
+    async def next(self) -> list[Event] | None:
+        """The next events for the consumer; `None` once the call is over and `outcome` stands.
+
+        :raises CallError: the call ended otherwise.
+        """
+        try:
+            while self.outcome is None and self._failure is None:
+                events = await self._advance()
+                if events:
+                    return events
+        except BaseException:
+            await self.close()
+            raise
+        await self._over()
+        if self._failure is not None:
+            raise self._failure
+        return None
+
+    async def close(self) -> None:
+        """Leave the call, finished or not: nothing stays open."""
+        begun = self._runtime.calls.pop(self.id, None) is not None
+        running, self.running = self.running, None
+        try:
+            if running is not None:
+                await running.close()
+        finally:
+            if running is None:
+                self._return_token()
+                await self._release()
+            else:
+                if running.panel.transcript.first_token_at is not None and not running.failed:
+                    self._answered(running)
+                self._records.append(
+                    self._recorder.record(running, patch=self._patch, charged=await self._settle(running))
+                )
+            if begun:
+                self._runtime.emit(CallLeft(call=self.id, record=self.record, **self.about))
+            await self._over()
+
+    async def _over(self) -> None:
+        """Nothing of the call runs any more."""
+        if self._owns_runtime:
+            await self._runtime.aclose(until=self._dispatch.patience)
+
+    async def _advance(self) -> list[Event]:
+        """One step: open an attempt, or read once from the open one."""
+        running = self.running
+        if running is None:
+            return await self._start()
+        over, end = await self._read(running)
+        if not over:
+            return self._delivery.take()
+        accepted: Completed | None = None
+        if end is None:
+            end = await running.drain(self.policy.timeouts.close_grace)
+            accepted = "whole"
+        elif isinstance(end, Enough):
+            accepted = end.completed
+            if accepted == "cut":
+                await running.hear_out(CUT_GRACE)
+        elif running.panel.stopped:
+            await running.drain(TRIPPED_DRAIN)
+        if end is None or isinstance(end, Enough):
+            return await self._accept(running, accepted)
+        # What was read before the trip goes out only where the consumer has seen the attempt anyway.
+        events = self._delivery.take() if self._deliver == "restarting" or self._delivery.delivered else []
+        await self._abort(running, end)
+        return events
+
+    async def _read(self, running: RunningAttempt) -> tuple[bool, End]:
+        """Read once, and keep what the budgets hold alive meanwhile."""
+        reservation = self._reservation
+        if reservation is None:
+            return await running.read()
+        if self.clock.now() >= reservation.heartbeat_due:
+            lost: Trip | None = None
+            with self.clock.until(self.clock.deadline):  # a ledger that hangs is no excuse
+                lost = await self._beat(reservation)
+            if lost is not None:
+                return True, lost
+        if running.wait_until <= reservation.good_until:
+            return await running.read(busy_until=reservation.heartbeat_due, wait_until=reservation.good_until)
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._keep_alive, reservation)
+            result = await running.read()
+            beside.cancel_scope.cancel()
+        return result if self._lost is None else (True, self._lost)
+
+    async def _keep_alive(self, reservation: Reservation) -> None:
+        while True:
+            await anyio.sleep(max(0.0, reservation.heartbeat_due - self.clock.now()))
+            self._lost = await self._beat(reservation)
+            if self._lost is not None:
+                self.clock.wake()
+                return
+
+    async def _beat(self, reservation: Reservation) -> Trip | None:
+        try:
+            await reservation.heartbeat()
+        except (LedgerLost, LedgerError) as error:
+            return lost_trip(str(error))
+        return None
+
+    async def _start(self) -> list[Event]:
+        number = len(self._records) + 1
+        if number == 1:
+            self._runtime.calls[self.id] = self
+            if self._bucket is not None:
+                self._bucket.begin()
+        try:
+            cleared = await self._dispatch.clear(self._request(), self._decision)
+            if not isinstance(cleared, Clearance):
+                await self._unsent(number, cleared)
+                return []
+            self._reservation, self._charged = cleared.reservation, ()
+            context = self._context(number, cleared)
+            panel = Panel(self.policy.panel_guards, context, self.clock.now(), mode=self.policy.mode)
+        except (StreamguardError, ValueError) as error:
+            await self._release()
+            if number == 1:
+                raise error if isinstance(error, StreamguardError) else PolicyError(str(error)) from error
+            why = f"the patched request cannot be guarded: {error}"
+            await self._unsent(number, Failed(reason="source.error", message=why, sent=False, billable=False))
+            return []
+        self._delivery = Delivery(self._deliver, keep=self._keep)
+        running = RunningAttempt(number, cleared.request, panel, self._delivery, self.clock)
+        model = cleared.request.model if cleared.request else None
+        self.running, self._ticket = running, self._ticket and "sent"
+        self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
+        end = await running.open(self._source, self._decision.base_url if self._decision else None)
+        if end is not None:
+            await self._abort(running, end)
+            return []
+        if number > 1 and self._deliver == "restarting" and self._keep:
+            return [Restarted(attempt=number, decision=self._decision)]
+        return []
+
+    async def _settle(self, running: RunningAttempt) -> tuple[Settled, ...]:
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            self._charged = await self._dispatch.settle(running, reservation)
+        return self._charged
+
+    async def _release(self) -> None:
+        """Give back what was reserved for an attempt that was never sent, if anything was."""
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            await self._dispatch.release(reservation)
+
+    def _request(self) -> Request | None:
+        original = self._source.request
+        self._patched = original
+        if original is not None and self._decision is not None and self._decision.patch:
+            self._patched = original.patched(self._decision.patch)
+        return self._patched
+
+    def _context(self, number: int, cleared: Clearance) -> AttemptContext:
+        request = cleared.request
+        model = request.model if request else None
+        return AttemptContext(
+            attempt=number,
+            request=request,
+            sees_bytes=self._source.sees_bytes,
+            price=self._recorder.price(request, model),
+            scale=self._runtime.calibration.scale(model or ""),
+            # Four bytes a token, rounded up: only the allowance for long inputs is made of it.
+            input_tokens=-(-request.input_bytes // 4) if request else None,
+            max_tokens_knob=cleared.max_tokens_knob,
+        )
+
+    async def _accept(self, running: RunningAttempt, completed: Completed | None) -> list[Event]:
+        # `running` is let go of last: whoever cancels in between still has the attempt closed, settled and recorded.
+        panel = running.panel
+        document = panel.document()
+        if panel.observed and _would_have_rejected(panel, document, completed):
+            completed = None
+        message = None
+        try:
+            message = running.stream.message() if running.stream is not None else None
+        except Exception as error:  # whatever a source of one's own raises: the call must end in one typed error
+            await self._abort(running, unexpected(error))
+            return []
+        await running.close()
+        self._answered(running)
+        record = self._recorder.record(
+            running, completed=completed, patch=self._patch, charged=await self._settle(running)
+        )
+        self.running = None
+        self._records.append(record)
+        self._recorder.learn(running)
+        self.outcome = Outcome(
+            **self._sums(),
+            completed=completed,
+            value=document.value if document else None,
+            text=document.text if document else panel.transcript.text,
+            message=message,
+        )
+        self._runtime.calls.pop(self.id, None)
+        self._runtime.emit(CallCompleted(call=self.id, outcome=self.outcome, **self.about))
+        return self._delivery.commit()
+
+    async def _abort(self, running: RunningAttempt, end: Trip | Failed) -> None:
+        running.billable = not isinstance(end, Failed) or end.billable
+        running.failed = is_outage(end.reason)
+        await running.close()
+        answers = running.panel.stopped or running.panel.transcript.first_token_at is not None
+        if running.failed:
+            self._ticket = None  # the outage has it
+        elif answers:
+            self._answered(running)
+        charged, left = await self._settle(running), await self._dispatch.left()
+        self.running = None
+        decision = self._decide(end, running.began, delivered=self._delivery.delivered, left=left)
+        self._follow(
+            self._recorder.record(running, end, patch=self._patch, decision=decision, charged=charged), end, decision
+        )
+
+    async def _unsent(self, number: int, end: Trip | Failed) -> None:
+        """An attempt that was never sent."""
+        self._return_token()
+        decision = self._decide(end, None, delivered=False, left=await self._dispatch.left())
+        nothing = UsageRange.nothing()
+        if (denied := self._dispatch.denied) is not None:
+            self._runtime.emit(
+                BudgetDenied(
+                    call=self.id,
+                    scope=denied.scope,
+                    asked=denied.asked,
+                    available=denied.available,
+                    unit=denied.unit,
+                    **self.about,
+                )
+            )
+        self._follow(
+            AttemptRecord(number=number, ended=end, usage=nothing, cost=Cost(0, 0), decision=decision), end, decision
+        )
+
+    def _answered(self, running: RunningAttempt) -> None:
+        """The provider answers: what an outage holds back may come again."""
+        self._cooldown(running.request).answered(sent=running.began)
+        if self._ticket == "sent" and self._bucket is not None:
+            self._bucket.give_back()
+        self._ticket = None
+
+    def _cooldown(self, request: Request | None) -> Cooldown:
+        """Of where the attempt that this is about went."""
+        return self._runtime.cooldown(
+            request.model if request else None, self._decision.base_url if self._decision else None
+        )
+
+    def _return_token(self) -> None:
+        """A retry was not sent after all, so it says nothing of an outage."""
+        if self._ticket == "taken" and self._bucket is not None:
+            self._bucket.give_back()
+        self._ticket = None
+
+    def _decide(self, end: Trip | Failed, sent: float | None, *, delivered: bool, left: Mapping[str, int]) -> Decision:
+        """What follows. A refusal for overload also holds back everybody else who asks the same model.
+
+        :param sent: when the attempt was sent; `None` if it was not.
+        :param left: what the budgets have left.
+        """
+        request = self._patched or self._source.request
+        cooldown, now = self._cooldown(request), self.clock.now()
+        cools = end.reason in COOLING
+        situation = Situation(
+            attempt=len(self._records) + 1,
+            used=tuple(self._used),
+            now=now,
+            deadline=self.clock.deadline,
+            jitter=self._runtime.jitter(),
+            cooldown=cooldown.left(now) if cools else 0.0,
+            bucket=math.inf if self._bucket is None else self._bucket.tokens,
+            delivered=delivered and self._deliver == "live",
+        )
+        decision = decide(self.policy.retry, end, situation)
+        if cools and sent is not None:
+            asked = end.retry_after if isinstance(end, Failed) else None
+            own = decision.wait if decision.action == "retry" else None
+            waits = [wait for wait in (asked, own) if wait is not None]
+            told = asked is not None or end.reason == "provider.rate_limited"
+            cooldown.refused(end.reason, sent=sent, now=now, wait=max(waits, default=None), told=told)
+        if decision.action == "retry" and self._bucket is not None and is_outage(end.reason):
+            self._bucket.take()
+            self._ticket = "taken"
+        return msgspec.structs.replace(decision, budget_left=left) if left else decision
+
+    def _follow(self, record: AttemptRecord, end: Trip | Failed, decision: Decision) -> None:
+        """Keep the record of an attempt that was not accepted, and do as decided."""
+        runtime, number = self._runtime, record.number
+        self._records.append(record)
+        self._decision = decision
+        runtime.emit(AttemptAborted(call=self.id, attempt=record, **self.about))
+        if decision.action == "retry":
+            assert decision.rule is not None
+            self._used.append(decision.rule)
+            runtime.emit(RetryScheduled(call=self.id, attempt=number + 1, decision=decision, **self.about))
+            return
+        self._failure = failure = self._error(end, decision)
+        self._runtime.calls.pop(self.id, None)
+        runtime.emit(
+            CallGaveUp(call=self.id, reason=end.reason, message=str(failure), record=failure.record, **self.about)
+        )
+
+    def _error(self, end: Trip | Failed, decision: Decision) -> CallError:
+        record = self.record
+        if end.reason == "timeout.total":
+            return DeadlineExceeded(end.message, reason=end.reason, record=record, knob="timeouts.total")
+        if end.reason == "operator.interrupt":
+            by = str(end.observed) if isinstance(end, Trip) else "unknown"
+            return Interrupted(end.message, reason=end.reason, record=record, by=by)
+        if end.reason == "budget.denied" and (denied := self._dispatch.denied) is not None:
+            before = f"; before it: {', '.join(record.reasons[:-1])}" if len(record.attempts) > 1 else ""
+            return BudgetExhausted(
+                end.message + before,
+                reason=end.reason,
+                record=record,
+                scope=denied.scope,
+                asked=denied.asked,
+                available=denied.available,
+                unit=denied.unit,
+            )
+        attempts = len(record.attempts)
+        later = decision.retry_after
+        tries = "the first attempt" if attempts == 1 else f"{attempts} attempts"
+        return GaveUp(
+            f"gave up after {tries}: {end.reason}: {end.message}; {decision.why}",
+            reason=end.reason,
+            record=record,
+            retry_at=None if later is None else datetime.now(UTC) + timedelta(seconds=later),
+        )
+
+    @property
+    def _patch(self) -> Mapping[str, Any] | None:
+        return self._decision.patch if self._decision else None
+
+    def _sums(self) -> dict[str, Any]:
+        records = self._records
+        costs = [record.cost for record in records]
+        return {
+            "attempts": tuple(records),
+            "usage": UsageRange.total(record.usage for record in records),
+            "cost": sum(costs, Cost(0, 0)),
+            "seconds": self.clock.now() - self.clock.began,
+            "lag": self.clock.lag,
+            **self.about,
+        }
+
+
+JUDGES = frozenset({"completion", "json"})
+"""The guards whose word `completed` gives: the protocol was kept, the end is a good one, the document is valid."""
+
+
+def _would_have_rejected(panel: Panel, document: Document | None, completed: Completed | None) -> bool:
+    """Whether a guard that only observes would not have let the answer stand.
+
+    Judged by the end: an observed clock that an answer outlived says nothing about the answer.
+    """
+    if any(seen.trip.guard in JUDGES for seen in panel.observed):
+        return True
+    if completed == "enough":
+        return False
+    return not (document.complete if document else completed == "whole")

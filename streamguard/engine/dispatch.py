@@ -1,0 +1,242 @@
+"""Between the decision to send a request and its first byte: wait, take one's turn, reserve; and after it, settle.
+
+In charge of everything shared that one attempt has to pass: the operator's pause, the cool-down, the budgets. It opens
+no connection and decides no retry; it answers with what the attempt may send, or with how the attempt ended unsent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import msgspec
+
+from streamguard.budgets.ledger import LATE, Denied, LedgerError, LedgerLost
+from streamguard.budgets.max_tokens import within_budget, within_caps
+from streamguard.budgets.reservation import CallAccount, Reservation, Settled
+from streamguard.budgets.spec import Aborted, Billed, Evidence, NotBilled
+from streamguard.budgets.upper_bound import Unboundable, bound
+from streamguard.engine.attempt import RunningAttempt, interrupt_trip, total_trip
+from streamguard.engine.clock import CallClock
+from streamguard.engine.runtime import Runtime
+from streamguard.events import Failed
+from streamguard.policy.model import Policy
+from streamguard.request import Request
+from streamguard.retry.rules import Decision
+from streamguard.usage import input_upper, output_upper
+from streamguard.verdict import Trip
+
+_log = logging.getLogger("streamguard")
+
+LEASE = 180.0
+"""Seconds that a hold outlives its last heartbeat. Longer than the default clocks let one read last, so that heartbeats
+fall between reads; only a read that may last longer needs a task of its own beside it."""
+
+LEFT_LIMIT = 0.05
+"""Seconds that asking for a balance may take: a record is made richer by it, a retry must not wait for it."""
+
+SETTLE_LIMIT = 5.0
+"""Seconds that a call waits at the most for a ledger to settle it; after that it is settled behind its back."""
+
+PAUSED_LOOK = 0.1
+"""Seconds between looks whether an operator's pause is over."""
+
+
+class Clearance(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt may send."""
+
+    request: Request | None
+    reservation: Reservation | None = None
+    max_tokens_knob: str | None = None
+
+
+class Dispatch:
+    """One call's way to the provider, attempt after attempt."""
+
+    def __init__(
+        self, policy: Policy, runtime: Runtime, clock: CallClock, original: Request | None, labels: Mapping[str, Any]
+    ) -> None:
+        self._policy = policy
+        self._runtime = runtime
+        self._clock = clock
+        self._original = original
+        self._labels = labels
+        self._account: CallAccount | None = None
+        self.denied: Denied | None = None
+        """The denial that ended the call, if one did."""
+
+    async def clear(self, request: Request | None, after: Decision | None) -> Clearance | Trip | Failed:
+        """Wait as decided and in turn, and reserve. What comes back instead of a clearance ended the attempt unsent.
+
+        :raises LedgerError: the ledger refuses to be used as the policy says.
+        :raises ValueError: a budget is per a label that the call does not have.
+        """
+        clock = self._clock
+        if after is not None and after.wait > 0:
+            await clock.sleep(after.wait)
+        while True:
+            ended = (
+                self._ended() or await self._unpaused() or await self._turn(request, after.base_url if after else None)
+            )
+            if ended is not None:
+                return ended
+            if self._runtime.paused is None:  # else somebody paused while this attempt waited for its turn
+                break
+        knob: str | None = None
+        if request is not None:
+            request, knob = within_caps(request, self._policy.caps, self._policy.mode)
+        if request is None or not self._policy.budgets:
+            return Clearance(request=request, max_tokens_knob=knob)
+        answer: Clearance | Trip | None = None
+        with clock.until(clock.deadline):
+            answer = await self._reserve(request, knob)
+        return answer or self._ended() or lost_trip("no answer")
+
+    def _ended(self) -> Trip | None:
+        """The interrupt or the call's deadline, if one of them came."""
+        clock = self._clock
+        if not clock.over:
+            return None
+        return total_trip(clock) if clock.interrupted is None else interrupt_trip(clock.interrupted)
+
+    async def _unpaused(self) -> Trip | None:
+        while self._runtime.paused is not None:
+            await self._clock.sleep(PAUSED_LOOK)
+            if (ended := self._ended()) is not None:
+                return ended
+        return None
+
+    async def _turn(self, request: Request | None, base_url: str | None) -> Trip | Failed | None:
+        """Wait for a turn while all calls cool down."""
+        cooldown, clock = self._runtime.cooldown(request.model if request else None, base_url), self._clock
+        while True:
+            at = cooldown.start(clock.now(), clock.deadline)
+            if at is None:
+                left = cooldown.left(clock.now())
+                message = (
+                    f"not sent: all calls wait, because the provider refused one ({cooldown.reason}), and this one's "
+                    f"turn comes after its deadline (timeouts.total)"
+                )
+                return Failed(reason=cooldown.reason, message=message, retry_after=left, sent=False, billable=False)
+            this_round = cooldown.round
+            if at > clock.now():
+                await clock.sleep(at - clock.now())
+                if (ended := self._ended()) is not None:
+                    return ended
+            if cooldown.round == this_round:
+                return None
+
+    async def _reserve(self, request: Request, knob: str | None) -> Clearance | Trip:
+        runtime, clock = self._runtime, self._clock
+        price = runtime.pricebook(self._policy.prices).for_request(request)
+        try:
+            if self._account is None:
+                self._account = await runtime.accounts.for_call(
+                    self._policy.budgets, job=runtime.job, labels=self._labels
+                )
+            for lowered in (False, True):
+                answer = await self._account.admit(
+                    request,
+                    price,
+                    deadline=clock.deadline,
+                    input_tokens=-(-request.input_bytes // 3),
+                    output_tokens=runtime.lengths.upper(request.model),
+                    lease=LEASE,
+                )
+                if not isinstance(answer, Denied) or lowered or self._original is None:
+                    break
+                bounds = bound(request, price, needs_price=price is not None)
+                if isinstance(bounds, Unboundable):
+                    break
+                less = within_budget(request, self._original, bounds, price, answer.unit, answer.available)
+                if less is None:
+                    break
+                request = less
+        except LedgerLost as error:
+            return lost_trip(str(error))
+        if isinstance(answer, Denied):
+            self.denied = answer
+            return _denied(answer)
+        if isinstance(answer, Unboundable):
+            return Trip(reason="budget.unboundable", message=f"not sent: {answer.why}", knob="budgets", guard="budgets")
+        return Clearance(request=request, reservation=answer, max_tokens_knob=knob)
+
+    @property
+    def patience(self) -> float:
+        """Until when a ledger is waited for that hangs while something is settled: the call must end in time."""
+        now = self._clock.now()
+        return max(now + LATE, min(self._clock.deadline, now + SETTLE_LIMIT))
+
+    async def release(self, reservation: Reservation) -> None:
+        """Give back what was reserved for an attempt that was never sent."""
+        await self._settled(reservation, NotBilled())
+
+    async def settle(self, running: RunningAttempt, reservation: Reservation) -> tuple[Settled, ...]:
+        """Charge an attempt that is over, by what is known of it. A ledger that is lost now does not take an answer
+        back: its lease turns the hold uncertain, and the next admission fails closed."""
+        return await self._settled(reservation, self._evidence(running))
+
+    async def _settled(self, reservation: Reservation, evidence: Evidence) -> tuple[Settled, ...]:
+        try:
+            return await reservation.settle(evidence, until=self.patience)
+        except (LedgerLost, LedgerError) as error:
+            _log.warning("an attempt could not be settled yet, so its whole hold stays taken: %s", error)
+            return ()
+
+    def _evidence(self, running: RunningAttempt) -> Evidence:
+        transcript = running.panel.transcript
+        if not running.sent or not running.billable:
+            return NotBilled()
+        if transcript.metered and transcript.usage.input_tokens is not None:
+            return Billed(transcript.usage)
+        if running.stream is None:
+            # Accepted perhaps, and at work unseen.
+            return Aborted(output_tokens=None)
+        model = running.request.model if running.request else transcript.model
+        scale = self._runtime.calibration.scale(model)
+        read = input_upper(transcript, running.request, scale)
+        return Aborted(
+            output_tokens=output_upper(transcript, running.request, scale),
+            input_tokens=read.tokens if read else None,
+            cache_writes=read.cache_writes if read else True,
+        )
+
+    async def left(self) -> dict[str, int]:
+        """What the call's budgets have left; empty without budgets, or if nobody can be asked."""
+        if self._account is None or self._clock.over:
+            return {}
+        try:
+            with anyio.move_on_after(LEFT_LIMIT):
+                return await self._account.left()
+        except (LedgerLost, LedgerError) as error:
+            _log.warning("the budget's balance is unknown: %s", error)
+        return {}
+
+
+def lost_trip(why: str) -> Trip:
+    """Nothing may be spent, because nobody counts it any more."""
+    return Trip(
+        reason="budget.lost", message=f"without its ledger nothing may be spent: {why}", knob="budgets", guard="budgets"
+    )
+
+
+def _denied(denied: Denied) -> Trip:
+    def amount(value: int) -> str:
+        return f"${value / 1_000_000:.6f}" if denied.unit == "micro_usd" else f"{value} tokens"
+
+    message = (
+        f"not sent: the request may cost up to {amount(denied.asked)}, and budget {denied.scope} has "
+        f"{amount(denied.available)} left of {amount(denied.cap)}"
+    )
+    if denied.held:
+        message += f" ({amount(denied.held)} are held by calls that run)"
+    return Trip(
+        reason="budget.denied",
+        message=message,
+        knob="budgets",
+        limit=denied.cap,
+        observed=denied.asked,
+        guard="budgets",
+    )

@@ -1,0 +1,124 @@
+"""The record of an attempt: what it said, used, cost and took; and what its end teaches about a model's tokens.
+
+In charge of turning a finished attempt into plain data. It decides nothing and opens nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from streamguard.budgets.reservation import Settled
+from streamguard.engine.attempt import RunningAttempt
+from streamguard.engine.clock import CallClock
+from streamguard.engine.runtime import Runtime
+from streamguard.events import Failed
+from streamguard.outcome import AttemptRecord, Cost, Times
+from streamguard.policy.model import Policy
+from streamguard.pricing.price import Price, cost
+from streamguard.request import Request
+from streamguard.retry.rules import Decision
+from streamguard.usage import UsageRange, usage_range
+from streamguard.verdict import Completed, Trip
+
+
+class Recorder:
+    """Makes the records of one call's attempts."""
+
+    def __init__(self, runtime: Runtime, policy: Policy, clock: CallClock) -> None:
+        self._runtime = runtime
+        self._policy = policy
+        self._clock = clock
+
+    def price(self, request: Request | None, model: str | None) -> Price | None:
+        """Of this very request, its speed and region included, or of the model where no request is shown."""
+        book = self._runtime.pricebook(self._policy.prices)
+        return book.price(model) if request is None else book.for_request(request)
+
+    def record(
+        self,
+        running: RunningAttempt,
+        end: Trip | Failed | None = None,
+        *,
+        completed: Completed | None = None,
+        patch: Mapping[str, Any] | None = None,
+        decision: Decision | None = None,
+        charged: tuple[Settled, ...] = (),
+    ) -> AttemptRecord:
+        """One attempt that is over.
+
+        :param end: why it was not accepted; `None` for one that was, or that was left.
+        """
+        panel, request, now = running.panel, running.request, self._clock.now()
+        transcript = panel.transcript
+        model = request.model if request else transcript.model
+        usage = self._usage(running, end)
+        price = self.price(request, model)
+        document = panel.document()
+        moment = end.at if isinstance(end, Trip) else None
+        high = usage.high.output_tokens
+        return AttemptRecord(
+            number=running.number,
+            patch=patch,
+            model=model,
+            ended=end,
+            completed=completed,
+            stop_reason=transcript.stop_reason,
+            request_id=end.request_id if isinstance(end, Failed) and end.request_id else transcript.id,
+            text=transcript.text,
+            value=document.value if document else None,
+            usage=usage,
+            cost=Cost(
+                None if price is None else cost(price, usage.low), None if price is None else cost(price, usage.high)
+            ),
+            times=Times(
+                head=_since(running.began, running.head_at),
+                first_token=_since(running.began, transcript.first_token_at),
+                dead=_since(running.began, moment),
+                end=now - running.began,
+            ),
+            saved_tokens=self._saved(model, running) if isinstance(end, Trip) else None,
+            observed=tuple(
+                msgspec.structs.replace(seen, saved_tokens=_share_after(seen.characters, transcript.characters, high))
+                for seen in panel.observed
+            ),
+            decision=decision,
+            charged=charged,
+        )
+
+    def _usage(self, running: RunningAttempt, end: Trip | Failed | None) -> UsageRange:
+        if not running.sent or (isinstance(end, Failed) and not end.billable):
+            return UsageRange.nothing()
+        return usage_range(running.panel.transcript, running.request, self._runtime.calibration)
+
+    def _saved(self, model: str | None, running: RunningAttempt) -> int | None:
+        expected = self._runtime.lengths.expected(model)
+        if expected is None:
+            return None
+        weight = sum(running.panel.transcript.weights().values())
+        return max(0, expected - round(weight * self._runtime.calibration.scale(model or "").mid))
+
+    def learn(self, running: RunningAttempt) -> None:
+        """From an answer that was read to its end: how many tokens its text was, and how long answers are."""
+        transcript = running.panel.transcript
+        usage, model = transcript.usage, (running.request.model if running.request else transcript.model)
+        if model is None or not transcript.metered or usage.output_tokens is None:
+            return
+        self._runtime.lengths.observe(model, usage.output_tokens)
+        weights = transcript.weights()
+        # Thinking may be summarised or hidden, so only what was visible in full teaches anything.
+        visible = usage.output_tokens - (usage.thinking_tokens or 0)
+        if "thinking" not in weights or usage.thinking_tokens is not None:
+            weight = sum(weight for kind, weight in weights.items() if kind != "thinking")
+            self._runtime.calibration.observe(model, weight, visible)
+
+
+def _since(began: float, moment: float | None) -> float | None:
+    return None if moment is None else moment - began
+
+
+def _share_after(before: int, total: int, tokens: int | None) -> int | None:
+    """≈ Tokens of a text that came after its first `before` of `total` characters."""
+    return None if tokens is None or not total else round(tokens * (1 - before / total))

@@ -1,0 +1,137 @@
+"""What calls share: prices and budgets, what was learned about tokens, the retry bucket, the cool-down, hooks.
+
+Every door takes `runtime=None`, which means a fresh one. A job, a proxy or a client's middleware holds one for all its
+calls. There is no module-level state.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import secrets
+import statistics
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from streamguard.budgets.reservation import Accounts
+from streamguard.engine.telemetry import Hook, Record, emit
+from streamguard.pricing.book import PriceBook
+from streamguard.pricing.price import PriceSpec
+from streamguard.pricing.tokens import Calibration
+from streamguard.retry.cooldown import Cooldown
+from streamguard.retry.quota import Bucket, RetryBucket
+
+if TYPE_CHECKING:
+    from streamguard.engine.call import Call
+
+
+MOST_KEPT = 512
+"""Cool-downs and price books that a runtime keeps."""
+
+
+class AnswerLengths:
+    """How long completed answers were, by model: what an aborted one would probably have cost. Bounded memory."""
+
+    def __init__(self, window: int = 64, models: int = 64) -> None:
+        self._window, self._models = window, models
+        self._lengths: dict[str, deque[int]] = {}
+
+    def observe(self, model: str, output_tokens: int) -> None:
+        """A completed answer's exact output tokens."""
+        if model not in self._lengths and len(self._lengths) >= self._models:
+            self._lengths.pop(next(iter(self._lengths)))
+        self._lengths.setdefault(model, deque(maxlen=self._window)).append(output_tokens)
+
+    def expected(self, model: str | None) -> int | None:
+        """The median length of the last answers; `None` if none completed yet."""
+        lengths = self._lengths.get(model or "")
+        return None if not lengths else round(statistics.median(lengths))
+
+    def upper(self, model: str | None) -> int | None:
+        """≈ More than that an answer is hardly ever long: twice the longest of the last; `None` before 16 completed."""
+        lengths = self._lengths.get(model or "")
+        return None if not lengths or len(lengths) < 16 else 2 * max(lengths)
+
+
+class Runtime:
+    """Shared by any number of concurrent calls on one event loop.
+
+    :param calibration: tokens per weight, learned per model.
+    :param accounts: the ledgers of the policies' budgets, each opened when it is first needed.
+    :param job: the job's name, which budgets `per: job` are shared by.
+    :param hooks: called with every telemetry record.
+    :param jitter: returns a random number from [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        calibration: Calibration | None = None,
+        accounts: Accounts | None = None,
+        job: str | None = None,
+        hooks: Sequence[Hook] = (),
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.calibration = calibration or Calibration()
+        self.accounts = accounts or Accounts()
+        self.job = job
+        self.lengths = AnswerLengths()
+        self.hooks = tuple(hooks)
+        self.jitter = jitter
+        self.calls: dict[str, Call] = {}
+        """The calls that run, by id: for whoever looks on, or interrupts one."""
+        self.paused: str | None = None
+        """Who paused admission, if somebody did; see `pause`."""
+        self._pricebooks: dict[Mapping[str, PriceSpec], PriceBook] = {}
+        self._buckets: dict[Bucket, RetryBucket] = {}
+        self._cooldowns: dict[tuple[str | None, str | None], Cooldown] = {}
+
+    def pause(self, by: str) -> None:
+        """Send nothing new: attempts that would begin wait, within their own deadlines, until `resume()`."""
+        self.paused = by
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self.paused = None
+
+    def pricebook(self, own: Mapping[str, PriceSpec]) -> PriceBook:
+        """Prices: a policy's own, then the shipped snapshot."""
+        book = self._pricebooks.get(own)
+        if book is None:
+            if len(self._pricebooks) >= MOST_KEPT:
+                self._pricebooks.pop(next(iter(self._pricebooks)))
+            book = self._pricebooks[own] = PriceBook(own)
+        return book
+
+    def bucket(self, spec: Bucket) -> RetryBucket:
+        """The retry bucket of all calls whose policies ask for one like this."""
+        if spec not in self._buckets:
+            self._buckets[spec] = RetryBucket(spec)
+        return self._buckets[spec]
+
+    def cooldown(self, model: str | None, base_url: str | None = None) -> Cooldown:
+        """The cool-down of all calls that ask this model, at the source's own endpoint or at another.
+
+        The `MOST_KEPT` that were asked for last are kept: names of models come from callers, any number of them.
+        """
+        key = (model, base_url)
+        cooldown = self._cooldowns.pop(key, None) or Cooldown()
+        if len(self._cooldowns) >= MOST_KEPT:
+            self._cooldowns.pop(next(iter(self._cooldowns)), None)
+        self._cooldowns[key] = cooldown
+        return cooldown
+
+    def emit(self, record: Record) -> None:
+        """Hand a record to the hooks."""
+        if self.hooks:
+            emit(self.hooks, record)
+
+    async def aclose(self, *, until: float = math.inf) -> None:
+        """Let go of the ledgers; of those that hang after `until` (on the running backend's clock) without waiting."""
+        await self.accounts.aclose(until=until)
+
+    @staticmethod
+    def call_id() -> str:
+        """A new id for a call."""
+        return secrets.token_hex(6)

@@ -1,0 +1,391 @@
+"""JSON documents in an answer: dead prefixes, malformed and schema-dead, in one scan of each character.
+
+In charge of: the `json:` section of a policy, which parts of a stream are documents, by which schema each is judged,
+and whether the call may be ended once a document stands. What happens inside one document is the reader's business
+(`document_reader`), what stands around it the frame's (`document_frame`), which prefix is dead `viability`'s.
+
+**Where.** `text`: the attempt's text blocks one after the other, behind the request's assistant prefill, are one
+document. `tool:NAME`: the input of each call of that tool is a document; the first call's is the answer's value.
+`tools`: the input of each tool call is a document, and the value is the list of `{id, name, input}` in the order of
+their blocks; an answer without a tool call is fine, unless the request forces one. What the provider runs itself
+(server tools) is no document.
+
+**Around it.** `fence`, `preamble`, `trailing: allow` are about prose and apply to text. A tool's input is the document
+and nothing else, and an input without a single character is `{}`, as the provider's SDKs read it.
+
+**Ending early** (`trailing: cut`, `enough_when`) must not cut off a tool call. So it is done only where none can
+follow: for text, if no tool block was opened and the request offers no tools (or `tool_choice: none`); an opaque
+request is taken at the policy's word. For a tool's input, if the request has `disable_parallel_tool_use`, and it is the
+only call. Anywhere else the document is read to its end, and text after it is let pass as with `allow`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from itertools import takewhile
+from typing import Annotated, Any, Final, Literal, Self
+
+import msgspec
+from pydantic import BeforeValidator, Field, model_validator
+
+from streamguard.errors import PolicyError, Problem, SchemaError
+from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Stopped
+from streamguard.files.frozen_json import FrozenJson
+from streamguard.guards.base import AttemptContext, BaseWatch, Document, Mode, Spec
+from streamguard.guards.document.lookahead import Ahead
+from streamguard.guards.document.reader import GUARD, DocumentReader, Plan
+from streamguard.guards.document.surroundings import Expect
+from streamguard.request import Request
+from streamguard.verdict import Enough, Trip, Where
+from streamguard.viability.schema.subschema import subschema
+from streamguard.viability.syntax.values import MOST_DIGITS, Path, parse_pointer
+
+Pointers = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+"""JSON Pointers; a list will do."""
+
+TOOL: Final = "tool:"
+_OPENS: Final[Mapping[str, Expect]] = {"object": "object", "array": "array"}
+
+
+class JsonDocument(Spec):
+    """The answer is, or holds, JSON: abort at the first byte after which no continuation can be valid.
+
+    Exact: a conforming answer is never aborted, but for `numbers: plain`. Accepted is only what passed a full strict
+    parse and the full schema. Hashable and equal by content, the schema included.
+    """
+
+    where: Annotated[str, Field(pattern=r"^(text|tools|tool:.+)$")] = "text"
+    """`text`, `tool:NAME` or `tools`."""
+    expect: Expect | None = None
+    """What the top value must be. Left out: an object, or where there is a schema whatever that says."""
+    schema_: Annotated[FrozenJson | Literal["request"] | None, Field(alias="schema")] = None
+    """A JSON Schema (2020-12 unless its `$schema` says otherwise), or `request`: the request's own, which is the
+    structured output format for text and `input_schema` for tools. A tool without one is held to the syntax alone."""
+    schema_file: str | None = None
+    """Where `schema` was read from. Whoever loads the policy reads the file; on its own the name does nothing."""
+    assert_formats: bool = False
+    """Whether the schema's `format` decides."""
+    numbers: Literal["exact", "plain"] = "exact"
+    """`plain` assumes that numbers come without exponent, and dies earlier: 1000 is dead for `maximum: 100`, though
+    1000e-2 is not. A heuristic."""
+    duplicate_names: Literal["reject", "allow"] = "reject"
+    """Whether a name may stand twice in one object. The last one counts."""
+    fence: Literal["reject", "strip"] = "reject"
+    """What to do with a Markdown code fence around the whole document."""
+    preamble: Literal["reject", "skip"] = "reject"
+    """What to do with text before the document. `skip` takes the first bracket that can begin it."""
+    trailing: Literal["reject", "allow", "cut"] = "reject"
+    """What to do with text after the document. `cut`: stop paying as soon as the document is complete."""
+    enough_when: Pointers = ()
+    """JSON Pointers: stop paying as soon as all these values are complete, and valid by their own subschemas."""
+    max_depth: Annotated[int, Field(ge=1, le=256)] = 64
+    """Open objects and arrays. At most 256: the full parse and the schema's judgement are recursive."""
+    max_digits: Annotated[int, Field(ge=1, le=MOST_DIGITS)] = 400
+    """Digits in one number. At most 4300, which is what Python converts."""
+    max_bytes: Annotated[int, Field(ge=1)] | None = 4_194_304
+    """UTF-8 bytes of one document; `None` for no limit. The default is eight times what 128,000 tokens, the longest
+    answers there are, come to at four bytes each: no real answer meets it, and it bounds memory and the time of the
+    full parse."""
+    mode: Mode | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.enough_when and self.where == "tools":
+            raise ValueError("enough_when needs one document: where: text or tool:NAME")
+        for pointer in self.enough_when:
+            parse_pointer(pointer)
+        return self
+
+    @property
+    def name(self) -> str:
+        return GUARD
+
+    def watch(self, ctx: AttemptContext, now: float) -> TextWatch | ToolWatch:
+        """The state for one attempt.
+
+        :raises PolicyError: `schema: request` without a request or without a schema in it; a `schema_file` nobody read.
+        :raises SchemaError: a schema that cannot be used.
+        """
+        if self.schema_file is not None and self.schema_ is None:
+            problem = f"{self.schema_file} was not read: load the policy from a file, or give its content as schema"
+            raise PolicyError(Problem(pointer="/json/schema_file", problem=problem))
+        if self.where == "text":
+            return TextWatch(self.plan(_output_schema(self, ctx.request)), ctx.request)
+        return ToolWatch(self, ctx.request)
+
+    def plan(self, schema: Mapping[str, Any] | None) -> Plan:
+        """How to read a document of this section by `schema`, or by the syntax alone.
+
+        :raises SchemaError: a schema that cannot be used.
+        """
+        if schema is self.own_schema():
+            return _own_plan(self)
+        return _plan(self, None if schema is None else json.dumps(_plain(schema)))
+
+    def own_schema(self) -> Mapping[str, Any] | None:
+        """The schema given in the policy."""
+        return self.schema_ if isinstance(self.schema_, FrozenJson) else None
+
+
+def _refuse(what: str) -> PolicyError:
+    return PolicyError(Problem(pointer="/json/schema", problem=f"schema: request, but {what}"))
+
+
+def _output_schema(spec: JsonDocument, request: Request | None) -> Mapping[str, Any] | None:
+    if spec.schema_ != "request":
+        return spec.own_schema()
+    if request is None:
+        raise _refuse("the source's request is unknown; give the schema itself")
+    if request.output_schema is None:
+        raise _refuse(
+            "it has no structured output format (output_config.format); give the schema itself, or leave it out"
+        )
+    return request.output_schema
+
+
+def _tool_schemas(spec: JsonDocument, request: Request | None) -> Mapping[str, Mapping[str, Any]]:
+    """The schemas of the tools that may be called, where each has its own."""
+    if request is None:
+        raise _refuse("the source's request is unknown; give the schema itself")
+    name = spec.where.removeprefix(TOOL)
+    if spec.where != "tools" and name not in request.tools:
+        tools = ", ".join(sorted(request.tools)) or "none"
+        raise _refuse(f"it has no tool {name!r} with an input_schema (there are: {tools})")
+    return request.tools
+
+
+@lru_cache(maxsize=128)
+def _own_plan(spec: JsonDocument) -> Plan:
+    """With the schema given in the policy, which need not be written down to be found again."""
+    schema = spec.own_schema()
+    return _plan(spec, None if schema is None else json.dumps(_plain(schema)))
+
+
+@lru_cache(maxsize=128)
+def _plan(spec: JsonDocument, schema: str | None) -> Plan:
+    """Pure, and worth remembering: a schema is compiled once for all attempts and calls."""
+    compiled = None
+    root: Mapping[str, Any] = {}
+    if schema is not None:
+        root = json.loads(schema)
+        compiled = _compile(spec, root)
+    declared = _OPENS.get(str(root.get("type")), "any") if schema is not None else "object"
+    text = spec.where == "text"
+    paths = [parse_pointer(pointer) for pointer in spec.enough_when]
+    return Plan(
+        expect=spec.expect or ("object" if schema is None else "any"),
+        opens=spec.expect or declared,
+        schema=compiled,
+        parts={path: _part(spec, root, path) for path in paths},
+        framed=text,
+        fence=spec.fence if text else "reject",
+        preamble=spec.preamble if text else "reject",
+        trailing=spec.trailing if text or spec.trailing == "cut" else "reject",
+        duplicate_names=spec.duplicate_names,
+        max_depth=spec.max_depth,
+        max_digits=spec.max_digits,
+        max_bytes=spec.max_bytes,
+    )
+
+
+def _compile(spec: JsonDocument, schema: Mapping[str, Any], registry: Any = None) -> Any:
+    # Where it is used: jsonschema behind it takes a tenth of a second to import, and many policies have no schema.
+    from streamguard.viability.compile import compile_schema
+
+    compiled = compile_schema(
+        schema,
+        registry=registry,
+        assert_formats=spec.assert_formats,
+        duplicate_names=spec.duplicate_names,
+        numbers=spec.numbers,
+        max_depth=spec.max_depth,
+        max_digits=spec.max_digits,
+    )
+    if not compiled.satisfiable:
+        raise SchemaError("no document can satisfy this schema")
+    return compiled
+
+
+def _part(spec: JsonDocument, root: Mapping[str, Any], path: Path) -> Any:
+    """The schema of the value at `path`, in the context of the whole; `None` if the keywords do not lead to one."""
+    place = subschema(root, path)
+    if place is None:
+        return None
+    from referencing import Registry, Resource
+    from referencing.jsonschema import DRAFT202012
+
+    # Referred to, and not copied out: its own references are relative to the whole.
+    uri = str(root.get("$id") or root.get("id") or "urn:streamguard:schema").rstrip("#")
+    resource = Resource.from_contents(root, default_specification=DRAFT202012)
+    part = {"$ref": f"{uri}#{place}"} | ({"$schema": root["$schema"]} if "$schema" in root else {})
+    return _compile(spec, part, Registry().with_resource(uri, resource))
+
+
+def _plain(value: Any) -> Any:
+    """A schema as `json` knows it: mappings of any kind as dicts, decimals as floats."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Decimal):
+        return float(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _choice(request: Request) -> Mapping[str, Any]:
+    choice = request.body.get("tool_choice")
+    return choice if isinstance(choice, Mapping) else {}
+
+
+class TextWatch(BaseWatch):
+    """The text blocks of one attempt as one document."""
+
+    wants = (Delta, BlockStarted, Stopped)
+
+    def __init__(self, plan: Plan, request: Request | None) -> None:
+        may_end = request is None or not request.body.get("tools") or _choice(request).get("type") == "none"
+        self._reader = DocumentReader(plan, may_end=may_end)
+        self._ahead = Ahead(self._reader)
+        # What the request put in the model's mouth is the beginning of the document.
+        self._early = self._reader.feed(request.prefill) if request is not None and request.prefill else None
+
+    def feed(self, event: Event, now: float) -> Trip | Enough | None:
+        verdict: Trip | Enough | None = None
+        if type(event) is Delta:
+            if event.kind == "text":
+                verdict = self._ahead.take(event.text) if self._ahead.left else self._reader.feed(event.text)
+            if verdict is None and self._early is None:
+                return None
+        elif type(event) is Stopped:
+            verdict = self._reader.finish()
+        elif type(event) is BlockStarted and event.kind == "tool_input":
+            self._reader.may_end = False
+        if self._early is not None:
+            verdict, self._early = self._early, None
+        return _placed(verdict, getattr(event, "index", None), now) if isinstance(verdict, Trip) else verdict
+
+    def ahead(self, deltas: Sequence[Delta]) -> None:
+        """Read what will come next, all from one read."""
+        pieces = [event.text for event in takewhile(lambda event: event.kind == "text", deltas)]
+        if len(pieces) > 1 and self._early is None:
+            self._ahead.read(pieces)
+
+    def document(self) -> Document:
+        """The document so far."""
+        return self._ahead.document()
+
+
+class ToolWatch(BaseWatch):
+    """The inputs of tool calls of one attempt, each as a document."""
+
+    wants = (Delta, BlockStarted, BlockStopped, Stopped)
+
+    def __init__(self, spec: JsonDocument, request: Request | None) -> None:
+        self._spec = spec
+        self._name = None if spec.where == "tools" else spec.where.removeprefix(TOOL)
+        self._own = spec.schema_ == "request"
+        self._schemas = _tool_schemas(spec, request) if self._own else {}
+        self._only = request is not None and _choice(request).get("disable_parallel_tool_use") is True
+        self._forced = request is not None and _choice(request).get("type") in ("any", "tool")
+        self._blocks: dict[int, BlockStarted] = {}
+        self._readers: dict[int, DocumentReader] = {}
+        self._aheads: dict[int, Ahead] = {}
+        self._accepted = False
+        if self._name is not None:
+            self._plan_for(self._name)  # what is wrong with the schema is said before the attempt
+
+    def feed(self, event: Event, now: float) -> Trip | Enough | None:
+        if type(event) is Delta:
+            ahead = self._aheads.get(event.index)
+            if ahead is None or event.kind != "tool_input":
+                return None
+            verdict = ahead.take(event.text) if ahead.left else self._readers[event.index].feed(event.text)
+            return None if verdict is None else self._named(verdict, event.index, now)
+        if type(event) is BlockStarted:
+            self._opened(event)
+        elif type(event) is BlockStopped:
+            return self._close(event.index, now)
+        elif type(event) is Stopped:
+            return self._stopped(now)
+        return None
+
+    def ahead(self, deltas: Sequence[Delta]) -> None:
+        """Read what will come next, all from one read."""
+        block = deltas[0].index
+        ahead = self._aheads.get(block)
+        pieces = [one.text for one in takewhile(lambda one: one.index == block and one.kind == "tool_input", deltas)]
+        if len(pieces) > 1 and ahead is not None:
+            ahead.read(pieces)
+
+    def document(self) -> Document:
+        """The document so far, or all of them."""
+        found = [(index, ahead.document()) for index, ahead in sorted(self._aheads.items())]
+        if self._name is None:
+            value = [
+                {"id": self._blocks[index].id, "name": self._blocks[index].name, "input": document.value}
+                for index, document in found
+            ]
+            text = "\n".join(document.text for _, document in found)
+            return Document(text=text, value=value, complete=self._accepted)
+        if not found:
+            return Document(text="")
+        first = found[0][1]
+        return Document(text=first.text, value=first.value, complete=all(document.complete for _, document in found))
+
+    def _plan_for(self, name: str | None) -> Plan:
+        return self._spec.plan(self._schemas.get(name or "") if self._own else self._spec.own_schema())
+
+    def _opened(self, block: BlockStarted) -> None:
+        if block.kind != "tool_input":
+            return
+        may_end = self._only and not self._blocks
+        for reader in self._readers.values():
+            reader.may_end = False
+        self._blocks[block.index] = block
+        if self._name in (None, block.name):
+            reader = self._readers[block.index] = DocumentReader(self._plan_for(block.name), may_end=may_end)
+            self._aheads[block.index] = Ahead(reader)
+
+    def _close(self, index: int, now: float) -> Trip | None:
+        reader = self._readers.get(index)
+        if reader is None:
+            return None
+        verdict = reader.feed("{}") if reader.empty else None
+        trip = verdict if isinstance(verdict, Trip) else reader.finish()
+        return None if trip is None else self._blamed(trip, index, now)
+
+    def _stopped(self, now: float) -> Trip | None:
+        for index, reader in self._readers.items():
+            if not reader.complete and (trip := self._close(index, now)) is not None:
+                return trip
+        if not self._readers and (self._name is not None or self._forced):
+            what = "no tool" if self._name is None else f"the tool {self._name!r} never"
+            called = ", ".join(sorted({repr(block.name) for block in self._blocks.values()})) or "nothing"
+            problem = f"{what} was called, so there is no document: the answer called {called}"
+            return Trip(
+                reason="json.incomplete",
+                message=problem,
+                knob="json.where",
+                where=Where(offset="eof"),
+                at=now,
+                guard=GUARD,
+            )
+        self._accepted = all(reader.complete for reader in self._readers.values())
+        return None
+
+    def _named(self, verdict: Trip | Enough, index: int, now: float) -> Trip | Enough:
+        if isinstance(verdict, Enough):
+            self._accepted = self._readers[index].complete
+            return verdict
+        return self._blamed(verdict, index, now)
+
+    def _blamed(self, trip: Trip, index: int, now: float) -> Trip:
+        message = f"input of the tool {self._blocks[index].name!r}: {trip.message}"
+        return msgspec.structs.replace(_placed(trip, index, now), message=message)
+
+
+def _placed(trip: Trip, block: int | None, now: float) -> Trip:
+    """The trip with its block and time."""
+    where = msgspec.structs.replace(trip.where or Where(), block=block)
+    return msgspec.structs.replace(trip, where=where, at=now)

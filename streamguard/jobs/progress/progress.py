@@ -1,0 +1,273 @@
+"""A running job on standard error: a live picture on a terminal, a plain line now and then elsewhere, or JSON.
+
+In charge of words and layout. It reads the tally and changes nothing. `rich` is loaded only for a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Literal, TextIO
+
+import anyio
+import msgspec
+
+from streamguard.jobs.progress.summary import BudgetState, Interval, Summary, Tally
+from streamguard.terminal import printable, put
+
+LIVE_EVERY = 0.2
+"""Seconds between two pictures of the live line."""
+
+PLAIN_EVERY = 15.0
+"""Seconds between two plain lines: a log that somebody reads later."""
+
+JSON_EVERY = 5.0
+"""Seconds between two lines for a machine."""
+
+MOST_REASONS = 4
+"""Reasons that the live picture counts by name: the most frequent ones."""
+
+Show = Literal["live", "plain", "json", "off"]
+
+
+def how(stream: TextIO, *, quiet: bool, as_json: bool = False) -> Show:
+    """What to show on this stream."""
+    if quiet:
+        return "off"
+    if as_json:
+        return "json"
+    return "live" if stream.isatty() else "plain"
+
+
+class Progress:
+    """The progress of one job.
+
+    :param show: see `how`.
+    """
+
+    def __init__(self, tally: Tally, show: Show, stream: TextIO | None = None) -> None:
+        self._tally = tally
+        self._show = show
+        self._stream = stream if stream is not None else sys.stderr
+        self._live: Any = None
+
+    async def run(self) -> None:
+        """Show it until cancelled; then `close()`. A terminal that goes away does not end the job."""
+        try:
+            if self._show == "live":
+                self._open()
+                while True:
+                    self._live.update(self._picture(), refresh=True)
+                    await anyio.sleep(LIVE_EVERY)
+        except OSError:
+            self._show = "off"
+        while self._show == "plain":
+            await anyio.sleep(PLAIN_EVERY)
+            put(self._stream, line(self._tally) + "\n")
+        while self._show == "json":
+            await anyio.sleep(JSON_EVERY)
+            put(self._stream, json.dumps(state(self._tally)) + "\n")
+
+    def close(self) -> None:
+        """Take the live line away and give the cursor back."""
+        live, self._live = self._live, None
+        if live is not None:
+            with suppress(OSError):
+                live.stop()
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the live one."""
+        if self._live is not None:
+            from rich.text import Text
+
+            with suppress(OSError):
+                self._live.console.print(Text(printable(text)))
+        elif self._show == "json":
+            put(self._stream, json.dumps({"event": "notice", "text": text}) + "\n")
+        elif self._show != "off":
+            put(self._stream, printable(text) + "\n")
+
+    def _open(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        # Own refreshes, from the event loop: rich's would come from a thread.
+        self._live = Live(console=Console(file=self._stream), auto_refresh=False, transient=True)
+        self._live.start()
+
+    def _picture(self) -> Any:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(width=20)
+        grid.add_column(no_wrap=True, overflow="ellipsis")
+        bar: Any = ProgressBar(total=max(1, self._tally.wanted), completed=self._tally.done, width=20)
+        first, *more = _parts(self._tally), _reasons(self._tally)
+        for left, parts in ((bar, first), *(("", rest) for rest in more)):
+            if text := " · ".join(parts):
+                grid.add_row(left, Text(text, no_wrap=True, overflow="ellipsis"))
+        return grid
+
+
+def line(tally: Tally) -> str:
+    """The state in one line of plain text."""
+    return " · ".join(_parts(tally))
+
+
+def _parts(tally: Tally) -> Iterator[str]:
+    yield f"{tally.done:,}/{tally.wanted:,} done"
+    if tally.running:
+        yield f"{tally.running} running"
+    if tally.retries:
+        yield f"{tally.retries.total():,} retried"
+    if tally.failed:
+        yield f"{tally.failed.total():,} gave up"
+    if (rate := tally.rate) is not None:
+        yield f"{rate:.3g} rows/s"
+    if tally.output_tokens.known:
+        per_second = tally.token_rate
+        yield f"{tokens(tally.output_tokens)} tokens" + (f" ({_count(round(per_second))}/s)" if per_second else "")
+    if tally.cost.known or tally.cost.unknown:
+        yield money(tally.cost)
+    if tally.budget is not None:
+        yield _budget(tally.budget)
+    if tally.recent_first_tokens:
+        yield f"first token {statistics.median(tally.recent_first_tokens):.2g} s"
+    if (eta := tally.eta) is not None and tally.done < tally.wanted:
+        yield f"{duration(eta)} left"
+
+
+def _reasons(tally: Tally) -> Iterator[str]:
+    """What attempts ended for, and what was given up for, most frequent first."""
+    for word, counts in (("retried", tally.retries), ("gave up", tally.failed)):
+        named = counts.most_common(MOST_REASONS)
+        if named:
+            others = counts.total() - sum(count for _, count in named)
+            listed = [f"{reason} {count:,}" for reason, count in named] + ([f"others {others:,}"] if others else [])
+            yield f"{word}: {', '.join(listed)}"
+
+
+def _budget(state: BudgetState) -> str:
+    """How much of a budget is gone, with what is held for what runs."""
+    if state.unit == "micro_usd":
+        return f"budget ${state.spent / 1e6:,.2f} of ${state.cap / 1e6:,.2f}"
+    return f"budget {_count(state.spent)} of {_count(state.cap)} tokens"
+
+
+def state(tally: Tally) -> dict[str, Any]:
+    """The state for machines: one object, counts as numbers, unknown as `null`."""
+    cost = tally.cost.pair
+    budget = tally.budget
+    return {
+        "event": "progress",
+        "rows": tally.wanted,
+        "done": tally.done,
+        "running": tally.running,
+        "succeeded": tally.succeeded.total(),
+        "failed": dict(tally.failed.most_common()),
+        "retries": dict(tally.retries.most_common()),
+        "rows_per_second": tally.rate,
+        "output_tokens": tally.output_tokens.pair,
+        "cost_usd": None if cost is None else [cost[0] / 1e6, None if cost[1] is None else cost[1] / 1e6],
+        "budget": None if budget is None else msgspec.structs.asdict(budget),
+        "eta_seconds": tally.eta,
+        "seconds": tally.clock() - tally.start,
+    }
+
+
+def tokens(interval: Interval) -> str:
+    """`1,234`, or `≈ 12.3k to 15k`, or `≥ 12.3k`, or `unknown`."""
+    return _span(interval.pair, _count)
+
+
+def money(interval: Interval) -> str:
+    """`$1.23`, or `≈ $1.20 to $1.30`, or `≥ $1.20`, or that no price is known. Of micro-USD."""
+    digits = 2 if interval.low >= 10_000 or interval.pair == (0, 0) else 4
+    return _span(interval.pair, lambda micro: f"${micro / 1e6:,.{digits}f}", unknown="cost unknown")
+
+
+def _span(pair: tuple[Any, Any] | None, shown: Callable[[Any], str], unknown: str = "unknown") -> str:
+    """An interval in words: exact, estimated, open or unknown."""
+    if pair is None:
+        return unknown
+    low, high = pair
+    if low == high:
+        return shown(low)
+    if high is None:
+        return f"≥ {shown(low)}"
+    return f"≈ {shown(low)} to {shown(high)}" if shown(low) != shown(high) else f"≈ {shown(low)}"
+
+
+def _count(number: int) -> str:
+    """In three digits from 10,000 on."""
+    if number >= 10_000:
+        for size, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
+            scaled = number / size
+            if scaled >= 0.9995:
+                digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+                text = f"{scaled:,.{digits}f}"
+                return (text.rstrip("0").rstrip(".") if digits else text) + unit
+    return f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
+    """The summary as a table of two columns, for people."""
+    yield "rows", f"{summary.rows:,}" + (f" ({summary.kept:,} kept from before)" if summary.kept else "")
+    yield "succeeded", _by(summary.succeeded)
+    if summary.failed:
+        yield "gave up", _by(summary.failed)
+    if summary.canceled:
+        yield "canceled", f"{summary.canceled:,}"
+    if summary.failed_before:
+        yield "failed before", f"{_by(summary.failed_before)}, not asked again"
+    if summary.left_out:
+        yield "left out", f"{summary.left_out:,}"
+    if summary.not_run:
+        yield "not run", f"{summary.not_run:,}"
+    yield "attempts", f"{summary.attempts:,}"
+    if summary.retries:
+        yield "retries", _by(summary.retries)
+    yield "output tokens", _span(summary.output_tokens, lambda count: f"{count:,.0f}")
+    if summary.saved_tokens is not None:
+        but = f" (and {summary.saved_unknown:,} rows for which nobody knows)" if summary.saved_unknown else ""
+        yield "tokens saved", f"≈ {summary.saved_tokens:,}{but}"
+    but = f" (price unknown for {summary.cost_unknown:,} rows)" if summary.cost_unknown and summary.cost_usd else ""
+    yield "cost", _span(summary.cost_usd, lambda usd: f"${usd:,.4f}") + but
+    if summary.runs_before:
+        runs = f"{summary.runs_before:,} run{'' if summary.runs_before == 1 else 's'}"
+        yield "before", f"{_span(summary.cost_before_usd, lambda usd: f'${usd:,.4f}')} in {runs}"
+    yield "time", duration(summary.seconds)
+    for name, quantiles in (("first token", summary.first_token_seconds), ("row", summary.row_seconds)):
+        if quantiles is not None:
+            yield name, f"p50 {quantiles.p50:.2f} s, p95 {quantiles.p95:.2f} s"
+    if summary.lag_seconds > 0.05:
+        yield "lag", f"a timer was {summary.lag_seconds:.2f} s late: this machine was too busy"
+    if summary.stopped is not None:
+        yield "stopped", summary.stopped.why
+
+
+def _by(counts: dict[str, int]) -> str:
+    total = sum(counts.values())
+    return f"{total:,}" + (f" ({', '.join(f'{name} {count:,}' for name, count in counts.items())})" if counts else "")
+
+
+def summary_text(summary: Summary) -> str:
+    """The table as plain text, aligned."""
+    rows = list(summary_rows(summary))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:>{width}}  {printable(value)}" for name, value in rows)

@@ -1,0 +1,412 @@
+"""Policy files: YAML → `Policy`, with every mistake at once, each as `file:line:column: /pointer: what`.
+
+In charge of files: which one extends which, what is merged into what, which schema file is read, and from which file
+each value came. It does not know what a section means: the models say that, `policy_problems` finds the words for it,
+and `policy_checks` looks across sections. Nothing is fetched, no environment variable is read, nothing is imported
+unless the caller allows it.
+
+Merging: mappings are merged key by key, everything else (lists, JSON Schemas, values) replaces. `null` removes a
+section; inside one it is a value, such as `alive: null` for no such clock.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pydantic import ValidationError
+
+from streamguard.errors import PolicyError, Problem
+from streamguard.files.schema_file import read_schema
+from streamguard.files.yaml import MAX_BYTES, Loaded, Position, Positions, Span, load, pointer
+from streamguard.files.yaml import Path as At
+from streamguard.policy.checks import check_policy, unknown_reasons
+from streamguard.policy.json_schema import policy_schema
+from streamguard.policy.model import Policy
+from streamguard.policy.problems import Mistake, guess, mistakes, shown
+
+__all__ = [
+    "PolicyFile",
+    "check_policy",
+    "load_policy",
+    "loads_policy",
+    "policy_schema",
+    "read_policy",
+    "shipped_policies",
+]
+
+MAX_CHAIN = 8
+"""Most files in one chain of `extends`, the first included. Nobody reviews what they cannot hold in their head."""
+
+SHIPPED = "streamguard:"
+"""How `extends` names a policy that comes with this package."""
+
+_OPAQUE: frozenset[At] = frozenset({("json", "schema")})
+"""Mappings that are one value: half of one JSON Schema and half of another is neither."""
+
+
+class PolicyFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy, and what is known about the files it came from."""
+
+    policy: Policy
+    files: tuple[str, ...]
+    """The file itself, then what it extends, nearest first."""
+    warnings: tuple[Problem, ...]
+    """What is allowed and probably not meant; see `check_policy`."""
+    positions: Mapping[At, Span]
+    """Where each value came from."""
+
+
+def load_policy(path: str | os.PathLike[str], *, allow_imports: bool = False) -> Policy:
+    """Read a policy file and what it extends.
+
+    :param path: a YAML file, or `streamguard:NAME` for a shipped policy.
+    :param allow_imports: whether `guards: ["module:name"]` may import Python code. The file then runs code: allow it
+        for files of your own only.
+    :raises PolicyError: every mistake at once, in order of position.
+    """
+    return read_policy(path, allow_imports=allow_imports).policy
+
+
+def loads_policy(
+    text: str | bytes,
+    file: str = "<string>",
+    base: str | os.PathLike[str] | None = None,
+    *,
+    allow_imports: bool = False,
+) -> Policy:
+    """The same from a text.
+
+    :param file: the name that positions carry.
+    :param base: the folder that relative paths in the text start from; `None` refuses relative paths.
+    """
+    folder = None if base is None else Path(base)
+    return _Reading(allow_imports).finish(text, file, folder, identity=None).policy
+
+
+def read_policy(path: str | os.PathLike[str], *, allow_imports: bool = False) -> PolicyFile:
+    """Like `load_policy`, with the warnings and the positions."""
+    reading = _Reading(allow_imports)
+    name = os.fspath(path)
+    if name.startswith(SHIPPED):
+        found = _shipped(name)
+        if isinstance(found, str):
+            raise PolicyError(Problem(file=name, problem=found))
+        return reading.finish(found.read_bytes(), name, None, identity=name)
+    text = _read_bytes(Path(name))
+    if isinstance(text, str):
+        raise PolicyError(Problem(file=name, problem=text))
+    return reading.finish(text, name, Path(name).parent, identity=_identity(Path(name)))
+
+
+def shipped_policies() -> dict[str, resources.abc.Traversable]:
+    """The policies that come with this package, by name."""
+    return {name: item for folder in _shipped_folders() for name, item in _policies_in(folder)}
+
+
+def _shipped_folders() -> Iterator[resources.abc.Traversable]:
+    """In a wheel the folder is inside the package, in a checkout beside it."""
+    package = resources.files("streamguard")
+    if (package / "policies").is_dir():
+        yield package / "policies"
+    elif isinstance(package, Path) and (package.parent / "pyproject.toml").is_file():
+        yield package.parent / "policies"  # not somebody else's folder beside an installed package
+
+
+def _policies_in(folder: resources.abc.Traversable) -> Iterator[tuple[str, resources.abc.Traversable]]:
+    if folder.is_dir():
+        for item in sorted(folder.iterdir(), key=lambda item: item.name):
+            if item.name.endswith(".yaml"):
+                yield item.name.removesuffix(".yaml"), item
+
+
+def _shipped(name: str) -> resources.abc.Traversable | str:
+    """A shipped policy by its full name, or what is wrong with the name."""
+    known = shipped_policies()
+    wanted = name.removeprefix(SHIPPED)
+    if wanted in known:
+        return known[wanted]
+    return f'no shipped policy "{wanted}"' + (guess(wanted, known) or f"; there are {', '.join(known) or 'none'}")
+
+
+def _read_bytes(path: Path) -> bytes | str:
+    """At most one byte more than may be read, or why nothing could be."""
+    try:
+        if not path.is_file():  # also keeps away from devices and pipes
+            return "no such file" if not path.exists() else "not a file"
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as mistake:
+        return f"cannot be read: {mistake.strerror or mistake}"
+    except ValueError:  # a NUL byte in the name
+        return "no file can have such a name"
+
+
+def _identity(path: Path) -> str:
+    return os.path.realpath(path)
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return policy_schema(describe=False)
+
+
+class _Reading:
+    """One policy being read: the chain of files, and every mistake so far."""
+
+    def __init__(self, allow_imports: bool) -> None:
+        self.allow_imports = allow_imports
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self.files: list[str] = []
+        self.identities: list[str | None] = []
+
+    def finish(self, text: str | bytes, file: str, folder: Path | None, *, identity: str | None) -> PolicyFile:
+        merged = self.chain(text, file, folder, identity)
+        policy = self.model(merged) if merged is not None else None
+        if policy is not None and merged is not None:
+            for finding in check_policy(policy):
+                problem = self.placed(Mistake(finding.path, finding.problem), merged.positions)
+                (self.problems if finding.level == "error" else self.warnings).append(problem)
+        if self.problems or policy is None or merged is None:
+            raise PolicyError(self.in_order(self.problems))
+        return PolicyFile(
+            policy=policy,
+            files=tuple(self.files),
+            warnings=tuple(self.in_order(self.warnings)),
+            positions=merged.positions,
+        )
+
+    # Files
+
+    def chain(self, text: str | bytes, file: str, folder: Path | None, identity: str | None) -> Loaded | None:
+        """The file merged over what it extends; `None` if a file of the chain is no YAML."""
+        self.files.append(file)
+        self.identities.append(identity)
+        try:
+            own = load(text, file)
+        except PolicyError as mistake:
+            self.problems += mistake.problems
+            return None
+        self.take_schema_file(own, folder)
+        self.take_guards(own)
+        if "extends" not in own.data:
+            self.warn_of_nothing(own, {})
+            return _without_nulls(own)
+        parent, at = own.data.pop("extends"), own.positions.pop(("extends",))
+        below, problem = self.parent(parent, folder)
+        if problem is not None:
+            self.problem(problem, at.value, ("extends",))
+            return _without_nulls(own)
+        if below is None:
+            return None
+        self.warn_of_nothing(own, below.data)
+        return _without_nulls(_merged(below, own))
+
+    def warn_of_nothing(self, own: Loaded, below: Mapping[str, Any]) -> None:
+        """An empty section removes what a parent says. Where none says anything, it was meant to be on."""
+        for key, value in own.data.items():
+            if value is None and key not in below:
+                what = "empty, which is the same as leaving it out; for a section with its defaults write {}"
+                self.warnings.append(self.placed(Mistake((key,), what, at_key=True), own.positions))
+
+    def parent(self, name: Any, folder: Path | None) -> tuple[Loaded | None, str | None]:
+        """What `extends: name` stands for, or what is wrong with it."""
+        if not isinstance(name, str) or not name:
+            return None, f"must be streamguard:NAME or the path of a policy file, got {shown(name)}"
+        if len(self.files) >= MAX_CHAIN:
+            return None, f"more than {MAX_CHAIN} files in a chain: {self.chain_with(name)}"
+        if name.startswith(SHIPPED):
+            if name in self.identities:
+                return None, f"extends itself: {self.chain_with(name)}"
+            found = _shipped(name)
+            return (None, found) if isinstance(found, str) else (self.chain(found.read_bytes(), name, None, name), None)
+        path = self.beside(name, folder)
+        if isinstance(path, str):
+            return None, path
+        text = _read_bytes(path)
+        if isinstance(text, str):
+            return None, f"{path}: {text}" + self.shipped_instead(name)
+        if _identity(path) in self.identities:
+            return None, f"extends itself: {self.chain_with(str(path))}"
+        return self.chain(text, str(path), path.parent, _identity(path)), None
+
+    def chain_with(self, name: str) -> str:
+        return " → ".join([*self.files, name])
+
+    @staticmethod
+    def shipped_instead(name: str) -> str:
+        return f"; did you mean {SHIPPED}{name}?" if name in shipped_policies() else ""
+
+    @staticmethod
+    def beside(name: str, folder: Path | None) -> Path | str:
+        """A path relative to the file that names it, or what is wrong with it."""
+        if not name.isprintable():
+            return f"{shown(name)[9:]} is no file's name"
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", name):
+            return f"{shown(name)[9:]} is no relative path; nothing is fetched from a URL"
+        if Path(name).is_absolute() or name.startswith("~"):
+            return "must be relative to this file, so that it means the same on every machine"
+        if folder is None:
+            return f"{name} is relative to a file, and this text has none; give base="
+        return Path(os.path.normpath(folder / name))
+
+    def take_schema_file(self, own: Loaded, folder: Path | None) -> None:
+        """Put the schema that `json.schema_file` names in its place."""
+        section = own.data.get("json")
+        if not isinstance(section, dict) or "schema_file" not in section:
+            return
+        at: At = ("json", "schema_file")
+        name, span = section.pop("schema_file"), own.positions.pop(at)
+        if section.get("schema") is not None:
+            self.problem("give either schema or schema_file", span.key, at)
+        elif not isinstance(name, str) or not name:
+            self.problem(f"must be the path of a JSON file, got {shown(name)}", span.value, at)
+        elif isinstance(path := self.beside(name, folder), str):
+            self.problem(path, span.value, at)
+        elif not isinstance(schema := read_schema(path), Problem):
+            section["schema"] = schema
+            own.positions["json", "schema"] = span
+        elif schema.line is None:
+            self.problem(f"{schema.file}: {schema.problem}", span.value, at)
+        else:
+            self.problems.append(schema)
+
+    def take_guards(self, own: Loaded) -> None:
+        """Import what `guards` names, if the caller allows it."""
+        named = own.data.get("guards")
+        if not isinstance(named, list):
+            return
+        guards = []
+        for index, name in enumerate(named):
+            at: At = ("guards", index)
+            found = self.guard(name)
+            if isinstance(found, _Refused):
+                self.problem(found.why, own.positions[at].value, at)
+            else:
+                guards.append(found)
+        own.data["guards"] = guards
+
+    def guard(self, name: Any) -> Any:
+        if not isinstance(name, str) or re.fullmatch(r"[\w.]+:[\w.]+", name) is None:
+            return _Refused(f'must be "module:name", got {shown(name)}')
+        if not self.allow_imports:
+            return _Refused(f"{name} is Python code, and this caller does not let policies import any (allow_imports)")
+        module, _, attribute = name.partition(":")
+        try:
+            found: Any = importlib.import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except Exception as mistake:  # whatever a module does when it is imported
+            return _Refused(f"cannot be imported: {type(mistake).__name__}: {mistake}")
+        if not callable(getattr(found, "watch", None)):
+            return _Refused(f"{name} is no guard: it has no watch(ctx, now); wrap a function with @streamguard.guard")
+        return found
+
+    # The model
+
+    def model(self, merged: Loaded) -> Policy | None:
+        """The policy that the merged data is, as far as its model can tell."""
+        try:
+            return Policy.model_validate(merged.data)
+        except ValidationError as mistake:
+            for found in mistakes(mistake.errors(include_url=False), merged.data, _schema()):
+                self.add(found, merged.positions)
+            for finding in unknown_reasons(_patterns(merged.data), _own_reasons(merged.data)):
+                self.add(Mistake(finding.path, finding.problem), merged.positions)
+        return None
+
+    # Problems
+
+    def add(self, mistake: Mistake, positions: Positions) -> None:
+        self.problems.append(self.placed(mistake, positions))
+
+    @staticmethod
+    def placed(mistake: Mistake, positions: Positions) -> Problem:
+        """The mistake with the nearest place that is known."""
+        path = mistake.path
+        while path and path not in positions:
+            path = path[:-1]
+        span = positions[path]
+        at = span.key if mistake.at_key else span.value
+        return Problem(
+            problem=mistake.problem, file=at.file, line=at.line, column=at.column, pointer=pointer(mistake.path) or None
+        )
+
+    def problem(self, what: str, at: Position, path: At) -> None:
+        self.problems.append(Problem(problem=what, file=at.file, line=at.line, column=at.column, pointer=pointer(path)))
+
+    def in_order(self, problems: Sequence[Problem]) -> list[Problem]:
+        """By file, this one first, then by place."""
+        rank = {file: index for index, file in enumerate(self.files)}
+        return sorted(
+            dict.fromkeys(problems),
+            key=lambda problem: (rank.get(problem.file or "", MAX_CHAIN), problem.line or 0, problem.column or 0),
+        )
+
+
+def _patterns(data: Any) -> Iterator[tuple[At, str]]:
+    """Every `retry.rules[].when[]` of data that is no policy yet, with its path."""
+    nodes: list[tuple[At, Any]] = [((), data)]
+    for step in ("retry", "rules", None, "when", None):
+        below: list[tuple[At, Any]] = []
+        for path, node in nodes:
+            if step is None and isinstance(node, list):
+                below += [((*path, index), item) for index, item in enumerate(node)]
+            elif step is not None and isinstance(node, dict) and step in node:
+                below.append(((*path, step), node[step]))
+        nodes = below
+    return ((path, node) for path, node in nodes if isinstance(node, str))
+
+
+def _own_reasons(data: Mapping[str, Any]) -> list[str]:
+    content = data.get("content")
+    items = content if isinstance(content, list) else []
+    return [item["reason"] for item in items if isinstance(item, dict) and isinstance(item.get("reason"), str)]
+
+
+class _Refused(msgspec.Struct, frozen=True):
+    why: str
+
+
+def _merged(parent: Loaded, child: Loaded) -> Loaded:
+    """The child on top of the parent, and where each value of the result stands."""
+    positions = dict(parent.positions)
+    data = _merge(parent.data, child.data, positions, ())
+    positions.update(child.positions)
+    return Loaded(data, positions)
+
+
+def _merge(old: Mapping[str, Any], new: Mapping[str, Any], positions: Positions, at: At) -> dict[str, Any]:
+    """`new` on top of `old`; what is replaced loses its positions."""
+    data = dict(old)
+    for key, value in new.items():
+        path = (*at, key)
+        before = data.get(key)
+        if isinstance(before, dict) and isinstance(value, dict) and path not in _OPAQUE:
+            data[key] = _merge(before, value, positions, path)
+        else:
+            _forget(before, positions, path)
+            data[key] = value
+            if isinstance(before, dict) and value is None:
+                del data[key]
+    return data
+
+
+def _forget(value: Any, positions: Positions, at: At) -> None:
+    positions.pop(at, None)
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in inside:
+        _forget(below, positions, (*at, key))
+
+
+def _without_nulls(loaded: Loaded) -> Loaded:
+    """Without the sections that are `null`."""
+    return Loaded({key: value for key, value in loaded.data.items() if value is not None}, loaded.positions)

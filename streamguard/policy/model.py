@@ -1,0 +1,75 @@
+"""`Policy`: what guards a call, what follows from a trip, and within which budgets. Frozen; equal from file and code.
+
+This file is only the shape. The sections are the guards' own specs; files are read by `policyfile`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SkipValidation, field_validator
+
+from streamguard.budgets.spec import BudgetSpec
+from streamguard.guards.base import Guard, Mode, Spec
+from streamguard.guards.caps import Caps
+from streamguard.guards.completion import Completion
+from streamguard.guards.content import Content
+from streamguard.guards.document.guard import JsonDocument
+from streamguard.guards.repetition import Repetition
+from streamguard.guards.timeouts import Timeouts
+from streamguard.pricing.price import Prices
+from streamguard.retry.rules import Retry
+
+Deliver = Literal["committed", "live", "restarting"]
+"""When output reaches the consumer: after the attempt stands; at once, without silent restarts; or at once, with a
+`Restarted` event before a new attempt's."""
+
+
+class Policy(Spec):
+    """A reviewed bundle of guards, rules and budgets. A section that is absent is off, but for `completion` and the
+    default clocks of `timeouts`."""
+
+    version: Literal[1] = 1
+    mode: Mode = "enforce"
+    """For every guard without a mode of its own."""
+    deliver: Deliver = "committed"
+    timeouts: Timeouts = Timeouts()
+    caps: Caps | None = None
+    json_document: Annotated[JsonDocument | None, Field(alias="json")] = None
+    completion: Completion = Completion()
+    content: Annotated[tuple[Content, ...], Field(strict=False)] = ()
+    repetition: Repetition | None = None
+    guards: Annotated[tuple[SkipValidation[Any], ...], Field(strict=False)] = ()
+    """Guards of one's own (`@guard`); in a file as `module:name`, if the caller allows imports."""
+    retry: Retry = Retry()
+    budgets: Annotated[tuple[BudgetSpec, ...], Field(strict=False)] = ()
+    prices: Prices = Prices()
+    """Own prices by model, before the shipped snapshot."""
+
+    def __init__(self, **sections: Any) -> None:
+        """Pydantic's, spelled out: `json=` is the alias of `json_document`."""
+        super().__init__(**sections)
+
+    @field_validator("guards")
+    @classmethod
+    def _are_guards(cls, guards: tuple[Any, ...]) -> tuple[Any, ...]:
+        for item in guards:
+            if not callable(getattr(item, "watch", None)):
+                raise ValueError(  # noqa: TRY004  what pydantic reports as a mistake in the policy
+                    f"{item!r} is no guard: it has no watch(ctx, now); wrap a function with @streamguard.guard"
+                )
+        return guards
+
+    @property
+    def panel_guards(self) -> tuple[Guard, ...]:
+        """Every guard, in the order in which they speak when several fire on the same event."""
+        sections = (
+            self.completion,
+            self.json_document,
+            *self.content,
+            self.repetition,
+            self.caps,
+            *self.guards,
+            self.timeouts,
+        )
+        return tuple(section for section in sections if section is not None)

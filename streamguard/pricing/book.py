@@ -1,0 +1,163 @@
+"""Where prices come from: a policy's own first, then the snapshot that genai-prices ships.
+
+In charge of finding a model's price and of saying what to do where there is none. It loads genai-prices (174 ms) only
+when a model without a price of one's own is asked for, works offline, and never guesses: a model that no source names
+has the price `None`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from streamguard.errors import PolicyError, Problem
+from streamguard.pricing.price import Price, PriceSpec, Tier
+from streamguard.request import Request
+
+GEO_FACTOR = Decimal("1.1")
+"""What inference kept in one region costs, as a factor (Anthropic pricing page, "Data residency", 2026-11)."""
+
+MOST_FOUND = 4096
+"""Prices that are remembered: names of models come from callers, any number of them, and days pass."""
+
+_DATED = re.compile(r"(-\d{8}|@[\w.-]+|-latest)$")
+"""How a model's name is pinned to one release of it."""
+
+_FIELDS = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cache_read": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
+}
+"""Our rates → the snapshot's."""
+
+
+class PriceBook:
+    """Prices by model.
+
+    :param own: prices of one's own, from a policy's `prices:`; they hold for every speed and region.
+    :param snapshot: whether to look in genai-prices for other models.
+    """
+
+    def __init__(self, own: Mapping[str, PriceSpec | Price] | None = None, *, snapshot: bool = True) -> None:
+        self._own = {
+            model: spec.price() if isinstance(spec, PriceSpec) else spec for model, spec in (own or {}).items()
+        }
+        self._snapshot = snapshot
+        self._found: dict[tuple[str, str, date], Price | None] = {}
+
+    def price(self, model: str | None, *, speed: str = "standard", at: datetime | None = None) -> Price | None:
+        """The price of `model`, or `None` if no source names it.
+
+        An own price for `claude-x` also holds for its dated releases (`claude-x-20261001`).
+
+        :param at: when the request is sent; prices change by date. Now, if `None`.
+        """
+        if not model:
+            return None
+        for name in (model, _DATED.sub("", model)):
+            if name in self._own:
+                return self._own[name]
+        if not self._snapshot:
+            return None
+        at = at or datetime.now(UTC)
+        key = (model, speed, at.astimezone(UTC).date())
+        if key not in self._found:
+            if len(self._found) >= MOST_FOUND:
+                self._found.clear()
+            self._found[key] = _from_snapshot(model, speed, at)
+        return self._found[key]
+
+    def for_request(self, request: Request | None, *, at: datetime | None = None) -> Price | None:
+        """The price of a request, its `speed` and `inference_geo` included; `None` if unknown.
+
+        A region set for the whole workspace is not visible in a request: give own prices then.
+        """
+        if request is None:
+            return None
+        price = self.price(request.model, speed=str(request.body.get("speed") or "standard"), at=at)
+        geo = request.body.get("inference_geo")
+        if price is None or price.speed == "any" or geo in (None, "global"):
+            return price
+        return price.scaled(GEO_FACTOR, f"times {GEO_FACTOR} for inference_geo {geo!r}")
+
+    def require(self, model: str | None, *, knob: str, at: datetime | None = None) -> Price:
+        """The price of `model`, for a knob that is money and means nothing without it.
+
+        :raises PolicyError: unknown; says what to add, and for which knob.
+        """
+        price = self.price(model, at=at)
+        if price is None:
+            raise PolicyError(Problem(problem=unknown_price(model, knob)))
+        return price
+
+
+def unknown_price(model: str | None, knob: str) -> str:
+    """One sentence on a model without a price, for the knob that needs one."""
+    if not model:
+        return f"{knob} needs a price, and the request names no model"
+    return (
+        f"unknown price for model {model!r}, which {knob} needs; "
+        f'add prices: {{{model}: {{input: "…", output: "…"}}}} in USD per million tokens'
+    )
+
+
+def _from_snapshot(model: str, speed: str, at: datetime) -> Price | None:
+    from genai_prices.data_snapshot import get_snapshot
+
+    snapshot = get_snapshot()
+    # Bedrock's names begin with a region and the vendor: only its own list knows them.
+    name = "aws" if "anthropic." in model else None
+    try:
+        provider, info = snapshot.find_provider_model(model, None, name, None)
+    except LookupError:
+        return None
+    found = info.get_prices(at)
+    if speed != "standard":
+        variants = [variant for variant in info.price_variants or () if variant.when == {"speed": speed}]
+        if not any(variant.constraint is None or variant.constraint.active(at) for variant in variants):
+            return None
+        found = info.get_prices(at, {"speed": speed})
+    return _price(found, speed, f"genai-prices {version('genai-prices')}", _as_of(snapshot, provider, at))
+
+
+def _price(found: Any, speed: str, source: str, as_of: date | None) -> Price | None:
+    """The snapshot's form as ours; `None` without an input and an output rate."""
+    rates = {ours: getattr(found, theirs) for ours, theirs in _FIELDS.items()}
+    if rates["input"] is None or rates["output"] is None:
+        return None
+    base = {name: getattr(rate, "base", rate) for name, rate in rates.items()}
+    starts = sorted({tier.start for rate in rates.values() for tier in getattr(rate, "tiers", ())})
+    tiers = tuple(msgspec.convert({"above": start, **_beyond(rates, start)}, Tier) for start in starts)
+    return Price(**base, tiers=tiers, source=source, as_of=as_of, speed=speed)
+
+
+def _beyond(rates: Mapping[str, Any], start: int) -> dict[str, Decimal | None]:
+    """The rates of inputs just above `start`: a rate without tiers does not change."""
+    beyond = {name: getattr(rate, "base", rate) for name, rate in rates.items()}
+    for name, rate in rates.items():
+        for tier in getattr(rate, "tiers", ()):
+            if tier.start <= start:
+                beyond[name] = tier.price
+    return beyond
+
+
+def _as_of(snapshot: Any, provider: Any, at: datetime) -> date | None:
+    """The day of a downloaded snapshot. The shipped one says none, so: the newest change it knows of this provider."""
+    if snapshot.from_auto_update:
+        day: date = snapshot.timestamp.date()
+        return day
+    conditional = [
+        one
+        for info in provider.models
+        for one in (*(info.prices if isinstance(info.prices, list) else ()), *(info.price_variants or ()))
+    ]
+    starts = [getattr(one.constraint, "start_date", None) for one in conditional]
+    return max((start for start in starts if start is not None and start <= at.date()), default=None)

@@ -1,0 +1,192 @@
+"""After a trip or a failure: again (when, with what patch) or give up.
+
+Decisions are data. `decide` is a pure function of the policy's rules, of what happened so far, of the time and of a
+random number that is passed in; it returns a frozen `Decision` that goes into the outcome, to hooks and onto the
+screen.
+
+One owner of retries: a call sends at most `Retry.attempts` requests, whatever the rules say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import Field, model_validator
+
+from streamguard.events import Failed
+from streamguard.files.frozen_json import FrozenJson
+from streamguard.guards.base import Spec
+from streamguard.retry.quota import Bucket, is_outage
+from streamguard.verdict import Trip
+
+NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
+"""Reasons that no rule can retry: a person said stop, or asking again cannot succeed before something outside
+changes."""
+
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+
+
+class Backoff(Spec):
+    """An exponential wait: before the n-th retry by the same rule, `min(most, initial * factor ** (n - 1))` seconds.
+
+    With `jitter: full` a uniformly random part of that (AWS, "Exponential Backoff And Jitter": full jitter spreads a
+    crowd of clients best), else all of it.
+    """
+
+    initial: Seconds = 0.5
+    factor: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = 2.0
+    most: Seconds = 20.0
+    jitter: Literal["full", "none"] = "full"
+
+    def seconds(self, retry: int, jitter: float) -> float:
+        """Seconds to wait before the `retry`-th (1-based) retry; `jitter` is a random number from [0, 1)."""
+        # The exponent is bounded because floats are: beyond it every wait is `most` anyway.
+        ceiling = min(self.most, self.initial * self.factor ** min(retry - 1, 64))
+        return ceiling * jitter if self.jitter == "full" else ceiling
+
+
+class Rule(Spec):
+    """What follows from an attempt that ended for one of some reasons."""
+
+    when: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    """Reasons, exactly or as a glob (`json.*`)."""
+    give_up: bool = False
+    """End the call instead of asking again (to except some reasons from a later, wider rule)."""
+    wait: Literal["none"] | Seconds | Backoff = "none"
+    """Before asking again: nothing, a constant, or exponentially."""
+    honour_retry_after: bool = False
+    """Wait as long as the provider asks, if it asks and if that fits the deadline, instead of `wait`."""
+    times: Annotated[int, Field(ge=1)] | None = None
+    """How often this rule may ask again in one call; `None` for as often as `attempts` allows."""
+    patch: FrozenJson | None = None
+    """What to change in the original request: see `Request.patched`."""
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/]")] | None = None
+    """Ask another endpoint instead, with the same credentials; for sources that can (`messages()`)."""
+
+    @model_validator(mode="after")
+    def _give_up_stands_alone(self) -> Rule:
+        extra = self.model_fields_set - {"when", "give_up"}
+        if self.give_up and extra:
+            raise ValueError(f"give_up ends the call, so {', '.join(sorted(extra))} can have no effect")
+        return self
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another model or endpoint is asked, which the cool-down of this one says nothing of."""
+        return self.base_url is not None or (self.patch is not None and "model" in self.patch)
+
+    def matches(self, reason: str) -> bool:
+        """Whether the rule is about a reason."""
+        return any(fnmatchcase(reason, pattern) for pattern in self.when)
+
+
+class Retry(Spec):
+    """How often, and by which rules. The first rule that matches decides; no match means give up."""
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = 1
+    """All attempts of one call, the first included."""
+    bucket: Bucket | None = Bucket()
+    """What an outage may cost, over all calls of a runtime; `null` for no limit but `attempts`."""
+    rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows from the end of an attempt, and why."""
+
+    action: Literal["retry", "give_up"]
+    reason: str
+    """Why the attempt ended."""
+    why: str
+    """The decision in one sentence."""
+    rule: int | None = None
+    """0-based index of the rule that matched; `None` if none did."""
+    wait: float = 0.0
+    """Seconds to wait before the next attempt."""
+    patch: Mapping[str, Any] | None = None
+    """What changes in the original request for the next attempt."""
+    base_url: str | None = None
+    """Where the next attempt goes, if not to the source's own endpoint."""
+    budget_left: Mapping[str, int] = {}
+    """What the call's budgets have left after this attempt, by scope, in the scope's unit (micro-USD or tokens)."""
+    retry_after: float | None = None
+    """When giving up: in how many seconds to come back, as the provider says, or as the wait that did not fit."""
+
+
+class Situation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision depends on besides the rules."""
+
+    attempt: int
+    """The number of the attempt that ended, from 1."""
+    used: Sequence[int] = ()
+    """The rules by which this call asked again so far."""
+    now: float = 0.0
+    """Seconds on the running clock."""
+    deadline: float = math.inf
+    """When the call ends at the latest, on the same clock."""
+    jitter: float = 1.0
+    """A random number from [0, 1)."""
+    cooldown: float = 0.0
+    """Seconds for which the shared cool-down sends nothing to where the attempt went."""
+    bucket: float = math.inf
+    """Tokens in the shared retry bucket."""
+    delivered: bool = False
+    """Whether output of this attempt reached a consumer who cannot take it back."""
+
+
+def decide(retry: Retry, ended: Trip | Failed, at: Situation) -> Decision:
+    """Again or give up, after an attempt ended for `ended.reason`."""
+    reason = ended.reason
+
+    def give_up(why: str, rule: int | None = None, retry_after: float | None = None) -> Decision:
+        if retry_after is None and isinstance(ended, Failed):
+            retry_after = ended.retry_after
+        return Decision(action="give_up", reason=reason, why=why, rule=rule, retry_after=retry_after)
+
+    index = next((i for i, rule in enumerate(retry.rules) if rule.matches(reason)), None)
+    if any(fnmatchcase(reason, pattern) for pattern in NEVER_RETRIED):
+        return give_up(f"{reason} is never retried")
+    if index is None:
+        return give_up(f"no rule of retry.rules is about {reason}")
+    rule = retry.rules[index]
+    if rule.give_up:
+        return give_up(f"retry.rules[{index}] gives up on {reason}", index)
+    if at.delivered:
+        return give_up("output was already delivered (deliver: live), so the call cannot begin again unseen", index)
+    if at.attempt >= retry.attempts:
+        return give_up(f"all {retry.attempts} attempts are used (retry.attempts)", index)
+    used = sum(1 for earlier in at.used if earlier == index)
+    if rule.times is not None and used >= rule.times:
+        return give_up(f"retry.rules[{index}] was used {used} of {rule.times} times", index)
+    if is_outage(reason) and at.bucket < 1:
+        return give_up("too many calls fail: the retry bucket that they share is empty (retry.bucket)", index)
+    wait = _wait(rule, ended, used + 1, at.jitter)
+    if not rule.elsewhere:
+        wait = max(wait, at.cooldown)
+    if at.now + wait >= at.deadline:
+        left = max(0.0, at.deadline - at.now)
+        return give_up(
+            f"the wait of {wait:.1f} s does not fit the {left:.1f} s that timeouts.total leaves",
+            index,
+            retry_after=wait,
+        )
+    return Decision(
+        action="retry",
+        reason=reason,
+        why=f"retry.rules[{index}]: attempt {at.attempt + 1} of {retry.attempts}",
+        rule=index,
+        wait=wait,
+        patch=rule.patch,
+        base_url=rule.base_url,
+    )
+
+
+def _wait(rule: Rule, ended: Trip | Failed, retry: int, jitter: float) -> float:
+    if rule.honour_retry_after and isinstance(ended, Failed) and ended.retry_after is not None:
+        return max(0.0, ended.retry_after)
+    if isinstance(rule.wait, Backoff):
+        return rule.wait.seconds(retry, jitter)
+    return 0.0 if rule.wait == "none" else float(rule.wait)

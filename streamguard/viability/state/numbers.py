@@ -1,0 +1,315 @@
+"""What a conjunction of number keywords says to an unfinished number, and to a finished one.
+
+From 15 significant digits on, bounds have a margin of a float's precision, since the final judge compares what
+`json.loads` reads: integers exactly, the rest as floats. For the same reason a divisor that is no integer has that
+margin always. Finished numbers are compared as read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from fractions import Fraction
+from typing import Any, Final
+
+from streamguard.viability.schema.nodes import Sources
+from streamguard.viability.state.listed_numbers import ListedNumbers
+from streamguard.viability.state.number_text import EXACT, SURE_DIGITS, Interval, Number, NumberText, decimal
+
+_TRIES: Final = 64
+"""Multiples tried one by one where some values are excluded."""
+_MARGIN: Final = Decimal(2) ** -50
+_ROUGH: Final = Context(prec=60)
+"""Far more than that margin."""
+_ZERO: Final = Decimal(0)
+_FAR: Final = 330
+"""Powers of ten beyond which a float is 0 or infinite."""
+_ALL: Final[Interval] = (_ZERO, None, False)
+
+
+class _Range:
+    """The bounds on a magnitude."""
+
+    __slots__ = ("above", "below", "hi", "lo")
+
+    def __init__(self, lo: Decimal | None, above: bool, hi: Decimal | None, below: bool) -> None:
+        self.lo = lo
+        self.above = above  # `lo` itself is excluded
+        self.hi = hi
+        self.below = below
+
+    def mirrored(self) -> _Range:
+        lo = None if self.hi is None else self.hi.copy_negate()
+        return _Range(lo, self.below, None if self.lo is None else self.lo.copy_negate(), self.above)
+
+    def wider(self) -> _Range:
+        lo, above, hi, below = self.lo, self.above, self.hi, self.below
+        if lo:
+            lo, above = EXACT.subtract(lo, EXACT.multiply(lo.copy_abs(), _MARGIN)), False
+        if hi:
+            hi, below = EXACT.add(hi, EXACT.multiply(hi.copy_abs(), _MARGIN)), False
+        return _Range(lo, above, hi, below)
+
+    def within(self, interval: Interval) -> tuple[Decimal, bool, Decimal | None, bool] | None:
+        """What is left of an interval: from, whether that is excluded, to, whether that is; `None` for nothing."""
+        start, end, closed = interval
+        open_start, open_end = False, not closed
+        if self.lo is not None and self.lo >= start:
+            start, open_start = self.lo, self.above
+        if self.hi is not None and (end is None or self.hi < end or (self.hi == end and closed)):
+            end, open_end = self.hi, self.below
+        if end is not None and (start > end or (start == end and (open_start or open_end))):
+            return None
+        return start, open_start, end, open_end
+
+
+class NumberAlt:
+    """A conjunction of number keywords."""
+
+    __slots__ = (
+        "_banned",
+        "_ranges",
+        "above",
+        "banned",
+        "below",
+        "bounds",
+        "candidates",
+        "divisors",
+        "hi",
+        "integer",
+        "lo",
+        "multiples",
+        "no_multiples",
+        "no_strict",
+        "not_integer",
+        "sources",
+        "step",
+        "strict_integer",
+        "subs",
+        "trivial",
+        "unbounded",
+        "wants_value",
+    )
+
+    def __init__(self) -> None:
+        self.lo: Decimal | None = None
+        self.hi: Decimal | None = None
+        self.above = False  # `lo` itself is excluded
+        self.below = False
+        self.bounds: list[tuple[str, Number, object]] = []
+        self.integer = False
+        self.strict_integer = False  # draft 4: 1.0 is no integer
+        self.not_integer = False
+        self.no_strict = False  # draft 4: must not be written as an integer
+        self.multiples: list[tuple[Number, object]] = []
+        self.no_multiples: list[tuple[Number, object]] = []
+        self.candidates: ListedNumbers | None = None
+        self.banned: set[Number] = set()
+        self._banned: set[Decimal | None] = set()
+        self.sources = Sources()
+        self.subs: tuple[object, ...] = ()
+        self.wants_value = False
+        self.trivial = False
+        self.unbounded = False  # whether no beginning without exponent can be dead, but by its way of writing
+        self.step = 0  # what every value must be a multiple of; 0: nothing
+        self.divisors: list[Decimal] = []  # those that are no integers
+        self._ranges: dict[tuple[bool, bool], _Range] = {}
+
+    def limit(self, op: str, limit: Number, source: object) -> None:
+        """`op` is one of `>=`, `>`, `<=`, `<`."""
+        self.bounds.append((op, limit, source))
+        value = decimal(limit)
+        if value is None:
+            return
+        if op[0] == ">":
+            if self.lo is None or value > self.lo or (value == self.lo and op == ">"):
+                self.lo, self.above = value, op == ">"
+                self.sources["lo"] = source
+        elif self.hi is None or value < self.hi or (value == self.hi and op == "<"):
+            self.hi, self.below = value, op == "<"
+            self.sources["hi"] = source
+
+    def only(self, values: Iterable[Number]) -> None:
+        """One of these, and of those given before."""
+        old = self.candidates
+        self.candidates = ListedNumbers(v for v in values if old is None or v in old.values)
+
+    def settle(self) -> bool:
+        """Filter the candidates; whether any number is left, as far as one can tell."""
+        if self.candidates is not None:
+            self.candidates = ListedNumbers(v for v in self.candidates.values if self._suits(v))
+            return bool(self.candidates.values)
+        if (self.integer and self.not_integer) or (self.strict_integer and self.no_strict):
+            return False
+        self.step = int(self.integer or self.strict_integer)
+        for number, _ in self.multiples:
+            if isinstance(number, int) or number.is_integer():
+                self.step = math.lcm(self.step, int(number)) if self.step else int(number)
+            else:
+                self.divisors.append(Decimal(number))
+        if self.step and self.not_integer:
+            return False
+        self._banned = {decimal(value) for value in self.banned}
+        special = bool(self.not_integer or self.banned or self.no_multiples)
+        self.trivial = not (
+            self.bounds or self.integer or self.strict_integer or self.no_strict or self.multiples or special
+            or self.subs
+        )  # fmt: skip
+        self.unbounded = self.lo is None and self.hi is None and not special and not self.strict_integer
+        plain = _Range(self.lo, self.above, self.hi, self.below)
+        for negative, found in ((False, plain), (True, plain.mirrored())):
+            self._ranges[negative, False], self._ranges[negative, True] = found, found.wider()
+        if self.lo is None and self.hi is None:
+            return True
+        return any(self._meets(_ALL, negative, self._ranges[negative, False]) for negative in (False, True))
+
+    def _suits(self, value: Number) -> bool:
+        """Whether a candidate violates nothing else, however it is written: draft 4 tells 10 from 10.0."""
+        if self.failing(value) is None:
+            return True
+        if not (self.strict_integer or self.no_strict) or not math.isfinite(value) or int(value) != value:
+            return False
+        try:
+            other: Number = float(value) if isinstance(value, int) else int(value)
+        except OverflowError:
+            return False
+        return other == value and self.failing(other) is None
+
+    def _powers(self, bounds: _Range, text: NumberText) -> tuple[int, int]:
+        """The powers of ten that the first digit of a magnitude within the bounds can stand at; where there is no
+        bound, as far as it makes a difference."""
+        low, high = -_FAR, _FAR
+        if bounds.lo is not None and bounds.lo > 0:
+            low = bounds.lo.adjusted() - 1
+        elif self.step:
+            low = 0
+        if bounds.hi is not None:
+            high = bounds.hi.adjusted() + 1
+        elif text.exponent is None:
+            high = max(low, text.size) + self.step.bit_length() + 2
+        return low, high
+
+    def dead(self, text: NumberText, taken: Container[object] | None = None) -> object:
+        """What kills the beginning, or `None`. `taken`: values that may not come again."""
+        if self.strict_integer and not text.pure:
+            return self.sources["integer"]
+        if self.candidates is not None:
+            return None if self.candidates.alive(text, taken) else self.sources["candidates"]
+        if self.strict_integer:
+            text = text.as_integer()
+        free = text.exponent is None
+        if self.unbounded and free and not text.plain:
+            return None
+        if free and not text.digits and self.failing(0) is None:
+            return None
+        bounds = self._ranges[text.negative, text.size >= SURE_DIGITS]
+        if free and text.digits and self._meets(text.as_written(), text.negative, bounds):  # the likely case
+            return None
+        intervals = text.intervals(*self._powers(bounds, text))
+        if any(self._meets(interval, text.negative, bounds) for interval in intervals):
+            return None
+        return self._blamed(text)
+
+    def _blamed(self, text: NumberText) -> object:
+        """What to say of a beginning that is dead."""
+        if self.lo is not None and self.hi is not None:
+            signed = text.as_written()[0] if text.digits else _ZERO
+            above = not text.negative and signed > self.hi
+            lower, upper = self.sources["lo"], self.sources["hi"]
+            return (upper if above else lower).like("range", (lower.arg, upper.arg))
+        for key in ("lo", "hi", "multiples", "integer", "not_integer", "no_multiples", "banned"):
+            if key in self.sources:
+                return self.sources[key]
+        return self  # cannot be: something constrains, or nothing died
+
+    def _meets(self, interval: Interval, negative: bool, bounds: _Range) -> bool:
+        """Whether some magnitude of the interval, with that sign, satisfies everything but candidates."""
+        left = bounds.within(interval)
+        if left is None:
+            return False
+        start, open_start, end, open_end = left
+        if any(not _divides(divisor, start, end) for divisor in self.divisors):
+            return False
+        step = self.step
+        if not step:
+            return end is None or start != end or self._single(start, negative)
+        if end is not None and end.adjusted() < 0:  # below 1
+            return not start and not open_start and self._single(_ZERO, negative)
+        multiple = int(start.to_integral_value(ROUND_CEILING, EXACT))
+        multiple += -multiple % step
+        if open_start and multiple == start:
+            multiple += step
+        for _ in range(_TRIES):
+            value = Decimal(multiple)
+            if end is not None and (value > end or (value == end and open_end)):
+                return False
+            if self._single(value, negative):
+                return True
+            multiple += step
+        return True
+
+    def _single(self, value: Decimal, negative: bool) -> bool:
+        """Whether a magnitude, with that sign, is not excluded."""
+        whole = value == value.to_integral_value(context=EXACT)
+        if (self.not_integer and whole) or (self.integer and not whole):
+            return False
+        if self.banned and any(
+            decimal(number) == (value.copy_negate() if negative else value) for number in self.banned
+        ):
+            return False
+        return not any(
+            isinstance(number, int) and (number == 1 or value < 2**53) and whole and int(value) % number == 0
+            for number, _ in self.no_multiples
+        )
+
+    def failing(self, value: Number) -> object:
+        """What a finished number violates, or `None`."""
+        if self.candidates is not None and value not in self.candidates.values:
+            return self.sources["candidates"]
+        if value in self.banned:
+            return self.sources["banned"]
+        whole = isinstance(value, int) or value.is_integer()
+        if (self.integer and not whole) or (self.strict_integer and not isinstance(value, int)):
+            return self.sources["integer"]
+        if (self.not_integer and whole) or (self.no_strict and isinstance(value, int)):
+            return self.sources["not_integer"]
+        for op, limit, source in self.bounds:
+            if not _COMPARE[op](value, limit):
+                return source
+        for number, source in self.multiples:
+            if not multiple_of(value, number):
+                return source
+        for number, source in self.no_multiples:
+            if multiple_of(value, number):
+                return source
+        return None
+
+
+_COMPARE: Final[dict[str, Any]] = {
+    ">=": lambda value, limit: value >= limit,
+    ">": lambda value, limit: value > limit,
+    "<=": lambda value, limit: value <= limit,
+    "<": lambda value, limit: value < limit,
+}
+
+
+def multiple_of(value: Number, number: Number) -> bool:
+    """As `jsonschema` divides: a float divisor by a quotient in floats."""
+    if isinstance(number, float):
+        try:
+            quotient = value / number
+            return int(quotient) == quotient
+        except OverflowError:
+            # Too large for a float; jsonschema then asks for an exact fraction.
+            return (isinstance(value, int) or math.isfinite(value)) and Fraction(value) % Fraction(number) == 0
+    return not value % number
+
+
+def _divides(divisor: Decimal, start: Decimal, end: Decimal | None) -> bool:
+    """Whether some number from start to end may come to an integer, divided by this in floats."""
+    if end is None:
+        return True
+    low = _ROUGH.divide(_ROUGH.multiply(start, 1 - _MARGIN), divisor)
+    high = _ROUGH.divide(_ROUGH.multiply(end, 1 + _MARGIN), divisor)
+    return high.to_integral_value(ROUND_FLOOR, EXACT) >= low

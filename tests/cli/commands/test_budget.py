@@ -1,0 +1,108 @@
+"""`streamguard budget`: an operator looks at a ledger and corrects it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streamguard.budgets.spec import Scope, Share
+from streamguard.budgets.stores.sqlite import SqliteStore
+from streamguard.cli import main
+from streamguard.cli.commands.exits import Exit
+
+MONEY = Scope(key="nightly/job:x/micro_usd", unit="micro_usd", cap=5_000_000)
+TOKENS = Scope(key="nightly/job:x/tokens", unit="tokens", cap=1000, window="day")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A ledger in which something was spent, is held and is uncertain."""
+    path = tmp_path / "budget.db"
+    store = SqliteStore(path)
+    store.configure([MONEY, TOKENS])
+    store.reserve("a", {MONEY.key: 2_000_000, TOKENS.key: 400}, 60)
+    store.settle("a", {MONEY.key: Share(1_250_000, 250_000), TOKENS.key: Share(100)})
+    store.reserve("b", {MONEY.key: 1_000_000}, 60)
+    store.close()
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, output, errors."""
+    with pytest.raises(SystemExit) as caught:
+        main.main(["budget", *map(str, arguments)])
+    output = capsys.readouterr()
+    code = caught.value.code
+    assert isinstance(code, int)
+    return code, output.out, output.err
+
+
+def test_show(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table has a line a scope, in dollars or tokens, and says what uncertain means."""
+    monkeypatch.setenv("COLUMNS", "140")
+    code, out, err = run(capsys, "show", file)
+    lines = [line.split() for line in out.splitlines()]
+    assert (code, err, lines[2]) == (
+        Exit.OK,
+        "",
+        ["nightly/job:x/micro_usd", "-", "$1.250000", "$1.000000", "$0.250000", "$2.500000", "$5.000000"],
+    )
+    assert lines[3][0] == "nightly/job:x/tokens"
+    assert lines[3][2:] == ["100", "tokens", "0", "tokens", "0", "tokens", "900", "tokens", "1,000", "tokens"]
+    assert "uncertain: calls that were aborted or crashed" in out
+
+
+def test_show_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One object a line, for machines."""
+    code, out, _ = run(capsys, "show", f"sqlite:{file}", "--json")
+    first, second = map(json.loads, out.splitlines())
+    assert (code, second["scope"], second["available"]) == (Exit.OK, TOKENS.key, 900)
+    assert first == {
+        "scope": MONEY.key,
+        "unit": "micro_usd",
+        "cap": 5_000_000,
+        "settled": 1_250_000,
+        "held": 1_000_000,
+        "uncertain": 250_000,
+        "window": "",
+        "available": 2_500_000,
+    }
+
+
+def test_reconcile_and_set(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was uncertain becomes what it cost; a cap can be raised; both are seen by the next who look."""
+    assert run(capsys, "reconcile", file, MONEY.key, "--settled", "0.10") == (
+        Exit.OK,
+        f"{MONEY.key}: what was uncertain now is settled at $0.100000\n",
+        "",
+    )
+    code, out, _ = run(capsys, "set", file, MONEY.key, "--cap", "$7.5")
+    assert (code, out.split(". ")[0]) == (Exit.OK, f"{MONEY.key}: the cap is $7.500000 now, it was $5.000000")
+    store = SqliteStore(file)
+    balance = store.balance(MONEY.key)
+    store.close()
+    assert (balance.settled, balance.held, balance.uncertain, balance.cap) == (1_350_000, 1_000_000, 0, 7_500_000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "memory:"], "a ledger in memory lives in its own process: name a file or a Redis server"),
+        (["show", "{folder}/none.db"], "{folder}/none.db: there is no such file"),
+        (["set", "{file}", "nightly", "--cap", "1"], "this ledger has no scope 'nightly'; it has nightly/job:x/micro_usd, nightly/job:x/tokens"),
+        (["set", "{file}", MONEY.key, "--cap", "much"], "--cap 'much': give US dollars, such as \"12.50\""),
+        (["set", "{file}", MONEY.key, "--cap", "-1"], "--cap '-1': give US dollars, such as \"12.50\""),
+        (["set", "{file}", MONEY.key, "--cap", "nan"], "--cap 'nan': give US dollars, such as \"12.50\""),
+        (["set", "{file}", TOKENS.key, "--cap", "1.5"], "--cap '1.5': give whole tokens, such as 250000"),
+        (["reconcile", "{file}", TOKENS.key, "--settled", "1"], "nightly/job:x/tokens: nothing is uncertain now"),
+        (["reconcile", "{file}", MONEY.key, "--settled", "1", "--hold", "zz"], "nightly/job:x/micro_usd: nothing is uncertain of hold zz"),
+    ],
+)  # fmt: skip
+def test_refusals(file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    """Each mistake has its sentence and exit code 2, and nothing is made or changed."""
+    places = {"file": file, "folder": file.parent}
+    code, out, err = run(capsys, *[argument.format(**places) for argument in arguments])
+    assert (code, out, err) == (Exit.INPUT, "", message.format(**places) + "\n")
+    assert sorted(path.name for path in file.parent.iterdir()) == ["budget.db"]

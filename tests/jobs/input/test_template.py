@@ -1,0 +1,140 @@
+"""Templates: rows of data to requests, and mistakes of the template with their lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamguard.errors import JobError
+from streamguard.jobs.input.rows import Row
+from streamguard.jobs.input.template import RenderError, Template, read_template
+
+
+def row(**data) -> Row:
+    return Row(custom_id="1", line=1, data=data)
+
+
+def user(text: str) -> dict:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+def test_a_text_renders_the_users_message() -> None:
+    """Fields by name, `row` for the whole object, and nothing escaped."""
+    template = Template("{{ title }} <{{ row['the body'] }}>\n", "t.j2")
+    assert template.params(row(**{"title": "a & b", "the body": "<x>"})) == user("a & b <<x>>")
+
+
+def test_names_that_python_or_jinja_use_are_just_fields() -> None:
+    """A row may call its fields self, items, row or anything else."""
+    template = Template("{{ items[0] }} {{ range }} {{ row.row }} {{ row.self }}", "t.j2")
+    assert template.params(row(items=[1], range="r", row="inner", self="s")) == user("1 r inner s")
+
+
+def test_front_matter_makes_the_rest_of_the_request() -> None:
+    """Model, limits, a rendered system prompt and prefill, and whatever else a request can have."""
+    template = Template(
+        "---\nmodel: m\nmax_tokens: 9\ntemperature: 0\nsystem: |\n  For {{ who }}.\nprefill: '{'\n"
+        "thinking: {type: disabled}\nextra: {brand_new: [1]}\n---\n\nHi {{ who }}",
+        "t.j2",
+    )
+    assert template.params(row(who="x")) == {
+        "model": "m",
+        "max_tokens": 9,
+        "temperature": 0,
+        "thinking": {"type": "disabled"},
+        "brand_new": [1],
+        "system": "For x.",
+        "messages": [{"role": "user", "content": "\nHi x"}, {"role": "assistant", "content": "{"}],
+    }
+
+
+def test_system_may_be_blocks() -> None:
+    """Blocks, such as cached ones, go through as they are."""
+    blocks = [{"type": "text", "text": "{{ not rendered }}", "cache_control": {"type": "ephemeral"}}]
+    template = Template(
+        "---\nsystem:\n- {type: text, text: '{{ not rendered }}', cache_control: {type: ephemeral}}\n---\nHi", "t.j2"
+    )
+    assert template.params(row()) == {"system": blocks, **user("Hi")}
+
+
+def test_empty_front_matter_lets_a_text_begin_with_dashes() -> None:
+    """Two fences with nothing between them say that there is none."""
+    assert Template("---\n# nothing\n---\n---\nHi", "t.j2").params(row()) == user("---\nHi")
+
+
+UNUSABLE = [
+    ("", ["t.j2:1: the template is empty: its text is the user's message"]),
+    ("a\n{% if %}", ["t.j2:2: not a template: Expected an expression, got 'end of statement block'"]),
+    ("---\nmodel: m\nHi", ["t.j2:1: the front matter has no end: a second line of three dashes"]),
+    ("---\nmodel: m\n---\nHi\n\n{{", ["t.j2:6: not a template: unexpected 'end of template'"]),
+    (
+        "---\nmax_token: 3\nmodel: 7\nmax_tokens: no\nstream: true\nsystem: 3\nprefill: [x]\nextra: {beta: 3}\n---\nx",
+        [
+            't.j2:2:1: /max_token: unknown; did you mean "max_tokens"?',
+            "t.j2:3:8: /model: must be a model's name, got 7",
+            "t.j2:4:13: /max_tokens: must be a whole number of tokens from 1, got 'no'",
+            "t.j2:5:1: /stream: must be left out: every request is sent as a stream",
+            "t.j2:6:9: /system: must be a text or a list of blocks",
+            "t.j2:7:10: /prefill: must be a text",
+            "t.j2:8:8: /extra: beta is no field that a request can have here",
+        ],
+    ),
+    (
+        "---\nmessages: []\nsystem: |\n  a\n  {{\n---\nHi",
+        [
+            "t.j2:2:1: /messages: is what the template itself renders; for other messages send batch lines",
+            "t.j2:5: /system: not a template: unexpected 'end of template'",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), UNUSABLE)
+def test_every_mistake_of_a_template_at_once(text: str, said: list[str]) -> None:
+    """All of them, in order, with the line of the file, behind front matter too."""
+    with pytest.raises(JobError) as caught:
+        Template(text, "t.j2")
+    assert list(map(str, caught.value.problems)) == said
+
+
+UNRENDERABLE = [
+    ("{{ txet }}", 't.j2:1: txet is undefined: the row has no such field; did you mean "text"?'),
+    ("\n\n{{ nope }}", "t.j2:3: nope is undefined: the row has no such field"),
+    ("{% if nope %}x{% endif %}", "t.j2:1: nope is undefined: the row has no such field"),
+    ("{% for x in nope %}x{% endfor %}", "t.j2:1: nope is undefined: the row has no such field"),
+    ("{{ nope | length }}", "t.j2:1: nope is undefined: the row has no such field"),
+    ("{{ row.txet }}", 't.j2:1: txet is undefined: the row has no such field; did you mean "text"?'),
+    ("{{ deep.insid }}", "t.j2:1: undefined: 'dict object' has no attribute 'insid'; did you mean \"inside\"?"),
+    ("---\nmodel: m\n---\n\n{{ nope }}", "t.j2:5: nope is undefined: the row has no such field"),
+    ("---\nmodel: m\nsystem: |\n  a\n  {{ nope }}\n---\nHi", "t.j2:5: nope is undefined: the row has no such field"),
+    ("{{ 1 / 0 }}", "t.j2:1: ZeroDivisionError: division by zero"),
+    ("{% include 'other' %}", "t.j2:1: TypeError: no loader for this environment specified"),
+    ("{{ ''.__class__ }}", "t.j2:1: SecurityError: access to attribute '__class__' of 'str' object is unsafe."),
+    ("{{ items.append(1) }}", "t.j2:1: SecurityError: "),
+    ("{{ empty }}", "t.j2: renders an empty message for this row"),
+    ("---\nprefill: '{ '\n---\nHi", "t.j2: prefill must not end with whitespace: the API refuses that"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), UNRENDERABLE)
+def test_what_a_row_lacks_is_named(text: str, said: str) -> None:
+    """The variable, the template's line, and what was probably meant; the sandbox holds."""
+    template = Template(text, "t.j2")
+    with pytest.raises(RenderError) as caught:
+        template.params(row(text="x", deep={"inside": 1}, items=[], empty=" \n"))
+    assert str(caught.value).startswith(said)
+
+
+def test_what_is_undefined_can_be_asked_for() -> None:
+    """`default` and `is defined` are how a template says that a field is optional."""
+    assert Template("{{ a | default('-') }}{% if b is defined %}!{% endif %}", "t.j2").params(row()) == user("-")
+
+
+def test_templates_are_read_from_files(tmp_path) -> None:
+    """A BOM is no part of the text; what cannot be read is a mistake with the file's name."""
+    (tmp_path / "t.j2").write_bytes(b"\xef\xbb\xbfHi {{ a }}")
+    assert read_template(tmp_path / "t.j2").params(row(a=1)) == user("Hi 1")
+    (tmp_path / "latin.j2").write_bytes(b"a\nb\xe4")
+    for name, said in (("latin.j2", ":2: not UTF-8"), ("none.j2", ": no such file"), (".", ": not a file")):
+        with pytest.raises(JobError) as caught:
+            read_template(tmp_path / name)
+        assert str(caught.value) == f"{tmp_path / name}{said}"
