@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamguard.budgets.spec import Scope, Share
+from streamguard.budgets.spec import Scope, Settlement
 from streamguard.budgets.stores import open_ledger
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +45,7 @@ def pairs(address: str) -> Job:
             count += 1
             name = f"{os.getpid()}-{count}"
             store.reserve(name, {SCOPE.key: 100_000}, 60)
-            store.settle(name, {SCOPE.key: Share(50_000)})
+            store.settle(name, {SCOPE.key: Settlement(50_000)})
 
     return batch
 

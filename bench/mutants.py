@@ -36,7 +36,7 @@ from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.call import Call
 from streamguard.engine.clock import CallClock
 from streamguard.engine.delivery import Delivery
-from streamguard.engine.dispatch import Clearance, Dispatch
+from streamguard.engine.dispatch import Dispatch, Permit
 from streamguard.engine.recorder import Recorder
 from streamguard.events import Delta, Failed, Ping, Usage
 from streamguard.guards import caps, completion, repetition, timeouts
@@ -47,7 +47,7 @@ from streamguard.guards.document.guard import JsonDocument, ToolWatch
 from streamguard.guards.panel import Panel
 from streamguard.guards.transcript import Transcript
 from streamguard.retry.cooldown import Cooldown
-from streamguard.retry.quota import RetryBucket
+from streamguard.retry.quota import RetryQuota
 from streamguard.viability.judge.judge import Judge
 from streamguard.viability.syntax import strict
 
@@ -276,6 +276,7 @@ def _no_calls() -> Any:
 
 @mutant("retry: as often as it likes")
 def _attempts() -> Any:
+    from streamguard.engine import call
     from streamguard.retry import rules
 
     original = rules.decide
@@ -338,7 +339,7 @@ def _compound() -> Any:
     return patch.object(Call, "_request", request)
 
 
-off("retry: the bucket never empties", RetryBucket, "take")
+off("retry: the quota never empties", RetryQuota, "take")
 off("retry: no cool-down", Cooldown, "refused")
 
 # Clean-up and budgets
@@ -352,7 +353,7 @@ off("budgets: holds are not settled on cancellation", Call, "close")
 @mutant("budgets: nothing is reserved")
 def _unreserved() -> Any:
     async def reserve(self: Any, request: Any, knob: Any) -> Any:
-        return Clearance(request=request, max_tokens_knob=knob)
+        return Permit(request=request, max_tokens_knob=knob)
 
     return patch.object(Dispatch, "_reserve", reserve)
 

@@ -18,9 +18,9 @@ DOWN = {
 }
 
 
-def outage(failed: Failed, *, every: float, bucket: bool) -> tuple[int, float]:
+def outage(failed: Failed, *, every: float, quota: bool) -> tuple[int, float]:
     """Calls, one `every` seconds, against a provider that is down: requests, and seconds until the last call ended."""
-    shared = {} if bucket else {"bucket": None}
+    shared = {} if quota else {"quota": None}
     retry = Retry(attempts=ATTEMPTS, rules=[Rule(when=["*"], wait=Backoff(initial=0.5))], **shared)
     policy = Policy(retry=retry, timeouts=Timeouts(total=300))
     source, runtime = script([failed]), Runtime()
@@ -48,10 +48,10 @@ def main() -> None:
     print(f"{CALLS:,} calls in a total outage, {ATTEMPTS} attempts allowed: requests a call")
     for name, failed in DOWN.items():
         for every in (0.0, 0.05):
-            with_bucket, _ = outage(failed, every=every, bucket=True)
-            without, _ = outage(failed, every=every, bucket=False)
+            with_bucket, _ = outage(failed, every=every, quota=True)
+            without, _ = outage(failed, every=every, quota=False)
             pace = "all at once" if not every else f"one each {every * 1000:.0f} ms"
-            print(f"  {name:<18} {pace:<16} {with_bucket / CALLS:6.3f}   without the bucket {without / CALLS:6.3f}")
+            print(f"  {name:<18} {pace:<16} {with_bucket / CALLS:6.3f}   without the quota {without / CALLS:6.3f}")
 
 
 if __name__ == "__main__":

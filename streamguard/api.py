@@ -141,7 +141,7 @@ class GuardedStream:
         """The call so far, whatever became of it."""
         return self._call.record
 
-    def abort(self, by: str = "the consumer") -> None:
+    def interrupt(self, by: str = "the consumer") -> None:
         """End the call at once, from any task of the same event loop: `operator.interrupt`, never retried.
 
         :param by: who or what interrupts; goes into the error.

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from streamguard.budgets.reservation import Settled
+from streamguard.budgets.reservation import Charge
 from streamguard.events import Failed
 from streamguard.guards.panel import Observed
 from streamguard.retry.rules import Decision
@@ -88,7 +88,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Trips of guards in `mode: observe`: not acted on."""
     decision: Decision | None = None
     """What followed, for an attempt that was not accepted."""
-    charged: tuple[Settled, ...] = ()
+    charged: tuple[Charge, ...] = ()
     """What each limit of each budget was charged for it."""
 
     @property

@@ -103,10 +103,10 @@ class Request:
         """This request with `patch` on top.
 
         A mapping goes into a mapping key by key; any other value replaces; `None` removes the field;
-        `{"times": x, "most": y}` multiplies a number that is there, up to `y`. What stands under `extra_body` goes
+        `{"multiply": x, "max": y}` multiplies a number that is there, up to `y`. What stands under `extra_body` goes
         into the body itself and wins, as the SDK's argument of that name does.
 
-        :raises ValueError: `times` on a field that is missing or is no number; an `extra_body` that is no mapping.
+        :raises ValueError: `multiply` on a field that is missing or is no number; an `extra_body` that is no mapping.
         """
         named = {key: value for key, value in patch.items() if key != EXTRA_BODY}
         body = _merged(self.body, named, "")
@@ -134,10 +134,10 @@ def _merged(base: Mapping[str, Any], patch: Mapping[str, Any], at: str) -> dict[
         elif is_scaling(value):
             old = merged.get(key)
             if not isinstance(old, int | float) or isinstance(old, bool):
-                raise ValueError(f"patch {at}/{key}: times needs a number in the request, which has {old!r}")
-            scaled = type(old)(old * value["times"])
+                raise ValueError(f"patch {at}/{key}: multiply needs a number in the request, which has {old!r}")
+            scaled = type(old)(old * value["multiply"])
             # A ceiling never lowers what the caller asked for.
-            merged[key] = scaled if value.get("most") is None else max(old, min(scaled, value["most"]))
+            merged[key] = scaled if value.get("max") is None else max(old, min(scaled, value["max"]))
         elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
             merged[key] = _merged(merged[key], value, f"{at}/{key}")
         else:
@@ -146,5 +146,5 @@ def _merged(base: Mapping[str, Any], patch: Mapping[str, Any], at: str) -> dict[
 
 
 def is_scaling(value: object) -> bool:
-    """Whether a patch value is `{times: …}` or `{times: …, most: …}`."""
-    return isinstance(value, Mapping) and "times" in value and set(value) <= {"times", "most"}
+    """Whether a patch value is `{multiply: …}` or `{multiply: …, max: …}`."""
+    return isinstance(value, Mapping) and "multiply" in value and set(value) <= {"multiply", "max"}

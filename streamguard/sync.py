@@ -64,13 +64,13 @@ class SyncStream:
         """The call so far, whatever became of it."""
         return self._events.record
 
-    def abort(self, by: str = "the consumer") -> None:
+    def interrupt(self, by: str = "the consumer") -> None:
         """End the call at once, from any thread: `operator.interrupt`, never retried. After its end it does nothing."""
         try:
-            self._portal.start_task_soon(self._events.abort, by)
+            self._portal.start_task_soon(self._events.interrupt, by)
         except RuntimeError:
             # The loop has ended, or this is its own thread: a hook's or a guard's.
-            self._events.abort(by)
+            self._events.interrupt(by)
 
 
 @contextmanager

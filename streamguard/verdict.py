@@ -66,7 +66,7 @@ REASONS: dict[str, str] = {
     "guard.failed": "a guard of one's own raised",
     "source.error": "the source raised something unexpected",
     "budget.denied": "the budget has no room",
-    "budget.unboundable": "the request's cost has no bound",
+    "budget.unbounded": "the request's cost has no bound",
     "budget.lost": "the ledger was lost while the stream ran",
     "operator.interrupt": "somebody interrupted",
 }

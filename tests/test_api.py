@@ -121,8 +121,8 @@ def test_an_abort_before_the_first_read(run_virtual) -> None:
     async def main() -> None:
         source = script(answer(TEXT))
         async with streamguard.stream(source, policy=Policy(retry=AGAIN)) as events:
-            events.abort("the operator")
-            events.abort("somebody later")
+            events.interrupt("the operator")
+            events.interrupt("somebody later")
             with pytest.raises(Interrupted) as caught:
                 await anext(events)
         assert (caught.value.by, source.opened) == ("the operator", 0)
@@ -138,7 +138,7 @@ def test_an_abort_by_the_consumer_itself(run_virtual) -> None:
             source = script([Ping(), *answer(TEXT)[:3], stall()], chunk="event")
             async with streamguard.stream(source, policy=Policy(deliver=deliver, retry=AGAIN)) as events:
                 await anext(events)
-                events.abort()
+                events.interrupt()
                 with pytest.raises(Interrupted, match="interrupted by the consumer"):
                     while True:
                         await anext(events)
@@ -153,7 +153,7 @@ def test_an_abort_after_the_end(run_virtual) -> None:
     async def main() -> None:
         async with streamguard.stream(script(answer(TEXT)), policy=Policy()) as events:
             seen = [event async for event in events]
-            events.abort()
+            events.interrupt()
             assert await events.batch() is None
         assert (seen, events.outcome.completed) == (answer(TEXT), "whole")
 

@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "edges": (
         "adapters", "jobs", "proxy", "replay", "testing", "cli", "commands", "terminal", "doors", "sync", "__init__",
         "__main__",
-        "conversation", "relay", "peek", "view",
+        "conversation", "relay", "snapshot", "view",
         "recordings", "demo", "local_model",
     ),
 }  # fmt: skip

@@ -43,13 +43,13 @@ def test_prefill_of_blocks() -> None:
     ("patch", "expected"),
     [
         ({"model": "n"}, {"model": "n", "max_tokens": 1000, "m": {"a": 1, "b": 2}}),
-        ({"max_tokens": {"times": 2}}, {"model": "m", "max_tokens": 2000, "m": {"a": 1, "b": 2}}),
-        ({"max_tokens": {"times": 20, "most": 8192}}, {"model": "m", "max_tokens": 8192, "m": {"a": 1, "b": 2}}),
-        ({"max_tokens": {"times": 2, "most": 500}}, {"model": "m", "max_tokens": 1000, "m": {"a": 1, "b": 2}}),
+        ({"max_tokens": {"multiply": 2}}, {"model": "m", "max_tokens": 2000, "m": {"a": 1, "b": 2}}),
+        ({"max_tokens": {"multiply": 20, "max": 8192}}, {"model": "m", "max_tokens": 8192, "m": {"a": 1, "b": 2}}),
+        ({"max_tokens": {"multiply": 2, "max": 500}}, {"model": "m", "max_tokens": 1000, "m": {"a": 1, "b": 2}}),
         ({"m": {"b": None, "c": 3}}, {"model": "m", "max_tokens": 1000, "m": {"a": 1, "c": 3}}),
         ({"max_tokens": None, "temperature": 0.2}, {"model": "m", "temperature": 0.2, "m": {"a": 1, "b": 2}}),
         (
-            {"model": "n", "extra_body": {"model": "x", "max_tokens": {"times": 3}, "m": {"b": None}, "own": [1]}},
+            {"model": "n", "extra_body": {"model": "x", "max_tokens": {"multiply": 3}, "m": {"b": None}, "own": [1]}},
             {"model": "x", "max_tokens": 3000, "m": {"a": 1}, "own": [1]},
         ),
         ({"extra_body": None}, {"model": "m", "max_tokens": 1000, "m": {"a": 1, "b": 2}}),
@@ -65,8 +65,8 @@ def test_patches(patch: dict, expected: dict) -> None:
 
 def test_scaling_needs_a_number() -> None:
     """Scaling a field that is not there is a mistake with a name."""
-    with pytest.raises(ValueError, match="patch /max_tokens: times needs a number in the request, which has None"):
-        Request({"model": "m"}).patched({"max_tokens": {"times": 2}})
+    with pytest.raises(ValueError, match="patch /max_tokens: multiply needs a number in the request, which has None"):
+        Request({"model": "m"}).patched({"max_tokens": {"multiply": 2}})
 
 
 def test_extra_body_needs_a_mapping() -> None:

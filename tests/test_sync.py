@@ -158,7 +158,7 @@ def test_another_thread_ends_a_call(backend: Any) -> None:
 
     def operator(events: Any) -> None:
         assert reading.wait(5)
-        events.abort("the operator")
+        events.interrupt("the operator")
 
     began = time.monotonic()
     with streamguard.sync.stream(
@@ -180,15 +180,15 @@ def test_an_abort_at_any_time(backend: Any) -> None:
     """Before the first read it counts; after the end, and after leaving, it does nothing."""
     source = script(answer(GOOD))
     with streamguard.sync.stream(source, policy=Policy(), backend=backend) as early:
-        early.abort("an early bird")
+        early.interrupt("an early bird")
         with pytest.raises(Interrupted, match="an early bird"):
             list(early)
     with streamguard.sync.stream(script(answer(GOOD)), policy=Policy(), backend=backend) as events:
         assert list(events) == answer(GOOD)
-        events.abort()
+        events.interrupt()
         assert list(events) == []
-    events.abort()
-    early.abort()
+    events.interrupt()
+    early.interrupt()
     assert events.outcome is not None
     assert source.opened == 0
 
@@ -197,7 +197,7 @@ def test_an_abort_at_any_time(backend: Any) -> None:
 def test_an_abort_from_a_hook(backend: Any) -> None:
     """A hook runs in the call's own loop, from where an abort must not wait for that loop."""
     ends: list[Any] = []
-    runtime = Runtime(hooks=[lambda record: ends[0].abort("the hook") if ends else None])
+    runtime = Runtime(hooks=[lambda record: ends[0].interrupt("the hook") if ends else None])
     source = script([BROKEN], answer(GOOD))
     with streamguard.sync.stream(source, policy=Policy(retry=AGAIN), runtime=runtime, backend=backend) as events:
         ends.append(events)

@@ -30,7 +30,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
-from streamguard.budgets.spec import Scope, Share, Window
+from streamguard.budgets.spec import Scope, Settlement, Window
 from streamguard.budgets.upper_bound import MOST, Unit
 from streamguard.errors import ConfigError, StreamguardError
 
@@ -148,8 +148,8 @@ class Store(Protocol):
         :raises LedgerLost: the lease expired and was swept, or the hold is gone.
         """
 
-    def settle(self, hold: str, shares: Mapping[str, Share]) -> bool:
-        """Close a hold: once; later calls change nothing and return False. A scope without share stays uncertain."""
+    def settle(self, hold: str, settlements: Mapping[str, Settlement]) -> bool:
+        """Close a hold: once; later calls change nothing and return False. A scope left out stays uncertain."""
 
     def reconcile_hold(self, hold: str, settled: Mapping[str, int]) -> bool:
         """Replace what a closed or swept hold left uncertain by what it truly cost; False if nothing was uncertain.
@@ -215,7 +215,7 @@ class Ledger:
         hold = Hold(id=secrets.token_hex(8), amounts=dict(amounts), lease=lease, heartbeat_due=_due(lease))
         task = _Errand(
             lambda: self.store.reserve(hold.id, hold.amounts, lease),
-            undo=lambda: self.store.settle(hold.id, dict.fromkeys(hold.amounts, Share(0))),
+            undo=lambda: self.store.settle(hold.id, dict.fromkeys(hold.amounts, Settlement(0))),
         )
         try:
             denied = await self._call(task.run, leave=True)
@@ -236,19 +236,19 @@ class Ledger:
         await self._call(self.store.heartbeat, hold.id, hold.lease, leave=True)
         hold.heartbeat_due = due
 
-    async def settle(self, hold: Hold, shares: Mapping[str, Share], *, until: float = math.inf) -> bool:
+    async def settle(self, hold: Hold, settlements: Mapping[str, Settlement], *, until: float = math.inf) -> bool:
         """Close a hold once; see `Store.settle`. Runs to its end even if cancelled.
 
         :param until: when to stop waiting for a store that hangs, on the running backend's clock. It is settled all
             the same, behind our back, as soon as the store answers.
         :raises LedgerLost: the store cannot be reached; the hold stays and its lease will turn it uncertain.
         """
-        shares = dict(shares)
-        return await self._surely(_Errand(lambda: self.store.settle(hold.id, shares)), until)
+        settlements = dict(settlements)
+        return await self._surely(_Errand(lambda: self.store.settle(hold.id, settlements)), until)
 
     async def release(self, hold: Hold) -> bool:
         """Close a hold for which nothing was sent."""
-        return await self.settle(hold, dict.fromkeys(hold.amounts, Share(0)))
+        return await self.settle(hold, dict.fromkeys(hold.amounts, Settlement(0)))
 
     async def reconcile_hold(self, hold: Hold | str, settled: Mapping[str, int]) -> bool:
         """See `Store.reconcile_hold`."""
@@ -419,13 +419,13 @@ def check_amounts(amounts: Mapping[str, int]) -> None:
             raise ValueError(f"{scope}: an amount must be a whole number from 0 to {MOST}, not {amount!r}")
 
 
-def check_shares(shares: Mapping[str, Share]) -> None:
-    """Refuse what cannot be counted: a negative share would give a budget out twice.
+def check_shares(settlements: Mapping[str, Settlement]) -> None:
+    """Refuse what cannot be counted: a negative settlement would give a budget out twice.
 
-    :raises ValueError: a share that is no whole number from 0 to `MOST`.
+    :raises ValueError: a settlement that is no whole number from 0 to `MOST`.
     """
-    for scope, share in shares.items():
-        for amount in (share.settled, share.uncertain):
+    for scope, settlement in settlements.items():
+        for amount in (settlement.settled, settlement.uncertain):
             check_amounts({scope: amount})
 
 

@@ -18,7 +18,7 @@ import anyio.lowlevel
 import msgspec
 
 from streamguard.budgets.ledger import LEASE, Denied, Hold, Ledger
-from streamguard.budgets.spec import Share
+from streamguard.budgets.spec import Settlement
 
 FIRST_LOOK = 0.02
 LAST_LOOK = 1.0
@@ -43,7 +43,7 @@ class _Queue:
         self.freed: anyio.Event | None = None
 
 
-class Admission:
+class ReservationQueue:
     """A ledger with a queue. All calls of a process that share a ledger share one of these.
 
     Threads with event loops of their own queue each for themselves, and look for what others settle as they look for
@@ -95,10 +95,10 @@ class Admission:
             else:
                 queue.lines.pop(scopes, None)
 
-    async def settle(self, hold: Hold, shares: Mapping[str, Share], *, until: float = math.inf) -> bool:
+    async def settle(self, hold: Hold, settlements: Mapping[str, Settlement], *, until: float = math.inf) -> bool:
         """Settle, and let the calls in front look again; see `Ledger.settle`."""
         try:
-            return await self.ledger.settle(hold, shares, until=until)
+            return await self.ledger.settle(hold, settlements, until=until)
         finally:
             queue = self._queue()
             freed, queue.freed = queue.freed, None
@@ -107,7 +107,7 @@ class Admission:
 
     async def release(self, hold: Hold) -> bool:
         """Settle a hold for which nothing was sent."""
-        return await self.settle(hold, dict.fromkeys(hold.amounts, Share(0)))
+        return await self.settle(hold, dict.fromkeys(hold.amounts, Settlement(0)))
 
     async def _in_front(
         self, queue: _Queue, line: _Line, amounts: Mapping[str, int], wait_until: float, lease: float

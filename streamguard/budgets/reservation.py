@@ -21,16 +21,16 @@ import anyio.to_thread
 import msgspec
 
 from streamguard.budgets.ledger import LATE, LEASE, Denied, Hold, Ledger, LedgerError, LedgerLost
-from streamguard.budgets.queue import Admission
-from streamguard.budgets.spec import BudgetSpec, Evidence, NotBilled, Scope, Share, settle
+from streamguard.budgets.queue import ReservationQueue
+from streamguard.budgets.spec import BudgetSpec, Evidence, NotBilled, Scope, Settlement, settle
 from streamguard.budgets.stores import open_ledger
 from streamguard.budgets.stores.memory import MemoryStore
-from streamguard.budgets.upper_bound import Bound, BudgetMode, Unboundable, Unit, bound
+from streamguard.budgets.upper_bound import Bound, BudgetMode, Unbounded, Unit, bound
 from streamguard.pricing.price import Price
 from streamguard.request import Request
 
 
-class Settled(msgspec.Struct, frozen=True, kw_only=True):
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
     """What one limit of one budget was charged for an attempt, in `unit`."""
 
     budget: str
@@ -63,10 +63,10 @@ class Accounts:
 
     def __init__(self, *, base: Path | None = None) -> None:
         self._base = base
-        self._open: dict[str, Admission] = {}
+        self._open: dict[str, ReservationQueue] = {}
         self._opening = threading.Lock()
 
-    async def ledger(self, address: str) -> Admission:
+    async def ledger(self, address: str) -> ReservationQueue:
         """The ledger at an address, with its queue.
 
         :raises LedgerError: it refuses to be used.
@@ -80,7 +80,7 @@ class Accounts:
     def _open_once(self, address: str) -> None:
         with self._opening:
             if address not in self._open:
-                self._open[address] = Admission(open_ledger(address, base=self._base))
+                self._open[address] = ReservationQueue(open_ledger(address, base=self._base))
 
     async def caveats(self, budgets: Sequence[BudgetSpec]) -> tuple[str, ...]:
         """All that the promise of these budgets rests on, in sentences, each once."""
@@ -98,38 +98,38 @@ class Accounts:
         :raises LedgerLost: a ledger that cannot be reached.
         :raises ValueError: a budget per label, and the call has no such label.
         """
-        own: Admission | None = None
-        places: list[tuple[Admission, BudgetSpec, Scope]] = []
+        own: ReservationQueue | None = None
+        places: list[tuple[ReservationQueue, BudgetSpec, Scope]] = []
         for spec in budgets:
             if spec.per == "call":
-                own = own or Admission(Ledger(MemoryStore()))
-            admission = own if spec.per == "call" and own is not None else await self.ledger(spec.ledger)
-            places += [(admission, spec, scope) for scope in spec.scopes(job=job, labels=labels)]
-        for admission in dict.fromkeys(admission for admission, _, _ in places):
-            scopes = {scope.key: scope for its, _, scope in places if its is admission}
-            if len(scopes) < sum(its is admission for its, _, _ in places):
+                own = own or ReservationQueue(Ledger(MemoryStore()))
+            queue = own if spec.per == "call" and own is not None else await self.ledger(spec.ledger)
+            places += [(queue, spec, scope) for scope in spec.scopes(job=job, labels=labels)]
+        for queue in dict.fromkeys(queue for queue, _, _ in places):
+            scopes = {scope.key: scope for its, _, scope in places if its is queue}
+            if len(scopes) < sum(its is queue for its, _, _ in places):
                 raise LedgerError(f"two budgets are called the same in one ledger: {', '.join(scopes)}; rename one")
-            await admission.ledger.configure(scopes.values())
+            await queue.ledger.configure(scopes.values())
         return CallAccount(places)
 
     async def sweep(self) -> int:
         """Turn what crashed processes held into uncertain amounts, in every open ledger; returns how many holds."""
-        return sum([await admission.ledger.sweep() for admission in self._open.values()])
+        return sum([await queue.ledger.sweep() for queue in self._open.values()])
 
     async def aclose(self, *, until: float = math.inf) -> None:
         """Let go of all ledgers; of those that hang after `until` (on the running backend's clock) without waiting."""
-        for admission in self._open.values():
-            await admission.ledger.aclose(until=until)
+        for queue in self._open.values():
+            await queue.ledger.aclose(until=until)
         self._open.clear()
 
 
 class CallAccount:
     """The budgets of one call: asked for room before each of its attempts."""
 
-    def __init__(self, places: Sequence[tuple[Admission, BudgetSpec, Scope]]) -> None:
+    def __init__(self, places: Sequence[tuple[ReservationQueue, BudgetSpec, Scope]]) -> None:
         self._places = places
 
-    async def admit(
+    async def reserve(
         self,
         request: Request | None,
         price: Price | None,
@@ -138,7 +138,7 @@ class CallAccount:
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         lease: float = LEASE,
-    ) -> Reservation | Denied | Unboundable:
+    ) -> Reservation | Denied | Unbounded:
         """Hold the most that `request` can cost, in every budget or in none, before its first byte is sent.
 
         Queues for as long as the budgets' `wait` and the `deadline` (on the running backend's clock) allow.
@@ -148,9 +148,9 @@ class CallAccount:
         :param output_tokens: an upper estimate of the output, for calibrated budgets.
         :raises LedgerLost: a ledger cannot be reached; nothing may be sent.
         """
-        claims: dict[Admission, list[_Claim]] = {}
-        known: dict[tuple[BudgetMode, bool], Bound | Unboundable] = {}
-        for admission, spec, scope in self._places:
+        claims: dict[ReservationQueue, list[_Claim]] = {}
+        known: dict[tuple[BudgetMode, bool], Bound | Unbounded] = {}
+        for queue, spec, scope in self._places:
             kind = spec.mode, spec.cost_usd is not None
             if kind not in known:
                 known[kind] = bound(
@@ -162,21 +162,21 @@ class CallAccount:
                     output_tokens=output_tokens,
                 )
             bounds = known[kind]
-            if isinstance(bounds, Unboundable):
-                return Unboundable(why=f"budget {spec.name!r}: {bounds.why}")
+            if isinstance(bounds, Unbounded):
+                return Unbounded(why=f"budget {spec.name!r}: {bounds.why}")
             # A bound that needs a price has one.
             amount = bounds.tokens if bounds.micro_usd is None else bounds.of(scope.unit) or 0
             claim = _Claim(spec=spec, scope=scope, amount=amount, bounds=bounds, price=price)
-            claims.setdefault(admission, []).append(claim)
+            claims.setdefault(queue, []).append(claim)
         reservation = Reservation()
         try:
-            for admission, its in claims.items():
-                answer = await self._reserve(admission, its, deadline, lease)
+            for queue, its in claims.items():
+                answer = await self._reserve(queue, its, deadline, lease)
                 if isinstance(answer, Denied):
                     with contextlib.suppress(LedgerLost):
                         await reservation.settle(NotBilled(), until=max(deadline, anyio.current_time() + LATE))
                     return answer
-                reservation.add(admission, answer, its)
+                reservation.add(queue, answer, its)
         except BaseException:
             with anyio.CancelScope(shield=True), contextlib.suppress(LedgerLost):
                 await reservation.settle(NotBilled(), until=anyio.current_time() + LATE)
@@ -188,20 +188,18 @@ class CallAccount:
 
         :raises LedgerLost: a ledger cannot be reached.
         """
-        return {
-            scope.key: (await admission.ledger.balance(scope.key)).available for admission, _, scope in self._places
-        }
+        return {scope.key: (await queue.ledger.balance(scope.key)).available for queue, _, scope in self._places}
 
     async def _reserve(
-        self, admission: Admission, claims: Sequence[_Claim], deadline: float, lease: float
+        self, queue: ReservationQueue, claims: Sequence[_Claim], deadline: float, lease: float
     ) -> Hold | Denied:
         amounts = {claim.scope.key: claim.amount for claim in claims}
         wait = max(claim.spec.wait for claim in claims)
         until = min(deadline, anyio.current_time() + wait) if wait else -math.inf
-        answer = await admission.reserve(amounts, wait_until=until, lease=lease)
+        answer = await queue.reserve(amounts, wait_until=until, lease=lease)
         releases = any(claim.scope.release_after is not None for claim in claims)
-        if isinstance(answer, Denied) and releases and await admission.ledger.sweep():
-            answer = await admission.reserve(amounts, wait_until=until, lease=lease)
+        if isinstance(answer, Denied) and releases and await queue.ledger.sweep():
+            answer = await queue.reserve(amounts, wait_until=until, lease=lease)
         return answer
 
 
@@ -209,11 +207,11 @@ class Reservation:
     """What all budgets hold for one attempt."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[Admission, Hold, list[_Claim]]] = []
+        self._parts: list[tuple[ReservationQueue, Hold, list[_Claim]]] = []
 
-    def add(self, admission: Admission, hold: Hold, claims: list[_Claim]) -> None:
+    def add(self, queue: ReservationQueue, hold: Hold, claims: list[_Claim]) -> None:
         """Another ledger's hold."""
-        self._parts.append((admission, hold, claims))
+        self._parts.append((queue, hold, claims))
 
     @property
     def good_until(self) -> float:
@@ -231,37 +229,37 @@ class Reservation:
         :raises LedgerLost: a hold or its ledger is lost: abort the stream, for nothing covers it any more.
         """
         now = anyio.current_time()
-        for admission, hold, _ in self._parts:
+        for queue, hold, _ in self._parts:
             if hold.heartbeat_due <= now:
-                await admission.ledger.heartbeat(hold)
+                await queue.ledger.heartbeat(hold)
 
-    async def settle(self, evidence: Evidence, *, until: float = math.inf) -> tuple[Settled, ...]:
+    async def settle(self, evidence: Evidence, *, until: float = math.inf) -> tuple[Charge, ...]:
         """Close all holds by what is known of the attempt. Once: a second call does nothing and returns nothing.
 
         :param until: when to stop waiting for a ledger that hangs, on the running backend's clock.
         :raises LedgerLost: a ledger cannot be reached; the others are settled, and its lease turns the hold uncertain.
         """
         parts, self._parts = self._parts, []
-        done: list[Settled] = []
+        done: list[Charge] = []
         failed: BaseException | None = None
-        for admission, hold, claims in parts:
-            shares: dict[str, Share] = {}
+        for queue, hold, claims in parts:
+            settlements: dict[str, Settlement] = {}
             for claim in claims:
                 unit = claim.scope.unit
-                share = settle(claim.spec, unit, claim.amount, evidence, claim.bounds, claim.price)
-                shares[claim.scope.key] = share
+                settlement = settle(claim.spec, unit, claim.amount, evidence, claim.bounds, claim.price)
+                settlements[claim.scope.key] = settlement
                 done.append(
-                    Settled(
+                    Charge(
                         budget=claim.spec.name,
                         unit=unit,
                         held=claim.amount,
-                        settled=share.settled,
-                        uncertain=share.uncertain,
+                        settled=settlement.settled,
+                        uncertain=settlement.uncertain,
                     )
                 )
             try:
                 with anyio.CancelScope(shield=True):
-                    await admission.settle(hold, shares, until=until)
+                    await queue.settle(hold, settlements, until=until)
             except (LedgerLost, anyio.get_cancelled_exc_class()) as error:
                 failed = failed or error  # the other ledgers are settled first
         if failed is not None:

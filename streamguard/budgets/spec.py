@@ -45,7 +45,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds after which an uncertain amount counts as not spent; `None` for never."""
 
 
-class Share(msgspec.Struct, frozen=True):
+class Settlement(msgspec.Struct, frozen=True):
     """What becomes of a hold in one scope, in the scope's unit. The rest of the hold is freed."""
 
     settled: int
@@ -189,7 +189,9 @@ Evidence = NotBilled | Billed | Aborted | Lost
 """What is known of an attempt when it is over."""
 
 
-def settle(spec: BudgetSpec, unit: Unit, held: int, evidence: Evidence, bounds: Bound, price: Price | None) -> Share:
+def settle(
+    spec: BudgetSpec, unit: Unit, held: int, evidence: Evidence, bounds: Bound, price: Price | None
+) -> Settlement:
     """What a hold of `held` becomes, in `unit`, by the evidence.
 
     Not billed: nothing. A final count: exactly that, even if it exceeds the hold. An abort under
@@ -197,10 +199,10 @@ def settle(spec: BudgetSpec, unit: Unit, held: int, evidence: Evidence, bounds: 
     else keeps its whole hold as uncertain: only evidence reduces it.
     """
     if isinstance(evidence, NotBilled):
-        return Share(0)
+        return Settlement(0)
     if isinstance(evidence, Billed):
         spent = cost(price, evidence.usage) if unit == "micro_usd" else all_tokens(evidence.usage)
-        return Share(0, held) if spent is None else Share(min(spent, MOST))
+        return Settlement(0, held) if spent is None else Settlement(min(spent, MOST))
     if (
         isinstance(evidence, Aborted)
         and spec.abort_stops_billing
@@ -211,10 +213,10 @@ def settle(spec: BudgetSpec, unit: Unit, held: int, evidence: Evidence, bounds: 
         estimated = bounds.input_tokens if evidence.input_tokens is None else evidence.input_tokens
         read = min(bounds.input_tokens, estimated)
         if unit == "tokens":
-            return Share(min(held, read + output))
+            return Settlement(min(held, read + output))
         if price is not None:
-            return Share(min(held, worst_case(price, read, output, caching=evidence.cache_writes)))
-    return Share(0, held)
+            return Settlement(min(held, worst_case(price, read, output, caching=evidence.cache_writes)))
+    return Settlement(0, held)
 
 
 def all_tokens(usage: Usage) -> int | None:

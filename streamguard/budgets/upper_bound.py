@@ -4,7 +4,7 @@ In charge of the upper bound that a budget holds while an attempt runs, and of s
 the shape of a Messages API request; it does not know budgets, ledgers or what was spent.
 
 A hard budget is only as good as this bound, so it errs upwards everywhere: fields and tools it does not know are
-unboundable, not free.
+unbounded, not free.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
         return self.micro_usd if unit == "micro_usd" else self.tokens
 
 
-class Unboundable(msgspec.Struct, frozen=True, kw_only=True):
+class Unbounded(msgspec.Struct, frozen=True, kw_only=True):
     """Why the cost of a request has no upper bound."""
 
     why: str
@@ -92,7 +92,7 @@ def bound(
     input_tokens: int | None = None,
     output_tokens: int | None = None,
     context_window: int = CONTEXT_WINDOW,
-) -> Bound | Unboundable:
+) -> Bound | Unbounded:
     """The most that sending `request` once can cost.
 
     `strict` holds for any provider whose tokens have at least one byte and who runs no more than was asked for: input
@@ -107,19 +107,19 @@ def bound(
     :param output_tokens: an upper estimate of the output, for `calibrated`.
     """
     if request is None:
-        return Unboundable(why="the source does not show its request, so nothing bounds its cost")
+        return Unbounded(why="the source does not show its request, so nothing bounds its cost")
     problem = _unpriced(request, price) if needs_price else None
     most_output = _most_output(request)
-    if isinstance(most_output, Unboundable):
+    if isinstance(most_output, Unbounded):
         return most_output
     if problem is None and mode == "strict":
         problem = _unbounded(request)
     if problem is not None:
-        return Unboundable(why=problem)
+        return Unbounded(why=problem)
     try:
         most_input = _most_input(request, context_window)
     except (TypeError, ValueError, RecursionError) as error:
-        return Unboundable(why=f"the request is no plain JSON, so its size is unknown ({error})")
+        return Unbounded(why=f"the request is no plain JSON, so its size is unknown ({error})")
     caching = True
     if mode == "calibrated":
         most_input = min(most_input, input_tokens) if input_tokens is not None else most_input
@@ -127,7 +127,7 @@ def bound(
         caching = _caches(request)
     money = None if price is None else worst_case(price, most_input, most_output, caching=caching)
     if max(money or 0, most_input + most_output) > MOST:
-        return Unboundable(why=f"the request could cost more than a ledger can count ({MOST})")
+        return Unbounded(why=f"the request could cost more than a ledger can count ({MOST})")
     return Bound(input_tokens=most_input, output_tokens=most_output, micro_usd=money, soft=mode == "calibrated")
 
 
@@ -140,14 +140,14 @@ def _unpriced(request: Request, price: Price | None) -> str | None:
     return None
 
 
-def _most_output(request: Request) -> int | Unboundable:
+def _most_output(request: Request) -> int | Unbounded:
     limit = request.max_tokens
     if type(limit) is not int or limit < 0:
-        return Unboundable(why=f"max_tokens must be a whole number to bound the output, not {limit!r}")
+        return Unbounded(why=f"max_tokens must be a whole number to bound the output, not {limit!r}")
     thinking = request.body.get("thinking")
     extra = thinking.get("budget_tokens") if isinstance(thinking, Mapping) and thinking.get("type") == "enabled" else 0
     if type(extra) is not int or extra < 0:
-        return Unboundable(why=f"thinking.budget_tokens must be a whole number to bound the output, not {extra!r}")
+        return Unbounded(why=f"thinking.budget_tokens must be a whole number to bound the output, not {extra!r}")
     return limit + extra
 
 

@@ -88,7 +88,9 @@ Drain = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="For machines: the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 Out = Annotated[str, typer.Argument(metavar="OUT.jsonl", help="A job's output; its journal stands beside it.")]
-Trace = Annotated[str | None, typer.Option("--trace", metavar="ID", help="Tell one row's story, attempt by attempt.")]
+Trace = Annotated[
+    str | None, typer.Option("--show-row", metavar="ID", help="Tell one row's story, attempt by attempt.")
+]
 
 
 @app.command("run")
@@ -108,7 +110,7 @@ def run(
     template: Template = None,
     model: Model = None,
     max_tokens: MaxTokens = None,
-    name: Annotated[str | None, typer.Option("--name", help="By which budgets per job know it.")] = None,
+    name: Annotated[str | None, typer.Option("--job-name", help="By which budgets per job know it.")] = None,
     budget: Annotated[
         str | None, typer.Option("--budget", metavar="USD", help="What the job may spend over all its runs.")
     ] = None,
@@ -119,8 +121,8 @@ def run(
     retry_failed: Annotated[
         bool | None, typer.Option("--retry-failed/--no-retry-failed", help="Ask rows again that failed before.")
     ] = None,
-    dead_after: Annotated[
-        int | None, typer.Option("--dead-after", min=1, help="Runs a row may fail in before it is left alone; 3.")
+    max_row_failures: Annotated[
+        int | None, typer.Option("--max-row-failures", min=1, help="Runs a row may fail in before it is left alone; 3.")
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask so many rows at the most.")] = None,
     sample: Annotated[str | None, typer.Option("--sample", help="Only a sample of the rows: 100, or 5%.")] = None,
@@ -135,7 +137,8 @@ def run(
     ] = False,
     trace: Trace = None,
     view: Annotated[
-        int | None, typer.Option("--view", metavar="PORT", min=0, max=65535, help="Serve the live view; 0: any port.")
+        int | None,
+        typer.Option("--view-port", metavar="PORT", min=0, max=65535, help="Serve the live view; 0: any port."),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -165,7 +168,7 @@ def run(
             fail_on=fail_on,
             drain=drain,
             retry_failed=retry_failed,
-            dead_after=dead_after,
+            max_row_failures=max_row_failures,
             partials=partials,
             allow_imports=allow_imports,
             fresh=fresh,

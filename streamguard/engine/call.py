@@ -15,11 +15,11 @@ import anyio
 import msgspec
 
 from streamguard.budgets.ledger import LedgerError, LedgerLost
-from streamguard.budgets.reservation import Reservation, Settled
+from streamguard.budgets.reservation import Charge, Reservation
 from streamguard.engine.attempt import End, RunningAttempt, unexpected
 from streamguard.engine.clock import CallClock
 from streamguard.engine.delivery import Delivery
-from streamguard.engine.dispatch import Clearance, Dispatch, lost_trip
+from streamguard.engine.dispatch import Dispatch, Permit, lost_trip
 from streamguard.engine.recorder import Recorder
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.telemetry import (
@@ -48,7 +48,7 @@ from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
 from streamguard.retry.cooldown import COOLING, Cooldown
 from streamguard.retry.quota import is_outage
-from streamguard.retry.rules import Decision, Situation, decide
+from streamguard.retry.rules import Decision, RetryState, decide
 from streamguard.source import Source, check_source
 from streamguard.usage import UsageRange
 from streamguard.verdict import Completed, Enough, Trip
@@ -97,10 +97,10 @@ class Call:
         self._used: list[int] = []
         self._decision: Decision | None = None
         self._reservation: Reservation | None = None
-        self._charged: tuple[Settled, ...] = ()
+        self._charged: tuple[Charge, ...] = ()
         self._lost: Trip | None = None
         self._dispatch = Dispatch(policy, self._runtime, self.clock, source.request, self.about["labels"])
-        self._bucket = None if policy.retry.bucket is None else self._runtime.bucket(policy.retry.bucket)
+        self._quota = None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota)
         self._ticket: Literal["taken", "sent"] | None = None
         """The retry token that was taken for the attempt that comes, or that was sent and not answered yet."""
         self._delivery = Delivery(self._deliver, keep=keep)
@@ -109,7 +109,7 @@ class Call:
         self._recorder = Recorder(self._runtime, policy, self.clock)
 
     def interrupt(self, by: str) -> None:
-        """End the call as soon as possible; see `GuardedStream.abort`."""
+        """End the call as soon as possible; see `GuardedStream.interrupt`."""
         self.clock.interrupt(by)
 
     @property
@@ -224,15 +224,15 @@ class Call:
         number = len(self._records) + 1
         if number == 1:
             self._runtime.calls[self.id] = self
-            if self._bucket is not None:
-                self._bucket.begin()
+            if self._quota is not None:
+                self._quota.begin()
         try:
-            cleared = await self._dispatch.clear(self._request(), self._decision)
-            if not isinstance(cleared, Clearance):
-                await self._unsent(number, cleared)
+            permit = await self._dispatch.clear(self._request(), self._decision)
+            if not isinstance(permit, Permit):
+                await self._unsent(number, permit)
                 return []
-            self._reservation, self._charged = cleared.reservation, ()
-            context = self._context(number, cleared)
+            self._reservation, self._charged = permit.reservation, ()
+            context = self._context(number, permit)
             panel = Panel(self.policy.panel_guards, context, self.clock.now(), mode=self.policy.mode)
         except (StreamguardError, ValueError) as error:
             await self._release()
@@ -242,8 +242,8 @@ class Call:
             await self._unsent(number, Failed(reason="source.error", message=why, sent=False, billable=False))
             return []
         self._delivery = Delivery(self._deliver, keep=self._keep)
-        running = RunningAttempt(number, cleared.request, panel, self._delivery, self.clock)
-        model = cleared.request.model if cleared.request else None
+        running = RunningAttempt(number, permit.request, panel, self._delivery, self.clock)
+        model = permit.request.model if permit.request else None
         self.running, self._ticket = running, self._ticket and "sent"
         self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
         end = await running.open(self._source, self._decision.base_url if self._decision else None)
@@ -254,7 +254,7 @@ class Call:
             return [Restarted(attempt=number, decision=self._decision)]
         return []
 
-    async def _settle(self, running: RunningAttempt) -> tuple[Settled, ...]:
+    async def _settle(self, running: RunningAttempt) -> tuple[Charge, ...]:
         reservation, self._reservation = self._reservation, None
         if reservation is not None:
             self._charged = await self._dispatch.settle(running, reservation)
@@ -273,8 +273,8 @@ class Call:
             self._patched = original.patched(self._decision.patch)
         return self._patched
 
-    def _context(self, number: int, cleared: Clearance) -> AttemptContext:
-        request = cleared.request
+    def _context(self, number: int, permit: Permit) -> AttemptContext:
+        request = permit.request
         model = request.model if request else None
         return AttemptContext(
             attempt=number,
@@ -284,7 +284,7 @@ class Call:
             scale=self._runtime.calibration.scale(model or ""),
             # Four bytes a token, rounded up: only the allowance for long inputs is made of it.
             input_tokens=-(-request.input_bytes // 4) if request else None,
-            max_tokens_knob=cleared.max_tokens_knob,
+            max_tokens_knob=permit.max_tokens_knob,
         )
 
     async def _accept(self, running: RunningAttempt, completed: Completed | None) -> list[Event]:
@@ -357,8 +357,8 @@ class Call:
     def _answered(self, running: RunningAttempt) -> None:
         """The provider answers: what an outage holds back may come again."""
         self._cooldown(running.request).answered(sent=running.began)
-        if self._ticket == "sent" and self._bucket is not None:
-            self._bucket.give_back()
+        if self._ticket == "sent" and self._quota is not None:
+            self._quota.give_back()
         self._ticket = None
 
     def _cooldown(self, request: Request | None) -> Cooldown:
@@ -369,8 +369,8 @@ class Call:
 
     def _return_token(self) -> None:
         """A retry was not sent after all, so it says nothing of an outage."""
-        if self._ticket == "taken" and self._bucket is not None:
-            self._bucket.give_back()
+        if self._ticket == "taken" and self._quota is not None:
+            self._quota.give_back()
         self._ticket = None
 
     def _decide(self, end: Trip | Failed, sent: float | None, *, delivered: bool, left: Mapping[str, int]) -> Decision:
@@ -382,14 +382,14 @@ class Call:
         request = self._patched or self._source.request
         cooldown, now = self._cooldown(request), self.clock.now()
         cools = end.reason in COOLING
-        situation = Situation(
+        situation = RetryState(
             attempt=len(self._records) + 1,
             used=tuple(self._used),
             now=now,
             deadline=self.clock.deadline,
             jitter=self._runtime.jitter(),
             cooldown=cooldown.left(now) if cools else 0.0,
-            bucket=math.inf if self._bucket is None else self._bucket.tokens,
+            quota=math.inf if self._quota is None else self._quota.tokens,
             delivered=delivered and self._deliver == "live",
         )
         decision = decide(self.policy.retry, end, situation)
@@ -399,8 +399,8 @@ class Call:
             waits = [wait for wait in (asked, own) if wait is not None]
             told = asked is not None or end.reason == "provider.rate_limited"
             cooldown.refused(end.reason, sent=sent, now=now, wait=max(waits, default=None), told=told)
-        if decision.action == "retry" and self._bucket is not None and is_outage(end.reason):
-            self._bucket.take()
+        if decision.action == "retry" and self._quota is not None and is_outage(end.reason):
+            self._quota.take()
             self._ticket = "taken"
         return msgspec.structs.replace(decision, budget_left=left) if left else decision
 

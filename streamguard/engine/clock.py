@@ -57,7 +57,7 @@ class CallClock:
         """Who interrupted the call, if somebody did."""
         self._scope: anyio.CancelScope | None = None
         self._loop = running_loop()
-        self._reading: Reading | None = None
+        self._reading: ReadScope | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed = math.inf
 
@@ -68,13 +68,13 @@ class CallClock:
         if self._scope is not None:
             self._scope.cancel()
 
-    def until(self, deadline: float) -> Limit:
+    def until(self, deadline: float) -> DeadlineScope:
         """A context that ends its body at `deadline`, or at an interrupt."""
-        return Limit(self, deadline)
+        return DeadlineScope(self, deadline)
 
-    def reading(self, deadline: float) -> Reading:
-        """The same for a wait that goes on in steps, each with a deadline of its own (`Reading.move`)."""
-        return Reading(self, deadline)
+    def reading(self, deadline: float) -> ReadScope:
+        """The same for a wait that goes on in steps, each with a deadline of its own (`ReadScope.move`)."""
+        return ReadScope(self, deadline)
 
     def disarm(self) -> None:
         """No more reading for now: leave no timer behind."""
@@ -115,7 +115,7 @@ class CallClock:
             await anyio.sleep_forever()
 
 
-class Limit:
+class DeadlineScope:
     """See `CallClock.until`. Around one wait for the provider, never around a consumer's code."""
 
     __slots__ = ("_clock", "_scope", "deadline")
@@ -147,7 +147,7 @@ class Limit:
         return self._scope.cancelled_caught
 
 
-class Reading:
+class ReadScope:
     """See `CallClock.reading`. Several reads share one scope, and many of these share one timer, which looks at the
     current deadline only when it fires: a deadline that moves with every read costs next to nothing that way."""
 

@@ -15,9 +15,9 @@ import msgspec
 
 from streamguard.budgets.ledger import LATE, Denied, LedgerError, LedgerLost
 from streamguard.budgets.max_tokens import within_budget, within_caps
-from streamguard.budgets.reservation import CallAccount, Reservation, Settled
+from streamguard.budgets.reservation import CallAccount, Charge, Reservation
 from streamguard.budgets.spec import Aborted, Billed, Evidence, NotBilled
-from streamguard.budgets.upper_bound import Unboundable, bound
+from streamguard.budgets.upper_bound import Unbounded, bound
 from streamguard.engine.attempt import RunningAttempt, interrupt_trip, total_trip
 from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
@@ -44,7 +44,7 @@ PAUSED_LOOK = 0.1
 """Seconds between looks whether an operator's pause is over."""
 
 
-class Clearance(msgspec.Struct, frozen=True, kw_only=True):
+class Permit(msgspec.Struct, frozen=True, kw_only=True):
     """What an attempt may send."""
 
     request: Request | None
@@ -67,7 +67,7 @@ class Dispatch:
         self.denied: Denied | None = None
         """The denial that ended the call, if one did."""
 
-    async def clear(self, request: Request | None, after: Decision | None) -> Clearance | Trip | Failed:
+    async def clear(self, request: Request | None, after: Decision | None) -> Permit | Trip | Failed:
         """Wait as decided and in turn, and reserve. What comes back instead of a clearance ended the attempt unsent.
 
         :raises LedgerError: the ledger refuses to be used as the policy says.
@@ -88,8 +88,8 @@ class Dispatch:
         if request is not None:
             request, knob = within_caps(request, self._policy.caps, self._policy.mode)
         if request is None or not self._policy.budgets:
-            return Clearance(request=request, max_tokens_knob=knob)
-        answer: Clearance | Trip | None = None
+            return Permit(request=request, max_tokens_knob=knob)
+        answer: Permit | Trip | None = None
         with clock.until(clock.deadline):
             answer = await self._reserve(request, knob)
         return answer or self._ended() or lost_trip("no answer")
@@ -128,7 +128,7 @@ class Dispatch:
             if cooldown.round == this_round:
                 return None
 
-    async def _reserve(self, request: Request, knob: str | None) -> Clearance | Trip:
+    async def _reserve(self, request: Request, knob: str | None) -> Permit | Trip:
         runtime, clock = self._runtime, self._clock
         price = runtime.pricebook(self._policy.prices).for_request(request)
         try:
@@ -137,7 +137,7 @@ class Dispatch:
                     self._policy.budgets, job=runtime.job, labels=self._labels
                 )
             for lowered in (False, True):
-                answer = await self._account.admit(
+                answer = await self._account.reserve(
                     request,
                     price,
                     deadline=clock.deadline,
@@ -148,7 +148,7 @@ class Dispatch:
                 if not isinstance(answer, Denied) or lowered or self._original is None:
                     break
                 bounds = bound(request, price, needs_price=price is not None)
-                if isinstance(bounds, Unboundable):
+                if isinstance(bounds, Unbounded):
                     break
                 less = within_budget(request, self._original, bounds, price, answer.unit, answer.available)
                 if less is None:
@@ -159,9 +159,9 @@ class Dispatch:
         if isinstance(answer, Denied):
             self.denied = answer
             return _denied(answer)
-        if isinstance(answer, Unboundable):
-            return Trip(reason="budget.unboundable", message=f"not sent: {answer.why}", knob="budgets", guard="budgets")
-        return Clearance(request=request, reservation=answer, max_tokens_knob=knob)
+        if isinstance(answer, Unbounded):
+            return Trip(reason="budget.unbounded", message=f"not sent: {answer.why}", knob="budgets", guard="budgets")
+        return Permit(request=request, reservation=answer, max_tokens_knob=knob)
 
     @property
     def patience(self) -> float:
@@ -173,12 +173,12 @@ class Dispatch:
         """Give back what was reserved for an attempt that was never sent."""
         await self._settled(reservation, NotBilled())
 
-    async def settle(self, running: RunningAttempt, reservation: Reservation) -> tuple[Settled, ...]:
+    async def settle(self, running: RunningAttempt, reservation: Reservation) -> tuple[Charge, ...]:
         """Charge an attempt that is over, by what is known of it. A ledger that is lost now does not take an answer
         back: its lease turns the hold uncertain, and the next admission fails closed."""
         return await self._settled(reservation, self._evidence(running))
 
-    async def _settled(self, reservation: Reservation, evidence: Evidence) -> tuple[Settled, ...]:
+    async def _settled(self, reservation: Reservation, evidence: Evidence) -> tuple[Charge, ...]:
         try:
             return await reservation.settle(evidence, until=self.patience)
         except (LedgerLost, LedgerError) as error:

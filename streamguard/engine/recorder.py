@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from streamguard.budgets.reservation import Settled
+from streamguard.budgets.reservation import Charge
 from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
@@ -45,7 +45,7 @@ class Recorder:
         completed: Completed | None = None,
         patch: Mapping[str, Any] | None = None,
         decision: Decision | None = None,
-        charged: tuple[Settled, ...] = (),
+        charged: tuple[Charge, ...] = (),
     ) -> AttemptRecord:
         """One attempt that is over.
 

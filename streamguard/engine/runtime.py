@@ -1,4 +1,4 @@
-"""What calls share: prices and budgets, what was learned about tokens, the retry bucket, the cool-down, hooks.
+"""What calls share: prices and budgets, what was learned about tokens, the retry quota, the cool-down, hooks.
 
 Every door takes `runtime=None`, which means a fresh one. A job, a proxy or a client's middleware holds one for all its
 calls. There is no module-level state.
@@ -20,7 +20,7 @@ from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import PriceSpec
 from streamguard.pricing.tokens import Calibration
 from streamguard.retry.cooldown import Cooldown
-from streamguard.retry.quota import Bucket, RetryBucket
+from streamguard.retry.quota import Quota, RetryQuota
 
 if TYPE_CHECKING:
     from streamguard.engine.call import Call
@@ -84,7 +84,7 @@ class Runtime:
         self.paused: str | None = None
         """Who paused admission, if somebody did; see `pause`."""
         self._pricebooks: dict[Mapping[str, PriceSpec], PriceBook] = {}
-        self._buckets: dict[Bucket, RetryBucket] = {}
+        self._quotas: dict[Quota, RetryQuota] = {}
         self._cooldowns: dict[tuple[str | None, str | None], Cooldown] = {}
 
     def pause(self, by: str) -> None:
@@ -104,11 +104,11 @@ class Runtime:
             book = self._pricebooks[own] = PriceBook(own)
         return book
 
-    def bucket(self, spec: Bucket) -> RetryBucket:
-        """The retry bucket of all calls whose policies ask for one like this."""
-        if spec not in self._buckets:
-            self._buckets[spec] = RetryBucket(spec)
-        return self._buckets[spec]
+    def quota(self, spec: Quota) -> RetryQuota:
+        """The retry quota of all calls whose policies ask for one like this."""
+        if spec not in self._quotas:
+            self._quotas[spec] = RetryQuota(spec)
+        return self._quotas[spec]
 
     def cooldown(self, model: str | None, base_url: str | None = None) -> Cooldown:
         """The cool-down of all calls that ask this model, at the source's own endpoint or at another.

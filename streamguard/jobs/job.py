@@ -274,7 +274,7 @@ class Job:
                 deaths = crashes.get(entry.custom_id, 0)
                 what, turn = fate(entry.custom_id, about, deaths, rules)
                 self.fates[what] += 1
-                if what == "dead" and deaths >= rules.dead_after and (about is None or about.reason != POISON):
+                if what == "dead" and deaths >= rules.max_row_failures and (about is None or about.reason != POISON):
                     poisoned.append(entry)
                     about = msgspec.structs.replace(about or _NOTHING, reason=POISON)
                 if what == "kept" and about is not None:
@@ -335,13 +335,13 @@ class Job:
         problems.add(Problem(file=self.spec.out, problem=what))
 
     def _record_poison(self, entry: Entry) -> None:
-        line = poison_line(entry.custom_id, self.spec.rules.dead_after, entry.fingerprint)
+        line = poison_line(entry.custom_id, self.spec.rules.max_row_failures, entry.fingerprint)
         self.journal.finish(entry.custom_id, line, type="errored", reason=POISON, fingerprint=entry.fingerprint)
 
     def _bury(self) -> None:
         """Write the rows that are not asked any more beside the output, as they came in: to be mended and run again."""
         path = Path(self.spec.out + DEAD)
-        keys = self.journal.dead(self.spec.rules.dead_after)
+        keys = self.journal.dead(self.spec.rules.max_row_failures)
         entries = [entry for key in keys if (entry := self.plan.entry(key)) is not None]
         if not entries:
             path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from streamguard.budgets.spec import BudgetSpec
 from streamguard.errors import JobError, Problem
 from streamguard.files.yaml import MAX_BYTES, Loaded, load, pointer
 from streamguard.guards.base import Spec
-from streamguard.jobs.store.resume import DEAD_AFTER
+from streamguard.jobs.store.resume import MAX_ROW_FAILURES
 from streamguard.policy.json_schema import DIALECT, model_schema
 from streamguard.policy.problems import Mistake, mistakes
 from streamguard.pricing.price import Usd
@@ -81,7 +81,7 @@ class JobFile(Spec):
     """Of the API; without it the environment's ANTHROPIC_BASE_URL, or the provider's."""
     retry_failed: bool = True
     """Whether rows that failed in an earlier run are asked again."""
-    dead_after: Annotated[int, Field(ge=1, le=1000)] = DEAD_AFTER
+    max_row_failures: Annotated[int, Field(ge=1, le=1000)] = MAX_ROW_FAILURES
     """Runs in which a row may fail for a reason of its own before it is not asked any more."""
     fail_on: Annotated[int, Field(ge=1)] | str | None = None
     """From how many failed rows on the exit code is 3: a number, or a share such as "1%". By default from the first."""

@@ -139,6 +139,8 @@ def _listed(reasons: list[str]) -> str:
     return ", ".join(reasons[:3]) + (" …" if len(reasons) > 3 else "")
 
 
+_SCALING_WORDS = frozenset({"times", "most", "multiply", "max"})
+"""Keys that only a scaling has, right or wrong: a field that held such a mapping would go out as it is."""
 _WHOLE_NUMBERS = ("max_tokens", "top_k")
 _REQUIRED = ("model", "messages", "max_tokens")
 """Fields without which no request is accepted."""
@@ -163,23 +165,25 @@ def _patches(policy: Policy) -> Iterator[Finding]:
                 yield Finding("error", path, f"null removes {field}, and no request goes without it")
             elif is_scaling(value):
                 yield from _scaling(path, value)
+            elif isinstance(value, Mapping) and value and set(value) <= _SCALING_WORDS:
+                yield Finding("error", path, f"unknown keys {', '.join(value)}; did you mean {{multiply: …, max: …}}?")
             elif field == "stream":
                 yield Finding("error", path, "every request is sent as a stream; nothing else can be guarded")
             elif field in _WHOLE_NUMBERS and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                yield Finding("error", path, f"{field} must be a positive whole number or {{times: …, most: …}}")
+                yield Finding("error", path, f"{field} must be a positive whole number or {{multiply: …, max: …}}")
             elif field == "model" and not (isinstance(value, str) and value):
                 yield Finding("error", path, "model must be a model's name")
 
 
 def _scaling(path: Path, value: dict[str, object]) -> Iterator[Finding]:
-    for name in ("times", "most"):
+    for name in ("multiply", "max"):
         number = value.get(name)
         if name in value and (isinstance(number, bool) or not isinstance(number, int | float) or number <= 0):
             yield Finding("error", (*path, name), f"{name} must be a positive number")
-    if "most" not in value:
-        yield Finding("warning", path, "times without most: the model's own limit is the only ceiling")
-    if value.get("times") == 1:
-        yield Finding("warning", (*path, "times"), "times 1 changes nothing")
+    if "max" not in value:
+        yield Finding("warning", path, "multiply without max: the model's own limit is the only ceiling")
+    if value.get("multiply") == 1:
+        yield Finding("warning", (*path, "multiply"), "multiply 1 changes nothing")
 
 
 def _prices(policy: Policy, price_of: PriceOf | None, model: str | None) -> Iterator[Finding]:

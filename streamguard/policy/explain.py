@@ -152,9 +152,9 @@ def _consequences(policy: Policy) -> Iterator[Consequence]:
 
 
 def _how(rule: Rule, attempts: int) -> str:
-    most = min(attempts - 1, rule.times or attempts)
+    most = min(attempts - 1, rule.max_uses or attempts)
     parts = ["once" if most == 1 else f"up to {most} times", _wait(rule, most)]
-    if rule.honour_retry_after:
+    if rule.respect_retry_after:
         parts.append("or as long as the provider asks")
     if rule.base_url:
         parts.append(f"from {rule.base_url}")
@@ -174,7 +174,7 @@ def _wait(rule: Rule, retries: int) -> str:
 def _patch(key: str, value: Any) -> str:
     if value is None:
         return f"no {key}"
-    if isinstance(value, Mapping) and "times" in value:
-        most = f", at most {value['most']:,}" if "most" in value else ""
-        return f"{key} times {value['times']}{most}"
+    if isinstance(value, Mapping) and "multiply" in value:
+        most = f", at most {value['max']:,}" if "max" in value else ""
+        return f"{key} times {value['multiply']}{most}"
     return f"{key} {value}"

@@ -15,7 +15,7 @@ from typing import Any, Final
 from streamguard.engine.runtime import Runtime
 from streamguard.proxy.headers import CREDENTIALS
 from streamguard.retry.cooldown import Cooldown
-from streamguard.retry.quota import Bucket, RetryBucket
+from streamguard.retry.quota import Quota, RetryQuota
 
 MOST_KEYS: Final = 1024
 """Keys whose retry buckets are kept; the one that asked last longest ago goes first."""
@@ -38,18 +38,18 @@ class KeyedRuntime(Runtime):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._by_key: OrderedDict[tuple[str, Bucket], RetryBucket] = OrderedDict()
+        self._by_key: OrderedDict[tuple[str, Quota], RetryQuota] = OrderedDict()
 
     def cooldown(self, model: str | None, base_url: str | None = None) -> Cooldown:
         """The cool-down of all calls that ask this model with the running request's key."""
         return super().cooldown(model, KEY.get() or base_url)
 
-    def bucket(self, spec: Bucket) -> RetryBucket:
-        """The retry bucket of all calls with that key whose policies ask for one like this."""
+    def quota(self, spec: Quota) -> RetryQuota:
+        """The retry quota of all calls with that key whose policies ask for one like this."""
         key = KEY.get()
         if key is None:
-            return super().bucket(spec)
-        found = self._by_key.pop((key, spec), None) or RetryBucket(spec)
+            return super().quota(spec)
+        found = self._by_key.pop((key, spec), None) or RetryQuota(spec)
         self._by_key[key, spec] = found
         if len(self._by_key) > MOST_KEYS:
             self._by_key.popitem(last=False)

@@ -1,10 +1,10 @@
-"""A bucket of tokens for retries, shared by the calls of a runtime: a whole outage costs little more than its calls.
+"""A quota of tokens for retries, shared by the calls of a runtime: a whole outage costs little more than its calls.
 
 Pure state; the engine asks it. It knows no reasons beyond which of them speak of an outage.
 
 Each retry after a failure of the provider or the way to it takes one token; when none is left, calls give up at once.
 A retry that succeeds gives its token back, and every call puts in `refill` of one, up to `size`. So without an outage
-the bucket is full whatever share of attempts fails once, and in a total outage `n` calls send at most
+the quota is full whatever share of attempts fails once, and in a total outage `n` calls send at most
 `(1 + refill) * n + size` requests, in place of `attempts * n`.
 
 The form is that of the AWS SDKs ("standard" retry mode: 500 tokens, 5 a retry, so 100 retries; a retry that succeeds
@@ -25,19 +25,19 @@ OUTAGE: Final = ("provider.*", "transport.*", "timeout.*", "source.error")
 """Reasons that may mean that everybody fails."""
 
 
-class Bucket(Spec):
+class Quota(Spec):
     """How many retries an outage may cost."""
 
     size: Annotated[int, Field(ge=0, le=1_000_000)] = 100
-    """Tokens in a full bucket: retries without any success in between."""
+    """Tokens in a full quota: retries without any success in between."""
     refill: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
     """Tokens that each call adds."""
 
 
-class RetryBucket:
-    """The bucket at work."""
+class RetryQuota:
+    """The quota at work."""
 
-    def __init__(self, spec: Bucket) -> None:
+    def __init__(self, spec: Quota) -> None:
         self.spec = spec
         self.tokens = float(spec.size)
         """What is left; a retry needs 1."""

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from streamguard.events import Failed
 from streamguard.files.frozen_json import FrozenJson
 from streamguard.guards.base import Spec
-from streamguard.retry.quota import Bucket, is_outage
+from streamguard.retry.quota import Quota, is_outage
 from streamguard.verdict import Trip
 
 NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
@@ -31,7 +31,7 @@ Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 class Backoff(Spec):
-    """An exponential wait: before the n-th retry by the same rule, `min(most, initial * factor ** (n - 1))` seconds.
+    """An exponential wait: before the n-th retry by the same rule, `min(max, initial * factor ** (n - 1))` seconds.
 
     With `jitter: full` a uniformly random part of that (AWS, "Exponential Backoff And Jitter": full jitter spreads a
     crowd of clients best), else all of it.
@@ -39,13 +39,13 @@ class Backoff(Spec):
 
     initial: Seconds = 0.5
     factor: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = 2.0
-    most: Seconds = 20.0
+    max: Seconds = 20.0
     jitter: Literal["full", "none"] = "full"
 
     def seconds(self, retry: int, jitter: float) -> float:
         """Seconds to wait before the `retry`-th (1-based) retry; `jitter` is a random number from [0, 1)."""
-        # The exponent is bounded because floats are: beyond it every wait is `most` anyway.
-        ceiling = min(self.most, self.initial * self.factor ** min(retry - 1, 64))
+        # The exponent is bounded because floats are: beyond it every wait is `max` anyway.
+        ceiling = min(self.max, self.initial * self.factor ** min(retry - 1, 64))
         return ceiling * jitter if self.jitter == "full" else ceiling
 
 
@@ -58,9 +58,9 @@ class Rule(Spec):
     """End the call instead of asking again (to except some reasons from a later, wider rule)."""
     wait: Literal["none"] | Seconds | Backoff = "none"
     """Before asking again: nothing, a constant, or exponentially."""
-    honour_retry_after: bool = False
+    respect_retry_after: bool = False
     """Wait as long as the provider asks, if it asks and if that fits the deadline, instead of `wait`."""
-    times: Annotated[int, Field(ge=1)] | None = None
+    max_uses: Annotated[int, Field(ge=1)] | None = None
     """How often this rule may ask again in one call; `None` for as often as `attempts` allows."""
     patch: FrozenJson | None = None
     """What to change in the original request: see `Request.patched`."""
@@ -89,7 +89,7 @@ class Retry(Spec):
 
     attempts: Annotated[int, Field(ge=1, le=100)] = 1
     """All attempts of one call, the first included."""
-    bucket: Bucket | None = Bucket()
+    quota: Quota | None = Quota()
     """What an outage may cost, over all calls of a runtime; `null` for no limit but `attempts`."""
     rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
 
@@ -116,7 +116,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """When giving up: in how many seconds to come back, as the provider says, or as the wait that did not fit."""
 
 
-class Situation(msgspec.Struct, frozen=True, kw_only=True):
+class RetryState(msgspec.Struct, frozen=True, kw_only=True):
     """What a decision depends on besides the rules."""
 
     attempt: int
@@ -131,13 +131,13 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """A random number from [0, 1)."""
     cooldown: float = 0.0
     """Seconds for which the shared cool-down sends nothing to where the attempt went."""
-    bucket: float = math.inf
-    """Tokens in the shared retry bucket."""
+    quota: float = math.inf
+    """Tokens in the shared retry quota."""
     delivered: bool = False
     """Whether output of this attempt reached a consumer who cannot take it back."""
 
 
-def decide(retry: Retry, ended: Trip | Failed, at: Situation) -> Decision:
+def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
     """Again or give up, after an attempt ended for `ended.reason`."""
     reason = ended.reason
 
@@ -159,10 +159,10 @@ def decide(retry: Retry, ended: Trip | Failed, at: Situation) -> Decision:
     if at.attempt >= retry.attempts:
         return give_up(f"all {retry.attempts} attempts are used (retry.attempts)", index)
     used = sum(1 for earlier in at.used if earlier == index)
-    if rule.times is not None and used >= rule.times:
-        return give_up(f"retry.rules[{index}] was used {used} of {rule.times} times", index)
-    if is_outage(reason) and at.bucket < 1:
-        return give_up("too many calls fail: the retry bucket that they share is empty (retry.bucket)", index)
+    if rule.max_uses is not None and used >= rule.max_uses:
+        return give_up(f"retry.rules[{index}] was used {used} of {rule.max_uses} times", index)
+    if is_outage(reason) and at.quota < 1:
+        return give_up("too many calls fail: the retry quota that they share is empty (retry.quota)", index)
     wait = _wait(rule, ended, used + 1, at.jitter)
     if not rule.elsewhere:
         wait = max(wait, at.cooldown)
@@ -185,7 +185,7 @@ def decide(retry: Retry, ended: Trip | Failed, at: Situation) -> Decision:
 
 
 def _wait(rule: Rule, ended: Trip | Failed, retry: int, jitter: float) -> float:
-    if rule.honour_retry_after and isinstance(ended, Failed) and ended.retry_after is not None:
+    if rule.respect_retry_after and isinstance(ended, Failed) and ended.retry_after is not None:
         return max(0.0, ended.retry_after)
     if isinstance(rule.wait, Backoff):
         return rule.wait.seconds(retry, jitter)

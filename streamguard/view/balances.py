@@ -63,8 +63,8 @@ class Balances:
         with anyio.move_on_after(PATIENCE):
             for key, (name, address) in list(self._scopes.items()):
                 try:
-                    admission = await self._runtime.accounts.ledger(address)
-                    fresh[key] = rows.budget(name, await admission.ledger.balance(key))
+                    queue = await self._runtime.accounts.ledger(address)
+                    fresh[key] = rows.budget(name, await queue.ledger.balance(key))
                 except (LedgerLost, LedgerError):
                     fresh[key] = None
         self.shown = {

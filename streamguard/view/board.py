@@ -39,7 +39,7 @@ from streamguard.view import rows
 from streamguard.view.balances import Balances
 from streamguard.view.marks import mark
 from streamguard.view.rows import Kept
-from streamguard.view.snapshot import Gauge, Peek, blocks, peek
+from streamguard.view.snapshot import CallSnapshot, Gauge, blocks, snapshot
 
 MOST_FINISHED: Final = 200
 """Calls that are over and still shown."""
@@ -228,7 +228,7 @@ class Board:
                 return None
             attempts = {str(one.record.number): one.told for one in over.attempts}
             return {"id": name, "policy": self._policy(over.policy), "attempts": attempts, "now": None}
-        look, open_ = peek(call), self._open.get(name)
+        look, open_ = snapshot(call), self._open.get(name)
         told = [] if open_ is None else open_.over
         clocks = (*look.clocks, *self._wait(open_))
         return {
@@ -238,12 +238,12 @@ class Board:
             "now": rows.now_running(look, began=call.clock.began, clocks=clocks, tokens=self._tokens(look, open_)),
         }
 
-    def pieces(self, name: str) -> tuple[int, Peek] | None:
+    def pieces(self, name: str) -> tuple[int, CallSnapshot] | None:
         """The attempt that runs: its number, and a look with its blocks."""
         call = self.runtime.calls.get(name)
         if call is None or call.running is None:
             return None
-        return call.running.number, peek(call)
+        return call.running.number, snapshot(call)
 
     def _policy(self, policy: Policy | None) -> list[list[str]]:
         """What a policy says; explained once for as long as somebody looks at the same."""
@@ -254,7 +254,7 @@ class Board:
         return self._explained[1]
 
     def _row(self, call: Call) -> dict[str, Any]:
-        look, open_ = peek(call), self._open.get(call.id)
+        look, open_ = snapshot(call), self._open.get(call.id)
         tokens = self._tokens(look, open_)
         before = [record.cost.high for record in look.before]
         price = None if look.model is None else self.runtime.pricebook(call.policy.prices).price(look.model)
@@ -265,7 +265,7 @@ class Board:
         wait = next(iter(self._wait(open_)), None)
         return rows.running(look, began=call.clock.began, tokens=tokens, cost=spent, wait=wait)
 
-    def _tokens(self, look: Peek, open_: _Open | None) -> int:
+    def _tokens(self, look: CallSnapshot, open_: _Open | None) -> int:
         if look.usage.output_tokens is not None:
             return look.usage.output_tokens
         gauge = Gauge() if open_ is None else open_.gauge

@@ -19,7 +19,7 @@ from streamguard.policy.explain import Row, explain
 from streamguard.policy.model import Policy
 from streamguard.usage import UsageRange
 from streamguard.verdict import Trip
-from streamguard.view.snapshot import Peek
+from streamguard.view.snapshot import CallSnapshot
 
 TAIL: Final = 160
 """Characters of a call's latest output that its row shows."""
@@ -70,32 +70,34 @@ def labels(given: Mapping[str, Any]) -> dict[str, str]:
     return {str(name)[:LABEL]: str(value)[:LABEL] for name, value in list(given.items())[:LABELS]}
 
 
-def running(peek: Peek, *, began: float, tokens: int, cost: int | None, wait: ClockState | None) -> dict[str, Any]:
+def running(
+    snapshot: CallSnapshot, *, began: float, tokens: int, cost: int | None, wait: ClockState | None
+) -> dict[str, Any]:
     """A running call's row."""
-    clocks = (*peek.clocks, *(() if wait is None else (wait,)))
+    clocks = (*snapshot.clocks, *(() if wait is None else (wait,)))
     nearest = min(clocks, key=lambda clock: clock.left, default=None)
-    now = began + peek.seconds
-    kind, tail = _tail(peek)
+    now = began + snapshot.seconds
+    kind, tail = _tail(snapshot)
     return {
-        "group": peek.group,
-        "labels": labels(peek.labels),
+        "group": snapshot.group,
+        "labels": labels(snapshot.labels),
         "began": began,
-        "state": peek.state,
-        "model": peek.model,
-        "attempt": peek.attempt,
-        "attempts": peek.attempts,
+        "state": snapshot.state,
+        "model": snapshot.model,
+        "attempt": snapshot.attempt,
+        "attempts": snapshot.attempts,
         "tokens": tokens,
         "cost": cost,
-        "reasons": [record.reason for record in peek.before],
+        "reasons": [record.reason for record in snapshot.before],
         "clock": None if nearest is None else clock(nearest, now),
         "kind": kind,
         "tail": tail,
     }
 
 
-def _tail(peek: Peek) -> tuple[str | None, str]:
+def _tail(snapshot: CallSnapshot) -> tuple[str | None, str]:
     """The end of what came last, and what it is."""
-    for block in reversed(peek.blocks):
+    for block in reversed(snapshot.blocks):
         tail = ""
         for piece in reversed(block.pieces):
             tail = piece + tail
@@ -112,16 +114,16 @@ def clock(state: ClockState, now: float) -> dict[str, Any]:
     return {"knob": state.knob, "limit": round(state.limit, 3), **rest}
 
 
-def now_running(peek: Peek, *, began: float, clocks: Sequence[ClockState], tokens: int) -> dict[str, Any]:
+def now_running(snapshot: CallSnapshot, *, began: float, clocks: Sequence[ClockState], tokens: int) -> dict[str, Any]:
     """The attempt that runs, but for its text."""
-    now = began + peek.seconds
+    now = began + snapshot.seconds
     return {
-        "number": peek.attempt,
-        "state": peek.state,
-        "model": peek.model,
+        "number": snapshot.attempt,
+        "state": snapshot.state,
+        "model": snapshot.model,
         "clocks": [clock(state, now) for state in clocks],
         "tokens": tokens,
-        "input_tokens": peek.usage.input_tokens,
+        "input_tokens": snapshot.usage.input_tokens,
     }
 
 

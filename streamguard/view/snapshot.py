@@ -2,7 +2,7 @@
 
 In charge of reading a call's state without touching it: nothing here is on the way of an event, and a call that nobody
 looks at pays nothing. Text is given as references to the attempt's own pieces, never copied or joined, so that a look
-costs the same however long the answer has become. A peek is read in one go, by a task of the call's own loop.
+costs the same however long the answer has become. A snapshot is read in one go, by a task of the call's own loop.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     """Its text, in the attempt's own pieces: more are appended while it runs."""
 
 
-class Peek(msgspec.Struct, frozen=True, kw_only=True):
+class CallSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One running call."""
 
     call: str
@@ -65,7 +65,7 @@ class Peek(msgspec.Struct, frozen=True, kw_only=True):
     """The attempts that are over."""
 
 
-def peek(call: Call) -> Peek:
+def snapshot(call: Call) -> CallSnapshot:
     """The call at this moment."""
     clock, running, before = call.clock, call.running, call.record.attempts
     now = clock.now()
@@ -75,7 +75,7 @@ def peek(call: Call) -> Peek:
         clocks = (*clocks, ClockState(knob="total", limit=total, left=clock.deadline - now, stands=False))
     transcript = None if running is None else running.panel.transcript
     request = None if running is None else running.request
-    return Peek(
+    return CallSnapshot(
         call=call.id,
         labels=call.about["labels"],
         group=call.about["group"],

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from streamguard.budgets.ledger import Denied, Hold, Ledger, LedgerError, LedgerLost
-from streamguard.budgets.spec import Scope, Share
+from streamguard.budgets.spec import Scope, Settlement
 from streamguard.budgets.stores import open_ledger
 from streamguard.budgets.stores.memory import MemoryStore
 from streamguard.budgets.stores.sqlite import SqliteStore
@@ -38,10 +38,10 @@ class Gated(MemoryStore):
         assert self.gate.wait(10)
         return super().reserve(hold, amounts, lease)
 
-    def settle(self, hold: str, shares: Mapping[str, Share]) -> bool:
+    def settle(self, hold: str, settlements: Mapping[str, Settlement]) -> bool:
         self.entered.set()
         assert self.gate.wait(10)
-        return super().settle(hold, shares)
+        return super().settle(hold, settlements)
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_every_verb_on_both_backends(run_real: Run, sqlite: SqliteStore) -> None
         assert isinstance(first, Hold)
         denied = await ledger.reserve({"job": 600})
         await ledger.heartbeat(first)
-        settled = await ledger.settle(first, {"job": Share(100, 50), "tenant": Share(3)})
-        again = await ledger.settle(first, {"job": Share(0)})
+        settled = await ledger.settle(first, {"job": Settlement(100, 50), "tenant": Settlement(3)})
+        again = await ledger.settle(first, {"job": Settlement(0)})
         reconciled = await ledger.reconcile_hold(first, {"job": 20})
         second = await ledger.reserve({"job": 5})
         assert isinstance(second, Hold)
@@ -200,7 +200,7 @@ def test_a_cancelled_settlement_still_settles(run_real: Run) -> None:
         assert isinstance(hold, Hold)
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await ledger.settle(hold, {"job": Share(42)})
+            await ledger.settle(hold, {"job": Settlement(42)})
         balance = await ledger.balance("job")
         return balance.settled, balance.held
 
@@ -217,7 +217,7 @@ def test_asyncio_cancel_of_a_settlement_still_settles(ticks: int) -> None:
         await ledger.configure([JOB])
         holds = [await ledger.reserve({"job": 100}) for _ in range(3)]
         tasks = [
-            asyncio.create_task(ledger.settle(hold, {"job": Share(7)})) for hold in holds if isinstance(hold, Hold)
+            asyncio.create_task(ledger.settle(hold, {"job": Settlement(7)})) for hold in holds if isinstance(hold, Hold)
         ]
         for _ in range(ticks):
             await asyncio.sleep(0)

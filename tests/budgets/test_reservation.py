@@ -13,9 +13,9 @@ import anyio
 import pytest
 
 from streamguard.budgets.ledger import Denied, LedgerError, LedgerLost
-from streamguard.budgets.reservation import Accounts, CallAccount, Reservation, Settled
+from streamguard.budgets.reservation import Accounts, CallAccount, Charge, Reservation
 from streamguard.budgets.spec import Aborted, Billed, BudgetSpec, Lost, NotBilled
-from streamguard.budgets.upper_bound import Unboundable, bound
+from streamguard.budgets.upper_bound import Unbounded, bound
 from streamguard.events import Usage
 from streamguard.pricing.price import Price
 from streamguard.request import Request
@@ -35,7 +35,7 @@ def spec(name: str, **fields: Any) -> BudgetSpec:
 
 async def admitted(account: CallAccount, **options: Any) -> Reservation:
     """A reservation that there is room for."""
-    answer = await account.admit(REQUEST, PRICE, **options)
+    answer = await account.reserve(REQUEST, PRICE, **options)
     assert isinstance(answer, Reservation), answer
     return answer
 
@@ -72,10 +72,10 @@ def test_an_attempt_is_held_and_settled_in_every_budget(run_real: Run, tmp_path:
     held, done, twice, after = run_real(main)
     assert held == ([(0, MONEY, 0), (0, TOKENS, 0)], [(0, MONEY, 0)])
     assert done == (
-        Settled(budget="job", unit="micro_usd", held=MONEY, settled=210, uncertain=0),
-        Settled(budget="job", unit="tokens", held=TOKENS, settled=30, uncertain=0),
-        Settled(budget="call", unit="micro_usd", held=MONEY, settled=210, uncertain=0),
-        Settled(budget="tenant", unit="micro_usd", held=MONEY, settled=210, uncertain=0),
+        Charge(budget="job", unit="micro_usd", held=MONEY, settled=210, uncertain=0),
+        Charge(budget="job", unit="tokens", held=TOKENS, settled=30, uncertain=0),
+        Charge(budget="call", unit="micro_usd", held=MONEY, settled=210, uncertain=0),
+        Charge(budget="tenant", unit="micro_usd", held=MONEY, settled=210, uncertain=0),
     )
     assert (twice, after) == ((), ([(210, 0, 0), (30, 0, 0)], [(210, 0, 0)]))
 
@@ -87,7 +87,7 @@ def test_a_denial_in_one_ledger_gives_back_the_others(run_real: Run, tmp_path: P
     async def main() -> tuple[Any, ...]:
         accounts = Accounts(base=tmp_path)
         account = await accounts.for_call([first, second])
-        answer = await account.admit(REQUEST, PRICE)
+        answer = await account.reserve(REQUEST, PRICE)
         balances = await taken(accounts, first), await taken(accounts, second)
         await accounts.aclose()
         return answer, balances
@@ -105,7 +105,7 @@ def test_a_call_without_room_waits_for_its_turn(run_virtual: Run) -> None:
         accounts = Accounts()
         account = await accounts.for_call([one])
         first = await admitted(account)
-        denied = await account.admit(REQUEST, PRICE, deadline=5.0)
+        denied = await account.reserve(REQUEST, PRICE, deadline=5.0)
         at = anyio.current_time()
         async with anyio.create_task_group() as tasks:
 
@@ -136,23 +136,23 @@ def test_what_has_no_bound_is_not_sent(
     """The reason names the budget that asks for it."""
 
     async def main() -> Any:
-        return await (await Accounts().for_call([one])).admit(request_, price)
+        return await (await Accounts().for_call([one])).reserve(request_, price)
 
     found = run_virtual(main)
-    assert isinstance(found, Unboundable)
+    assert isinstance(found, Unbounded)
     assert found.why.startswith(why)
 
 
 def test_token_budgets_need_no_price(run_virtual: Run) -> None:
     """A model that nobody priced can still be held to tokens."""
 
-    async def main() -> tuple[Settled, ...]:
+    async def main() -> tuple[Charge, ...]:
         account = await Accounts().for_call([spec("t", cost_usd=None, tokens=100_000)])
-        answer = await account.admit(REQUEST, None)
+        answer = await account.reserve(REQUEST, None)
         assert isinstance(answer, Reservation)
         return await answer.settle(Billed(Usage(input_tokens=1, output_tokens=2)))
 
-    assert run_virtual(main) == (Settled(budget="t", unit="tokens", held=TOKENS, settled=3, uncertain=0),)
+    assert run_virtual(main) == (Charge(budget="t", unit="tokens", held=TOKENS, settled=3, uncertain=0),)
 
 
 def test_every_attempt_is_charged(run_virtual: Run) -> None:
@@ -164,7 +164,7 @@ def test_every_attempt_is_charged(run_virtual: Run) -> None:
         account = await accounts.for_call([one, other])
         for _ in range(2):
             await (await admitted(account)).settle(Aborted(output_tokens=5))
-        third = await account.admit(REQUEST, PRICE)
+        third = await account.reserve(REQUEST, PRICE)
         return third, await taken(accounts, one), await taken(accounts, other)
 
     third, kept, freed = run_virtual(main)
@@ -208,7 +208,7 @@ def test_a_lost_ledger_is_said_and_the_others_are_settled(run_real: Run, tmp_pat
         with pytest.raises(LedgerLost):
             await reservation.settle(NotBilled())
         with pytest.raises(LedgerLost):
-            await account.admit(REQUEST, PRICE)
+            await account.reserve(REQUEST, PRICE)
         balances = await taken(accounts, second)
         await accounts.aclose()
         return balances
@@ -225,7 +225,7 @@ def test_a_cancelled_admission_gives_everything_back(run_virtual: Run) -> None:
         account = await accounts.for_call([call, job])
         first = await admitted(account)
         with anyio.move_on_after(5):
-            await account.admit(REQUEST, PRICE)
+            await account.reserve(REQUEST, PRICE)
         held = await taken(accounts, call)
         await first.settle(NotBilled())
         return held, await taken(accounts, call), await taken(accounts, job)
@@ -236,7 +236,7 @@ def test_a_cancelled_admission_gives_everything_back(run_virtual: Run) -> None:
 def test_an_overrun_is_said() -> None:
     """A bill beyond the hold is no secret."""
     facts = {"budget": "b", "unit": "tokens", "held": 10, "uncertain": 0}
-    assert [Settled(settled=amount, **facts).overrun for amount in (9, 10, 14)] == [0, 0, 4]
+    assert [Charge(settled=amount, **facts).overrun for amount in (9, 10, 14)] == [0, 0, 4]
 
 
 def test_caveats_and_sweeping(run_real: Run, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from streamguard.budgets.spec import (
     Lost,
     NotBilled,
     Scope,
-    Share,
+    Settlement,
     all_tokens,
     settle,
 )
@@ -108,20 +108,20 @@ def test_assumptions_are_said() -> None:
 @pytest.mark.parametrize(
     ("stops", "evidence", "money", "tokens"),
     [
-        (False, NotBilled(), Share(0), Share(0)),
-        (False, Billed(Usage(input_tokens=100, output_tokens=50)), Share(600), Share(150)),
-        (True, Billed(Usage(input_tokens=100, output_tokens=50)), Share(600), Share(150)),
-        (False, Billed(Usage(input_tokens=9000, output_tokens=0)), Share(9000), Share(9000)),
-        (False, Billed(Usage(input_tokens=100)), Share(0, HELD), Share(0, HELD)),
-        (False, Aborted(output_tokens=20), Share(0, HELD), Share(0, HELD)),
-        (True, Aborted(output_tokens=20), Share(2000 + 10 * 276), Share(1276)),
-        (True, Aborted(output_tokens=400), Share(HELD), Share(1500)),
-        (True, Aborted(output_tokens=None), Share(0, HELD), Share(0, HELD)),
-        (True, Aborted(output_tokens=20, disconnected=False), Share(0, HELD), Share(0, HELD)),
-        (True, Lost(), Share(0, HELD), Share(0, HELD)),
+        (False, NotBilled(), Settlement(0), Settlement(0)),
+        (False, Billed(Usage(input_tokens=100, output_tokens=50)), Settlement(600), Settlement(150)),
+        (True, Billed(Usage(input_tokens=100, output_tokens=50)), Settlement(600), Settlement(150)),
+        (False, Billed(Usage(input_tokens=9000, output_tokens=0)), Settlement(9000), Settlement(9000)),
+        (False, Billed(Usage(input_tokens=100)), Settlement(0, HELD), Settlement(0, HELD)),
+        (False, Aborted(output_tokens=20), Settlement(0, HELD), Settlement(0, HELD)),
+        (True, Aborted(output_tokens=20), Settlement(2000 + 10 * 276), Settlement(1276)),
+        (True, Aborted(output_tokens=400), Settlement(HELD), Settlement(1500)),
+        (True, Aborted(output_tokens=None), Settlement(0, HELD), Settlement(0, HELD)),
+        (True, Aborted(output_tokens=20, disconnected=False), Settlement(0, HELD), Settlement(0, HELD)),
+        (True, Lost(), Settlement(0, HELD), Settlement(0, HELD)),
     ],
 )
-def test_a_hold_settles_by_evidence(stops: bool, evidence: Evidence, money: Share, tokens: Share) -> None:
+def test_a_hold_settles_by_evidence(stops: bool, evidence: Evidence, money: Settlement, tokens: Settlement) -> None:
     """Only evidence frees: exact counts, nothing sent, or an abort where the backend is declared to stop billing."""
     budget = spec(abort_stops_billing=stops)
     assert settle(budget, "micro_usd", HELD, evidence, BOUND, PRICE) == money
@@ -131,10 +131,10 @@ def test_a_hold_settles_by_evidence(stops: bool, evidence: Evidence, money: Shar
 def test_a_final_count_without_a_price_keeps_the_hold() -> None:
     """An unknown cost is not 0: the money stays uncertain, the tokens are known."""
     evidence = Billed(Usage(input_tokens=1, output_tokens=2))
-    assert settle(spec(), "micro_usd", HELD, evidence, BOUND, None) == Share(0, HELD)
-    assert settle(spec(), "tokens", HELD, evidence, BOUND, None) == Share(3)
+    assert settle(spec(), "micro_usd", HELD, evidence, BOUND, None) == Settlement(0, HELD)
+    assert settle(spec(), "tokens", HELD, evidence, BOUND, None) == Settlement(3)
     aborted = settle(spec(abort_stops_billing=True), "micro_usd", HELD, Aborted(output_tokens=1), BOUND, None)
-    assert aborted == Share(0, HELD)
+    assert aborted == Settlement(0, HELD)
 
 
 def test_tokens_of_a_count() -> None:

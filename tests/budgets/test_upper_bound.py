@@ -16,7 +16,7 @@ from streamguard.budgets.upper_bound import (
     FRAMING_TOKENS,
     IMAGE_TOKENS,
     Bound,
-    Unboundable,
+    Unbounded,
     bound,
 )
 from streamguard.pricing.price import Price, worst_case
@@ -139,7 +139,7 @@ def test_what_cannot_be_bounded_is_refused_with_its_reason(
 ) -> None:
     """Unknown prices, missing limits and whatever may be billed more than once have no bound."""
     found = bound(None if body is None else Request(body), price)
-    assert isinstance(found, Unboundable)
+    assert isinstance(found, Unbounded)
     assert why in found.why
 
 
@@ -151,7 +151,7 @@ def test_deep_nesting_is_refused_not_a_crash() -> None:
     request = Request(PLAIN)
     request.body = {**PLAIN, "messages": deep}
     found = bound(request, PRICE)
-    assert isinstance(found, Unboundable)
+    assert isinstance(found, Unbounded)
 
 
 def test_clearing_the_context_is_bounded() -> None:

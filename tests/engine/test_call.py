@@ -182,7 +182,7 @@ def test_a_wait_that_does_not_fit_is_not_begun(virtual) -> None:
 
     async def main() -> None:
         began = anyio.current_time()
-        retry = Retry(attempts=3, rules=[Rule(when=["provider.*"], honour_retry_after=True)])
+        retry = Retry(attempts=3, rules=[Rule(when=["provider.*"], respect_retry_after=True)])
         source = script(Failed(reason="provider.rate_limited", message="slow down", status=429, retry_after=60.0))
         error = await gave_up(source, Policy(timeouts=Timeouts(total=30), retry=retry))
         assert anyio.current_time() == began
@@ -250,7 +250,7 @@ def test_patches_are_on_the_original(virtual) -> None:
         truncated = [*head(), *deltas(GOOD[:9]), *tail("max_tokens")]
         refused = [*head(), *deltas("{"), *tail("refusal")]
         rules = [
-            Rule(when=["stop.max_tokens"], times=1, patch={"max_tokens": {"times": 2, "most": 8192}}),
+            Rule(when=["stop.max_tokens"], max_uses=1, patch={"max_tokens": {"multiply": 2, "max": 8192}}),
             Rule(when=["stop.refusal"], patch={"model": "other"}),
         ]
         source = script(truncated, refused, [*head(), *deltas(GOOD), *tail()])
@@ -441,7 +441,7 @@ def test_interrupt(virtual, when) -> None:
 
         async def interrupt() -> None:
             await anyio.sleep(3)
-            events.abort("the operator")
+            events.interrupt("the operator")
 
         async with anyio.create_task_group() as group, events:
             group.start_soon(interrupt)

@@ -26,7 +26,7 @@ from streamguard import (
     Timeouts,
 )
 from streamguard.budgets.ledger import Balance, LedgerError, LedgerLost
-from streamguard.budgets.reservation import Settled
+from streamguard.budgets.reservation import Charge
 from streamguard.budgets.spec import ABORT_LAG_TOKENS, BudgetSpec
 from streamguard.budgets.stores.sqlite import SqliteStore
 from streamguard.budgets.upper_bound import Bound, bound
@@ -104,7 +104,7 @@ def test_a_call_is_reserved_and_settled_at_what_it_cost(virtual: Callable[..., A
         assert held == [(0, HOLD, 0)]
         assert await balance(runtime, spec) == (SPENT, 0, 0)
         assert events.outcome.attempts[0].charged == (
-            Settled(budget="b", unit="micro_usd", held=HOLD, settled=SPENT, uncertain=0),
+            Charge(budget="b", unit="micro_usd", held=HOLD, settled=SPENT, uncertain=0),
         )
 
     virtual(main)
@@ -190,7 +190,7 @@ def test_what_has_no_bound_is_not_sent(virtual: Callable[..., Any]) -> None:
 
     async def main() -> None:
         source = script(good(), request={**REQUEST, "mcp_servers": [{"url": "x"}]})
-        with pytest.raises(GaveUp, match=r"budget\.unboundable: not sent: budget 'b': .*mcp_servers"):
+        with pytest.raises(GaveUp, match=r"budget\.unbounded: not sent: budget 'b': .*mcp_servers"):
             await streamguard.run(source, policy=policy(budget()))
         assert source.opened == 0
 
@@ -238,7 +238,7 @@ def test_the_queue_ends_with_the_call(virtual: Callable[..., Any]) -> None:
 
             async def interrupt() -> None:
                 await anyio.sleep(3)
-                waiting.abort("a person")
+                waiting.interrupt("a person")
 
             async with anyio.create_task_group() as group:
                 group.start_soon(interrupt)
@@ -367,7 +367,7 @@ def test_more_tokens_within_the_remaining_budget(virtual: Callable[..., Any], ro
     async def main() -> None:
         nothing = Metered(Usage(input_tokens=10, output_tokens=0), stop_reason="max_tokens")
         source = ask([*good()[:4], [nothing], [Stopped("max_tokens")]], good())
-        rules = [Rule(when=["stop.max_tokens"], patch={"max_tokens": {"times": 4}})]
+        rules = [Rule(when=["stop.max_tokens"], patch={"max_tokens": {"multiply": 4}})]
         with pytest.raises(BudgetExhausted) if len(asked) == 1 else contextlib.nullcontext():
             await streamguard.run(source, policy=policy(budget(usd(room)), retry=Retry(attempts=2, rules=rules)))
         assert [body["max_tokens"] for body in source.requests] == asked
@@ -406,7 +406,7 @@ def test_reaching_a_lowered_max_tokens_is_the_caps_trip(virtual: Callable[..., A
 
     async def main() -> None:
         cut = [*good()[:4], [Metered(USED, stop_reason="max_tokens")], [Stopped("max_tokens")]]
-        rules = [Rule(when=["stop.max_tokens"], patch={"max_tokens": {"times": 2}})]
+        rules = [Rule(when=["stop.max_tokens"], patch={"max_tokens": {"multiply": 2}})]
         source = ask(cut)
         with pytest.raises(GaveUp, match=r"cap\.output_tokens: .*\(300\), which caps\.output_tokens had lowered"):
             await streamguard.run(

@@ -50,7 +50,7 @@ def test_a_story_of_retries(run_virtual) -> None:
     """Every event of a call that succeeds in the end, whole."""
 
     async def main() -> None:
-        rules = [Rule(when=["provider.*"], honour_retry_after=True), Rule(when=["json.*"])]
+        rules = [Rule(when=["provider.*"], respect_retry_after=True), Rule(when=["json.*"])]
         policy = Policy(json=JsonDocument(), retry=Retry(attempts=3, rules=rules), prices=PRICES)
         source = script([BUSY], [pause(2), *answer(BAD)], answer(GOOD), chunk="event")
         about = {"group": "g", "doc": 7}

@@ -69,7 +69,7 @@ class Counts(msgspec.Struct):
 def order(folder: Path, *, retry_failed: bool) -> JobSpec:
     """A job of forty rows; what a row must answer is in its text."""
     rows = [f"{number}" for number in range(ROWS)]
-    rules = Rules(retry_failed=retry_failed, dead_after=1000)
+    rules = Rules(retry_failed=retry_failed, max_row_failures=1000)
     return msgspec.structs.replace(write_job(folder, *rows), rules=rules)
 
 

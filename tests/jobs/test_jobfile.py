@@ -28,7 +28,7 @@ budget: "25.00"
 concurrency: 16
 base_url: http://127.0.0.1:8080
 retry_failed: false
-dead_after: 5
+max_row_failures: 5
 fail_on: 1%
 drain: 30
 partials: keep
@@ -43,7 +43,13 @@ def test_a_whole_file(tmp_path) -> None:
     assert (job.template, job.schema_) == (str(tmp_path / "invoice.j2"), str(tmp_path / "invoice.schema.json"))
     assert job.policy == "streamguard:extraction"
     assert job.budgets == (JobBudget(cost_usd=Decimal("25.00")),)
-    assert (job.fail_on, job.drain, job.partials, job.retry_failed, job.dead_after) == ("1%", 30.0, "keep", False, 5)
+    assert (job.fail_on, job.drain, job.partials, job.retry_failed, job.max_row_failures) == (
+        "1%",
+        30.0,
+        "keep",
+        False,
+        5,
+    )
 
 
 def test_a_file_says_the_least(tmp_path) -> None:

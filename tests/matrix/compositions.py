@@ -19,8 +19,8 @@ FAULTS: tuple[Fault, ...] = tuple(fault for fault in faults.ALL if not fault.soc
 ENDINGS = (omit_last_chunk(), rst(), fin())
 RETRIES = (
     Retry(attempts=4, rules=(Rule(when=("*",)),)),
-    Retry(attempts=4, rules=(Rule(when=("*",), wait=Backoff(initial=0.5, most=8)),)),
-    Retry(attempts=3, rules=(Rule(when=("json.*", "transport.*"), times=1), Rule(when=("*",), wait=3.0))),
+    Retry(attempts=4, rules=(Rule(when=("*",), wait=Backoff(initial=0.5, max=8)),)),
+    Retry(attempts=3, rules=(Rule(when=("json.*", "transport.*"), max_uses=1), Rule(when=("*",), wait=3.0))),
 )
 
 

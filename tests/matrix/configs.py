@@ -34,9 +34,9 @@ WORDS = Content(reason="content.words", pattern="here is|hope that|sure!", flags
 TOKEN_CAPS = Caps(characters=2400, output_tokens=300, thinking_tokens=200, tool_calls=1, events=120)
 MONEY_CAPS = Caps(characters=400, tool_calls=1, events=400, cost_usd="0.004")
 RULES = (
-    Rule(when=("stop.max_tokens",), times=1, patch={"max_tokens": {"times": 2, "most": 4096}}),
+    Rule(when=("stop.max_tokens",), max_uses=1, patch={"max_tokens": {"multiply": 2, "max": 4096}}),
     Rule(when=("provider.spend_limit", "stop.refusal"), give_up=True),
-    Rule(when=("provider.*", "transport.connect"), wait=Backoff(initial=0.5, most=20), honour_retry_after=True),
+    Rule(when=("provider.*", "transport.connect"), wait=Backoff(initial=0.5, max=20), respect_retry_after=True),
     Rule(when=("json.*", "repetition.*", "timeout.*", "transport.*", "stop.*"), wait=2.0),
 )
 

@@ -21,7 +21,7 @@ OUTAGES = ("F29-outage", "F29-broken", "F14-no-answer", "F24-overloaded", "F01-h
 
 @pytest.mark.parametrize("name", OUTAGES)
 def test_an_outage_costs_little_more_than_its_calls(name: str) -> None:
-    """A thousand calls into a total outage send at most 1.1 requests a call and the bucket's hundred (F29)."""
+    """A thousand calls into a total outage send at most 1.1 requests a call and the quota's hundred (F29)."""
     policy = Policy(retry=Retry(attempts=5, rules=(Rule(when=("*",)),)))
 
     async def main() -> int:
@@ -54,7 +54,7 @@ def test_a_call_sends_as_many_requests_as_it_says(fault: faults.Fault) -> None:
 
 def test_calls_stop_together() -> None:
     """Once one call was refused, those that share its runtime send nothing until the provider's time is over."""
-    rule = Rule(when=("*",), honour_retry_after=True)
+    rule = Rule(when=("*",), respect_retry_after=True)
     policy = Policy(retry=Retry(attempts=2, rules=(rule,)))
 
     async def main() -> list[float]:

@@ -121,7 +121,7 @@ def test_left_at_every_event(deliver: Any, leave: str) -> None:
                                 break
                             if leave == "raise":
                                 raise KeyError(at)
-                            events.abort("the test")
+                            events.interrupt("the test")
             except (KeyError, CallError) as error:
                 if isinstance(error, KeyError) != (leave == "raise") and seen > at:
                     wrong.append(f"event {at}: {error!r}")

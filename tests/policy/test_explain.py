@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamguard.policy.explain import Consequence, Row, explain
 from streamguard.policy.file import load_policy, loads_policy
 from streamguard.policy.model import Policy
-from streamguard.retry.rules import Situation, decide
+from streamguard.retry.rules import RetryState, decide
 from streamguard.verdict import REASONS, Trip
 
 
@@ -49,10 +49,10 @@ retry:
   rules:
     - {when: [json.schema], give_up: true}
     - {when: [json.*, content.*], wait: none}
-    - {when: [stop.max_tokens], times: 1, patch: {max_tokens: {times: 2, most: 8192}, temperature: null}}
-    - {when: [provider.rate_limited], wait: {initial: 0.5, factor: 2, most: 1.5}, honour_retry_after: true}
+    - {when: [stop.max_tokens], max_uses: 1, patch: {max_tokens: {multiply: 2, max: 8192}, temperature: null}}
+    - {when: [provider.rate_limited], wait: {initial: 0.5, factor: 2, max: 1.5}, respect_retry_after: true}
     - {when: [stop.refusal], wait: 2.5, patch: {model: other}}
-    - {when: ["*"], wait: {initial: 1, jitter: none}, times: 2}
+    - {when: ["*"], wait: {initial: 1, jitter: none}, max_uses: 2}
 """
     )
     rows = {row.reason: (row.decision, row.rule, row.detail) for row in explain(policy).reasons}
@@ -74,7 +74,7 @@ def test_the_table_says_what_the_engine_does() -> None:
     """For every reason of a shipped policy the table and `decide` agree, rule by rule."""
     policy = load_policy("streamguard:extraction")
     for row in explain(policy).reasons:
-        decision = decide(policy.retry, Trip(reason=row.reason, message=""), Situation(attempt=1))
+        decision = decide(policy.retry, Trip(reason=row.reason, message=""), RetryState(attempt=1))
         assert row == Consequence(
             reason=row.reason,
             meaning=REASONS[row.reason],

@@ -237,17 +237,17 @@ BROKEN: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "retry:\n  rules:\n    - {when: [json.*], give_up: true, times: 1}\n",
-        ["p.yaml:3:7: /retry/rules/0: give_up ends the call, so times can have no effect"],
+        "retry:\n  rules:\n    - {when: [json.*], give_up: true, max_uses: 1}\n",
+        ["p.yaml:3:7: /retry/rules/0: give_up ends the call, so max_uses can have no effect"],
     ),
     (
         "retry:\n  rules:\n    - {when: [json.*], patch: [max_tokens]}\n",
         ["p.yaml:3:31: /retry/rules/0/patch: must be a mapping, got a list of 1"],
     ),
     (
-        "retry:\n  rules:\n    - {when: [json.*], patch: {max_tokens: {times: 0}, stream: false, model: null}}\n",
+        "retry:\n  rules:\n    - {when: [json.*], patch: {max_tokens: {multiply: 0}, stream: false, model: null}}\n",
         [
-            "p.yaml:3:52: /retry/rules/0/patch/max_tokens/times: times must be a positive number",
+            "p.yaml:3:52: /retry/rules/0/patch/max_tokens/multiply: multiply must be a positive number",
             "p.yaml:3:64: /retry/rules/0/patch/stream: every request is sent as a stream; nothing else can be guarded",
             "p.yaml:3:78: /retry/rules/0/patch/model: null removes model, and no request goes without it",
         ],
@@ -401,8 +401,8 @@ retry:
   attempts: 3
   rules:
     - {when: [json.*, content.apology], wait: none}
-    - {when: [stop.max_tokens], times: 1, patch: {max_tokens: {times: 2, most: 8192}, temperature: null}}
-    - {when: [provider.overloaded], wait: {initial: 0.5, factor: 2, most: 20, jitter: full}, honour_retry_after: true}
+    - {when: [stop.max_tokens], max_uses: 1, patch: {max_tokens: {multiply: 2, max: 8192}, temperature: null}}
+    - {when: [provider.overloaded], wait: {initial: 0.5, factor: 2, max: 20, jitter: full}, respect_retry_after: true}
     - {when: [stop.refusal], wait: 1.5, patch: {model: claude-other}}
     - {when: [provider.*], give_up: true}
 budgets:
@@ -447,13 +447,13 @@ CODE: dict[str, Any] = {
             Rule(when=("json.*", "content.apology"), wait="none"),
             Rule(
                 when=("stop.max_tokens",),
-                times=1,
-                patch={"max_tokens": {"times": 2, "most": 8192}, "temperature": None},  # type: ignore[arg-type]
+                max_uses=1,
+                patch={"max_tokens": {"multiply": 2, "max": 8192}, "temperature": None},  # type: ignore[arg-type]
             ),
             Rule(
                 when=("provider.overloaded",),
-                wait=Backoff(initial=0.5, factor=2, most=20, jitter="full"),
-                honour_retry_after=True,
+                wait=Backoff(initial=0.5, factor=2, max=20, jitter="full"),
+                respect_retry_after=True,
             ),
             Rule(when=("stop.refusal",), wait=1.5, patch={"model": "claude-other"}),  # type: ignore[arg-type]
             Rule(when=("provider.*",), give_up=True),

@@ -120,7 +120,7 @@ def test_what_cannot_be_bounded_is_the_requests_fault() -> None:
 
     async def test(running: Running) -> None:
         response = await running.ask(headers={"x-api-key": ALICE}, model="nobody-knows-1")
-        assert (response.status_code, response.headers["x-streamguard-reason"]) == (400, "budget.unboundable")
+        assert (response.status_code, response.headers["x-streamguard-reason"]) == (400, "budget.unbounded")
         assert running.upstream.exchanges == []
 
     with_proxy([GOOD], test, policy(OWN), **OURS)

@@ -114,7 +114,7 @@ def running() -> Iterator[Running]:
     again = Policy(
         deliver="committed",
         timeouts=POLICY.timeouts,
-        retry=Retry(attempts=2, bucket=None, rules=[Rule(when=["provider.*"])]),
+        retry=Retry(attempts=2, quota=None, rules=[Rule(when=["provider.*"])]),
     )
     with served(
         [scripts], POLICY, policies={"again": again}, by_header=("again", "default"), forward_headers=("x-script",)

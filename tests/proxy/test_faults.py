@@ -27,7 +27,7 @@ GUARDS: dict[str, Any] = {
 POLICIES = {
     "committed": Policy(deliver="committed", **GUARDS),
     "live": Policy(deliver="live", **GUARDS),
-    "twice": Policy(deliver="committed", retry=Retry(attempts=2, bucket=None, rules=[Rule(when=["*"])]), **GUARDS),
+    "twice": Policy(deliver="committed", retry=Retry(attempts=2, quota=None, rules=[Rule(when=["*"])]), **GUARDS),
 }
 
 

@@ -26,7 +26,7 @@ END = [wire.block_stop(), wire.message_delta(), wire.message_stop()]
 GOOD = wire.text_stream('{"a": 1}')
 BAD = wire.text_stream('{"a" 1}')
 DOCUMENT = {"json": JsonDocument(), "timeouts": TOTAL}
-AGAIN = Retry(attempts=2, bucket=None, rules=[Rule(when=["json.*", "provider.*", "transport.*"], wait="none")])
+AGAIN = Retry(attempts=2, quota=None, rules=[Rule(when=["json.*", "provider.*", "transport.*"], wait="none")])
 
 
 @pytest.mark.parametrize("policy", [None, "live", "committed"])
@@ -200,7 +200,7 @@ def test_a_retry_after_that_does_not_fit_is_handed_on() -> None:
         assert (response.status_code, response.headers["retry-after"]) == (429, "61")
         assert response.headers["x-should-retry"] == "false"
 
-    rule = Rule(when=["provider.*"], wait=Backoff(), honour_retry_after=True)
+    rule = Rule(when=["provider.*"], wait=Backoff(), respect_retry_after=True)
     policy = Policy(timeouts=TOTAL, retry=Retry(attempts=3, rules=[rule]))
     with_proxy([[error("rate_limit_error", headers={"retry-after": "61"})]], test, policy)
 
@@ -346,7 +346,7 @@ def test_a_patched_request_is_sent_as_patched_and_an_unpatched_one_as_it_came() 
         assert second.body == REQUEST | {"stream": True, "max_tokens": 200}
 
     cut = wire.text_stream("cut", stop_reason="max_tokens")
-    rule = Rule(when=["stop.max_tokens"], patch={"max_tokens": {"times": 2}})
+    rule = Rule(when=["stop.max_tokens"], patch={"max_tokens": {"multiply": 2}})
     with_proxy(
         [on_attempt(1, cut), on_attempt(2, GOOD)],
         test,

@@ -12,14 +12,14 @@ GOOD, BAD = wire.text_stream('{"a": 1}'), wire.text_stream('{"a" 1}')
 POLICY = Policy(
     timeouts=TOTAL,
     json=JsonDocument(),
-    retry=Retry(attempts=2, bucket=None, rules=[Rule(when=["json.*"])]),
+    retry=Retry(attempts=2, quota=None, rules=[Rule(when=["json.*"])]),
 )
 
 
 def samples(text: str) -> dict[str, float]:
     """Every sample of an exposition, but for buckets and creation times."""
     found = re.findall(r"^(streamguard_[a-z_]+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)
-    return {name: float(value) for name, value in found if "_bucket" not in name and "_created" not in name}
+    return {name: float(value) for name, value in found if "_quota" not in name and "_created" not in name}
 
 
 def test_calls_attempts_tokens_and_refusals_are_counted() -> None:

@@ -6,7 +6,7 @@ import anyio
 
 from streamguard import Policy, Retry, Rule, Timeouts
 from streamguard.proxy.tenancy import KEY, MOST_KEYS, KeyedRuntime, fingerprint
-from streamguard.retry.quota import Bucket
+from streamguard.retry.quota import Quota
 from streamguard.testing import error, wire
 from tests.proxy.running import KEY as SECRET
 from tests.proxy.running import Running, with_proxy
@@ -56,14 +56,14 @@ def test_with_one_key_for_all_a_refusal_is_everybodys() -> None:
 def test_what_is_kept_by_key_is_bounded_and_no_key() -> None:
     """A fingerprint, of so many keys at the most."""
     runtime = KeyedRuntime()
-    assert runtime.bucket(Bucket()) is runtime.bucket(Bucket())
+    assert runtime.quota(Quota()) is runtime.quota(Quota())
     prints = [fingerprint([(b"x-api-key", b"key-%d" % number), (b"accept", b"x")]) for number in range(MOST_KEYS + 5)]
     assert len(set(prints)) == len(prints)
     assert fingerprint([(b"x-api-key", b"key-1")]) == prints[1]
     assert fingerprint([(b"authorization", b"key-1")]) != prints[1]
     for one in prints:
         KEY.set(one)
-        assert runtime.bucket(Bucket()) is runtime.bucket(Bucket())
+        assert runtime.quota(Quota()) is runtime.quota(Quota())
     KEY.set(None)
     assert len(runtime._by_key) == MOST_KEYS
     assert "key-1" not in str(prints)

@@ -12,7 +12,7 @@ from streamguard.errors import CallError
 from streamguard.events import Delta, Failed, Metered, Restarted, Stopped, Usage
 from streamguard.policy.explain import explain
 from streamguard.policy.file import load_policy, shipped_policies
-from streamguard.retry.rules import Situation, decide
+from streamguard.retry.rules import RetryState, decide
 from streamguard.testing import ScriptedServer, answer, error, fin, script, stall, status, wire
 from streamguard.testing.clock import BACKENDS, run_virtual
 from streamguard.verdict import Trip
@@ -28,10 +28,10 @@ POLICY = Policy(
     retry=Retry(
         attempts=4,
         rules=[
-            Rule(when=["stop.refusal"], patch={"model": "other"}, times=1),
-            Rule(when=["stop.max_tokens"], patch={"max_tokens": {"times": 2, "most": 100}}, times=1),
+            Rule(when=["stop.refusal"], patch={"model": "other"}, max_uses=1),
+            Rule(when=["stop.max_tokens"], patch={"max_tokens": {"multiply": 2, "max": 100}}, max_uses=1),
             Rule(when=["repetition.*"], patch={"temperature": 1.0}),
-            Rule(when=["provider.*"], wait=Backoff(initial=2), honour_retry_after=True),
+            Rule(when=["provider.*"], wait=Backoff(initial=2), respect_retry_after=True),
             Rule(when=["json.schema"], give_up=True),
             Rule(when=["json.*", "timeout.*", "transport.*"]),
         ],
@@ -124,7 +124,7 @@ def test_the_printed_table_is_what_is_decided(name: str) -> None:
     table = {row.reason: (row.decision, row.rule) for row in explain(policy).reasons}
     decided = {}
     for reason in table:
-        decision = decide(policy.retry, Trip(reason=reason, message="…"), Situation(attempt=1))
+        decision = decide(policy.retry, Trip(reason=reason, message="…"), RetryState(attempt=1))
         rule = None if "never retried" in decision.why else decision.rule
         decided[reason] = ("retry" if decision.action == "retry" else "give up", rule)
     assert table == decided
@@ -200,11 +200,11 @@ def test_a_rule_can_ask_elsewhere(run_real: Any) -> None:
             ScriptedServer([status(529), error("overloaded_error", "busy")], answer(GOOD)) as there,
             plain_client(here.url) as client,
         ):
-            rules = [Rule(when=["provider.*"], times=1, wait=0), Rule(when=["provider.*"], base_url=there.url)]
+            rules = [Rule(when=["provider.*"], max_uses=1, wait=0), Rule(when=["provider.*"], base_url=there.url)]
             policy = Policy(retry=Retry(attempts=4, rules=rules))
             with pytest.raises(GaveUp, match="used 1 of 1 times"):
                 await streamguard.run(streamguard.messages(client, **REQUEST), policy=policy)
-            rules = [Rule(when=["provider.*"], times=2, base_url=there.url)]
+            rules = [Rule(when=["provider.*"], max_uses=2, base_url=there.url)]
             outcome = await streamguard.run(
                 streamguard.messages(client, **REQUEST), policy=Policy(retry=Retry(attempts=4, rules=rules))
             )

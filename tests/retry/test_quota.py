@@ -1,4 +1,4 @@
-"""The retry bucket, as a state machine, and what a crowd of calls does with it and with the cool-down."""
+"""The retry quota, as a state machine, and what a crowd of calls does with it and with the cool-down."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from streamguard import (
 from streamguard.engine.runtime import MOST_KEPT
 from streamguard.events import Delta, Failed
 from streamguard.pricing.book import MOST_FOUND
-from streamguard.retry.quota import Bucket, RetryBucket, is_outage
+from streamguard.retry.quota import Quota, RetryQuota, is_outage
 from streamguard.testing.clock import BACKENDS, run_virtual
 from streamguard.testing.scripted import answer, script
 from streamguard.testing.steps import pause
@@ -43,11 +43,11 @@ def virtual(request):
 
 def test_the_bucket() -> None:
     """Calls fill it slowly, retries empty it, retries that succeed give back; never beyond its size."""
-    bucket = RetryBucket(Bucket(size=2, refill=0.5))
-    seen = [bucket.tokens]
-    for step in (bucket.take, bucket.take, bucket.begin, bucket.give_back, bucket.give_back, bucket.begin):
+    quota = RetryQuota(Quota(size=2, refill=0.5))
+    seen = [quota.tokens]
+    for step in (quota.take, quota.take, quota.begin, quota.give_back, quota.give_back, quota.begin):
         step()
-        seen.append(bucket.tokens)
+        seen.append(quota.tokens)
     assert seen == [2, 1, 0, 0.5, 1.5, 2, 2]
 
 
@@ -91,7 +91,7 @@ async def _crowd(failed: Failed, policy: Policy, runtime: Runtime, calls: int, e
 @pytest.mark.parametrize("every", [0.0, 0.01])
 @pytest.mark.parametrize("failed", [RESET, OVERLOADED], ids=["reset", "overloaded"])
 def test_a_total_outage_is_not_multiplied(virtual: Any, failed: Failed, every: float) -> None:
-    """However many attempts the policy allows, an outage costs at most 1.1 requests a call and the bucket once; where
+    """However many attempts the policy allows, an outage costs at most 1.1 requests a call and the quota once; where
     the provider says that it is overloaded, the cool-down makes it much less."""
     policy = Policy(retry=Retry(attempts=5, rules=EVERYTHING), timeouts=Timeouts(total=60))
     calls = 1_000
@@ -102,8 +102,8 @@ def test_a_total_outage_is_not_multiplied(virtual: Any, failed: Failed, every: f
 
 
 def test_without_a_bucket_attempts_are_the_bound(virtual: Any) -> None:
-    """The same outage without the bucket costs every attempt of every call."""
-    policy = Policy(retry=Retry(attempts=3, rules=EVERYTHING, bucket=None), timeouts=Timeouts(total=600))
+    """The same outage without the quota costs every attempt of every call."""
+    policy = Policy(retry=Retry(attempts=3, rules=EVERYTHING, quota=None), timeouts=Timeouts(total=600))
     assert virtual(_crowd, RESET, policy, Runtime(), 50, 0.0) == (150, 50)
 
 
@@ -112,7 +112,7 @@ def test_failures_that_a_retry_mends_leave_the_bucket_full(virtual: Any) -> None
 
     async def main() -> list[int]:
         runtime = Runtime()
-        policy = Policy(retry=Retry(attempts=2, rules=[Rule(when=["*"])], bucket=Bucket(size=3, refill=0)))
+        policy = Policy(retry=Retry(attempts=2, rules=[Rule(when=["*"])], quota=Quota(size=3, refill=0)))
         return [
             len(
                 (
@@ -133,13 +133,13 @@ def test_content_trips_do_not_empty_the_bucket(virtual: Any) -> None:
     """A model that writes nonsense is asked again as often as the policy says."""
 
     async def main() -> float:
-        runtime, bucket = Runtime(), Bucket(size=1, refill=0)
-        policy = Policy(json=JsonDocument(), retry=Retry(attempts=4, rules=[Rule(when=["json.*"])], bucket=bucket))
+        runtime, quota = Runtime(), Quota(size=1, refill=0)
+        policy = Policy(json=JsonDocument(), retry=Retry(attempts=4, rules=[Rule(when=["json.*"])], quota=quota))
         outcome = await streamguard.run(
             script(answer("nonsense"), answer("}"), answer("{"), answer("{}")), policy=policy, runtime=runtime
         )
         assert outcome.value == {}
-        return runtime.bucket(bucket).tokens
+        return runtime.quota(quota).tokens
 
     assert virtual(main) == 1
 
@@ -150,7 +150,7 @@ def test_everybody_cools_down(virtual: Any) -> None:
     async def main() -> list[float]:
         runtime, began = Runtime(jitter=lambda: 1.0), anyio.current_time()
         refused = Failed(reason="provider.rate_limited", message="…", status=429, retry_after=8.0, billable=False)
-        policy = Policy(retry=Retry(attempts=2, rules=[Rule(when=["*"], honour_retry_after=True)]))
+        policy = Policy(retry=Retry(attempts=2, rules=[Rule(when=["*"], respect_retry_after=True)]))
         times: list[float] = []
 
         async def one(source: Any, after: float) -> None:
@@ -212,9 +212,9 @@ def test_a_retry_that_was_not_sent_costs_no_token(virtual: Any) -> None:
     """Who is interrupted, leaves or runs out of time before the retry is sent says nothing of an outage."""
 
     async def main() -> float:
-        runtime, bucket = Runtime(), Bucket(size=5, refill=0)
+        runtime, quota = Runtime(), Quota(size=5, refill=0)
         rule = Rule(when=["*"], wait=5.0)
-        policy = Policy(retry=Retry(attempts=3, rules=[rule], bucket=bucket))
+        policy = Policy(retry=Retry(attempts=3, rules=[rule], quota=quota))
         for _ in range(20):
             with anyio.move_on_after(1):
                 await streamguard.run(script([RESET], answer("x")), policy=policy, runtime=runtime)
@@ -225,12 +225,12 @@ def test_a_retry_that_was_not_sent_costs_no_token(virtual: Any) -> None:
 
                 async def interrupt(events: Any = events) -> None:
                     await anyio.sleep(1)
-                    events.abort("a person")
+                    events.interrupt("a person")
 
                 group.start_soon(interrupt)
                 with pytest.raises(Interrupted):
                     await anext(events)
-        return runtime.bucket(bucket).tokens
+        return runtime.quota(quota).tokens
 
     assert virtual(main) == 5
 
@@ -239,8 +239,8 @@ def test_a_turn_that_does_not_fit_costs_no_token(virtual: Any) -> None:
     """Attempts that the cool-down holds back until their deadline are no requests, so they use up no retries."""
 
     async def main() -> tuple[float, int]:
-        runtime, bucket = Runtime(), Bucket(size=5, refill=0)
-        policy = Policy(timeouts=Timeouts(total=0.2), retry=Retry(attempts=4, rules=[Rule(when=["*"])], bucket=bucket))
+        runtime, quota = Runtime(), Quota(size=5, refill=0)
+        policy = Policy(timeouts=Timeouts(total=0.2), retry=Retry(attempts=4, rules=[Rule(when=["*"])], quota=quota))
         cooldown, now = runtime.cooldown(None), anyio.current_time()
         cooldown.refused("provider.overloaded", sent=now, now=now, wait=0.0)
         for _ in range(9):
@@ -249,7 +249,7 @@ def test_a_turn_that_does_not_fit_costs_no_token(virtual: Any) -> None:
         for source in sources:
             with pytest.raises(GaveUp):
                 await streamguard.run(source, policy=policy, runtime=runtime)
-        return runtime.bucket(bucket).tokens, sum(source.opened for source in sources)
+        return runtime.quota(quota).tokens, sum(source.opened for source in sources)
 
     assert virtual(main) == (5, 0)
 
@@ -259,15 +259,15 @@ def test_a_retry_that_was_answered_gives_its_token_back(virtual: Any) -> None:
 
     async def main() -> list[float]:
         runtime, tokens = Runtime(), []
-        bucket = Bucket(size=5, refill=0)
-        policy = Policy(deliver="live", retry=Retry(attempts=2, rules=[Rule(when=["transport.*"])], bucket=bucket))
+        quota = Quota(size=5, refill=0)
+        policy = Policy(deliver="live", retry=Retry(attempts=2, rules=[Rule(when=["transport.*"])], quota=quota))
         for second in (answer(""), answer("x"), [*answer("x")[:3], RESET]):
             with contextlib.suppress(GaveUp):
                 async with streamguard.stream(script([RESET], second), policy=policy, runtime=runtime) as events:
                     async for event in events:
                         if type(event) is Delta and event.text and second[-1] is not RESET:
                             break
-            tokens.append(runtime.bucket(bucket).tokens)
+            tokens.append(runtime.quota(quota).tokens)
         return tokens
 
     assert virtual(main) == [5, 5, 4]

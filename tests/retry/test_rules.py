@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from streamguard.events import Failed
-from streamguard.retry.rules import Backoff, Decision, Retry, Rule, Situation, decide
+from streamguard.retry.rules import Backoff, Decision, Retry, RetryState, Rule, decide
 from streamguard.verdict import Trip
 
 RULES = Retry(
@@ -18,8 +18,8 @@ RULES = Retry(
     rules=[
         Rule(when=["json.trailing"], give_up=True),
         Rule(when=["json.*", "timeout.*"]),
-        Rule(when=["stop.max_tokens"], times=1, patch={"max_tokens": {"times": 2, "most": 8192}}),
-        Rule(when=["provider.overloaded"], wait=Backoff(initial=1, factor=2, most=3), honour_retry_after=True),
+        Rule(when=["stop.max_tokens"], max_uses=1, patch={"max_tokens": {"multiply": 2, "max": 8192}}),
+        Rule(when=["provider.overloaded"], wait=Backoff(initial=1, factor=2, max=3), respect_retry_after=True),
         Rule(when=["stop.refusal"], wait=4, patch={"model": "other"}),
         Rule(when=["*"]),
     ],
@@ -43,46 +43,46 @@ def no(reason: str, why: str, rule: int | None = None, retry_after: float | None
     return Decision(action="give_up", reason=reason, why=why, rule=rule, retry_after=retry_after)
 
 
-DOUBLE = {"max_tokens": {"times": 2, "most": 8192}}
+DOUBLE = {"max_tokens": {"multiply": 2, "max": 8192}}
 
 TABLE = [
-    ("first match wins", trip("json.malformed"), Situation(attempt=1), again("json.malformed", 1, 2)),
-    ("a rule that gives up", trip("json.trailing"), Situation(attempt=1),
+    ("first match wins", trip("json.malformed"), RetryState(attempt=1), again("json.malformed", 1, 2)),
+    ("a rule that gives up", trip("json.trailing"), RetryState(attempt=1),
      no("json.trailing", "retry.rules[0] gives up on json.trailing", 0)),
-    ("attempts are used up", trip("json.schema"), Situation(attempt=3, used=(1, 1)),
+    ("attempts are used up", trip("json.schema"), RetryState(attempt=3, used=(1, 1)),
      no("json.schema", "all 3 attempts are used (retry.attempts)", 1)),
-    ("a patch", trip("stop.max_tokens"), Situation(attempt=1), again("stop.max_tokens", 2, 2, patch=DOUBLE)),
-    ("a rule's own count", trip("stop.max_tokens"), Situation(attempt=2, used=(2,)),
+    ("a patch", trip("stop.max_tokens"), RetryState(attempt=1), again("stop.max_tokens", 2, 2, patch=DOUBLE)),
+    ("a rule's own count", trip("stop.max_tokens"), RetryState(attempt=2, used=(2,)),
      no("stop.max_tokens", "retry.rules[2] was used 1 of 1 times", 2)),
-    ("another rule's count is its own", trip("stop.max_tokens"), Situation(attempt=2, used=(1,)),
+    ("another rule's count is its own", trip("stop.max_tokens"), RetryState(attempt=2, used=(1,)),
      again("stop.max_tokens", 2, 3, patch=DOUBLE)),
-    ("full jitter", failed("provider.overloaded"), Situation(attempt=1, jitter=0.25),
+    ("full jitter", failed("provider.overloaded"), RetryState(attempt=1, jitter=0.25),
      again("provider.overloaded", 3, 2, wait=0.25)),
-    ("the second wait is longer, up to its most", failed("provider.overloaded"), Situation(attempt=2, used=(3,), jitter=0.5),
+    ("the second wait is longer, up to its most", failed("provider.overloaded"), RetryState(attempt=2, used=(3,), jitter=0.5),
      again("provider.overloaded", 3, 3, wait=1.0)),
-    ("retry-after is honoured", failed("provider.overloaded", 7.0), Situation(attempt=1, deadline=10.0),
+    ("retry-after is honoured", failed("provider.overloaded", 7.0), RetryState(attempt=1, deadline=10.0),
      again("provider.overloaded", 3, 2, wait=7.0)),
-    ("a wait that does not fit", failed("provider.overloaded", 61.0), Situation(attempt=1, now=5.0, deadline=60.0),
+    ("a wait that does not fit", failed("provider.overloaded", 61.0), RetryState(attempt=1, now=5.0, deadline=60.0),
      no("provider.overloaded", "the wait of 61.0 s does not fit the 55.0 s that timeouts.total leaves", 3, 61.0)),
-    ("a constant wait", trip("stop.refusal"), Situation(attempt=1), again("stop.refusal", 4, 2, 4.0, {"model": "other"})),
-    ("delivered output", trip("json.schema"), Situation(attempt=1, delivered=True),
+    ("a constant wait", trip("stop.refusal"), RetryState(attempt=1), again("stop.refusal", 4, 2, 4.0, {"model": "other"})),
+    ("delivered output", trip("json.schema"), RetryState(attempt=1, delivered=True),
      no("json.schema", "output was already delivered (deliver: live), so the call cannot begin again unseen", 1)),
-    ("an interrupt", trip("operator.interrupt"), Situation(attempt=1),
+    ("an interrupt", trip("operator.interrupt"), RetryState(attempt=1),
      no("operator.interrupt", "operator.interrupt is never retried")),
-    ("a spend limit", failed("provider.spend_limit"), Situation(attempt=1),
+    ("a spend limit", failed("provider.spend_limit"), RetryState(attempt=1),
      no("provider.spend_limit", "provider.spend_limit is never retried")),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("ended", "at", "expected"), [pytest.param(*row[1:], id=row[0]) for row in TABLE])
-def test_decisions(ended, at: Situation, expected: Decision) -> None:
+def test_decisions(ended, at: RetryState, expected: Decision) -> None:
     """Each end of an attempt has exactly one decision."""
     assert decide(RULES, ended, at) == expected
 
 
 def test_no_rule_gives_up() -> None:
     """Without a rule about the reason there is no second attempt."""
-    decision = decide(Retry(attempts=3), trip("json.schema"), Situation(attempt=1))
+    decision = decide(Retry(attempts=3), trip("json.schema"), RetryState(attempt=1))
     assert decision == no("json.schema", "no rule of retry.rules is about json.schema")
 
 
@@ -97,7 +97,7 @@ def test_requests_are_bounded(attempts: int, reasons: list[str], jitter: float) 
     used: list[int] = []
     sent = 1
     for reason in reasons:
-        decision = decide(retry, trip(reason), Situation(attempt=sent, used=tuple(used), jitter=jitter))
+        decision = decide(retry, trip(reason), RetryState(attempt=sent, used=tuple(used), jitter=jitter))
         if decision.action == "give_up":
             break
         assert decision.rule is not None
@@ -109,8 +109,8 @@ def test_requests_are_bounded(attempts: int, reasons: list[str], jitter: float) 
 @given(retry=st.integers(1, 10_000), jitter=st.floats(0, 1, exclude_max=True))
 def test_backoff_is_bounded(retry: int, jitter: float) -> None:
     """A wait is never negative, never above its most, and finite for any number of retries."""
-    assert 0 <= Backoff().seconds(retry, jitter) <= Backoff().most
-    assert math.isfinite(Backoff(factor=10, most=86_400).seconds(retry, jitter))
+    assert 0 <= Backoff().seconds(retry, jitter) <= Backoff().max
+    assert math.isfinite(Backoff(factor=10, max=86_400).seconds(retry, jitter))
 
 
 def test_give_up_stands_alone() -> None:

@@ -15,7 +15,7 @@ from streamguard.events import BlockStarted, BlockStopped, Delta, Metered, Start
 from streamguard.guards.timeouts import ClockState
 from streamguard.pricing.tokens import weigh
 from streamguard.testing import pause, script, stall, status, tool_answer
-from streamguard.view.snapshot import Gauge, Peek, blocks, peek
+from streamguard.view.snapshot import CallSnapshot, Gauge, blocks, snapshot
 
 HEAD = Started("m", "model", Usage(input_tokens=7))
 THINKING = [BlockStarted(0, "thinking", "thinking"), Delta(0, "thinking", "hm "), Delta(0, "thinking", "hm")]
@@ -27,7 +27,7 @@ STORY = [pause(2), status(200), pause(2), HEAD, *THINKING, pause(2), *TEXT, paus
 
 async def looks(
     source: Any, policy: Policy, moments: list[float], act: Callable[[Any], None] | None = None
-) -> list[Peek]:
+) -> list[CallSnapshot]:
     """Peeks at a call, at these moments after it began."""
     runtime, seen = Runtime(), []
     async with anyio.create_task_group() as tasks:
@@ -40,7 +40,7 @@ async def looks(
         for moment in moments:
             await anyio.sleep_until(moment)
             [running] = runtime.calls.values()
-            seen.append(peek(running))
+            seen.append(snapshot(running))
             if act is not None:
                 act(running)
         tasks.cancel_scope.cancel()
@@ -81,7 +81,7 @@ def test_between_attempts(run_virtual) -> None:
             tasks.start_soon(lambda: streamguard.run(script(STORY), policy=Policy(), runtime=runtime))
             await anyio.sleep(1)
             [call] = runtime.calls.values()
-            assert (peek(call).state, peek(call).clocks, peek(call).model) == ("queued", (), None)
+            assert (snapshot(call).state, snapshot(call).clocks, snapshot(call).model) == ("queued", (), None)
             tasks.cancel_scope.cancel()
 
     run_virtual(main)
@@ -102,7 +102,7 @@ def test_interrupted(run_virtual) -> None:
             await anyio.sleep(5)
             [running] = runtime.calls.values()
             running.interrupt("test")
-            assert peek(running).state == "ending"
+            assert snapshot(running).state == "ending"
         assert runtime.calls == {}
 
     run_virtual(main)
@@ -144,7 +144,7 @@ def test_clocks_that_are_off_or_stand(run_virtual) -> None:
                     break
             [call] = runtime.calls.values()
             await anyio.sleep(100)
-            assert peek(call).clocks == (ClockState(knob="progress", limit=20, left=20.0, stands=True),)
+            assert snapshot(call).clocks == (ClockState(knob="progress", limit=20, left=20.0, stands=True),)
 
     run_virtual(main)
 
@@ -168,7 +168,7 @@ def test_a_look_touches_nothing(run_virtual) -> None:
                 while looked_at:
                     await anyio.sleep(0.07)
                     for running in runtime.calls.values():
-                        look = peek(running)
+                        look = snapshot(running)
                         Gauge().weight(look.blocks)
             return done[0]
 

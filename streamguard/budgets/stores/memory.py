@@ -24,7 +24,7 @@ from streamguard.budgets.ledger import (
     unknown_scope,
     window_of,
 )
-from streamguard.budgets.spec import Scope, Share
+from streamguard.budgets.spec import Scope, Settlement
 
 
 class _Row(msgspec.Struct):
@@ -126,25 +126,25 @@ class MemoryStore:
             for row in rows.values():
                 row.lease = max(row.lease, until)
 
-    def settle(self, hold: str, shares: Mapping[str, Share]) -> bool:
-        check_shares(shares)
+    def settle(self, hold: str, settlements: Mapping[str, Settlement]) -> bool:
+        check_shares(settlements)
         with self._lock:
             done = False
             for key, row in self._rows.get(hold, {}).items():
                 if row.state != "closed":
                     done = True
-                    self._close(key, row, shares.get(key, Share(0, row.amount)))
+                    self._close(key, row, settlements.get(key, Settlement(0, row.amount)))
             self._tidy(hold)
             return done
 
-    def _close(self, key: str, row: _Row, share: Share) -> None:
+    def _close(self, key: str, row: _Row, settlement: Settlement) -> None:
         account = self._account(key, row.window)
         if row.state == "held":
             account.held -= row.amount
-        account.uncertain += share.uncertain - row.uncertain
-        account.settled += share.settled
-        account.finished += share.settled
-        row.state, row.uncertain = "closed", share.uncertain
+        account.uncertain += settlement.uncertain - row.uncertain
+        account.settled += settlement.settled
+        account.finished += settlement.settled
+        row.state, row.uncertain = "closed", settlement.uncertain
         row.since = row.since or self._clock()
 
     def reconcile_hold(self, hold: str, settled: Mapping[str, int]) -> bool:

@@ -40,7 +40,7 @@ from streamguard.budgets.ledger import (
     lease_lost,
     unknown_scope,
 )
-from streamguard.budgets.spec import Scope, Share, Window
+from streamguard.budgets.spec import Scope, Settlement, Window
 from streamguard.budgets.stores.redis_scripts import SCRIPTS
 from streamguard.budgets.upper_bound import Unit
 
@@ -148,9 +148,13 @@ class RedisStore:
         if self._run("heartbeat", hold, repr(float(lease)))[0] != "ok":
             raise lease_lost(hold)
 
-    def settle(self, hold: str, shares: Mapping[str, Share]) -> bool:
-        check_shares(shares)
-        parts = [part for key, share in shares.items() for part in (key, str(share.settled), str(share.uncertain))]
+    def settle(self, hold: str, settlements: Mapping[str, Settlement]) -> bool:
+        check_shares(settlements)
+        parts = [
+            part
+            for key, settlement in settlements.items()
+            for part in (key, str(settlement.settled), str(settlement.uncertain))
+        ]
         return self._run("settle", hold, *parts)[0] == "ok"
 
     def reconcile_hold(self, hold: str, settled: Mapping[str, int]) -> bool:

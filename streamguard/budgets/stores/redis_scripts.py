@@ -155,14 +155,14 @@ return {'ok'}
     "settle": """
 local id, rows, done = ARGV[3], load(ARGV[3]), false
 if not rows then return {'no'} end
-local shares = {}
-for i = 4, #ARGV, 3 do shares[ARGV[i]] = {ARGV[i + 1], ARGV[i + 2]} end
+local settlements = {}
+for i = 4, #ARGV, 3 do settlements[ARGV[i]] = {ARGV[i + 1], ARGV[i + 2]} end
 for _, row in ipairs(rows) do
   if row.state ~= 'closed' then
-    local share = shares[row.scope] or {'0', row.amount}
+    local settlement = settlements[row.scope] or {'0', row.amount}
     local held = row.state == 'held' and -tonumber(row.amount) or 0
-    enter(row.scope, row.window, tonumber(share[1]), held, tonumber(share[2]) - tonumber(row.uncertain))
-    row.uncertain = share[2]
+    enter(row.scope, row.window, tonumber(settlement[1]), held, tonumber(settlement[2]) - tonumber(row.uncertain))
+    row.uncertain = settlement[2]
     row.state = 'closed'
     done = true
   end

@@ -34,7 +34,7 @@ from streamguard.budgets.ledger import (
     unknown_scope,
     window_of,
 )
-from streamguard.budgets.spec import Scope, Share, Window
+from streamguard.budgets.spec import Scope, Settlement, Window
 from streamguard.budgets.upper_bound import Unit
 
 APPLICATION_ID = 0x53674C64
@@ -198,15 +198,15 @@ class SqliteStore:
                 raise lease_lost(hold)
             db.execute("UPDATE holds SET lease = max(lease, ?) WHERE hold = ?", (until, hold))
 
-    def settle(self, hold: str, shares: Mapping[str, Share]) -> bool:
-        check_shares(shares)
+    def settle(self, hold: str, settlements: Mapping[str, Settlement]) -> bool:
+        check_shares(settlements)
         with self._transaction() as db:
             now, done = self._clock(), False
             for scope, window, amount, uncertain, state, key in db.execute(OPEN, (hold,)).fetchall():
                 if state == CLOSED:
                     continue
                 done = True
-                share = shares.get(key, Share(0, amount))
+                settlement = settlements.get(key, Settlement(0, amount))
                 self._enter(
                     db,
                     now,
@@ -214,11 +214,11 @@ class SqliteStore:
                     hold,
                     scope,
                     window,
-                    settled=share.settled,
+                    settled=settlement.settled,
                     held=-amount if state == HELD else 0,
-                    uncertain=share.uncertain - uncertain,
+                    uncertain=settlement.uncertain - uncertain,
                 )
-                self._close(db, hold, scope, share.uncertain, now)
+                self._close(db, hold, scope, settlement.uncertain, now)
             return done
 
     def reconcile_hold(self, hold: str, settled: Mapping[str, int]) -> bool:

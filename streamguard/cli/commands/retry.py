@@ -38,7 +38,7 @@ def main(flags: Flags) -> int:
     :raises JobError: there is no job, or its input is gone.
     """
     spec, kept = last_order(flags.out)
-    rules = Rules(dead_after=spec.rules.dead_after, only=Selection(reasons=flags.reasons, ids=flags.ids))
+    rules = Rules(max_row_failures=spec.rules.max_row_failures, only=Selection(reasons=flags.reasons, ids=flags.ids))
     said = {name: getattr(flags, name) for name in KEPT_OPTIONS if getattr(flags, name, None) is not None}
     options = Options(
         **{**kept, **said}, as_json=flags.as_json, quiet=flags.quiet, trace=flags.trace, dry_run=flags.dry_run

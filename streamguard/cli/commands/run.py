@@ -30,7 +30,7 @@ from streamguard.jobs.progress.progress import Progress, how, summary_text
 from streamguard.jobs.progress.summary import Carried, Summary, Tally
 from streamguard.jobs.report.timeline import timeline
 from streamguard.jobs.runner import CONCURRENCY, Runner
-from streamguard.jobs.store.resume import DEAD_AFTER, Rules
+from streamguard.jobs.store.resume import MAX_ROW_FAILURES, Rules
 from streamguard.source import Source
 from streamguard.terminal import put, silence
 
@@ -85,7 +85,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     fail_on: str | None = None
     drain: float | None = None
     retry_failed: bool | None = None
-    dead_after: int | None = None
+    max_row_failures: int | None = None
     partials: bool | None = None
     allow_imports: bool = False
     fresh: bool = False
@@ -133,7 +133,10 @@ def order(flags: Flags) -> tuple[JobSpec, Options]:
         max_tokens=pick("max_tokens"),
         name=pick("name"),
         budgets=budgets,
-        rules=Rules(retry_failed=pick("retry_failed", default=True), dead_after=pick("dead_after", default=DEAD_AFTER)),
+        rules=Rules(
+            retry_failed=pick("retry_failed", default=True),
+            max_row_failures=pick("max_row_failures", default=MAX_ROW_FAILURES),
+        ),
         limit=flags.limit,
         sample=sample,
         fresh=flags.fresh,
@@ -361,11 +364,11 @@ def _trace_before(job: Job, progress: Progress, key: str | None) -> None:
     if key is None:
         return
     if job.plan.entry(key) is None:
-        progress.say(f"--trace: the input has no row {key!r}")
+        progress.say(f"--show-row: the input has no row {key!r}")
     elif not job.plan.is_chosen(key):
         line = job.journal.line(key)
         if line is None:
-            progress.say(f"--trace: row {key!r} is not asked in this run")
+            progress.say(f"--show-row: row {key!r} is not asked in this run")
         else:
             _tell(progress, line, job.journal.detail(key))
 

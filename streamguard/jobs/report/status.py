@@ -15,7 +15,7 @@ import msgspec
 
 from streamguard.jobs.store.journal import Journal
 from streamguard.jobs.store.journal_records import RunInfo
-from streamguard.jobs.store.resume import DEAD_AFTER
+from streamguard.jobs.store.resume import MAX_ROW_FAILURES
 from streamguard.terminal import printable
 
 N = TypeVar("N", int, float)
@@ -77,7 +77,7 @@ def look(journal: Journal, out: str) -> Status:
     succeeded = sum(count for (kind, _), count in counts.items() if kind == "succeeded")
     canceled = sum(count for (kind, _), count in counts.items() if kind == "canceled")
     spec = journal.about("spec") or {}
-    after = (spec.get("rules") or {}).get("dead_after", DEAD_AFTER)
+    after = (spec.get("rules") or {}).get("max_row_failures", MAX_ROW_FAILURES)
     done = succeeded + canceled + sum(failed.values())
     rows = infos[-1].rows if infos else done
     return Status(

@@ -14,7 +14,7 @@ import msgspec
 
 from streamguard.jobs.store.journal_records import Known
 
-DEAD_AFTER = 3
+MAX_ROW_FAILURES = 3
 """Runs in which a row may fail for a reason of its own, and process deaths that it may be under way at, before it is
 not asked any more."""
 
@@ -56,7 +56,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """How a run goes on from earlier ones."""
 
     retry_failed: bool = True
-    dead_after: int = DEAD_AFTER
+    max_row_failures: int = MAX_ROW_FAILURES
     only: Selection | None = None
     """Ask these rows and no others, dead ones too."""
 
@@ -70,13 +70,13 @@ def fate(key: str, known: Known | None, crashes: int, rules: Rules) -> tuple[Fat
         return ("again", 0) if rules.only.selects(key, known) else ("unselected", None)
     if known is not None and known.type == "succeeded":
         return "kept", None
-    if crashes >= rules.dead_after:
+    if crashes >= rules.max_row_failures:
         return "dead", None
     if known is None:
         return "new", crashes
     if known.type == "errored" and not rules.retry_failed:
         return "failed", None
-    if known.type == "errored" and known.failures >= rules.dead_after:
+    if known.type == "errored" and known.failures >= rules.max_row_failures:
         return "dead", None
     return "again", crashes
 

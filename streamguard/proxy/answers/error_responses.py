@@ -40,7 +40,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "provider.billing": 402,
     "provider.spend_limit": 402,
     "budget.denied": 402,
-    "budget.unboundable": 400,
+    "budget.unbounded": 400,
     "budget.lost": 503,
     "operator.interrupt": 503,
 }

@@ -182,7 +182,7 @@ class Expectation:
             return [None]
         rule = rules[index]
         count = sum(1 for one in used if one == index)
-        if rule.times is not None and count >= rule.times:
+        if rule.max_uses is not None and count >= rule.max_uses:
             return [None]
         steps: list[_Again | None] = []
         if self._door == "stream" and self._deliver == "live" and True in delivered:
@@ -208,13 +208,13 @@ class Expectation:
         return 0.5 * math.log2(number + 1) if self._cooled and reason not in COOLING else 0.0
 
     def _wait(self, rule: Any, count: int, cause: Cause) -> tuple[float, float]:
-        if rule.honour_retry_after and cause.answer is not None and cause.answer.retry_after is not None:
+        if rule.respect_retry_after and cause.answer is not None and cause.answer.retry_after is not None:
             return (cause.answer.retry_after,) * 2
         if rule.wait == "none":
             return (0.0, 0.0)
         if isinstance(rule.wait, int | float):
             return (float(rule.wait),) * 2
-        most = min(rule.wait.most, rule.wait.initial * rule.wait.factor**count)
+        most = min(rule.wait.max, rule.wait.initial * rule.wait.factor**count)
         low, high = self._jitter if rule.wait.jitter == "full" else (1.0, 1.0)
         return (most * low, most * high)
 
@@ -257,9 +257,9 @@ def _patched(request: Mapping[str, Any], patch: Mapping[str, Any] | None) -> Map
     """The request as a rule's patch makes it."""
     made = dict(request)
     for name, value in (patch or {}).items():
-        if isinstance(value, Mapping) and "times" in value:
-            scaled = int(made[name] * value["times"])
-            made[name] = scaled if value.get("most") is None else max(made[name], min(scaled, value["most"]))
+        if isinstance(value, Mapping) and "multiply" in value:
+            scaled = int(made[name] * value["multiply"])
+            made[name] = scaled if value.get("max") is None else max(made[name], min(scaled, value["max"]))
         elif value is None:
             made.pop(name, None)
         else:

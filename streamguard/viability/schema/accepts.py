@@ -18,7 +18,7 @@ Fit = Callable[[Any], bool]
 """Whether an alternative surely accepts a value of its kind."""
 
 
-class Fits(dict[type, Fit]):
+class Acceptance(dict[type, Fit]):
     """Python type of a value → whether the demand surely accepts it. Filled as types come."""
 
     __slots__ = ("_demand",)
@@ -78,7 +78,7 @@ def _either(fits: Sequence[Fit]) -> Fit:
     return either
 
 
-class _Members(dict[str, Fits | None]):
+class _Members(dict[str, Acceptance | None]):
     """Name of a member → what is asked of it; `None` for nothing. Holds names that the schema knows, and no others."""
 
     __slots__ = ("_alt",)
@@ -86,13 +86,13 @@ class _Members(dict[str, Fits | None]):
     def __init__(self, alt: Any) -> None:
         self._alt = alt
 
-    def __missing__(self, name: str) -> Fits | None:
+    def __missing__(self, name: str) -> Acceptance | None:
         alt = self._alt
         known = (name if name.isascii() else units(name)) in alt.known
         if not known and not alt.unlimited:
             return _NOTHING
         query = alt.child(name)
-        found: Fits | None = query.fits if query.key else None
+        found: Acceptance | None = query.fits if query.key else None
         if known:
             self[name] = found
         return found
@@ -171,7 +171,7 @@ class _Nothing:
         return ()
 
 
-_NOTHING: Final = Fits(_Nothing())
+_NOTHING: Final = Acceptance(_Nothing())
 _KINDS: Final = {dict: OBJECT, list: ARRAY, str: STRING, int: NUMBER, float: NUMBER, type(None): NULL}
 _MAKE: Final[dict[int, Callable[[Any], Fit]]] = {
     OBJECT: _object,

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from streamguard.viability.schema.accepts import Fits
+from streamguard.viability.schema.accepts import Acceptance
 from streamguard.viability.schema.exclusive import apart
 from streamguard.viability.schema.graph import Graph
 from streamguard.viability.schema.nodes import UNKNOWN, Atom, Group, Node, Op
@@ -58,7 +58,7 @@ class Demand:
         self.key = key
         self.kind = kind  # the one kind of a choice
         self.finite: Any = ...  # see Logic.finite
-        self.fits = Fits(self)
+        self.fits = Acceptance(self)
         """Whether it surely accepts a finished value."""
 
     def options(self, kind: int) -> Options:

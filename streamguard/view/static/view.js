@@ -381,7 +381,7 @@ function drawBar() {
   $("pause").setAttribute("aria-pressed", String(paused));
   say($("pause"), paused ? "Resume admission" : "Pause admission");
   $("paused").hidden = !paused;
-  say($("paused"), paused ? `Admission is paused by ${state.paused}: what runs goes on, nothing new is sent.` : "");
+  say($("paused"), paused ? `ReservationQueue is paused by ${state.paused}: what runs goes on, nothing new is sent.` : "");
   document.title = sums.running ? `${sums.running} running · streamguard` : "streamguard · live";
 }
 

@@ -314,7 +314,12 @@ def test_a_patched_request_may_have_fields_the_sdk_does_not_know() -> None:
     """An attempt sends its own request: patched fields, unknown ones included, and none that was removed."""
     request = sent(
         {**REQUEST, "stop_sequences": ["x"]},
-        patched={"temperature": 0.2, "max_tokens": {"times": 2}, "stop_sequences": None, "metadata": {"user_id": "u"}},
+        patched={
+            "temperature": 0.2,
+            "max_tokens": {"multiply": 2},
+            "stop_sequences": None,
+            "metadata": {"user_id": "u"},
+        },
     )
     assert json.loads(request.content) == {
         **REQUEST,

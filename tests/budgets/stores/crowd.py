@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from streamguard.budgets.ledger import Denied, Store
-from streamguard.budgets.spec import Scope, Share
+from streamguard.budgets.spec import Scope, Settlement
 from streamguard.budgets.stores import open_ledger
 
 CAP = 5_000_000
@@ -42,7 +42,7 @@ def reserve_and_settle(store: Store, scope: str, chance: random.Random, bill: Bi
     bill(cost)
     os.sched_yield()
     # One call in eight is aborted, and nobody knows what it cost.
-    store.settle(name, {scope: Share(0, MOST) if chance.random() < 0.125 else Share(cost)})
+    store.settle(name, {scope: Settlement(0, MOST) if chance.random() < 0.125 else Settlement(cost)})
     return True
 
 
@@ -54,14 +54,14 @@ def check_then_add(store: Store, scope: str, chance: random.Random, bill: Bill, 
     bill(cost)
     os.sched_yield()
     store.reserve(name, {scope: cost}, LEASE)
-    store.settle(name, {scope: Share(cost)})
+    store.settle(name, {scope: Settlement(cost)})
     return True
 
 
 def hammer(store: Store, scope: str, chance: random.Random, bill: Bill, name: str) -> bool:
     """As often and as fast as possible, forty times."""
     store.reserve(name, {scope: 1}, LEASE)
-    store.settle(name, {scope: Share(1)})
+    store.settle(name, {scope: Settlement(1)})
     bill(1)
     return not name.endswith("-39")
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from streamguard.budgets.ledger import Balance, Denied, LedgerError, LedgerLost, window_of
-from streamguard.budgets.spec import Scope, Share
+from streamguard.budgets.spec import Scope, Settlement
 from streamguard.budgets.upper_bound import MOST
 from streamguard.errors import ConfigError
 from tests.budgets.stores.conftest import START, Case
@@ -27,7 +27,7 @@ def test_a_hold_is_put_aside_and_settled(case: Case) -> None:
     case.store.configure(BOTH)
     assert case.store.reserve("a", {JOB.key: 600, TENANT.key: 100}, 60) is None
     assert case.store.balance(JOB.key) == Balance(scope=JOB.key, unit="micro_usd", cap=1000, held=600)
-    assert case.store.settle("a", {JOB.key: Share(250, 50), TENANT.key: Share(40)})
+    assert case.store.settle("a", {JOB.key: Settlement(250, 50), TENANT.key: Settlement(40)})
     assert case.store.balance(JOB.key) == Balance(scope=JOB.key, unit="micro_usd", cap=1000, settled=250, uncertain=50)
     assert case.store.balance(TENANT.key) == Balance(scope=TENANT.key, unit="tokens", cap=500, settled=40)
     assert case.store.balance(JOB.key).available == 700
@@ -63,9 +63,9 @@ def test_settling_twice_is_settling_once(case: Case) -> None:
     """Only the first settlement counts, wherever the second comes from."""
     case.store.configure([JOB])
     case.store.reserve("a", {JOB.key: 600}, 60)
-    assert case.store.settle("a", {JOB.key: Share(100, 20)})
-    assert not case.open().settle("a", {JOB.key: Share(500)})
-    assert not case.store.settle("unheard-of", {JOB.key: Share(500)})
+    assert case.store.settle("a", {JOB.key: Settlement(100, 20)})
+    assert not case.open().settle("a", {JOB.key: Settlement(500)})
+    assert not case.store.settle("unheard-of", {JOB.key: Settlement(500)})
     assert account(case, JOB) == (100, 0, 20)
 
 
@@ -81,7 +81,7 @@ def test_a_scope_left_out_of_a_settlement_stays_uncertain(case: Case) -> None:
     """What nobody has evidence for is not freed."""
     case.store.configure(BOTH)
     case.store.reserve("a", {JOB.key: 600, TENANT.key: 70}, 60)
-    case.store.settle("a", {JOB.key: Share(1)})
+    case.store.settle("a", {JOB.key: Settlement(1)})
     assert (account(case, JOB), account(case, TENANT)) == ((1, 0, 0), (0, 0, 70))
 
 
@@ -89,7 +89,7 @@ def test_a_bill_beyond_the_hold_is_recorded_as_it_is(case: Case) -> None:
     """The truth is written down even where the bound was wrong, and the budget is then overdrawn."""
     case.store.configure([JOB])
     case.store.reserve("a", {JOB.key: 600}, 60)
-    case.store.settle("a", {JOB.key: Share(1500)})
+    case.store.settle("a", {JOB.key: Settlement(1500)})
     assert account(case, JOB) == (1500, 0, 0)
     denied = case.store.reserve("b", {JOB.key: 1}, 60)
     assert denied == Denied(scope=JOB.key, unit="micro_usd", asked=1, available=0, cap=1000, held=0)
@@ -139,8 +139,8 @@ def test_late_evidence_still_counts(case: Case) -> None:
     case.store.reserve("a", {JOB.key: 600}, 60)
     case.advance(61)
     case.store.sweep()
-    assert case.store.settle("a", {JOB.key: Share(200, 100)})
-    assert not case.store.settle("a", {JOB.key: Share(0)})
+    assert case.store.settle("a", {JOB.key: Settlement(200, 100)})
+    assert not case.store.settle("a", {JOB.key: Settlement(0)})
     assert account(case, JOB) == (200, 0, 100)
 
 
@@ -149,7 +149,7 @@ def test_reconcile_a_hold(case: Case) -> None:
     case.store.configure(BOTH)
     case.store.reserve("a", {JOB.key: 600, TENANT.key: 70}, 60)
     assert not case.store.reconcile_hold("a", {JOB.key: 1})
-    case.store.settle("a", {JOB.key: Share(100, 500), TENANT.key: Share(0, 70)})
+    case.store.settle("a", {JOB.key: Settlement(100, 500), TENANT.key: Settlement(0, 70)})
     assert case.store.reconcile_hold("a", {JOB.key: 30})
     assert not case.store.reconcile_hold("a", {JOB.key: 30})
     assert (account(case, JOB), account(case, TENANT)) == ((130, 0, 0), (0, 0, 70))
@@ -163,14 +163,14 @@ def test_reconcile_a_scope(case: Case) -> None:
     case.store.configure([JOB])
     for name in ("a", "b", "c"):
         case.store.reserve(name, {JOB.key: 300}, 60)
-    case.store.settle("a", {JOB.key: Share(10, 200)})
+    case.store.settle("a", {JOB.key: Settlement(10, 200)})
     case.store.reserve("d", {JOB.key: 1}, 600)
     case.advance(61)
     case.store.sweep()
     assert account(case, JOB) == (10, 1, 800)
     assert case.store.reconcile_scope(JOB.key, 77)
     assert not case.store.reconcile_scope(JOB.key, 77)
-    assert not case.store.settle("b", {JOB.key: Share(300)})
+    assert not case.store.settle("b", {JOB.key: Settlement(300)})
     assert account(case, JOB) == (87, 1, 0)
 
 
@@ -179,7 +179,7 @@ def test_uncertain_amounts_are_freed_only_where_the_scope_says_so(case: Case) ->
     soft = Scope(key="soft/micro_usd", unit="micro_usd", cap=1000, release_after=3600.0)
     case.store.configure([JOB, soft])
     case.store.reserve("a", {JOB.key: 300, soft.key: 300}, 60)
-    case.store.settle("a", {JOB.key: Share(100, 200), soft.key: Share(100, 200)})
+    case.store.settle("a", {JOB.key: Settlement(100, 200), soft.key: Settlement(100, 200)})
     case.advance(3599)
     assert case.store.sweep() == 0
     case.advance(2)
@@ -208,7 +208,7 @@ def test_a_window_starts_again_and_a_hold_stays_where_it_began(
     assert denied == Denied(scope=scope.key, unit="tokens", asked=20, available=10, cap=100, held=90, window=before)
     case.advance(seconds)
     assert case.store.reserve("c", {scope.key: 100}, 10**7) is None
-    case.store.settle("a", {scope.key: Share(50, 7)})
+    case.store.settle("a", {scope.key: Settlement(50, 7)})
     assert account(case, scope, before) == (50, 0, 7)
     assert case.store.balance(scope.key) == Balance(scope=scope.key, unit="tokens", cap=100, held=100, window=after)
     assert case.store.reconcile_scope(scope.key, 3, before)
@@ -240,7 +240,7 @@ def test_configuring_again_keeps_the_balance(case: Case) -> None:
     """A restarted process finds what was spent."""
     case.store.configure([JOB])
     case.store.reserve("a", {JOB.key: 600}, 60)
-    case.store.settle("a", {JOB.key: Share(600)})
+    case.store.settle("a", {JOB.key: Settlement(600)})
     other = case.open()
     other.configure([JOB])
     assert other.balance(JOB.key).settled == 600
@@ -282,8 +282,8 @@ def test_what_cannot_be_counted_is_refused(case: Case, amount: object) -> None:
     case.store.reserve("a", {JOB.key: 1}, 60)
     for act in (
         lambda: case.store.reserve("b", {JOB.key: amount}, 60),  # type: ignore[dict-item]
-        lambda: case.store.settle("a", {JOB.key: Share(amount)}),  # type: ignore[arg-type]
-        lambda: case.store.settle("a", {JOB.key: Share(0, amount)}),  # type: ignore[arg-type]
+        lambda: case.store.settle("a", {JOB.key: Settlement(amount)}),  # type: ignore[arg-type]
+        lambda: case.store.settle("a", {JOB.key: Settlement(0, amount)}),  # type: ignore[arg-type]
         lambda: case.store.reconcile_hold("a", {JOB.key: amount}),  # type: ignore[dict-item]
         lambda: case.store.reconcile_scope(JOB.key, amount),  # type: ignore[arg-type]
         lambda: case.store.reserve("b", {}, 60),
@@ -301,7 +301,7 @@ def test_large_amounts_keep_every_digit(case: Case) -> None:
     case.store.configure([big])
     assert case.store.reserve("a", {big.key: MOST - 2}, 60) is None
     assert account(case, big) == (0, MOST - 2, 0)
-    case.store.settle("a", {big.key: Share(9_007_199_254_740_001, 987)})
+    case.store.settle("a", {big.key: Settlement(9_007_199_254_740_001, 987)})
     assert account(case, big) == (9_007_199_254_740_001, 0, 987)
     assert case.store.rebuild() == []
 
@@ -312,7 +312,7 @@ def test_rebuilding_finds_nothing_wrong(case: Case) -> None:
     for index in range(700):
         case.store.reserve(f"h{index}", {JOB.key: 1, TENANT.key: 1}, 60)
         if index % 3:
-            case.store.settle(f"h{index}", {JOB.key: Share(1), TENANT.key: Share(0, index % 2)})
+            case.store.settle(f"h{index}", {JOB.key: Settlement(1), TENANT.key: Settlement(0, index % 2)})
     case.advance(61)
     case.store.sweep()
     case.store.reconcile_hold("h0", {JOB.key: 0})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamguard.budgets.ledger import LedgerError, LedgerLost, Repair
-from streamguard.budgets.spec import Scope, Share
+from streamguard.budgets.spec import Scope, Settlement
 from streamguard.budgets.stores import open_ledger
 
 JOB = Scope(key="job|x", unit="micro_usd", cap=1000)
@@ -87,7 +87,7 @@ def test_a_flushed_server_is_a_lost_ledger(start: Start) -> None:
     for act in (
         lambda: store.reserve("b", {JOB.key: 1}, 60),
         lambda: store.heartbeat("a", 60),
-        lambda: store.settle("a", {JOB.key: Share(1)}),
+        lambda: store.settle("a", {JOB.key: Settlement(1)}),
         lambda: store.configure([JOB]),
     ):
         with pytest.raises(LedgerLost, match="no longer the ledger it was"):
@@ -108,7 +108,7 @@ def test_a_restarted_server_still_knows(start: Start) -> None:
         store.reserve("b", {JOB.key: 1}, 60)
     server._desired_port = port
     server.start()
-    assert store.settle("a", {JOB.key: Share(10, 5)})
+    assert store.settle("a", {JOB.key: Settlement(10, 5)})
     balance = store.balance(JOB.key)
     assert (balance.settled, balance.held, balance.uncertain) == (10, 0, 5)
     store.close()
@@ -120,7 +120,7 @@ def test_forgotten_scripts_are_sent_again(redis_server: Any, client: Any) -> Non
     client.script_flush()
     assert store.reserve("a", {JOB.key: 1}, 60) is None
     client.script_flush()
-    assert store.settle("a", {JOB.key: Share(1)})
+    assert store.settle("a", {JOB.key: Settlement(1)})
     store.close()
 
 
@@ -129,7 +129,7 @@ def test_rebuilding_repairs_the_counters(redis_server: Any, client: Any) -> None
     store = opened(redis_server, "repair")
     for index in range(600):
         store.reserve(f"h{index}", {JOB.key: 1}, 60)
-        store.settle(f"h{index}", {JOB.key: Share(1)})
+        store.settle(f"h{index}", {JOB.key: Settlement(1)})
     store.reserve("open", {JOB.key: 50}, 60)
     assert 0 < client.llen("{streamguard:repair}:log") < 1000
     assert store.rebuild() == []
@@ -145,7 +145,7 @@ def test_keys_live_together_and_what_is_finished_leaves_none(redis_server: Any, 
     store = opened(redis_server, "tidy")
     for index in range(20):
         store.reserve(f"h{index}", {JOB.key: 1}, 60)
-        store.settle(f"h{index}", {JOB.key: Share(1)})
+        store.settle(f"h{index}", {JOB.key: Settlement(1)})
     assert sorted(client.keys("*streamguard:tidy*")) == [
         "{streamguard:tidy}:" + key for key in ("counters", "epoch", "log", "scopes")
     ]

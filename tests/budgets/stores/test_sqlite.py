@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from streamguard.budgets.ledger import LedgerError, LedgerLost, Repair
-from streamguard.budgets.spec import Scope, Share
+from streamguard.budgets.spec import Scope, Settlement
 from streamguard.budgets.stores.sqlite import VERSION, SqliteStore
 
 JOB = Scope(key="job", unit="micro_usd", cap=1000)
@@ -31,7 +31,7 @@ def store(path: Path) -> Iterator[SqliteStore]:
     made.configure([JOB])
     made.reserve("open", {"job": 100}, 60)
     made.reserve("done", {"job": 200}, 60)
-    made.settle("done", {"job": Share(150, 20)})
+    made.settle("done", {"job": Settlement(150, 20)})
     yield made
     made.close()
 
@@ -138,7 +138,7 @@ def test_what_is_finished_leaves_no_hold_behind(store: SqliteStore, path: Path) 
     """Only open and uncertain holds are kept beside the rows."""
     assert raw(path, "SELECT hold, uncertain FROM holds ORDER BY hold") == [[("done", 20), ("open", 0)]]
     store.reconcile_hold("done", {"job": 0})
-    store.settle("open", {"job": Share(1)})
+    store.settle("open", {"job": Settlement(1)})
     assert raw(path, "SELECT count(*) FROM holds", "SELECT count(*) FROM entries") == [[(0,)], [(5,)]]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from streamguard.budgets.ledger import Denied, LedgerLost
-from streamguard.budgets.spec import Scope, Share
+from streamguard.budgets.spec import Scope, Settlement
 from tests.budgets.stores.conftest import Case, make_case
 
 A = Scope(key="a/micro_usd", unit="micro_usd", cap=100)
@@ -60,17 +60,17 @@ class Walk(RuleBasedStateMachine):
         if not self.open:
             return
         name = data.draw(st.sampled_from(sorted(self.open)))
-        shares = {}
+        settlements = {}
         for key, amount in self.open[name].items():
             spent = data.draw(st.integers(0, amount))
-            shares[key] = Share(spent, data.draw(st.integers(0, amount - spent)))
-        before = [self.case.store.balance(key) for key in shares]
-        changed = self.case.store.settle(name, shares)
-        again = [self.case.store.balance(key) for key in shares]
+            settlements[key] = Settlement(spent, data.draw(st.integers(0, amount - spent)))
+        before = [self.case.store.balance(key) for key in settlements]
+        changed = self.case.store.settle(name, settlements)
+        again = [self.case.store.balance(key) for key in settlements]
         assert not self.case.store.settle(
-            name, {key: Share(share.uncertain, share.settled) for key, share in shares.items()}
+            name, {key: Settlement(share.uncertain, share.settled) for key, share in settlements.items()}
         )
-        assert again == [self.case.store.balance(key) for key in shares]
+        assert again == [self.case.store.balance(key) for key in settlements]
         if not changed:  # reconciled or released after a sweep
             assert before == again
         del self.open[name]

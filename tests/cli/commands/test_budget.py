@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.budgets.spec import Scope, Share
+from streamguard.budgets.spec import Scope, Settlement
 from streamguard.budgets.stores.sqlite import SqliteStore
 from streamguard.cli import main
 from streamguard.cli.commands.exits import Exit
@@ -23,7 +23,7 @@ def file(tmp_path: Path) -> Path:
     store = SqliteStore(path)
     store.configure([MONEY, TOKENS])
     store.reserve("a", {MONEY.key: 2_000_000, TOKENS.key: 400}, 60)
-    store.settle("a", {MONEY.key: Share(1_250_000, 250_000), TOKENS.key: Share(100)})
+    store.settle("a", {MONEY.key: Settlement(1_250_000, 250_000), TOKENS.key: Settlement(100)})
     store.reserve("b", {MONEY.key: 1_000_000}, 60)
     store.close()
     return path

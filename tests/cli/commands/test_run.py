@@ -130,11 +130,11 @@ def test_a_job_from_end_to_end(sg, tmp_path, monkeypatch) -> None:
 
 
 def test_the_live_view_is_served_while_a_job_runs(sg, tmp_path) -> None:
-    """`--view 0` says where to look; the job itself is as without."""
+    """`--view-port 0` says where to look; the job itself is as without."""
     pytest.importorskip("uvicorn", reason="the live view needs the extra `proxy`")
     write(tmp_path, "good-1")
     with scripts_by_text(good=[answer(GOOD)]).in_thread() as server:
-        code, _, err = sg(server, "--view", "0")
+        code, _, err = sg(server, "--view-port", "0")
     assert (code, kinds(tmp_path)) == (0, {"r0": "succeeded"})
     assert re.search(r"live view: http://127\.0\.0\.1:\d+/_streamguard/", err), err
 
@@ -444,13 +444,13 @@ def test_the_story_of_a_row_while_it_runs(tmp_path, monkeypatch, capfd) -> None:
     write(tmp_path, "again-1", "good-2")
     monkeypatch.chdir(tmp_path)
     with scripts_by_text(again=[answer('{"n": "x"}'), answer(GOOD)], good=[answer(GOOD)]).in_thread() as server:
-        run = [*ARGUMENTS, "--base-url", server.url, "--trace", "r0"]
+        run = [*ARGUMENTS, "--base-url", server.url, "--show-row", "r0"]
         for _ in range(2):
             _, _, err = command(capfd, *run)
             assert "r0: succeeded (cut); 2 attempts" in err
             assert '{"n": ▶"' in err
             assert "→ retry by rule 0, at once: retry.rules[0]: attempt 2 of 3" in err
-        assert "--trace: the input has no row 'zz'" in command(capfd, *run[:-1], "zz")[2]
+        assert "--show-row: the input has no row 'zz'" in command(capfd, *run[:-1], "zz")[2]
 
 
 def test_what_runs_ends_within_its_time(sg, tmp_path) -> None:

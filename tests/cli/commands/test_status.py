@@ -39,7 +39,7 @@ def test_for_people_and_for_machines(job, capfd) -> None:
 
 def test_the_story_of_a_row(job, capfd) -> None:
     """Attempt by attempt, with the rule that decided and the words in front of the dead byte."""
-    code, out, _ = ask(capfd, "out.jsonl", "--trace", "b")
+    code, out, _ = ask(capfd, "out.jsonl", "--show-row", "b")
     assert code == 0
     assert out.startswith("b: errored, json.schema: gave up after 2 attempts: json.schema")
     assert "→ retry by rule 0, at once: retry.rules[0]: attempt 2 of 2" in out
@@ -51,7 +51,7 @@ def test_the_story_of_a_row(job, capfd) -> None:
     ("arguments", "said"),
     [
         (("none.jsonl",), "none.jsonl: no journal of a job stands beside it\n"),
-        (("out.jsonl", "--trace", "z"), "out.jsonl: the row 'z' has no result\n"),
+        (("out.jsonl", "--show-row", "z"), "out.jsonl: the row 'z' has no result\n"),
     ],
 )
 def test_what_there_is_not(job, capfd, arguments, said) -> None:

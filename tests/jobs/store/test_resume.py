@@ -30,7 +30,7 @@ KEEP = Rules(retry_failed=False)
         (bad(1), 0, Rules(), ("again", 0)),
         (bad(2), 0, Rules(), ("again", 0)),
         (bad(3), 0, Rules(), ("dead", None)),
-        (bad(3), 0, Rules(dead_after=4), ("again", 0)),
+        (bad(3), 0, Rules(max_row_failures=4), ("again", 0)),
         (bad(1), 0, KEEP, ("failed", None)),
         (None, 1, Rules(), ("new", 1)),
         (None, 2, Rules(), ("new", 2)),

@@ -45,7 +45,7 @@ def test_every_reason_has_a_status_and_a_type(reason: str) -> None:
         ("provider.rate_limited", 429, "rate_limit_error"),
         ("provider.spend_limit", 402, "billing_error"),
         ("budget.denied", 402, "billing_error"),
-        ("budget.unboundable", 400, "invalid_request_error"),
+        ("budget.unbounded", 400, "invalid_request_error"),
         ("budget.lost", 503, "overloaded_error"),
         ("operator.interrupt", 503, "overloaded_error"),
         ("guard.failed", 500, "api_error"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamguard.viability import Prefix, compile_schema
-from streamguard.viability.schema.accepts import Fits
+from streamguard.viability.schema.accepts import Acceptance
 from streamguard.viability.syntax import scanner
 from streamguard.viability.syntax.scanner import SyntaxPrefix
 from tests.viability.feeding import Split, each, feed, whole
@@ -110,7 +110,7 @@ def test_a_yes_is_the_judges(schema: Any, marked: str) -> None:
     """What surely fits is valid, and every valid record here does fit."""
     made = compile_schema(schema)
     value = json.loads(marked.replace("¦", ""))
-    fits: Fits = made._root.fits  # of what is asked of the whole
+    fits: Acceptance = made._root.fits  # of what is asked of the whole
     assert fits[list](value) == (made.validate(value) is None) == ("¦" not in marked)
 
 
@@ -197,9 +197,9 @@ def test_alternatives_do_not_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
     fits = made._root.fits
     value = json.loads(text)
     asked = 0
-    real = Fits.__missing__
+    real = Acceptance.__missing__
 
-    def counted(self: Fits, kind: type) -> Any:
+    def counted(self: Acceptance, kind: type) -> Any:
         fit = real(self, kind)
         del self[kind]  # so that every question comes by
 
@@ -211,7 +211,7 @@ def test_alternatives_do_not_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return count
 
-    monkeypatch.setattr(Fits, "__missing__", counted)
+    monkeypatch.setattr(Acceptance, "__missing__", counted)
     assert fits[dict](value)
     assert asked > 20
 

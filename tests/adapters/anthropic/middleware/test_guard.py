@@ -129,7 +129,7 @@ def test_the_message_is_the_one_that_is_not_streamed() -> None:
 
 def test_a_bad_answer_is_asked_again_from_scratch() -> None:
     """Same request, patched by the rule that matched; the caller sees the good answer only."""
-    rules = [Rule(when=["stop.max_tokens"], patch={"max_tokens": {"times": 2}}), Rule(when=["json.*"])]
+    rules = [Rule(when=["stop.max_tokens"], patch={"max_tokens": {"multiply": 2}}), Rule(when=["json.*"])]
     policy = Policy(json=JsonDocument(), retry=Retry(attempts=3, rules=rules))
     message, server = reading(BAD, wire.text_stream('{"a"', stop_reason="max_tokens"), GOOD, policy=policy)
     assert message.content[0].text == '{"a": 1}'
