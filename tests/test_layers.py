@@ -22,7 +22,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "ledger", "ledgers", "admission", "accounts", "pricebook", "dispatch", "recorder",
     ),
     "edges": (
-        "adapters", "jobs", "proxy", "replay", "testing", "cli", "commands", "terminal", "doors", "sync", "__init__",
+        "adapters", "jobs", "http", "proxy", "replay", "testing", "cli", "commands", "terminal", "doors", "sync", "__init__",
         "__main__",
         "conversation", "relay", "snapshot", "view",
         "recordings", "demo", "local_model",
