@@ -58,14 +58,15 @@ MAY_IMPORT: dict[str, str] = {
     "api": "events outcome errors retry policy source engine adapters.anthropic",
     "sync": "events outcome policy source engine api",
     "relay": "verdict events outcome errors api",
-    "view": "request verdict events usage outcome errors files pricing guards budgets policy engine relay",
+    "http": "redaction terminal errors files guards",
+    "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
     "replay": "request verdict events usage outcome errors files pricing pricing.book guards policy adapters.sse"
     " adapters.anthropic",
     "jobs": "redaction request terminal verdict events usage outcome errors files files.reading files.schema_file"
     " pricing pricing.book guards budgets budgets.upper_bound budgets.spec policy policy.file source engine",
     "testing": "request verdict events usage errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
-    "proxy": "redaction request terminal verdict events usage outcome errors files files.reading guards retry"
+    "proxy": "http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
     " budgets.spec policy policy.file source engine adapters.sse adapters.anthropic view",
     "cli": "redaction terminal usage errors files files.reading files.schema_file pricing viability guards budgets"
     " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay demo view proxy",
@@ -144,7 +145,7 @@ CLOCKS = {
 }
 """Modules below the doors that read a clock, and which. Doors (jobs, proxy, view, relay, cli, demo, testing) may."""
 
-DOORS = ("jobs", "proxy", "view", "relay", "replay", "cli", "demo", "testing")
+DOORS = ("jobs", "http", "proxy", "view", "relay", "replay", "cli", "demo", "testing")
 
 MAX_LINES = 500
 MAX_FILES = 16

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from streamguard.proxy.answers.refusals import Refused
+from streamguard.http.refusals import Refused
 from streamguard.proxy.config import ProxyConfig
 
 OWN: Final = "x-streamguard-token"

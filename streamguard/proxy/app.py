@@ -18,9 +18,9 @@ from starlette.routing import Mount, Route
 
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.telemetry_structlog import structlog_hook
+from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Access, Caller, Headers, value
 from streamguard.proxy.answers.passthrough import Cut, relay
-from streamguard.proxy.answers.refusals import Refused
 from streamguard.proxy.answers.reply import Reply, Send, gone
 from streamguard.proxy.answers.report_headers import as_list
 from streamguard.proxy.body import ClientGone, Receive, asked, read_body

@@ -17,9 +17,9 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from streamguard.http.limits import Limits
+from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Headers, value
-from streamguard.proxy.answers.refusals import Refused
-from streamguard.proxy.limits import Limits
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from streamguard.files.frozen_json import FrozenJson
 from streamguard.guards.base import Spec
-from streamguard.proxy.limits import Limits
+from streamguard.http.limits import Limits
 
 OFF = "off"
 """The policy of a route without guards: bytes pass as they come, in both directions."""

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Headers
-from streamguard.proxy.answers.refusals import Refused
 
 REQUEST: Final = frozenset({b"anthropic-version", b"anthropic-beta", b"user-agent"})
 """Request headers that are passed on."""

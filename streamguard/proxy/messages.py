@@ -22,11 +22,11 @@ from streamguard.engine.runtime import Runtime
 from streamguard.errors import CallError, ConfigError, GaveUp, StreamguardError
 from streamguard.events import Failed
 from streamguard.guards.base import AttemptContext
+from streamguard.http.refusals import error_body
 from streamguard.outcome import Outcome
 from streamguard.policy.model import Policy
 from streamguard.proxy.answers import error_responses, report_headers
 from streamguard.proxy.answers.early_end import OpenBlocks, closed, closing_frames, without_surplus
-from streamguard.proxy.answers.refusals import error_body
 from streamguard.proxy.answers.reply import EVENTS, Reply, gone
 from streamguard.proxy.body import Asked, Receive
 from streamguard.proxy.config import KeepAlive

@@ -12,8 +12,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Headers, value
-from streamguard.proxy.answers.refusals import Refused
 from streamguard.proxy.config import ProxyConfig
 
 CHOOSE: Final = "x-streamguard-policy"

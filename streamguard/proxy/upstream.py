@@ -21,10 +21,10 @@ from streamguard.adapters.anthropic import failures
 from streamguard.adapters.anthropic.stream import BodyStream
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.events import Event, Failed, Ping
+from streamguard.http.network import Network
 from streamguard.proxy.body import Asked, streaming
 from streamguard.proxy.config import ProxyConfig
 from streamguard.proxy.headers import client_headers
-from streamguard.proxy.http.network import Network
 from streamguard.redaction import EXCERPT_BYTES, redacted
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed

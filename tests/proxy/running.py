@@ -19,7 +19,7 @@ from streamguard import Policy, Timeouts
 from streamguard.proxy.app import Proxy
 from streamguard.proxy.config import Listen, ProxyConfig
 from streamguard.proxy.configfile import Setup
-from streamguard.proxy.http.server import ProxyServer, bound_socket
+from streamguard.proxy.server import ProxyServer, bound_socket
 from streamguard.testing import ScriptedServer
 
 KEY = "sk-ant-api03-canary-0123456789abcdef"

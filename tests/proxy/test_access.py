@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Access, Caller
-from streamguard.proxy.answers.refusals import Refused
 from streamguard.proxy.config import Client, Listen, ProxyConfig
 from streamguard.testing import wire
 from tests.proxy.running import KEY, Running, error_of, with_proxy

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamguard.proxy.answers.refusals import REFUSALS
-from streamguard.proxy.limits import Limits
+from streamguard.http.limits import Limits
+from streamguard.http.refusals import REFUSALS
 from streamguard.testing import wire
 from tests.proxy.running import KEY, REQUEST, Running, error_of, exchange, head_of, served
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamguard.proxy.answers.refusals import Refused
+from streamguard.http.refusals import Refused
 from streamguard.proxy.body import KINDS, Asked, inflated, parsed, streaming
 
 BODY = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hé"}]}

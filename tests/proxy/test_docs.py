@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from streamguard.http.limits import Limits
+from streamguard.http.refusals import REFUSALS
 from streamguard.proxy.answers.error_responses import status_of, type_of
-from streamguard.proxy.answers.refusals import REFUSALS
 from streamguard.proxy.config import ProxyConfig
 from streamguard.proxy.configfile import read_config
-from streamguard.proxy.limits import Limits
 from tests.data import ROOT
 
 TEXT = (ROOT / "docs" / "proxy.md").read_text()

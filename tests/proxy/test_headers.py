@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamguard.proxy.answers.refusals import Refused
+from streamguard.http.refusals import Refused
 from streamguard.proxy.headers import client_headers, upstream_headers, without
 
 KEY = (b"x-api-key", b"theirs")

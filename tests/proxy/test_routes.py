@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from streamguard import JsonDocument, Policy
-from streamguard.proxy.answers.refusals import Refused
+from streamguard.http.refusals import Refused
 from streamguard.proxy.config import ProxyConfig, Route
 from streamguard.proxy.routes import Endpoint, Routes, checked_query, group_of
 from streamguard.testing import wire

@@ -17,7 +17,7 @@ import httpcore2
 import httpx2
 import pytest
 
-from streamguard.proxy.http.network import Connection, Network, is_public
+from streamguard.http.network import Connection, Network, is_public
 from streamguard.testing import ScriptedServer, burst, encode, error, fin, raw, stall, status, wire
 from tests.proxy.running import COMMITTED, HEADERS, KEY, LIVE, REQUEST, Running, error_of, proxied, until, with_proxy
 

@@ -63,7 +63,7 @@ def main(options: Options) -> int:
 
 async def _serve(setup: Setup) -> None:
     from streamguard.proxy.app import Proxy
-    from streamguard.proxy.http.server import ProxyServer, bound_socket
+    from streamguard.proxy.server import ProxyServer, bound_socket
 
     listener = bound_socket(setup.config.listen)
     port = listener.getsockname()[1]

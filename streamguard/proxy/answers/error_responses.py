@@ -14,7 +14,7 @@ from typing import Any, Final
 from streamguard.adapters.anthropic.failures import TYPES as PROVIDER_TYPES
 from streamguard.errors import CallError, ConfigError, GaveUp
 from streamguard.events import Failed
-from streamguard.proxy.answers.refusals import TYPES, error_body
+from streamguard.http.refusals import TYPES, error_body
 from streamguard.retry.rules import NEVER_RETRIED
 from streamguard.verdict import REASONS
 

@@ -11,8 +11,8 @@ from typing import Final
 import anyio
 
 from streamguard.adapters.anthropic import failures
+from streamguard.http.refusals import error_body
 from streamguard.proxy.answers.error_responses import status_of, type_of
-from streamguard.proxy.answers.refusals import error_body
 from streamguard.proxy.answers.reply import Reply
 from streamguard.proxy.headers import client_headers
 from streamguard.proxy.upstream import HeaderList, Upstream

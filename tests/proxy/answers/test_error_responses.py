@@ -11,9 +11,9 @@ import pytest
 from streamguard.budgets.spec import BudgetSpec
 from streamguard.errors import DeadlineExceeded, GaveUp
 from streamguard.events import BlockStarted, BlockStopped, Failed, Usage
+from streamguard.http.refusals import PHRASES, REFUSALS, TYPES, Refused
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
 from streamguard.proxy.answers import early_end, error_responses, report_headers
-from streamguard.proxy.answers.refusals import PHRASES, REFUSALS, TYPES, Refused
 from streamguard.testing import wire
 from streamguard.usage import UsageRange
 from streamguard.verdict import REASONS, Trip, Where

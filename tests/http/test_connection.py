@@ -8,7 +8,7 @@ import time
 
 import anyio
 
-from streamguard.proxy.limits import Limits
+from streamguard.http.limits import Limits
 from streamguard.testing import burst, stall, wire
 from tests.proxy.running import KEY, REQUEST, Running, exchange, head_of, served, until, with_proxy
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamguard.proxy.answers.refusals import Refused
-from streamguard.proxy.http.framing import Framing
-from streamguard.proxy.limits import Limits
+from streamguard.http.framing import Framing
+from streamguard.http.limits import Limits
+from streamguard.http.refusals import Refused
 
 LIMITS = Limits(head_bytes=2048, target_bytes=512, body_bytes=4096, headers=20)
 GET = b"GET /v1/models?limit=3 HTTP/1.1\r\nhost: [::1]:8787\r\naccept: */*\r\n\r\n"

@@ -13,9 +13,9 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from streamguard.proxy.answers.refusals import PHRASES, Refused
-from streamguard.proxy.http.framing import Framing
-from streamguard.proxy.limits import Limits
+from streamguard.http.framing import Framing
+from streamguard.http.limits import Limits
+from streamguard.http.refusals import PHRASES, Refused
 
 LINGER = 2.0
 """Seconds for which the rest of a refused request is read and dropped: a close on unread bytes is a reset, and a reset

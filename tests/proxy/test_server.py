@@ -20,8 +20,8 @@ import pytest
 
 from streamguard.errors import ConfigError
 from streamguard.proxy.config import Listen
-from streamguard.proxy.http.server import bound_socket
 from streamguard.proxy.log_redaction import RedactingFormatter
+from streamguard.proxy.server import bound_socket
 from streamguard.testing import ScriptedServer, fin, pause, stall, wire
 from tests.data import ROOT
 from tests.proxy.running import KEY, LIVE, REQUEST, Running, error_of, until, with_proxy

@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from streamguard.proxy.answers.refusals import Refused
-from streamguard.proxy.limits import Limits
+from streamguard.http.limits import Limits
+from streamguard.http.refusals import Refused
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What gets as far as the routes; `CONNECT` and `TRACE` make relays and echoes of servers that take them."""

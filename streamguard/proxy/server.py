@@ -18,9 +18,9 @@ import anyio.abc
 import uvicorn
 
 from streamguard.errors import ConfigError
+from streamguard.http.connection import protocol
 from streamguard.proxy.app import Proxy
 from streamguard.proxy.config import Listen
-from streamguard.proxy.http.connection import protocol
 
 _log = logging.getLogger("streamguard.proxy")
 
