@@ -14,13 +14,13 @@ from bench.documents import objects
 from streamguard import BudgetExhausted, GaveUp, JsonDocument, Policy, Runtime
 from streamguard.budgets.spec import BudgetSpec
 from streamguard.events import BlockStarted, BlockStopped, Delta, Metered, Started, Stopped, Usage
+from streamguard.guards.metering import usage_range
 from streamguard.guards.transcript import Transcript
 from streamguard.pricing.price import PriceSpec, cost
 from streamguard.pricing.tokens import Calibration, weigh
 from streamguard.request import Request
 from streamguard.testing.clock import run_virtual
 from streamguard.testing.scripted import script
-from streamguard.usage import usage_range
 
 PRICE = PriceSpec(input="3", output="15", cache_read="0.30", cache_write="3.75", cache_write_1h="6")
 PRICES = {"m": PRICE}

@@ -456,10 +456,10 @@ def _added() -> Any:
 
 @mutant("usage: what is seen is all there is")
 def _no_lag() -> Any:
-    from streamguard import usage
     from streamguard.engine import recorder
+    from streamguard.guards import metering
 
-    original = usage.usage_range
+    original = metering.usage_range
 
     def narrow(*args: Any) -> Any:
         made = original(*args)
@@ -470,10 +470,10 @@ def _no_lag() -> Any:
 
 @mutant("usage: refused requests are billed")
 def _refused() -> Any:
-    from streamguard import usage
+    from streamguard.guards import metering
 
     def billed(self: Any, running: Any, end: Any) -> Any:
-        return usage.usage_range(running.panel.transcript, running.request, self._runtime.calibration)
+        return metering.usage_range(running.panel.transcript, running.request, self._runtime.calibration)
 
     return patch.object(Recorder, "_usage", billed)
 

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from streamguard.outcome import AttemptRecord, CallRecord, Outcome
     from streamguard.policy.file import load_policy
     from streamguard.policy.model import Policy
-    from streamguard.retry.rules import Backoff, Decision, Retry, Rule
-    from streamguard.verdict import Enough, Trip, Where
+    from streamguard.retry.rules import Backoff, Retry, Rule
+    from streamguard.verdict import Decision, Enough, Trip, Where
 
 __all__ = [
     # doors
@@ -136,23 +136,40 @@ _HOME = {
     "streamguard.policy.file": ("load_policy",),
     "streamguard.retry.rules": (
         "Backoff",
-        "Decision",
         "Retry",
         "Rule",
     ),
     "streamguard.engine.runtime": ("Runtime",),
     "streamguard.engine.telemetry_structlog": ("structlog_hook",),
     "streamguard.verdict": (
+        "Decision",
         "Enough",
         "Trip",
         "Where",
     ),
 }
+_SUBMODULES = (
+    "conversation",
+    "errors",
+    "events",
+    "outcome",
+    "relay",
+    "replay",
+    "request",
+    "source",
+    "sync",
+    "testing",
+    "usage",
+    "verdict",
+    "view",
+    "viability",
+)
+"""Documented modules, which a bare `import streamguard` is enough for."""
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("sync", "relay"):
+    if name in _SUBMODULES:
         return import_module(f"streamguard.{name}")
     if name not in _MODULE:
         raise AttributeError(f"module 'streamguard' has no attribute {name!r}")

@@ -34,11 +34,7 @@ async def run(
     :raises PolicyError: the policy does not fit the source. Nothing was sent.
     :raises CallError: the call ended otherwise; its `record` has every attempt.
     """
-    call = Call(source, policy, runtime, keep=False, labels=labels, group=group)
-    while await call.next() is not None:
-        pass
-    assert call.outcome is not None
-    return call.outcome
+    return await Call(source, policy, runtime, keep=False, labels=labels, group=group).run()
 
 
 LEAVE_LIMIT = 2 * CLOSE_LIMIT

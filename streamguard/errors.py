@@ -18,12 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-if TYPE_CHECKING:
-    from streamguard.outcome import CallRecord
+from streamguard.outcome import CallRecord
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,12 +10,11 @@ anywhere; `Failed` ends the stream. `Restarted` never comes from a source: the e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
-if TYPE_CHECKING:
-    from streamguard.retry.rules import Decision
+from streamguard.verdict import Decision
 
 DeltaKind = Literal["text", "thinking", "tool_input"]
 """What a piece of output belongs to."""

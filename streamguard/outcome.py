@@ -12,12 +12,9 @@ from typing import Any
 
 import msgspec
 
-from streamguard.budgets.reservation import Charge
 from streamguard.events import Failed
-from streamguard.guards.panel import Observed
-from streamguard.retry.rules import Decision
-from streamguard.usage import UsageRange
-from streamguard.verdict import Completed, Trip
+from streamguard.usage import Unit, UsageRange
+from streamguard.verdict import Completed, Decision, Trip
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -55,6 +52,31 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     """The guard tripped."""
     end: float = 0.0
     """The attempt was over, connection closed."""
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """A trip that was not acted on: its guard is in `mode: observe`."""
+
+    trip: Trip
+    characters: int
+    """Characters of output the attempt had produced at that point."""
+    saved_tokens: int | None = None
+    """≈ Output tokens that came after it: what acting on the trip would have saved. Known once the attempt ended."""
+
+
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """What one limit of one budget was charged for an attempt, in `unit`."""
+
+    budget: str
+    unit: Unit
+    held: int
+    settled: int
+    uncertain: int
+
+    @property
+    def overrun(self) -> int:
+        """By how much the bill was larger than the hold: more than 0 only if an assumption was wrong, or calibrated."""
+        return max(0, self.settled - self.held)
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Literal
+from typing import Any
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from streamguard import api
+from streamguard.engine.portal import Backend, isolated, run_in_thread
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Event
 from streamguard.outcome import CallRecord, Outcome
 from streamguard.policy.model import Deliver, Policy
 from streamguard.source import Source
-
-Backend = Literal["asyncio", "trio"]
 
 
 def run(
@@ -35,12 +34,10 @@ def run(
 ) -> Outcome:
     """`streamguard.run` for a thread: blocks until the call is over. Parameters and errors are the same."""
 
-    async def call() -> Outcome:
-        async with _own(source) as own:
-            return await api.run(own, policy=policy, runtime=runtime, labels=labels, group=group)
+    async def drive(own: Source) -> Outcome:
+        return await api.run(own, policy=policy, runtime=runtime, labels=labels, group=group)
 
-    with start_blocking_portal(backend) as portal:
-        return portal.call(call)
+    return run_in_thread(source, drive, backend)
 
 
 class SyncStream:
@@ -89,21 +86,10 @@ def stream(
     @asynccontextmanager
     async def opened() -> AsyncIterator[api.GuardedStream]:
         async with (
-            _own(source) as own,
+            isolated(source) as own,
             api.stream(own, policy=policy, deliver=deliver, runtime=runtime, labels=labels, group=group) as events,
         ):
             yield events
 
     with start_blocking_portal(backend) as portal, portal.wrap_async_context_manager(opened()) as events:
         yield SyncStream(portal, events)
-
-
-@asynccontextmanager
-async def _own(source: Source) -> AsyncIterator[Source]:
-    """The source with connections of its own for the running loop, if it can give that."""
-    isolated = getattr(source, "isolated", None)
-    if isolated is None:
-        yield source
-        return
-    async with isolated() as own:
-        yield own

@@ -5,6 +5,7 @@ Verdicts are values, never exceptions: a guard has no opinion on what follows fr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -130,3 +131,25 @@ class Enough(msgspec.Struct, frozen=True):
 
 Verdict = Trip | Enough
 """What a guard may say."""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows from the end of an attempt, and why."""
+
+    action: Literal["retry", "give_up"]
+    reason: str
+    """Why the attempt ended."""
+    why: str
+    """The decision in one sentence."""
+    rule: int | None = None
+    """0-based index of the rule that matched; `None` if none did."""
+    wait: float = 0.0
+    """Seconds to wait before the next attempt."""
+    patch: Mapping[str, Any] | None = None
+    """What changes in the original request for the next attempt."""
+    base_url: str | None = None
+    """Where the next attempt goes, if not to the source's own endpoint."""
+    budget_left: Mapping[str, int] = {}
+    """What the call's budgets have left after this attempt, by scope, in the scope's unit (micro-USD or tokens)."""
+    retry_after: float | None = None
+    """When giving up: in how many seconds to come back, as the provider says, or as the wait that did not fit."""

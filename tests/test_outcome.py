@@ -32,10 +32,9 @@ from streamguard import (
 )
 from streamguard.events import Failed, Usage
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Times
-from streamguard.retry.rules import Decision
 from streamguard.testing import answer, pause, script
 from streamguard.usage import UsageRange
-from streamguard.verdict import Trip, Where
+from streamguard.verdict import Decision, Trip, Where
 
 GOOD, BAD = '{"total": 12, "lines": ["a"]}', '{"total": 12, "lines" ["a"]}'
 PRICES = {"claude-sonnet-5-5": {"input": "3.00", "output": "15.00"}}

@@ -100,3 +100,15 @@ def test_errors_are_public() -> None:
 
     raised = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
     assert raised <= set(streamguard.__all__)
+
+
+def test_documented_modules_need_no_import_of_their_own() -> None:
+    """`import streamguard` is enough to use the modules that README and the pages name."""
+    code = (
+        "import streamguard\n"
+        "for name in streamguard._SUBMODULES:\n"
+        "    assert getattr(streamguard, name).__name__ == 'streamguard.' + name, name\n"
+        "print(streamguard.events.Delta.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "Delta\n"

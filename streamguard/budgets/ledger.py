@@ -31,8 +31,9 @@ import anyio.to_thread
 import msgspec
 
 from streamguard.budgets.spec import Scope, Settlement, Window
-from streamguard.budgets.upper_bound import MOST, Unit
+from streamguard.budgets.upper_bound import MOST
 from streamguard.errors import ConfigError, StreamguardError
+from streamguard.usage import Unit
 
 LEASE = 60.0
 """Seconds for which a hold lives without a heartbeat (Cycles uses the same). Only bookkeeping depends on it: an expired

@@ -25,24 +25,10 @@ from streamguard.budgets.queue import ReservationQueue
 from streamguard.budgets.spec import BudgetSpec, Evidence, NotBilled, Scope, Settlement, settle
 from streamguard.budgets.stores import open_ledger
 from streamguard.budgets.stores.memory import MemoryStore
-from streamguard.budgets.upper_bound import Bound, BudgetMode, Unbounded, Unit, bound
+from streamguard.budgets.upper_bound import Bound, BudgetMode, Unbounded, bound
+from streamguard.outcome import Charge
 from streamguard.pricing.price import Price
 from streamguard.request import Request
-
-
-class Charge(msgspec.Struct, frozen=True, kw_only=True):
-    """What one limit of one budget was charged for an attempt, in `unit`."""
-
-    budget: str
-    unit: Unit
-    held: int
-    settled: int
-    uncertain: int
-
-    @property
-    def overrun(self) -> int:
-        """By how much the bill was larger than the hold: more than 0 only if an assumption was wrong, or calibrated."""
-        return max(0, self.settled - self.held)
 
 
 class _Claim(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,10 +16,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import Field, field_validator, model_validator
 
-from streamguard.budgets.upper_bound import MOST, Bound, BudgetMode, Unit
+from streamguard.budgets.upper_bound import MOST, Bound, BudgetMode
 from streamguard.events import Usage
 from streamguard.guards.base import Spec
 from streamguard.pricing.price import Price, Usd, cost, micro_usd, worst_case
+from streamguard.usage import Unit
 
 Window = Literal["hour", "day", "month"]
 

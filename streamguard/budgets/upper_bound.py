@@ -18,8 +18,8 @@ import msgspec
 
 from streamguard.pricing.price import Price, worst_case
 from streamguard.request import Request
+from streamguard.usage import Unit
 
-Unit = Literal["micro_usd", "tokens"]
 BudgetMode = Literal["strict", "calibrated"]
 
 MOST = 2**53 - 1

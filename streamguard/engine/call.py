@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from streamguard.budgets.ledger import LedgerError, LedgerLost
-from streamguard.budgets.reservation import Charge, Reservation
+from streamguard.budgets.reservation import Reservation
 from streamguard.engine.attempt import End, RunningAttempt, unexpected
 from streamguard.engine.clock import CallClock
 from streamguard.engine.delivery import Delivery
@@ -43,15 +43,15 @@ from streamguard.errors import (
 from streamguard.events import Event, Failed, Restarted
 from streamguard.guards.base import AttemptContext, Document
 from streamguard.guards.panel import Panel
-from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
+from streamguard.outcome import AttemptRecord, CallRecord, Charge, Cost, Outcome
 from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
 from streamguard.retry.cooldown import COOLING, Cooldown
 from streamguard.retry.quota import is_outage
-from streamguard.retry.rules import Decision, RetryState, decide
+from streamguard.retry.rules import RetryState, decide
 from streamguard.source import Source, check_source
 from streamguard.usage import UsageRange
-from streamguard.verdict import Completed, Enough, Trip
+from streamguard.verdict import Completed, Decision, Enough, Trip
 
 TRIPPED_DRAIN = 0.05
 """Seconds to wait for the socket's end after a complete message that a guard rejected: enough to keep the connection
@@ -111,6 +111,17 @@ class Call:
     def interrupt(self, by: str) -> None:
         """End the call as soon as possible; see `GuardedStream.interrupt`."""
         self.clock.interrupt(by)
+
+    async def run(self) -> Outcome:
+        """Drive the call to its end.
+
+        :returns: the outcome.
+        :raises CallError: the call ended without one.
+        """
+        while await self.next() is not None:
+            pass
+        assert self.outcome is not None
+        return self.outcome
 
     @property
     def record(self) -> CallRecord:

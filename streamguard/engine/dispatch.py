@@ -15,18 +15,18 @@ import msgspec
 
 from streamguard.budgets.ledger import LATE, Denied, LedgerError, LedgerLost
 from streamguard.budgets.max_tokens import within_budget, within_caps
-from streamguard.budgets.reservation import CallAccount, Charge, Reservation
+from streamguard.budgets.reservation import CallAccount, Reservation
 from streamguard.budgets.spec import Aborted, Billed, Evidence, NotBilled
 from streamguard.budgets.upper_bound import Unbounded, bound
 from streamguard.engine.attempt import RunningAttempt, interrupt_trip, total_trip
 from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Failed
+from streamguard.guards.metering import input_upper, output_upper
+from streamguard.outcome import Charge
 from streamguard.policy.model import Policy
 from streamguard.request import Request
-from streamguard.retry.rules import Decision
-from streamguard.usage import input_upper, output_upper
-from streamguard.verdict import Trip
+from streamguard.verdict import Decision, Trip
 
 _log = logging.getLogger("streamguard")
 

@@ -10,18 +10,17 @@ from typing import Any
 
 import msgspec
 
-from streamguard.budgets.reservation import Charge
 from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Failed
-from streamguard.outcome import AttemptRecord, Cost, Times
+from streamguard.guards.metering import usage_range
+from streamguard.outcome import AttemptRecord, Charge, Cost, Times
 from streamguard.policy.model import Policy
 from streamguard.pricing.price import Price, cost
 from streamguard.request import Request
-from streamguard.retry.rules import Decision
-from streamguard.usage import UsageRange, usage_range
-from streamguard.verdict import Completed, Trip
+from streamguard.usage import UsageRange
+from streamguard.verdict import Completed, Decision, Trip
 
 
 class Recorder:

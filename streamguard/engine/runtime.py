@@ -12,22 +12,41 @@ import secrets
 import statistics
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from streamguard.budgets.reservation import Accounts
+from streamguard.engine.attempt import RunningAttempt
+from streamguard.engine.clock import CallClock
 from streamguard.engine.telemetry import Hook, Record, emit
+from streamguard.outcome import CallRecord
+from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import PriceSpec
 from streamguard.pricing.tokens import Calibration
 from streamguard.retry.cooldown import Cooldown
 from streamguard.retry.quota import Quota, RetryQuota
 
-if TYPE_CHECKING:
-    from streamguard.engine.call import Call
-
-
 MOST_KEPT = 512
 """Cool-downs and price books that a runtime keeps."""
+
+
+class RunningCall(Protocol):
+    """A call that runs, as a live view or an operator sees it."""
+
+    id: str
+    policy: Policy
+    clock: CallClock
+    about: dict[str, Any]
+    """The caller's labels and group."""
+    running: RunningAttempt | None
+    """The attempt that is open, if one is."""
+
+    @property
+    def record(self) -> CallRecord:
+        """The call so far."""
+
+    def interrupt(self, by: str) -> None:
+        """End the call as soon as possible."""
 
 
 class AnswerLengths:
@@ -79,7 +98,7 @@ class Runtime:
         self.lengths = AnswerLengths()
         self.hooks = tuple(hooks)
         self.jitter = jitter
-        self.calls: dict[str, Call] = {}
+        self.calls: dict[str, RunningCall] = {}
         """The calls that run, by id: for whoever looks on, or interrupts one."""
         self.paused: str | None = None
         """Who paused admission, if somebody did; see `pause`."""

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from streamguard.outcome import AttemptRecord, CallRecord, Outcome
-from streamguard.retry.rules import Decision
+from streamguard.verdict import Decision
 
 _log = logging.getLogger("streamguard")
 

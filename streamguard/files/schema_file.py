@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from streamguard.errors import Problem
+from streamguard.files.reading import read_bytes
 
 MAX_BYTES = 1024 * 1024
 """Largest schema file."""
@@ -22,15 +23,9 @@ MAX_DEPTH = 100
 def read_schema(path: Path) -> dict[str, Any] | Problem:
     """The schema, or the first thing wrong with the file (with a line, if it is about the text)."""
     file = str(path)
-    try:
-        if not path.is_file():
-            return Problem(file=file, problem="not a file" if path.exists() else "no such file")
-        with path.open("rb") as opened:
-            raw = opened.read(MAX_BYTES + 1)
-    except OSError as mistake:
-        return Problem(file=file, problem=f"cannot be read: {mistake.strerror or mistake}")
-    except ValueError:
-        return Problem(file=file, problem="no file can have such a name")
+    raw = read_bytes(path, MAX_BYTES)
+    if isinstance(raw, str):
+        return Problem(file=file, problem=raw)
     if len(raw) > MAX_BYTES:
         return Problem(file=file, problem=f"more than {MAX_BYTES:,} bytes")
     return parse_schema(raw, file)

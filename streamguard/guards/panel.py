@@ -21,19 +21,10 @@ from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, 
 from streamguard.guards.custom import AsyncWatch, failed
 from streamguard.guards.timeouts import ClockState, TimeoutsWatch
 from streamguard.guards.transcript import Transcript
+from streamguard.outcome import Observed
 from streamguard.verdict import Enough, Trip, Where
 
 Feed = Callable[[Event, float], Trip | Enough | None]
-
-
-class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """A trip that was not acted on: its guard is in `mode: observe`."""
-
-    trip: Trip
-    characters: int
-    """Characters of output the attempt had produced at that point."""
-    saved_tokens: int | None = None
-    """≈ Output tokens that came after it: what acting on the trip would have saved. Known once the attempt ended."""
 
 
 class Panel:

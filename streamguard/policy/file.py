@@ -11,7 +11,6 @@ section; inside one it is a value, such as `alive: null` for no such clock.
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,8 @@ import msgspec
 from pydantic import ValidationError
 
 from streamguard.errors import PolicyError, Problem
+from streamguard.files.python_names import NotImported, import_name, is_python_name
+from streamguard.files.reading import identity, read_bytes, shipped_policies
 from streamguard.files.schema_file import read_schema
 from streamguard.files.yaml import MAX_BYTES, Loaded, Position, Positions, Span, load, pointer
 from streamguard.files.yaml import Path as At
@@ -100,31 +101,10 @@ def read_policy(path: str | os.PathLike[str], *, allow_imports: bool = False) ->
         if isinstance(found, str):
             raise PolicyError(Problem(file=name, problem=found))
         return reading.finish(found.read_bytes(), name, None, identity=name)
-    text = _read_bytes(Path(name))
+    text = read_bytes(Path(name), MAX_BYTES)
     if isinstance(text, str):
         raise PolicyError(Problem(file=name, problem=text))
-    return reading.finish(text, name, Path(name).parent, identity=_identity(Path(name)))
-
-
-def shipped_policies() -> dict[str, resources.abc.Traversable]:
-    """The policies that come with this package, by name."""
-    return {name: item for folder in _shipped_folders() for name, item in _policies_in(folder)}
-
-
-def _shipped_folders() -> Iterator[resources.abc.Traversable]:
-    """In a wheel the folder is inside the package, in a checkout beside it."""
-    package = resources.files("streamguard")
-    if (package / "policies").is_dir():
-        yield package / "policies"
-    elif isinstance(package, Path) and (package.parent / "pyproject.toml").is_file():
-        yield package.parent / "policies"  # not somebody else's folder beside an installed package
-
-
-def _policies_in(folder: resources.abc.Traversable) -> Iterator[tuple[str, resources.abc.Traversable]]:
-    if folder.is_dir():
-        for item in sorted(folder.iterdir(), key=lambda item: item.name):
-            if item.name.endswith(".yaml"):
-                yield item.name.removesuffix(".yaml"), item
+    return reading.finish(text, name, Path(name).parent, identity=identity(Path(name)))
 
 
 def _shipped(name: str) -> resources.abc.Traversable | str:
@@ -134,23 +114,6 @@ def _shipped(name: str) -> resources.abc.Traversable | str:
     if wanted in known:
         return known[wanted]
     return f'no shipped policy "{wanted}"' + (guess(wanted, known) or f"; there are {', '.join(known) or 'none'}")
-
-
-def _read_bytes(path: Path) -> bytes | str:
-    """At most one byte more than may be read, or why nothing could be."""
-    try:
-        if not path.is_file():  # also keeps away from devices and pipes
-            return "no such file" if not path.exists() else "not a file"
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except OSError as mistake:
-        return f"cannot be read: {mistake.strerror or mistake}"
-    except ValueError:  # a NUL byte in the name
-        return "no file can have such a name"
-
-
-def _identity(path: Path) -> str:
-    return os.path.realpath(path)
 
 
 @cache
@@ -231,12 +194,12 @@ class _Reading:
         path = self.beside(name, folder)
         if isinstance(path, str):
             return None, path
-        text = _read_bytes(path)
+        text = read_bytes(path, MAX_BYTES)
         if isinstance(text, str):
             return None, f"{path}: {text}" + self.shipped_instead(name)
-        if _identity(path) in self.identities:
+        if identity(path) in self.identities:
             return None, f"extends itself: {self.chain_with(str(path))}"
-        return self.chain(text, str(path), path.parent, _identity(path)), None
+        return self.chain(text, str(path), path.parent, identity(path)), None
 
     def chain_with(self, name: str) -> str:
         return " → ".join([*self.files, name])
@@ -295,17 +258,13 @@ class _Reading:
         own.data["guards"] = guards
 
     def guard(self, name: Any) -> Any:
-        if not isinstance(name, str) or re.fullmatch(r"[\w.]+:[\w.]+", name) is None:
+        if not isinstance(name, str) or not is_python_name(name):
             return _Refused(f'must be "module:name", got {shown(name)}')
         if not self.allow_imports:
             return _Refused(f"{name} is Python code, and this caller does not let policies import any (allow_imports)")
-        module, _, attribute = name.partition(":")
-        try:
-            found: Any = importlib.import_module(module)
-            for part in attribute.split("."):
-                found = getattr(found, part)
-        except Exception as mistake:  # whatever a module does when it is imported
-            return _Refused(f"cannot be imported: {type(mistake).__name__}: {mistake}")
+        found = import_name(name)
+        if isinstance(found, NotImported):
+            return _Refused(found.why)
         if not callable(getattr(found, "watch", None)):
             return _Refused(f"{name} is no guard: it has no watch(ctx, now); wrap a function with @streamguard.guard")
         return found

@@ -10,9 +10,9 @@ One owner of retries: a call sends at most `Retry.attempts` requests, whatever t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from pydantic import Field, model_validator
@@ -21,7 +21,7 @@ from streamguard.events import Failed
 from streamguard.files.frozen_json import FrozenJson
 from streamguard.guards.base import Spec
 from streamguard.retry.quota import Quota, is_outage
-from streamguard.verdict import Trip
+from streamguard.verdict import Decision, Trip
 
 NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
 """Reasons that no rule can retry: a person said stop, or asking again cannot succeed before something outside
@@ -92,28 +92,6 @@ class Retry(Spec):
     quota: Quota | None = Quota()
     """What an outage may cost, over all calls of a runtime; `null` for no limit but `attempts`."""
     rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
-
-
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows from the end of an attempt, and why."""
-
-    action: Literal["retry", "give_up"]
-    reason: str
-    """Why the attempt ended."""
-    why: str
-    """The decision in one sentence."""
-    rule: int | None = None
-    """0-based index of the rule that matched; `None` if none did."""
-    wait: float = 0.0
-    """Seconds to wait before the next attempt."""
-    patch: Mapping[str, Any] | None = None
-    """What changes in the original request for the next attempt."""
-    base_url: str | None = None
-    """Where the next attempt goes, if not to the source's own endpoint."""
-    budget_left: Mapping[str, int] = {}
-    """What the call's budgets have left after this attempt, by scope, in the scope's unit (micro-USD or tokens)."""
-    retry_after: float | None = None
-    """When giving up: in how many seconds to come back, as the provider says, or as the wait that did not fit."""
 
 
 class RetryState(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,7 @@ from typing import Any, Final
 import anyio
 
 from streamguard.budgets.ledger import LedgerError, LedgerLost
-from streamguard.engine.call import Call
-from streamguard.engine.runtime import Runtime
+from streamguard.engine.runtime import RunningCall, Runtime
 from streamguard.view import rows
 
 MOST: Final = 50
@@ -37,7 +36,7 @@ class Balances:
         """Scope key → the budget's name, and the address of its ledger."""
         self._asked: float | None = None
 
-    def learn(self, call: Call) -> None:
+    def learn(self, call: RunningCall) -> None:
         """A call uses the budgets of its policy."""
         for spec in call.policy.budgets:
             if spec.per == "call":

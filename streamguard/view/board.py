@@ -16,9 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from streamguard.engine.attempt import RunningAttempt
-from streamguard.engine.call import Call
 from streamguard.engine.clock import backend_clock
-from streamguard.engine.runtime import Runtime
+from streamguard.engine.runtime import RunningCall, Runtime
 from streamguard.engine.telemetry import (
     AttemptAborted,
     AttemptStarted,
@@ -76,7 +75,7 @@ class _Attempt:
 class _Open:
     """What is remembered of a call that runs."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: RunningCall) -> None:
         self.call = call
         self.running: RunningAttempt | None = None
         self.over: list[_Attempt] = []
@@ -253,7 +252,7 @@ class Board:
             self._explained = (policy, rows.policy(policy))
         return self._explained[1]
 
-    def _row(self, call: Call) -> dict[str, Any]:
+    def _row(self, call: RunningCall) -> dict[str, Any]:
         look, open_ = snapshot(call), self._open.get(call.id)
         tokens = self._tokens(look, open_)
         before = [record.cost.high for record in look.before]
@@ -295,7 +294,7 @@ def now() -> float:
     return backend_clock()()
 
 
-def _kept(call: Call, running: RunningAttempt, record: AttemptRecord) -> tuple[Kept, ...]:
+def _kept(call: RunningCall, running: RunningAttempt, record: AttemptRecord) -> tuple[Kept, ...]:
     """What an attempt that is over said, block by block, with its first wrong character."""
     said = blocks(running.panel.transcript)
     texts = [(block.index, block.kind, "".join(block.pieces)) for block in said]

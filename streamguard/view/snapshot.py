@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from streamguard.engine.call import Call
+from streamguard.engine.runtime import RunningCall
 from streamguard.events import BlockKind, Usage
 from streamguard.guards.timeouts import ClockState
 from streamguard.guards.transcript import Transcript
@@ -65,7 +65,7 @@ class CallSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The attempts that are over."""
 
 
-def snapshot(call: Call) -> CallSnapshot:
+def snapshot(call: RunningCall) -> CallSnapshot:
     """The call at this moment."""
     clock, running, before = call.clock, call.running, call.record.attempts
     now = clock.now()
@@ -99,7 +99,7 @@ def blocks(transcript: Transcript) -> tuple[Block, ...]:
     )
 
 
-def _state(call: Call) -> State:
+def _state(call: RunningCall) -> State:
     running = call.running
     if call.clock.interrupted is not None:
         return "ending"

@@ -13,10 +13,11 @@ import anyio
 import pytest
 
 from streamguard.budgets.ledger import Denied, LedgerError, LedgerLost
-from streamguard.budgets.reservation import Accounts, CallAccount, Charge, Reservation
+from streamguard.budgets.reservation import Accounts, CallAccount, Reservation
 from streamguard.budgets.spec import Aborted, Billed, BudgetSpec, Lost, NotBilled
 from streamguard.budgets.upper_bound import Unbounded, bound
 from streamguard.events import Usage
+from streamguard.outcome import Charge
 from streamguard.pricing.price import Price
 from streamguard.request import Request
 

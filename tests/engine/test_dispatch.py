@@ -26,12 +26,12 @@ from streamguard import (
     Timeouts,
 )
 from streamguard.budgets.ledger import Balance, LedgerError, LedgerLost
-from streamguard.budgets.reservation import Charge
 from streamguard.budgets.spec import ABORT_LAG_TOKENS, BudgetSpec
 from streamguard.budgets.stores.sqlite import SqliteStore
 from streamguard.budgets.upper_bound import Bound, bound
 from streamguard.engine.telemetry import BudgetDenied
 from streamguard.events import BlockStarted, BlockStopped, Delta, Failed, Metered, Ping, Started, Stopped, Usage
+from streamguard.outcome import Charge
 from streamguard.pricing.price import PriceSpec
 from streamguard.request import Request
 from streamguard.testing.clock import BACKENDS, run_virtual

@@ -9,8 +9,9 @@ import pytest
 
 from streamguard.events import BlockStarted, BlockStopped, Delta, Metered, Ping, Started, Stopped, Usage
 from streamguard.guards.base import AttemptContext, BaseWatch
-from streamguard.guards.panel import Observed, Panel
+from streamguard.guards.panel import Panel
 from streamguard.guards.transcript import Transcript
+from streamguard.outcome import Observed
 from streamguard.verdict import Enough, Trip, Where
 
 CTX = AttemptContext()

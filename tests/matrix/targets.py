@@ -29,7 +29,7 @@ from streamguard.jobs.problems import Problem
 from streamguard.policy.file import loads_policy
 from streamguard.policy.model import Policy
 from streamguard.redaction import redacted
-from streamguard.replay.recordings import Recording
+from streamguard.replay.recording import Recording
 from streamguard.request import Request
 from streamguard.testing import faults
 from streamguard.verdict import REASONS, Enough, Trip

@@ -10,11 +10,11 @@ from streamguard.errors import GaveUp
 from streamguard.events import BlockStarted, Delta, Failed, Metered, Started, Stopped, Usage
 from streamguard.guards.caps import Caps
 from streamguard.guards.completion import Completion
+from streamguard.guards.metering import output_upper
 from streamguard.guards.transcript import Transcript
 from streamguard.policy.model import Policy
 from streamguard.pricing.tokens import TokenScale
 from streamguard.testing import Script, answer, encode, faults, run_virtual, script
-from streamguard.usage import output_upper
 from streamguard.viability.patterns.patience import TRIES, patiently
 from tests.matrix.cells import CHUNKS, TIMES, Cell, violations
 from tests.matrix.configs import configs

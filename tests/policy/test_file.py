@@ -248,8 +248,8 @@ BROKEN: list[tuple[str, list[str]]] = [
         "retry:\n  rules:\n    - {when: [json.*], patch: {max_tokens: {multiply: 0}, stream: false, model: null}}\n",
         [
             "p.yaml:3:55: /retry/rules/0/patch/max_tokens/multiply: multiply must be a positive number",
-            "p.yaml:3:64: /retry/rules/0/patch/stream: every request is sent as a stream; nothing else can be guarded",
-            "p.yaml:3:78: /retry/rules/0/patch/model: null removes model, and no request goes without it",
+            "p.yaml:3:67: /retry/rules/0/patch/stream: every request is sent as a stream; nothing else can be guarded",
+            "p.yaml:3:81: /retry/rules/0/patch/model: null removes model, and no request goes without it",
         ],
     ),
     ("budgets: {name: x}\n", ["p.yaml:1:10: /budgets: must be a list, got a mapping"]),

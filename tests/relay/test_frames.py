@@ -23,8 +23,8 @@ from streamguard.events import (
 )
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
 from streamguard.relay.frames import Frames
-from streamguard.retry.rules import Decision
 from streamguard.usage import UsageRange
+from streamguard.verdict import Decision
 
 AGAIN = Decision(action="retry", reason="json.malformed", wait=0.0, rule=0, why="rule 0, attempt 2 of 3")
 USED = UsageRange.of(Usage(input_tokens=5, output_tokens=7))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from streamguard.events import Failed
-from streamguard.retry.rules import Backoff, Decision, Retry, RetryState, Rule, decide
-from streamguard.verdict import Trip
+from streamguard.retry.rules import Backoff, Retry, RetryState, Rule, decide
+from streamguard.verdict import Decision, Trip
 
 RULES = Retry(
     attempts=3,

@@ -42,7 +42,7 @@ from streamguard.budgets.ledger import (
 )
 from streamguard.budgets.spec import Scope, Settlement, Window
 from streamguard.budgets.stores.redis_scripts import SCRIPTS
-from streamguard.budgets.upper_bound import Unit
+from streamguard.usage import Unit
 
 FORMAT = "1"
 """Of the keys; stands before the epoch."""

@@ -35,7 +35,7 @@ from streamguard.budgets.ledger import (
     window_of,
 )
 from streamguard.budgets.spec import Scope, Settlement, Window
-from streamguard.budgets.upper_bound import Unit
+from streamguard.usage import Unit
 
 APPLICATION_ID = 0x53674C64
 """`SgLd`: tells our files from anybody else's."""

@@ -18,10 +18,11 @@ import msgspec
 from streamguard.budgets.ledger import Balance, Ledger, LedgerError
 from streamguard.budgets.spec import Scope
 from streamguard.budgets.stores import open_ledger
-from streamguard.budgets.upper_bound import MOST, Unit
+from streamguard.budgets.upper_bound import MOST
 from streamguard.cli.commands.exits import Exit
 from streamguard.pricing.price import MICRO, micro_usd
 from streamguard.terminal import printable
+from streamguard.usage import Unit
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

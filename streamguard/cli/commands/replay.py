@@ -20,7 +20,7 @@ from streamguard.errors import ConfigError, JobError, Problem
 from streamguard.guards.base import AttemptContext
 from streamguard.guards.custom import AsyncWatch
 from streamguard.policy.model import Policy
-from streamguard.replay.replay import Replayed, recordings, replay
+from streamguard.replay import Replayed, recordings, replay
 from streamguard.terminal import printable, put, silence
 
 PLAIN_WIDTH = 160

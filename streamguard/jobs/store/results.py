@@ -21,8 +21,7 @@ from streamguard.errors import CallError, Interrupted
 from streamguard.events import Failed, Usage
 from streamguard.jobs.store.resume import POISON
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
-from streamguard.retry.rules import Decision
-from streamguard.verdict import Trip
+from streamguard.verdict import Decision, Trip
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,10 +23,9 @@ from streamguard.jobs.progress.progress import (
 from streamguard.jobs.progress.summary import BudgetState, Carried, Interval, Quantiles, Reservoir, Tally
 from streamguard.jobs.runner import Stop
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome, Times
-from streamguard.retry.rules import Decision
 from streamguard.testing import run_virtual
 from streamguard.usage import UsageRange
-from streamguard.verdict import Trip
+from streamguard.verdict import Decision, Trip
 
 
 class Clock:

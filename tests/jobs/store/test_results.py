@@ -10,9 +10,8 @@ from streamguard.errors import DeadlineExceeded, GaveUp, Interrupted
 from streamguard.events import Failed, Usage
 from streamguard.jobs.store.results import About, dumps, result_line
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome, Times
-from streamguard.retry.rules import Decision
 from streamguard.usage import UsageRange
-from streamguard.verdict import Trip, Where
+from streamguard.verdict import Decision, Trip, Where
 
 ABOUT = About(policy="streamguard:extraction")
 DEAD = AttemptRecord(

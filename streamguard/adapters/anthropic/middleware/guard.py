@@ -25,20 +25,20 @@ import httpx2
 from anthropic.types import RawMessageStreamEvent
 from anthropic.types.beta import BetaRawMessageStreamEvent
 
-from streamguard import sync
 from streamguard.adapters.anthropic.middleware import span
 from streamguard.adapters.anthropic.middleware.blocking import BlockingSource
 from streamguard.adapters.anthropic.middleware.source import RAW_HEADER, ChainSource, Guarded, GuardedSync
 from streamguard.adapters.anthropic.middleware.stream import EXTENSION, GuardedBody, GuardedEvents, Reading
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.adapters.sse.raw_frames import FrameLog
-from streamguard.api import run
 from streamguard.engine.call import Call
+from streamguard.engine.portal import run_in_thread
 from streamguard.engine.runtime import Runtime
 from streamguard.errors import CallError, ConfigError, GaveUp, PolicyError, Problem
 from streamguard.outcome import Outcome
 from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
+from streamguard.source import Source
 
 MESSAGES: Final = "/v1/messages"
 """The endpoint that is guarded, at every client: Bedrock and Vertex rewrite it further in."""
@@ -100,7 +100,7 @@ class GuardMiddleware(anthropic.Middleware):
             return await self._stream(request, call_next, policy)
         source = ChainSource(request, call_next, max_event_bytes=self._max_event_bytes)
         try:
-            outcome = await run(source, policy=policy, runtime=self.runtime, labels=self._labels)
+            outcome = await self._call(source, policy).run()
         except CallError as error:
             span.noted(span.current(), error.record, error.reason)
             raise raised(error, source) from None
@@ -121,7 +121,7 @@ class GuardMiddleware(anthropic.Middleware):
             request, call_next, max_event_bytes=self._max_event_bytes, connect=policy.timeouts.connect
         )
         try:
-            outcome = sync.run(source, policy=policy, runtime=self.runtime, labels=self._labels)
+            outcome = run_in_thread(source, lambda own: self._call(own, policy).run())
         except CallError as error:
             span.noted(span.current(), error.record, error.reason)
             raise raised(error, source) from None
@@ -145,6 +145,9 @@ class GuardMiddleware(anthropic.Middleware):
             return self._policy
         chosen = self._choose(Request(body))
         return None if chosen is None else to_the_end(chosen)
+
+    def _call(self, source: Source, policy: Policy) -> Call:
+        return Call(source, policy, self.runtime, keep=False, labels=self._labels)
 
     def _dropped(self, call: Call) -> None:
         self.runtime.calls.pop(call.id, None)

@@ -18,16 +18,15 @@ from streamguard.adapters.sse.decoder import Decoder, EventTooLarge
 from streamguard.errors import PolicyError, Problem
 from streamguard.events import Event, Failed, Other, Ping, Started
 from streamguard.guards.base import AttemptContext
-from streamguard.guards.panel import Observed, Panel
+from streamguard.guards.panel import Panel
+from streamguard.outcome import Observed
 from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import Price
 from streamguard.pricing.tokens import TokenScale
-from streamguard.replay.recordings import Recording, recordings
+from streamguard.replay.recording import Recording
 from streamguard.request import Request
 from streamguard.verdict import Completed, Enough, Trip, Where
-
-__all__ = ["ObservedTrip", "Recording", "Replayed", "recordings", "replay"]
 
 SCALE: Final = TokenScale()
 """Tokens by weight, as in an attempt of which nothing has been learned yet."""

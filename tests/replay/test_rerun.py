@@ -13,8 +13,8 @@ from streamguard import CallError, Caps, JsonDocument, Outcome, Policy, Retry, T
 from streamguard.errors import PolicyError
 from streamguard.jobs.job import with_schema
 from streamguard.outcome import AttemptRecord
-from streamguard.replay.recordings import Recording, recordings
-from streamguard.replay.replay import ObservedTrip, Replayed, replay
+from streamguard.replay.recording import Recording, recordings
+from streamguard.replay.rerun import ObservedTrip, Replayed, replay
 from streamguard.request import Request
 from streamguard.testing import ScriptedServer, pause, script, send, status, wire
 from streamguard.testing.scripted import REQUEST

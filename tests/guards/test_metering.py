@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamguard.events import BlockKind, BlockStarted, Delta, Event, Metered, Started, Stopped, Usage
-from streamguard.guards.transcript import Transcript
-from streamguard.pricing.price import Price, cost
-from streamguard.pricing.tokens import Calibration, TokenScale
-from streamguard.request import Request
-from streamguard.usage import (
+from streamguard.guards.metering import (
     FRAMING_TOKENS,
     LAG_TOKENS,
     InputEstimate,
-    UsageRange,
     input_upper,
     output_upper,
     usage_range,
 )
+from streamguard.guards.transcript import Transcript
+from streamguard.pricing.price import Price, cost
+from streamguard.pricing.tokens import Calibration, TokenScale
+from streamguard.request import Request
+from streamguard.usage import UsageRange
 from tests.recorded import recorded
 
 BODY: dict[str, Any] = {"model": "m", "max_tokens": 1000, "messages": [{"role": "user", "content": "x" * 100}]}

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from streamguard.errors import JobError
-from streamguard.replay import recordings as module
-from streamguard.replay.recordings import Recording, recordings
+from streamguard.replay import recording as module
+from streamguard.replay.recording import Recording, recordings
 from streamguard.testing import wire
 
 DATA = b"".join(wire.text_stream('{"a": 1}', 4))

@@ -1,0 +1,167 @@
+"""Estimate what an attempt used from what was seen of it: exact once the provider has counted, `[low, high]` before.
+
+Knows no price, no budget and no policy. `budgets.upper_bound` holds the hard bounds; the intervals made here go into
+outcomes, records and soft charges.
+
+Why an interval: the provider counts once, at the end, so an aborted attempt never gets its count. `message_start`
+says little: its output count is a placeholder (left out by adapters), and its input count has been seen at 9 for 33,772
+tokens truly read, so it is a lower bound only.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from streamguard.events import Usage
+from streamguard.guards.transcript import Transcript
+from streamguard.pricing.tokens import Calibration, TokenScale, weigh
+from streamguard.request import Request, encoded
+from streamguard.usage import UsageRange
+
+LAG_TOKENS = 200
+"""Tokens that may have been generated but not seen when a stream ends early: on their way, or made before the provider
+noticed. One second at 200 tokens per second, faster than the models priced in 2026-11 answer."""
+
+FRAMING_TOKENS = 1024
+"""Tokens that a provider adds to a request's own text: turn markers, and prompts of its own for tools (at most 804,
+Anthropic's tool-use page, 2026-11)."""
+
+
+def usage_range(transcript: Transcript, request: Request | None, calibration: Calibration) -> UsageRange:
+    """What one attempt used, by what was seen of it; the request was sent, and may be billed.
+
+    With the provider's final count: that, exactly. Without:
+
+    * output, low: what is visible, at the lower end of the model's scale, or the provider's running count, if higher;
+    * output, high: the same at the upper end plus `LAG_TOKENS`, but at most what the request allows; just that where
+      output may be hidden (see `output_upper`), and `None` if the source shows no request;
+    * input, low: what `message_start` said, else 0; high: a token per byte of the request's text plus `FRAMING_TOKENS`;
+      `None` if no text bounds it (files, links, server tools, no request).
+
+    The upper end of output is an estimate, held by all recorded streams but not by proof; the bounds that budgets rest
+    on are `max_tokens` and bytes alone.
+    """
+    usage = transcript.usage
+    if transcript.metered and usage.input_tokens is not None:
+        return UsageRange.of(usage)
+    scale = calibration.scale(request.model if request is not None else transcript.model)
+    low_output: int | None
+    if transcript.metered:
+        low_output = high_output = usage.output_tokens
+    else:
+        low_output, high_output = _output(transcript, request, scale)
+    return UsageRange(
+        low=msgspec.structs.replace(usage, input_tokens=usage.input_tokens or 0, output_tokens=low_output),
+        high=_input_upper(transcript, request, high_output),
+        exact=False,
+    )
+
+
+def output_upper(transcript: Transcript, request: Request | None, scale: TokenScale) -> int | None:
+    """An upper estimate of the output generated so far, without what may be on its way; `None` if some may be hidden.
+
+    Hidden is: thinking, which may be summarised or left out (asked for, or seen); and the block at work, if it is no
+    text: tool input comes in whole values unless the tool streams its input eagerly, and server tools work unseen.
+    """
+    running = transcript.usage.output_tokens or 0
+    if transcript.metered:
+        return running
+    kinds = {block.kind for block in transcript.blocks.values()}
+    if "thinking" in kinds or (request is not None and request.thinking):
+        return None
+    if transcript.blocks:
+        latest = list(transcript.blocks.values())[-1]
+        if latest.kind != "text" and not _streams_eagerly(request, latest.name):
+            return None
+    seen = math.ceil(sum(transcript.weights().values()) * scale.high)
+    # Blanks weigh next to nothing, as whole runs of them are one token; a model in a loop may make them one by one.
+    looped = sum(len(run) for index in transcript.blocks for run in _BLANKS.findall(transcript.block_text(index)))
+    return max(running, seen + looped)
+
+
+_BLANKS = re.compile(r"\s{16,}")
+"""Runs of whitespace longer than any indentation that is meant."""
+
+
+class InputEstimate(msgspec.Struct, frozen=True):
+    """An upper estimate of what an attempt's input is billed at."""
+
+    tokens: int
+    """All input, cached or not."""
+    cache_writes: bool
+    """Whether some of it may be written to a cache, which is dearer."""
+
+
+def input_upper(transcript: Transcript, request: Request | None, scale: TokenScale) -> InputEstimate | None:
+    """An upper *estimate* of an attempt's input before the final count; `None` where no text says how long it is.
+
+    The start's own count, if it can be all there is: it is no less than the text's weight at the low end of the scale,
+    and the request asks for no cache (starts have been seen that leave cached input out). Else the weight at the high
+    end, and `FRAMING_TOKENS`.
+    """
+    if request is None or "server_tool" in {block.kind for block in transcript.blocks.values()}:
+        return None
+    body = encoded(request.body)
+    if any(sign in body for sign in _NO_TEXT):
+        return None
+    caches = b'"cache_control":' in body
+    said = transcript.usage
+    told = (said.input_tokens or 0) + (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
+    weight = weigh(request.input_text)
+    if told and not caches and told >= weight * scale.low:
+        return InputEstimate(told, cache_writes=False)
+    return InputEstimate(max(told, math.ceil(weight * scale.high) + FRAMING_TOKENS), cache_writes=caches)
+
+
+def _streams_eagerly(request: Request | None, name: str | None) -> bool:
+    tools = request.body.get("tools") if request is not None else None
+    return any(
+        isinstance(tool, Mapping) and tool.get("name") == name and tool.get("eager_input_streaming") is True
+        for tool in tools or ()
+    )
+
+
+def _output(transcript: Transcript, request: Request | None, scale: TokenScale) -> tuple[int, int | None]:
+    running = transcript.usage.output_tokens or 0
+    low = max(running, math.floor(sum(transcript.weights().values()) * scale.low))
+    upper, most = output_upper(transcript, request, scale), _most_output(request)
+    bounds = [bound for bound in (most, None if upper is None else upper + LAG_TOKENS) if bound is not None]
+    if not bounds:
+        return low, None
+    # What the request allows is a fact and the estimates are not; a running count is a fact too.
+    high = max(min(bounds), running)
+    return min(low, high), high
+
+
+def _most_output(request: Request | None) -> int | None:
+    """What the request allows; thinking interleaved with tool calls may go beyond `max_tokens` by its budget."""
+    if request is None or type(request.max_tokens) is not int:
+        return None
+    thinking = request.body.get("thinking")
+    budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
+    return request.max_tokens + (budget if type(budget) is int else 0)
+
+
+_NO_TEXT = (b'"file_id":', b'"type":"url"', b'"type":"file"')
+"""Signs of input whose size the request does not show."""
+
+
+def _input_upper(transcript: Transcript, request: Request | None, output: int | None) -> Usage:
+    said = transcript.usage
+    kinds = {block.kind for block in transcript.blocks.values()}
+    if request is None or "server_tool" in kinds:
+        return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
+    body = encoded(request.body)
+    if any(sign in body for sign in _NO_TEXT):
+        return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
+    told = said.input_tokens or 0
+    cached = (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
+    most = max(request.input_bytes + FRAMING_TOKENS, told + cached)
+    # A key, not a word in somebody's text: there the quotes would be escaped.
+    if b'"cache_control":' in body:
+        return Usage(input_tokens=told, cache_write_tokens=most - told, output_tokens=output)
+    return msgspec.structs.replace(said, input_tokens=most, output_tokens=output)
