@@ -9,14 +9,12 @@ it answers by itself is in `refusals`.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import Final, Literal, cast
 
+from streamguard.http.clients import Clients
 from streamguard.http.exchange import Exchange
 from streamguard.http.framing import END, Framing, Head
 from streamguard.http.refusals import PHRASES, Refused
-
-if TYPE_CHECKING:
-    from streamguard.http.server import Clients
 
 LINGER: Final = 2.0
 """Seconds for which the rest of a refused request is read and dropped: a close on unread bytes is a reset, and a reset
