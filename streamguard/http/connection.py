@@ -1,150 +1,245 @@
-"""One client's connection: uvicorn's h11 protocol behind the strict framing, with clocks for slow clients.
+"""One client's connection: requests in order, each with its response, and a clock for every state it can be in.
 
-In charge of the socket's side of a client: nothing reaches the parser that `Framing` has not passed; a head that does
-not come and a reader that does not read are not waited for. It knows no routes; what it answers by itself is in
-`refusals`.
+In charge of the socket's side of a client: what has arrived is read by `Framing`, one request at a time; a head or a
+body that does not come, a reader that does not read and a connection that is not used are not waited for, whoever
+answers them. After an answer that came before its request was complete, the connection ends. It knows no routes; what
+it answers by itself is in `refusals`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from typing import Final, Literal, cast
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
-from streamguard.http.framing import Framing
-from streamguard.http.limits import Limits
+from streamguard.http.clients import Clients
+from streamguard.http.exchange import Exchange
+from streamguard.http.framing import END, Framing, Head
 from streamguard.http.refusals import PHRASES, Refused
 
-LINGER = 2.0
+LINGER: Final = 2.0
 """Seconds for which the rest of a refused request is read and dropped: a close on unread bytes is a reset, and a reset
 may overtake the refusal."""
 
+HIGH_WATER: Final = 262_144
+"""Bytes received and not taken, beyond which the socket is left alone: TCP holds the client back."""
 
-def protocol(limits: Limits, on_refused: Callable[[Refused], None]) -> type[asyncio.Protocol]:
-    """The class for uvicorn's `http`.
+Clock = Literal["none", "idle", "head", "body", "linger", "close"]
 
-    :param on_refused: told of every refusal before there was a request.
+
+class ClientConnection(asyncio.Protocol):
+    """See the module; made by the server for each connection.
+
+    :param clients: the server's connections, limits and application.
     """
 
-    class Limited(ClientConnection):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(limits, on_refused, *args, **kwargs)
-
-    return Limited
-
-
-class ClientConnection(H11Protocol):
-    """See the module; made by uvicorn through `protocol()`."""
-
-    def __init__(self, limits: Limits, on_refused: Callable[[Refused], None], *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._limits = limits
-        self._on_refused = on_refused
-        self._framing = Framing(limits)
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._limits = clients.limits
+        self._framing = Framing(clients.limits)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._exchange: Exchange | None = None
+        self._clock: Clock = "none"
         self._timer: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._refusal: Refused | None = None
+        self._deaf = self._paused = self._leaving = self._was_known = False
+        self.client: tuple[str, int] | None = None
+        """The client's address."""
+        self._server: tuple[str, int] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the application knows who asks here, or who asked last."""
+        return self._was_known or (self._exchange is not None and self._exchange.known)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way."""
+        return self._exchange is None
+
+    def evict(self) -> None:
+        """End now: somebody else needs the place."""
+        self._transport.abort()
+
+    def leave(self) -> None:
+        """End as soon as no request is being answered."""
+        self._leaving = True
+        if self._exchange is None:
+            self._end()
+        else:
+            self._exchange.close = True
 
     # The transport calls these
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        if len(self.connections) > self._limits.connections:
-            self._refuse(Refused("too_many_connections", headers={"retry-after": "1"}))
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self.client = _address(transport.get_extra_info("peername"))
+        self._server = _address(transport.get_extra_info("sockname"))
+        refusal = self._clients.enter(self)
+        if refusal is not None:
+            self._refuse(refusal)
         else:
-            self._await_head()
+            self._set_clock("head")
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._set_timer(None)
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._set_clock("none")
         self.resume_writing()
-        super().connection_lost(exc)
+        if self._exchange is not None:
+            self._exchange.leave()
+        self._clients.exit(self)
+
+    def eof_received(self) -> bool:
+        return False
 
     def data_received(self, data: bytes) -> None:
-        if self._refusal is not None:
+        if self._deaf:
             return
-        self._unset_keepalive_if_required()
-        framing = self._framing
-        try:
-            passed = framing.feed(data)
-        except Refused as refusal:
-            if framing.passed:
-                super().data_received(bytes(framing.passed))
-            self._refuse(refusal, inside_body=framing.broken_in != "head")
-            return
-        if framing.state != "head":
-            self._set_timer(None)
-        elif self._timer is None:
-            self._await_head()
-        if passed:
-            super().data_received(passed)
+        self._framing.receive(data)
+        self._advance()
 
     def pause_writing(self) -> None:
-        super().pause_writing()
+        self._writable.clear()
         if self._stuck is None:
-            self._stuck = self.loop.call_later(self._limits.write_seconds, self.transport.abort)
+            self._stuck = self._loop.call_later(self._limits.write_seconds, self._transport.abort)
 
     def resume_writing(self) -> None:
-        super().resume_writing()
+        self._writable.set()
         if self._stuck is not None:
             self._stuck.cancel()
             self._stuck = None
 
-    # uvicorn calls these
+    # The exchange calls these
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self._refusal is not None and not self._busy:
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    async def writable(self) -> None:
+        await self._writable.wait()
+
+    def taken(self) -> None:
+        if self._paused:
+            self._loop.call_soon(self._advance)
+
+    def answered(self, exchange: Exchange) -> None:
+        self._was_known = exchange.known
+        if self._refusal is not None:
             self._say(self._refusal)
+        elif not exchange.asked:
+            self._linger()
+        elif exchange.close or self._leaving:
+            self._end()
+        else:
+            self._exchange = None
+            self._set_clock("idle")
+            # Not here: a thousand requests that came in one piece would be a thousand frames deep.
+            self._loop.call_soon(self._advance)
 
-    def send_400_response(self, msg: str) -> None:
-        """What h11 refuses though the framing did not."""
-        self._refuse(Refused("bad_header", msg), inside_body=self._busy)
+    def broken(self) -> None:
+        self._transport.abort()
 
-    # Refusals
+    def date(self) -> bytes:
+        return self._clients.date()
 
-    @property
-    def _busy(self) -> bool:
-        """Whether a request is being answered."""
-        return self.cycle is not None and not self.cycle.response_complete
+    # Requests
 
-    def _set_timer(self, seconds: float | None) -> None:
+    def _advance(self) -> None:
+        """Take what can be taken of what has arrived."""
+        if self._deaf or self._transport.is_closing():
+            return
+        framing = self._framing
+        while not self._must_wait():
+            try:
+                part = framing.next()
+            except Refused as refusal:
+                self._refuse(refusal)
+                return
+            if part is None:
+                break
+            if isinstance(part, Head):
+                self._begin(part)
+            else:
+                assert self._exchange is not None
+                if part is END:
+                    self._exchange.end_request()
+                    self._set_clock("none")
+                else:
+                    self._exchange.feed(cast("bytes", part))
+        if framing.state == "head" and self._clock != "head":
+            self._set_clock("head")
+        self._pause(framing.waiting > HIGH_WATER)
+
+    def _must_wait(self) -> bool:
+        """Whether what follows is for later: one request at a time, and no more of it than the application takes."""
+        exchange = self._exchange
+        return exchange is not None and (exchange.asked or exchange.unread > HIGH_WATER)
+
+    def _begin(self, head: Head) -> None:
+        self._exchange = Exchange(self, head, client=self.client, server=self._server)
+        self._exchange.close = self._exchange.close or self._leaving
+        self._set_clock("body")
+        self._clients.start(self._exchange)
+
+    def _pause(self, pause: bool) -> None:
+        if pause != self._paused and not self._transport.is_closing():
+            self._paused = pause
+            (self._transport.pause_reading if pause else self._transport.resume_reading)()
+
+    # Clocks
+
+    def _set_clock(self, clock: Clock) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if seconds is not None:
-            self._timer = self.loop.call_later(seconds, self._late)
+        self._clock = clock
+        if clock != "none":
+            self._timer = self._loop.call_later(self._seconds(clock), self._late)
 
-    def _await_head(self) -> None:
-        self._set_timer(self._limits.head_seconds)
+    def _seconds(self, clock: Clock) -> float:
+        limits = self._limits
+        return {
+            "idle": limits.idle_seconds,
+            "head": limits.head_seconds,
+            "body": limits.body_seconds,
+            "close": limits.write_seconds,
+        }.get(clock, LINGER)
 
     def _late(self) -> None:
         self._timer = None
-        if self._refusal is not None:
-            self.transport.abort()
-        elif self._framing.state == "head":
-            self._refuse(Refused("slow_head", f"it takes longer than {self._limits.head_seconds:g} s"))
-        elif not self._busy:
-            self.transport.close()
+        limits = self._limits
+        match self._clock:
+            case "head" if self._framing.state == "head":
+                self._refuse(Refused("slow_head", f"it takes longer than {limits.head_seconds:g} s"))
+            case "body":
+                self._refuse(Refused("slow_body", f"it takes longer than {limits.body_seconds:g} s"))
+            case "head" | "idle":
+                self._end()
+            case _:
+                self._transport.abort()
 
-    def _refuse(self, refusal: Refused, *, inside_body: bool = False) -> None:
+    # Ends
+
+    def _refuse(self, refusal: Refused) -> None:
         """Take no more of this connection. A request that is being answered gets its answer, unless it is the one."""
         self._refusal = refusal
-        self._set_timer(None)
-        self._on_refused(refusal)
-        if not self._busy:
+        self._deaf = True
+        self._set_clock("none")
+        self._clients.on_refused(refusal)
+        exchange = self._exchange
+        if exchange is None or exchange.ended:
             self._say(refusal)
-        elif inside_body:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-            if self.cycle.response_started:
-                self.transport.abort()
+        elif not exchange.asked:
+            exchange.leave()
+            if exchange.started:
+                self._transport.abort()
             else:
                 self._say(refusal)
 
     def _say(self, refusal: Refused) -> None:
-        self._unset_keepalive_if_required()
+        if self._transport.is_closing():
+            return
         body = refusal.body()
         headers = {
             **refusal.headers,
@@ -154,12 +249,29 @@ class ClientConnection(H11Protocol):
             "x-streamguard-refused": refusal.name,
         }
         lines = [f"HTTP/1.1 {refusal.status} {PHRASES[refusal.status]}", *(f"{k}: {v}" for k, v in headers.items())]
-        if self.transport.is_closing():
+        self._transport.write("\r\n".join([*lines, "", ""]).encode("ascii") + body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say the end, and drop what the client still sends, for a while."""
+        self._deaf = True
+        if self._transport.is_closing():
             return
-        self.transport.write("\r\n".join([*lines, "", ""]).encode("ascii") + body)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self.flow.resume_reading()
-            self._set_timer(LINGER)
-        else:
-            self.transport.close()
+        try:
+            self._transport.write_eof()
+        except (OSError, NotImplementedError):
+            # The client has gone by itself, and the transport has not noticed yet.
+            self._transport.abort()
+            return
+        self._pause(False)
+        self._set_clock("linger")
+
+    def _end(self) -> None:
+        """Close once what was written is sent."""
+        self._deaf = True
+        self._transport.close()
+        self._set_clock("close")
+
+
+def _address(found: object) -> tuple[str, int] | None:
+    return (str(found[0]), int(found[1])) if isinstance(found, tuple) and len(found) >= 2 else None

@@ -33,3 +33,5 @@ class Limits(Spec):
     """For which a connection may wait for its next request: longer than the 60 s of most balancers in front."""
     connections: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Clients connected at a time."""
+    connections_per_address: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Of those, from one address. None: as many. Behind a balancer all clients have its address."""

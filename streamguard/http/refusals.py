@@ -62,6 +62,7 @@ REFUSALS: Final[Mapping[str, tuple[int, str]]] = {
     "two_lengths": (400, "Content-Length and Transfer-Encoding contradict each other"),
     "bad_chunk": (400, "a chunk of the body is malformed: sizes are hexadecimal, without extensions"),
     "bad_trailer": (400, "the body has trailers, which are not taken"),
+    "tiny_chunks": (400, "the body comes in too many tiny chunks"),
     "bodyless_method": (400, "a request of this method has no body"),
     "head_too_large": (431, "the request's head is too large"),
     "too_many_headers": (431, "the request has too many headers"),

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 import anyio
-from starlette.applications import Starlette
-from starlette.routing import Mount, Route
 
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.telemetry_structlog import structlog_hook
+from streamguard.http.exchange import KNOWN
 from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Access, Caller, Headers, value
 from streamguard.proxy.answers.passthrough import Cut, relay
@@ -75,34 +73,50 @@ class Proxy:
         self._view_token = None if config.open_to_all else secrets.token_urlsafe(32)
         operated = config.open_to_all or any(client.operator for client in config.clients)
         self._view = View(self.runtime, token=self._view_token) if config.view and operated else None
-        self._inner: ASGIApp = Starlette(
-            routes=[
-                Route("/healthz", _Endpoint(self._healthz), methods=["GET"]),
-                Route("/metrics", _Endpoint(self._metrics), methods=["GET"]),
-                *([] if self._view is None else [Mount(VIEW, _Endpoint(self._seen))]),
-                Mount("/", _Endpoint(self._api)),
-            ],
-            lifespan=self._lifespan,
-        )
-        self._inner.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
         if scope["type"] != "http":
-            await self._inner(scope, receive, send)
+            await send({"type": "websocket.close", "code": 1008})
             return
         reply = Reply(send)
         try:
             self._admit(scope)
-            await self._inner(scope, receive, send)
+            await self._endpoint(scope)(scope, receive, send)
         except Refused as refusal:
             await self.refuse(reply, refusal)
+
+    def _endpoint(self, scope: Scope) -> ASGIApp:
+        """Who answers.
+
+        :raises Refused: it does not take the method.
+        """
+        path = scope["path"]
+        if self._view is not None and _is_view(path):
+            return self._seen
+        own = {"/healthz": self._healthz, "/metrics": self._metrics}.get(path)
+        if own is None:
+            return self._api
+        if scope["method"] not in ("GET", "HEAD"):
+            raise Refused("wrong_method", headers={"allow": "GET, HEAD"})
+        return own
 
     def drain(self) -> None:
         """Take nothing new. Whoever looks on is let go: an open page would keep the server for ever."""
         self.draining = True
         if self._view is not None:
             self._view.close()
+
+    async def aclose(self) -> None:
+        """Let go of everything: whoever looks on, the connections to the upstream, the ledgers."""
+        with anyio.CancelScope(shield=True):
+            if self._view is not None:
+                self._view.close()
+            await self._upstream.aclose()
+            await self.runtime.aclose()
 
     def _admit(self, scope: Scope) -> None:
         """Who asks, before anything else is looked at.
@@ -112,11 +126,12 @@ class Proxy:
         path, headers = scope["path"], scope["headers"]
         if path == "/healthz":
             return
-        if self._view is not None and (path == VIEW or path.startswith(VIEW + "/")):
+        if self._view is not None and _is_view(path):
             return  # it judges by itself: its page is for everybody, what it shows is not
         if path == "/metrics" and self._access.is_operator(headers):
             return
         caller = scope[_CALLER] = self._access.caller(headers)
+        scope[KNOWN] = True
         if path == "/metrics":
             if not caller.operator:
                 raise Refused("not_operator")
@@ -136,16 +151,15 @@ class Proxy:
         self.metrics.refused.labels(refusal.name).inc()
         _log.info("refused: %s, status %d", refusal.name, refusal.status)
 
-    @asynccontextmanager
-    async def _lifespan(self, app: object) -> AsyncIterator[None]:  # noqa: ARG002
-        try:
-            yield
-        finally:
-            with anyio.CancelScope(shield=True):
-                if self._view is not None:
-                    self._view.close()
-                await self._upstream.aclose()
-                await self.runtime.aclose()
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """ASGI's messages about a server's start and end."""
+        while True:
+            kind = (await receive())["type"]
+            if kind == "lifespan.shutdown":
+                await self.aclose()
+            await send({"type": f"{kind}.complete"})
+            if kind == "lifespan.shutdown":
+                return
 
     # Endpoints
 
@@ -164,7 +178,7 @@ class Proxy:
         if self._view_token is not None and self._access.is_operator(headers):
             bearer = (b"authorization", b"Bearer " + self._view_token.encode())
             scope["headers"] = [bearer, *without(headers, [b"authorization"])]
-        await self._view(scope, receive, send)
+        await self._view({**scope, "root_path": VIEW}, receive, send)
 
     async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = anyio.current_time()
@@ -249,6 +263,10 @@ class Proxy:
             raise cut
 
 
+def _is_view(path: str) -> bool:
+    return path == VIEW or path.startswith(VIEW + "/")
+
+
 def _call_log() -> Any:
     """Records of calls as lines of the standard library's log."""
     import structlog
@@ -258,13 +276,3 @@ def _call_log() -> Any:
         processors=[structlog.stdlib.filter_by_level, structlog.processors.KeyValueRenderer(key_order=["event"])],
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-
-
-class _Endpoint:
-    """An ASGI application of a bound method; Starlette would take the method itself for something else."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The proxy as a running server: its socket, uvicorn, and an end in good order.
+"""The proxy as a running server: its socket, its signals, and an end in good order.
 
 In charge of the process's side. Draining: after the first signal nothing new is taken (`/healthz` says so), running
 answers get `drain` seconds, then they are interrupted, each with its error; a second signal ends at once.
@@ -6,19 +6,17 @@ answers get `drain` seconds, then they are interrupted, each with its error; a s
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import anyio
 import anyio.abc
-import uvicorn
 
 from streamguard.errors import ConfigError
-from streamguard.http.connection import protocol
+from streamguard.http.server import BACKLOG, Server
 from streamguard.proxy.app import Proxy
 from streamguard.proxy.config import Listen
 
@@ -30,27 +28,6 @@ AFTER_INTERRUPT: Final = 5.0
 BY: Final = "the proxy, which is shutting down"
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: ours drain first."""
-
-    on_startup: Callable[[], None] = staticmethod(lambda: None)
-    leaving: anyio.Event
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.on_startup()
-
-    async def main_loop(self) -> None:
-        # Once a second for the date of responses; and at once when it is time to go.
-        while not await self.on_tick(0):
-            with anyio.move_on_after(1.0):
-                await self.leaving.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class ProxyServer:
     """A proxy on a socket. Run it once."""
 
@@ -58,45 +35,34 @@ class ProxyServer:
         config = proxy.setup.config
         self.proxy = proxy
         self._stopping = anyio.Event()
-        self._server = _Server(
-            uvicorn.Config(
-                proxy,
-                http=protocol(config.limits, proxy.count_refusal),
-                ws="none",
-                loop="none",
-                lifespan="on",
-                log_config=None,
-                log_level=logging.WARNING,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                h11_max_incomplete_event_size=config.limits.head_bytes + 1024,
-                timeout_keep_alive=round(config.limits.idle_seconds),
-                timeout_graceful_shutdown=round(config.drain + AFTER_INTERRUPT) + 1,
-                backlog=2048,
-            )
+        self._server = Server(
+            proxy, config.limits, on_refused=proxy.count_refusal, goodbye=config.drain + AFTER_INTERRUPT + 1
         )
-        self._server.leaving = self._stopping
-        proxy.metrics.connections.set_function(lambda: len(self._server.server_state.connections))
+        proxy.metrics.connections.set_function(lambda: self._server.connected)
+
+    @property
+    def connected(self) -> int:
+        """Clients connected."""
+        return self._server.connected
 
     async def serve(self, listener: socket.socket, started: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop`, then drain. Closes the socket."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._drained)
-            self._server.on_startup = started
             try:
-                await self._server.serve(sockets=[listener])
+                await self._server.serve(listener, started)
             finally:
                 listener.close()
+                await self.proxy.aclose()
             tasks.cancel_scope.cancel()
 
     def stop(self) -> None:
         """Drain, then end `serve`. Once more: end at once."""
-        if self._stopping.is_set():
-            self._server.force_exit = True
+        again = self._stopping.is_set()
+        if again:
             self._interrupt()
         self.proxy.drain()
-        self._server.should_exit = True
+        self._server.stop(at_once=again)
         self._stopping.set()
 
     async def signals(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -126,7 +92,7 @@ def bound_socket(listen: Listen) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     try:
-        made = socket.create_server((listen.host, listen.port), family=family, backlog=2048)
+        made = socket.create_server((listen.host, listen.port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}") from error
     # Inherited by every connection. asyncio sets it itself, but not on sockets it did not make: then the second small

@@ -1,7 +1,7 @@
 """The live view: one page that shows what calls of a runtime do, and lets an operator step in.
 
 `serve_view(runtime)` serves it beside a program; `View(runtime)` is the same as an ASGI application to mount. Needs the
-extra `proxy` (Starlette and uvicorn); nothing of it is imported before it is used.
+extra `proxy` (Starlette); nothing of it is imported before it is used.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 
 from streamguard.engine.runtime import Runtime
+from streamguard.http.exchange import KNOWN
 from streamguard.relay.frames import json_bytes
 from streamguard.relay.response import serve
 from streamguard.view.access import checked_token, refused
@@ -97,7 +98,10 @@ class View:
                 await send({"type": "websocket.close", "code": 1008})
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        refusal = refused(scope, self._token, public=path in FILES or not path)
+        public = path in FILES or not path
+        refusal = refused(scope, self._token, public=public)
+        if refusal is None and not public:
+            scope[KNOWN] = True
         if refusal is not None:
             _log.warning("the live view refused %s %s: %s", scope["method"], path, refusal.why)
             more = {"www-authenticate": "Bearer"} if refusal.status == 401 else {}

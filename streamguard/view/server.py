@@ -9,8 +9,7 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +27,9 @@ _log = logging.getLogger("streamguard")
 
 PATH: Final = "/_streamguard/"
 
+CONNECTIONS: Final = 200
+"""Browsers connected at a time; the oldest that has shown no token makes room."""
+
 GOODBYE: Final = 1.0
 """Seconds that open connections have to end when the program does."""
 
@@ -37,7 +39,7 @@ def serve_view(
 ) -> AbstractAsyncContextManager[str]:
     """Serve the live view of a runtime while the block runs: `async with serve_view(runtime) as url:`.
 
-    On asyncio only, which is what its server, uvicorn, runs on. Signals stay the program's.
+    On asyncio only, which is what its server runs on. Signals stay the program's.
 
     :param host: where to listen. Anything but a loopback address needs a token.
     :param port: 0 for any that is free.
@@ -86,7 +88,7 @@ class _Serving:
         if tasks is None or view is None:
             return
         view.close()
-        self._server.should_exit = True
+        self._server.stop()
         try:
             with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 2 * GOODBYE):
                 await self._over.wait()
@@ -98,7 +100,7 @@ class _Serving:
     async def _serve(self, listener: socket.socket) -> None:
         try:
             with listener:
-                await self._server.serve([listener])
+                await self._server.serve(listener)
         except Exception:
             _log.exception("the live view has ended; the program goes on")
         finally:
@@ -123,40 +125,19 @@ def _import() -> Any:
             "serve_view() needs asyncio, which its server runs on; elsewhere mount View(runtime) in a server of yours"
         ) from error
     try:
-        import uvicorn
         from starlette.applications import Starlette
         from starlette.responses import RedirectResponse
         from starlette.routing import Mount, Route
     except ImportError as error:
         raise ConfigError(f"the live view needs {error.name}: install streamguard-llm[proxy]") from error
 
+    from streamguard.http.limits import Limits
+    from streamguard.http.server import Server
     from streamguard.view.app import View
 
-    class Server(uvicorn.Server):
-        """One that leaves signals to the program."""
-
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-    def server_of(runtime: Runtime, token: str | None) -> tuple[View, uvicorn.Server]:
+    def server_of(runtime: Runtime, token: str | None) -> tuple[View, Server]:
         view = View(runtime, token=token)
-        routes = [
-            Mount(PATH.rstrip("/"), app=view),
-            Route("/", RedirectResponse(PATH)),
-        ]
-        config = uvicorn.Config(
-            Starlette(routes=routes),
-            lifespan="off",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            # The address of a proxy in front must not pass for a browser's.
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=int(GOODBYE),
-            ws="none",
-        )
-        return view, Server(config)
+        app = Starlette(routes=[Mount(PATH.rstrip("/"), app=view), Route("/", RedirectResponse(PATH))])
+        return view, Server(app, Limits(connections=CONNECTIONS), goodbye=GOODBYE)
 
     return server_of

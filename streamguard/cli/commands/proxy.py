@@ -46,8 +46,9 @@ def main(options: Options) -> int:
     :raises ConfigError: a mistake that was found before anything was served.
     """
     try:
+        import httpcore2  # noqa: F401
+        import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
     except ImportError as error:
         raise ConfigError(f'{error.name} is missing: pip install "streamguard-llm[proxy]"') from error
     config, folder = read_config(options.config, options.overrides())
