@@ -22,10 +22,10 @@ from streamguard.usage import Unit
 
 BudgetMode = Literal["strict", "calibrated"]
 
-MOST = 2**53 - 1
+MAX_AMOUNT = 2**53 - 1
 """No amount or cap is larger: beyond it the doubles that Redis scripts count in lose digits. (USD 9 billion.)"""
 
-FRAMING_TOKENS = 4096
+FRAMING_BOUND = 4096
 """Tokens a provider may add to what was sent: turn markers, its own prompts for tools (up to 804, Anthropic's tool-use
 page, 2026-11) and for structured output. A margin of five."""
 
@@ -126,8 +126,8 @@ def bound(
         most_output = min(most_output, output_tokens) if output_tokens is not None else most_output
         caching = _caches(request)
     money = None if price is None else worst_case(price, most_input, most_output, caching=caching)
-    if max(money or 0, most_input + most_output) > MOST:
-        return Unbounded(why=f"the request could cost more than a ledger can count ({MOST})")
+    if max(money or 0, most_input + most_output) > MAX_AMOUNT:
+        return Unbounded(why=f"the request could cost more than a ledger can count ({MAX_AMOUNT})")
     return Bound(input_tokens=most_input, output_tokens=most_output, micro_usd=money, soft=mode == "calibrated")
 
 
@@ -177,7 +177,7 @@ def _only_clears(management: object) -> bool:
 
 def _most_input(request: Request, context_window: int) -> int:
     """Tokens of the whole body: its bytes, with images and files counted by their maxima instead."""
-    extra = FRAMING_TOKENS
+    extra = FRAMING_BOUND
     text = {key: value for key, value in request.body.items() if key not in ("system", "messages")}
     for tool in _objects(request.body.get("tools")):
         if str(tool.get("type")).startswith(CLIENT_TOOLS):

@@ -33,6 +33,7 @@ from streamguard.events import (
     Stopped,
     Usage,
 )
+from streamguard.files.strict_json import no_constant
 
 BLOCK_KINDS: dict[str, BlockKind] = {
     "text": "text",
@@ -348,7 +349,7 @@ class Translator:
         if not data:
             return None
         try:
-            wire = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+            wire = json.loads(data.decode("utf-8"), parse_constant=no_constant)
         except (ValueError, RecursionError) as reason:
             return self._undecodable(name, "is no JSON", reason, data)
         if not isinstance(wire, dict):
@@ -404,7 +405,3 @@ def _error(data: bytes) -> Failed:
     except (ValueError, RecursionError):
         body = data.decode("utf-8", "backslashreplace")
     return failures.from_body(body, status=200)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
