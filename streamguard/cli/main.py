@@ -7,9 +7,27 @@ Exit codes are `commands.exits.Exit`.
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from streamguard.cli.budget import budget
+from streamguard.cli.options import (
+    AllowImports,
+    AsJson,
+    BaseUrl,
+    Concurrency,
+    Drain,
+    FailOn,
+    MaxTokens,
+    Model,
+    Out,
+    Policy,
+    Quiet,
+    Template,
+    Trace,
+    finish,
+)
 
 app = typer.Typer(
     name="streamguard",
@@ -20,6 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(budget, name="budget")
 
 DEBUG = "--debug"
 
@@ -57,40 +77,6 @@ def _root(
     ] = False,
 ) -> None:
     context.obj = debug
-
-
-def _finish(context: typer.Context, body: Any) -> None:
-    from streamguard.cli.commands.exits import guarded
-
-    raise typer.Exit(guarded(body, debug=bool(context.obj)))
-
-
-Policy = Annotated[str, typer.Option("--policy", "-p", help="A policy file, or streamguard:NAME for a shipped one.")]
-Model = Annotated[str | None, typer.Option("--model", help="For every row, whatever the input or template says.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="For every row, likewise.", min=1)]
-Template = Annotated[
-    str | None, typer.Option("--template", help="A Jinja2 text that makes the user's message of a row of data.")
-]
-AllowImports = Annotated[
-    bool, typer.Option("--allow-imports", help="Let the policy import guards from Python modules.")
-]
-
-
-BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Of the API; ANTHROPIC_BASE_URL else.")]
-Concurrency = Annotated[int | None, typer.Option("--concurrency", "-j", help="Rows at a time; 8 by default.")]
-FailOn = Annotated[
-    str | None, typer.Option("--fail-on", help="Exit with 3 from so many failed rows on: 10, or 1%. By default 1.")
-]
-Drain = Annotated[
-    float | None,
-    typer.Option("--drain", help="Seconds that what runs may still take after a signal; 10 by default."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="For machines: the result as JSON on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
-Out = Annotated[str, typer.Argument(metavar="OUT.jsonl", help="A job's output; its journal stands beside it.")]
-Trace = Annotated[
-    str | None, typer.Option("--show-row", metavar="ID", help="Tell one row's story, attempt by attempt.")
-]
 
 
 @app.command("run")
@@ -182,7 +168,7 @@ def run(
         )
         return command.main(flags)
 
-    _finish(context, body)
+    finish(context, body)
 
 
 @app.command("status")
@@ -199,7 +185,7 @@ def status(
 
         return command.main(out, trace=trace, as_json=as_json)
 
-    _finish(context, body)
+    finish(context, body)
 
 
 @app.command("retry")
@@ -239,7 +225,7 @@ def retry(
         )
         return command.main(flags)
 
-    _finish(context, body)
+    finish(context, body)
 
 
 @app.command("report")
@@ -255,7 +241,7 @@ def report(
 
         return command.main(out, html=html)
 
-    _finish(context, body)
+    finish(context, body)
 
 
 @app.command("check")
@@ -278,7 +264,7 @@ def check(
         )
         return command.main(files, options)
 
-    _finish(context, body)
+    finish(context, body)
 
 
 @app.command("explain")
@@ -312,7 +298,7 @@ def explain(
         )
         return command.main(file, options)
 
-    _finish(context, body)
+    finish(context, body)
 
 
 @app.command("replay")
@@ -346,75 +332,7 @@ def replay(
         )
         return command.main(recordings, options)
 
-    _finish(context, body)
-
-
-budget = typer.Typer(
-    help="Look at a ledger of budgets, and correct it.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(budget, name="budget")
-
-LedgerAddress = Annotated[
-    str, typer.Argument(metavar="LEDGER", help="A SQLite file, sqlite:PATH, or redis://HOST:PORT/DB?ledger=NAME.")
-]
-ScopeKey = Annotated[str, typer.Argument(metavar="SCOPE", help="As `show` prints it.")]
-
-
-@budget.command("show")
-def budget_show(
-    context: typer.Context,
-    ledger: LedgerAddress,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a scope.")] = False,
-) -> None:
-    """What was spent, is held, is uncertain and is left, by scope."""
-
-    def body() -> int:
-        from streamguard.cli.commands import budget as command
-
-        return command.show(ledger, command.Options(as_json=as_json))
-
-    _finish(context, body)
-
-
-@budget.command("reconcile")
-def budget_reconcile(
-    context: typer.Context,
-    ledger: LedgerAddress,
-    scope: ScopeKey,
-    settled: Annotated[
-        str, typer.Option("--settled", help="What the uncertain amount truly cost: US dollars, or tokens.")
-    ],
-    hold: Annotated[str | None, typer.Option("--hold", help="Of one hold only.")] = None,
-    window: Annotated[str | None, typer.Option("--window", help="Of an earlier hour, day or month.")] = None,
-) -> None:
-    """Replace what is uncertain by what it truly cost, once the bill is known."""
-
-    def body() -> int:
-        from streamguard.cli.commands import budget as command
-
-        return command.reconcile(ledger, command.Options(scope=scope, amount=settled, hold=hold, window=window))
-
-    _finish(context, body)
-
-
-@budget.command("set")
-def budget_set(
-    context: typer.Context,
-    ledger: LedgerAddress,
-    scope: ScopeKey,
-    cap: Annotated[str, typer.Option("--cap", help="The new cap: US dollars, or tokens.")],
-) -> None:
-    """Give a budget another cap, at once and for everybody who shares it."""
-
-    def body() -> int:
-        from streamguard.cli.commands import budget as command
-
-        return command.set_cap(ledger, command.Options(scope=scope, amount=cap))
-
-    _finish(context, body)
+    finish(context, body)
 
 
 @app.command("proxy")
@@ -459,7 +377,7 @@ def proxy(
         )
         return command.main(options)
 
-    _finish(context, body)
+    finish(context, body)
 
 
 @app.command("demo")
@@ -502,7 +420,7 @@ def demo(
         )
         return command.main(options)
 
-    _finish(context, body)
+    finish(context, body)
 
 
 @app.command("schema")
@@ -516,4 +434,4 @@ def schema(
 
         return command.main(job=job)
 
-    _finish(context, body)
+    finish(context, body)

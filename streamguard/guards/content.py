@@ -25,7 +25,7 @@ from streamguard.events import BlockStopped, Delta, DeltaKind, Event, Stopped
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
 from streamguard.guards.knobs import Count
 from streamguard.verdict import Trip, Where
-from streamguard.viability.patterns.patience import patiently
+from streamguard.viability.patterns.regexes import retry_timeout
 
 Flag = Literal["ignore_case", "multiline", "dot_all"]
 
@@ -163,7 +163,7 @@ class _Text:
         # From the second character on, so that ^ does not take a cut for the start of the text.
         position = 1 if self._start else 0
         try:
-            found = patiently(self._pattern.search, text, position, timeout=TIMEOUT)
+            found = retry_timeout(self._pattern.search, text, position, timeout=TIMEOUT)
             tries = 0
             # One character before the end counts as the end: $ looks past a line's end.
             near = len(text) - 1
@@ -171,7 +171,7 @@ class _Text:
                 tries += 1
                 # What is not found now is found with the next batch: the work for one batch is bounded instead.
                 after = found.start() + 1
-                found = patiently(self._pattern.search, text, after, timeout=TIMEOUT) if tries < RETRIES else None
+                found = retry_timeout(self._pattern.search, text, after, timeout=TIMEOUT) if tries < RETRIES else None
         except TimeoutError:
             return Trip(
                 reason="guard.failed",
@@ -197,4 +197,4 @@ class _Text:
 
     def _stays(self, text: str, start: int) -> bool:
         """Whether a match up to the end of what has come matches whatever comes next."""
-        return all(patiently(self._pattern.match, text + more, start, timeout=TIMEOUT) for more in _NEXT)
+        return all(retry_timeout(self._pattern.match, text + more, start, timeout=TIMEOUT) for more in _NEXT)

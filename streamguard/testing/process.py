@@ -34,8 +34,12 @@ class Child:
 
 
 @contextmanager
-def serving(scripts: Any, options: dict[str, Any], core: int | None) -> Iterator[Child]:
-    """Start a child with the scripts, and end it with the block."""
+def serving(server: type[Any], scripts: Any, options: dict[str, Any], core: int | None) -> Iterator[Child]:
+    """Start a child that serves the scripts, and end it with the block.
+
+    :param server: the class to serve with; it is pickled by its name.
+    :param core: the processor core to run on; `None` for any.
+    """
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     child = Child()
@@ -49,7 +53,7 @@ def serving(scripts: Any, options: dict[str, Any], core: int | None) -> Iterator
         try:
             assert process.stdin is not None
             assert process.stdout is not None
-            pickle.dump((scripts, options, core), process.stdin)
+            pickle.dump((server, scripts, options, core), process.stdin)
             process.stdin.flush()
             child.url = process.stdout.readline().decode().strip()
             if not child.url:
@@ -61,10 +65,8 @@ def serving(scripts: Any, options: dict[str, Any], core: int | None) -> Iterator
             process.kill()
 
 
-async def _serve(scripts: Any, options: dict[str, Any]) -> None:
-    from streamguard.testing.server import ScriptedServer
-
-    async with ScriptedServer(scripts, **options) as server:
+async def _serve(kind: type[Any], scripts: Any, options: dict[str, Any]) -> None:
+    async with kind(scripts, **options) as server:
         sys.stdout.write(server.url + "\n")
         sys.stdout.flush()
         # The parent closes our input to end us, and so does its death.
@@ -75,10 +77,10 @@ async def _serve(scripts: Any, options: dict[str, Any]) -> None:
 
 def main() -> None:
     """The child."""
-    scripts, options, core = pickle.load(sys.stdin.buffer)  # noqa: S301
+    kind, scripts, options, core = pickle.load(sys.stdin.buffer)  # noqa: S301
     if core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
-    anyio.run(_serve, scripts, options)
+    anyio.run(_serve, kind, scripts, options)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ class ScriptedServer:
             "chunk": self._chunk,
             "input_tokens": self._input_tokens,
         }
-        with serving(self._named or self._script, options, core) as child:
+        with serving(ScriptedServer, self._named or self._script, options, core) as child:
             self.url = child.url
             yield self
         self.exchanges, self.others = child.exchanges, child.others

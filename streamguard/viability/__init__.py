@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamguard.viability.syntax.dead import Dead, Duplicates, Prefix
+from streamguard.viability.syntax.protocol import Dead, Duplicates, Prefix
 from streamguard.viability.syntax.scanner import SyntaxPrefix
 
 if TYPE_CHECKING:

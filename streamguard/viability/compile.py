@@ -19,8 +19,7 @@ from streamguard.viability.schema.formula import Logic
 from streamguard.viability.schema.graph import Graph
 from streamguard.viability.schema.solver import Solver
 from streamguard.viability.state.machine import Machine
-from streamguard.viability.syntax.dead import Dead, Duplicates
-from streamguard.viability.syntax.listener import Cause
+from streamguard.viability.syntax.protocol import Cause, Dead, Duplicates
 from streamguard.viability.syntax.scanner import SyntaxPrefix
 
 Numbers = Literal["exact", "plain"]
@@ -93,7 +92,7 @@ class Schema:
             max_digits=self._max_digits,
             expect=expect,
             listener=listener,
-            barred=None if self.satisfiable else _NOTHING,
+            unsatisfiable=None if self.satisfiable else _NOTHING,
         )
 
     def validate(self, value: Any, text: str | None = None) -> Dead | None:  # noqa: ARG002  # a judge by text may come

@@ -15,7 +15,7 @@ from streamguard.guards.transcript import Transcript
 from streamguard.policy.model import Policy
 from streamguard.pricing.tokens import TokenScale
 from streamguard.testing import Script, answer, encode, faults, run_virtual, script
-from streamguard.viability.patterns.patience import TRIES, patiently
+from streamguard.viability.patterns.regexes import TRIES, retry_timeout
 from tests.matrix.cells import CHUNKS, TIMES, Cell, violations
 from tests.matrix.configs import configs
 from tests.matrix.edges import PROXY
@@ -127,7 +127,7 @@ def test_a_busy_machine_is_no_slow_pattern(interruptions: int) -> None:
         return text
 
     if interruptions < TRIES:
-        assert patiently(search, "found", timeout=0.05) == "found"
+        assert retry_timeout(search, "found", timeout=0.05) == "found"
     else:
         with pytest.raises(TimeoutError):
-            patiently(search, "found", timeout=0.05)
+            retry_timeout(search, "found", timeout=0.05)

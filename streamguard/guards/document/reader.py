@@ -15,8 +15,8 @@ import msgspec
 
 from streamguard.guards.document.surroundings import KINDS, Expect, Fault, Frame
 from streamguard.verdict import Enough, Trip, Where
-from streamguard.viability.syntax.dead import Dead, Duplicates, Prefix
 from streamguard.viability.syntax.pointer import quote
+from streamguard.viability.syntax.protocol import Dead, Duplicates, Prefix
 from streamguard.viability.syntax.scanner import SyntaxPrefix
 from streamguard.viability.syntax.strict import Refused, parse
 from streamguard.viability.syntax.values import FinishedValues, Path

@@ -7,8 +7,9 @@ in a call's record that is not allowed; an empty list is a call that is all righ
 
 from __future__ import annotations
 
-from streamguard.testing.oracle.attempt import Attempt, Cause, Moment
+from streamguard.testing.oracle.attempt import Attempt
 from streamguard.testing.oracle.call import Door, Expectation
+from streamguard.testing.oracle.causes import Cause, Moment
 from streamguard.testing.oracle.documents import Documents
 
 __all__ = ["Attempt", "Cause", "Documents", "Door", "Expectation", "Moment"]

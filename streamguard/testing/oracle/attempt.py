@@ -9,18 +9,19 @@ It imports nothing of the package's guards and engine: a policy is data to it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import regex
 
+from streamguard.testing.oracle.causes import NEVER, RANKS, Cause, Moment
+from streamguard.testing.oracle.clocks import SERVER_TOOLS, THINKING, Clocks
 from streamguard.testing.oracle.documents import Documents
-from streamguard.testing.oracle.reading import Answer, Said, read, read_opened
+from streamguard.testing.oracle.protocol import Protocol
+from streamguard.testing.oracle.reading import Said, read, read_opened
 from streamguard.testing.steps import Item
 
-NEVER = math.inf
 _JSON = tuple(
     f"json.{name}"
     for name in (
@@ -38,10 +39,6 @@ _STOPS = {
     "tool_use": "stop.not_allowed",
     "compaction": "stop.not_allowed",
 }
-_THINKING = ("thinking", "redacted_thinking")
-_SERVER_TOOLS = ("server_tool_use", "mcp_tool_use")
-_RANKS = ("failed", "completion", "json", "content", "repetition", "caps", "clocks", "accepted")
-"""Who speaks first about the same event."""
 _LATE_CHARACTERS = 128
 """How many characters later than its sign a loop may be noticed: it is looked for in steps."""
 
@@ -50,26 +47,6 @@ _FEWEST = 0.14
 """Tokens for each character that is no blank, at the very least: the lightest characters, at the low end of a scale."""
 _BATCH = 32
 """Tokens that may not have been weighed yet."""
-
-
-class Moment(NamedTuple):
-    """A place in an attempt. At the same time events have an order, and about one event causes have one."""
-
-    time: float
-    number: float = -1
-    rank: int = 0
-
-
-class Cause(NamedTuple):
-    """A way in which an attempt may end."""
-
-    reasons: tuple[str | None, ...]
-    """The trips or failures it may be called, all meaning the same; of an answer that is accepted, how."""
-    earliest: Moment
-    latest: Moment
-    accepted: bool = False
-    answer: Answer | None = None
-    """Of a failure, what was answered."""
 
 
 class Attempt:
@@ -104,7 +81,7 @@ class Attempt:
         self._doubtful = False
         self.usage: dict[str, int] = {}
         """The last count of each kind that the provider told, up to the attempt's end."""
-        self._clocks = _Clocks(policy.timeouts, request, left, sees_bytes=sees_bytes, off=self._observes("timeouts"))
+        self._clocks = Clocks(policy.timeouts, request, left, sees_bytes=sees_bytes, off=self._observes("timeouts"))
         self._read((read_opened if opened else read)(items, event_bytes=event_bytes))
         self._judge()
 
@@ -139,14 +116,14 @@ class Attempt:
     def _add(
         self, who: str, reasons: Sequence[str | None], at: Said, latest: Moment | None = None, **about: Any
     ) -> None:
-        moment = Moment(at.time, at.number, _RANKS.index(who))
+        moment = Moment(at.time, at.number, RANKS.index(who))
         self._causes.append(Cause(tuple(reasons), moment, moment if latest is None else latest, **about))
 
     def _surely_over(self, now: float) -> bool:
         return any(cause.latest.time < now for cause in self._causes)
 
     def _read(self, everything: Iterator[Said]) -> None:
-        protocol = _Protocol()
+        protocol = Protocol()
         stopped: Said | None = None
         drained = NEVER
         grace = self._policy.timeouts.close_grace
@@ -208,10 +185,10 @@ class Attempt:
         if said.kind == "close":
             return any(one.about[0] == said.about for one in self._deltas("tool_input"))
         if said.kind == "open":
-            return said.about[1] in (*_THINKING, *_SERVER_TOOLS)
+            return said.about[1] in (*THINKING, *SERVER_TOOLS)
         return said.kind == "delta" and said.about[1] != "tool_input"
 
-    def _wrong_end(self, protocol: _Protocol) -> str | None:
+    def _wrong_end(self, protocol: Protocol) -> str | None:
         """What is wrong with a message that ended by itself: its stop reason, or that nothing is in it."""
         spec = self._policy.completion
         if protocol.stop_reason not in spec.accept:
@@ -285,9 +262,9 @@ class Attempt:
         unsure = _first(judged, lambda text: documents.life(text) != "alive")
         if good and unsure is None:
             return
-        last = None if dead is None else Moment(deltas[dead].time, deltas[dead].number, _RANKS.index("json"))
+        last = None if dead is None else Moment(deltas[dead].time, deltas[dead].number, RANKS.index("json"))
         if end is not None and last is None and not good:
-            last = Moment(end.time, end.number, _RANKS.index("json"))
+            last = Moment(end.time, end.number, RANKS.index("json"))
         if unsure is not None:
             self._add("json", _JSON, deltas[unsure], last or Moment(NEVER))
         elif end is not None:
@@ -309,7 +286,7 @@ class Attempt:
             last = min(
                 (self._at(said) for said in (next(later, None), next(ends, None)) if said), default=Moment(NEVER)
             )
-            self._add("content", (section.reason,), deltas[there], last._replace(rank=_RANKS.index("content")))
+            self._add("content", (section.reason,), deltas[there], last._replace(rank=RANKS.index("content")))
 
     def _repetition(self, section: Any) -> None:
         kinds = ("text", "thinking", "tool_input") if section.where == "any" else (section.where,)
@@ -321,7 +298,7 @@ class Attempt:
                 first = next(n for n, size in enumerate(sizes) if size >= begin)
                 sure = (n for n, size in enumerate(sizes) if size >= begin + _LATE_CHARACTERS)
                 surely = next(sure, None) if lasts >= begin + _LATE_CHARACTERS else None
-                last = Moment(NEVER) if surely is None else self._at(deltas[surely])._replace(rank=len(_RANKS))
+                last = Moment(NEVER) if surely is None else self._at(deltas[surely])._replace(rank=len(RANKS))
                 self._add("repetition", (reason,), deltas[first], last)
 
     def _caps(self, section: Any) -> None:
@@ -351,7 +328,7 @@ class Attempt:
     def _closes_a_whole_input(self, said: Said) -> bool:
         """Whether this ends the block of a tool whose input came whole with its start: it is told as a piece then."""
         blocks = (one.about for one in self._events if one.kind == "open" and one.number < said.number)
-        tools = ("tool_use", *_SERVER_TOOLS)
+        tools = ("tool_use", *SERVER_TOOLS)
         return (
             said.kind == "close"
             and any(index == said.about and kind in tools for index, kind, _ in blocks)
@@ -362,7 +339,7 @@ class Attempt:
         """A cap on tokens, estimated: it may speak once more bytes were written than it allows tokens, and must when
         there are so many characters of words and signs that no tokenizer makes so few tokens of them; or when the
         provider's own count says so."""
-        rank = _RANKS.index("caps")
+        rank = RANKS.index("caps")
         over, surely = None, None
         written, heavy = 0, 0
         for said in deltas:
@@ -377,136 +354,6 @@ class Attempt:
         if over is not None or latest:
             at = Moment(over.time, over.number, rank) if over is not None else min(latest)
             self._causes.append(Cause((reason,), min([at, *latest]), min(latest, default=Moment(NEVER))))
-
-
-_PIECES_OF = {"text": "text", "thinking": "thinking"} | dict.fromkeys(
-    ("tool_use", "server_tool_use", "mcp_tool_use"), "tool_input"
-)
-"""The pieces that blocks of these types are made of; the API documents no others for them."""
-
-
-class _Protocol:
-    """The order of events that the API documents."""
-
-    def __init__(self) -> None:
-        self.stop_reason: str | None = None
-        self.called = False
-        self._started = self._over = False
-        self._open: dict[int, str] = {}
-        self._used: set[int] = set()
-
-    def broken(self, said: Said) -> bool:
-        """Take the next event; whether it may not stand here."""
-        kind, about = said.kind, said.about
-        if kind in ("head", "bytes", "ping", "other"):
-            return False
-        if self._over or (kind != "start") != self._started:
-            return True
-        if kind == "start":
-            self._started = True
-        elif kind == "open":
-            self.called |= about[1] == "tool_use"
-            if about[0] in self._used:
-                return True
-            self._open[about[0]] = about[1]
-            self._used.add(about[0])
-        elif kind == "delta":
-            block = self._open.get(about[0])
-            return block is None or about[1] != _PIECES_OF.get(block, about[1])
-        elif kind == "close":
-            if about not in self._open:
-                return True
-            del self._open[about]
-        elif kind == "usage":
-            self.stop_reason = about[0] or self.stop_reason
-        elif kind == "stop":
-            self._over = True
-            return bool(self._open)
-        return False
-
-
-class _Clocks:
-    """The clocks of the `timeouts` section, for a consumer who takes no time."""
-
-    def __init__(self, section: Any, request: Mapping[str, Any], left: float, *, sees_bytes: bool, off: bool) -> None:
-        self._section = section
-        self._off = off
-        self._left = left
-        self._alive = section.alive if sees_bytes else None
-        # A token has at least a byte, so this bounds the allowance for the input from above.
-        self._slack = section.first_token_per_1k_input * len(repr(request)) / 1000
-        self._head: float | None = None
-        self._heard = 0.0
-        self._output: float | None = None
-        self._thinking: set[int] = set()
-        self._tools = 0
-        self._pieces: list[tuple[float, int]] = []
-
-    def heard(self, said: Said) -> None:
-        """Something came."""
-        now = self._heard = said.time
-        if said.kind == "head":
-            self._head = now
-        elif said.kind == "delta":
-            self._output = now
-            self._pieces.append((now, len(said.about[2].encode("utf-8", "surrogatepass"))))
-        elif said.kind == "open":
-            kind = said.about[1]
-            if kind in _THINKING:
-                self._thinking.add(said.about[0])
-            self._tools = self._tools + 1 if kind in _SERVER_TOOLS else 0
-            if self._output is None and kind in (*_THINKING, *_SERVER_TOOLS):
-                self._output = now
-        elif said.kind == "close" and said.about in self._thinking:
-            self._thinking.remove(said.about)
-            self._output = now
-
-    def run_out(self, since: float, until: float, number: int) -> Iterator[Cause]:
-        """The clocks that run out while nothing comes."""
-        yield from self._due("timeout.total", self._left, until, number)
-        if self._off:
-            return
-        section = self._section
-        if self._head is None:
-            yield from self._due("timeout.connect", section.connect, until, number)
-        elif self._alive is not None:
-            yield from self._due("timeout.alive", self._heard + self._alive, until, number)
-        if self._output is None:
-            first = section.first_token
-            yield from self._due("timeout.first_token", first, until, number, slack=self._slack)
-        else:
-            busy = self._thinking or self._tools
-            progress = section.progress_thinking if busy else section.progress
-            if progress is not None:
-                yield from self._due("timeout.progress", self._output + progress, until, number)
-            if section.min_rate is not None and not busy:
-                yield from self._rate(section.min_rate, since, until, number)
-        yield from self._due("timeout.attempt", section.attempt, until, number)
-
-    def _due(self, reason: str, due: float | None, until: float, number: int, slack: float = 0.0) -> Iterator[Cause]:
-        if due is None or due > until + 1e-6:
-            return
-        rank = _RANKS.index("clocks")
-        # A clock that runs out at the very moment at which something comes may speak or not.
-        last = due + slack
-        sure = last < until - 1e-6
-        yield Cause(
-            (reason,), Moment(due - 1e-6, -1, rank), Moment(last + 1e-6, number, rank) if sure else Moment(NEVER)
-        )
-
-    def _rate(self, section: Any, since: float, until: float, number: int) -> Iterator[Cause]:
-        """A rate that is estimated: surely kept where there are eight bytes to a token, surely missed below a fifth."""
-        need, window = section.tokens_per_second * section.window, section.window
-        begin = self._pieces[0][0] if self._pieces else 0.0
-        rank = _RANKS.index("clocks")
-        for moment in sorted({begin + window, *(at + window for at, _ in self._pieces), until}):
-            if not max(since, begin + window) <= moment <= until:
-                continue
-            inside = sum(size for at, size in self._pieces if at > moment - window)
-            if inside < need * 8:
-                sure = inside * 5 < need and moment < until
-                last = Moment(moment + 1e-6, number, rank) if sure else Moment(NEVER)
-                yield Cause(("timeout.min_rate",), Moment(moment - 1e-6, -1, rank), last)
 
 
 def _schema(section: Any, requested: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

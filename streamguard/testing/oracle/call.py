@@ -12,7 +12,8 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from streamguard.testing.oracle.attempt import Attempt, Cause
+from streamguard.testing.oracle.attempt import Attempt
+from streamguard.testing.oracle.causes import Cause
 from streamguard.testing.steps import Item
 
 Door = Literal["run", "stream", "guarded"]

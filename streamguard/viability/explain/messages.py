@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from typing import Any, Final
 
-from streamguard.viability.schema.formula import Demand
+from streamguard.viability.schema.formula import Constraint
 from streamguard.viability.schema.nodes import Atom
+from streamguard.viability.state.frames import Frame, Tracker
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS, KIND_NAMES, NUMBER, OBJECT, STRING, TYPES
 from streamguard.viability.syntax.pointer import quote
 
@@ -42,7 +43,7 @@ def expected(reasons: Iterable[Any], frames: list[Any], event: int) -> tuple[str
     """What the last alternatives would have taken, each in words or as JSON."""
     found: dict[str, None] = {}
     for reason in reasons:
-        if isinstance(reason, Demand):
+        if isinstance(reason, Constraint):
             taken = frames[-1].canon if frames and frames[-1].kind == ARRAY and frames[-1].distinct else ()
             items = accepted(reason, taken)
         else:
@@ -90,10 +91,10 @@ def _seen(frame: Any, event: int, kind: int) -> str:
     return f"this {word}, of type {TYPES[kind]}" if kind else f"the {TYPES[frame.kind]}"
 
 
-def accepted(demand: Demand, taken: Container[Any]) -> Iterator[str]:
+def accepted(constraint: Constraint, taken: Container[Any]) -> Iterator[str]:
     """What it accepts: values that it lists, but for those that are taken, or kinds."""
     for kind in KIND_NAMES:
-        alternatives = demand.alts(kind)
+        alternatives = constraint.alternatives(kind)
         if not alternatives:
             continue
         if kind in CONSTANTS:
@@ -239,3 +240,46 @@ def _span(arg: Any, what: str) -> str:
     if lo and hi != float("inf"):
         return f"{lo:g} {what}{plural}" if lo == hi else f"{lo:g} to {hi:g} {what}{plural}"
     return f"at least {lo:g} {what}{plural}" if lo else f"at most {hi:g} {what}{plural}"
+
+
+def expected_next(frames: list[Frame], root: Any, at: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """See `Listener.expected_next`."""
+    if not frames:
+        return [], tuple(accepted(root, ())) if at == "value" else ()
+    missing: list[tuple[str, ...]] = []
+    trackers = [tracker for tracker in (frames[0].by_constraint.get(root),) if tracker is not None]
+    for frame in frames:
+        states = [state for tracker in trackers for state in tracker.states]
+        if frame.kind == OBJECT and states:
+            needed = set.intersection(*(set(state.missing) for state in states))
+            missing.append(tuple(name for name in states[0].missing if name in needed))
+        else:
+            missing.append(())
+        if frame is frames[-1]:
+            return missing, tuple(dict.fromkeys(_next(frame, trackers, at)))
+        trackers = list({id(t): t for s in states if (t := getattr(s, "child", None)) is not None}.values())
+    return missing, ()
+
+
+def _next(frame: Frame, trackers: list[Tracker], at: str) -> Iterator[str]:
+    states = [state for tracker in trackers for state in tracker.states]
+    if not states:
+        return
+    if frame.text is not None:
+        if all(state.alt.candidates is not None for state in states):
+            for state in states:
+                yield from (quote(text, 80) for text in state.left())
+    elif frame.kind == OBJECT and (at == "name" or (at == "inside" and frame.name_text is not None)):
+        if any(state.alt.open or state.left is None for state in states):
+            return
+        for state in states:
+            for unit, name in state.left.items():
+                if at == "name" or frame.name_text is None or frame.name_text.extends([unit]):
+                    yield quote(name, 80)
+    elif at == "value" and frame.kind == OBJECT:
+        if all(state.query is not None and state.query.key for state in states):
+            for state in states:
+                yield from accepted(state.query, ())
+    elif at == "value" and all(state.alt.child(frame.count).key for state in states):
+        for state in states:
+            yield from accepted(state.alt.child(frame.count), frame.canon if state.alt.unique else ())

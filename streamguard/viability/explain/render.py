@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from streamguard.viability.explain.messages import listed
-from streamguard.viability.syntax.dead import Dead, Duplicates, Open
 from streamguard.viability.syntax.pointer import quote
+from streamguard.viability.syntax.protocol import Dead, Duplicates, Open
 from streamguard.viability.syntax.scanner import SyntaxPrefix
 from streamguard.viability.syntax.strict import Refused, parse
 
@@ -57,7 +57,7 @@ def tell(text: str, schema: Any = None, *, duplicate_names: Duplicates = "reject
     for i in range(0, len(text), _PIECE):
         if dead := prefix.feed(text[i : i + _PIECE]):
             return _dead(text, dead)
-    standing = prefix.standing()
+    standing = prefix.status()
     dead = prefix.close()
     if dead is None:
         try:

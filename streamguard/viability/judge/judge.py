@@ -6,7 +6,7 @@ they cannot tell themselves (`unevaluated*` in knots).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -22,15 +22,87 @@ from jsonschema.validators import (
     extend,
 )
 
-from streamguard.viability.judge.judge_keywords import ADDITIONAL_ITEMS, OWN, UNEVALUATED
-from streamguard.viability.judge.judge_quick import PASSES
-from streamguard.viability.judge.judge_run import RUN, Run, TooMuch
+from streamguard.viability.judge.judge_keywords import (
+    ADDITIONAL_ITEMS,
+    OWN,
+    PLAIN_TYPES,
+    RUN,
+    UNEVALUATED,
+    Run,
+    TooMuch,
+)
 from streamguard.viability.patterns.formats import named
+from streamguard.viability.patterns.regexes import PatternTimeout, compile_pattern
 from streamguard.viability.schema import keywords as kw
 from streamguard.viability.schema.graph import Graph
 from streamguard.viability.schema.nodes import Node
-from streamguard.viability.syntax.dead import Dead
 from streamguard.viability.syntax.pointer import pointer, quote
+from streamguard.viability.syntax.protocol import Dead
+from streamguard.viability.syntax.values_equal import Listed
+
+Passes = Callable[[Any, Any, Any], bool]
+"""Given a keyword's value, an instance and the whole schema: whether the keyword surely holds."""
+
+
+def _quick_type(wanted: Any, instance: Any, schema: Any) -> bool:  # noqa: ARG001  # all have the same parameters
+    kind = PLAIN_TYPES.get(instance.__class__)
+    return kind == wanted or (wanted.__class__ is list and kind in wanted)
+
+
+def _quick_enum(wanted: Any, instance: Any, schema: Any) -> bool:  # noqa: ARG001
+    return instance.__class__ is str and wanted.__class__ is Listed and instance in wanted.known
+
+
+def _quick_pattern(wanted: Any, instance: Any, schema: Any) -> bool:  # noqa: ARG001
+    if instance.__class__ is not str:
+        return instance.__class__ in PLAIN_TYPES
+    try:
+        return compile_pattern(wanted).matches(instance)
+    except PatternTimeout:
+        return False
+
+
+def _quick_additional_properties(wanted: Any, instance: Any, schema: Any) -> bool:  # noqa: ARG001
+    return instance.__class__ is dict and instance.keys() <= schema.get("properties", {}).keys()
+
+
+def _quick_required(wanted: Any, instance: Any, schema: Any) -> bool:  # noqa: ARG001
+    if instance.__class__ is not dict:
+        return instance.__class__ in PLAIN_TYPES
+    return all(name in instance for name in wanted)
+
+
+def _least(kind: type[Any]) -> Passes:
+    return lambda wanted, instance, schema: (  # noqa: ARG005
+        len(instance) >= wanted if instance.__class__ is kind else instance.__class__ in PLAIN_TYPES
+    )
+
+
+def _most(kind: type[Any]) -> Passes:
+    return lambda wanted, instance, schema: (  # noqa: ARG005
+        len(instance) <= wanted if instance.__class__ is kind else instance.__class__ in PLAIN_TYPES
+    )
+
+
+_THEIRS: Final[dict[str, Passes]] = {
+    "required": _quick_required,
+    "minLength": _least(str),
+    "maxLength": _most(str),
+    "minItems": _least(list),
+    "maxItems": _most(list),
+}
+_OURS: Final[dict[str, Passes]] = {
+    "type": _quick_type,
+    "enum": _quick_enum,
+    "pattern": _quick_pattern,
+    "additionalProperties": _quick_additional_properties,
+}
+PASSES: Final[dict[Any, Passes]] = {
+    **{Draft202012Validator.VALIDATORS[keyword]: passes for keyword, passes in _THEIRS.items()},
+    **{OWN[keyword]: passes for keyword, passes in _OURS.items()},
+}
+"""By the function that checks the keyword: the drafts have different ones where they mean different things."""
+
 
 _BASES: Final[dict[int, Any]] = {
     kw.D4: Draft4Validator,

@@ -8,13 +8,31 @@ same call, so that both say the same.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, Final
 
 import regex
 
 from streamguard.viability.patterns.automaton import Automaton
-from streamguard.viability.patterns.patience import patiently
 from streamguard.viability.patterns.regex_tree import NotRegular, class_end
+
+TRIES: Final = 3
+"""How often a search is tried. Whoever has lost the processor three times in a row for longer than the search may take
+has other worries."""
+
+
+def retry_timeout(search: Callable[..., Any], *args: Any, timeout: float) -> Any:
+    """`search(*args, timeout=…)`, tried again if it runs out of time.
+
+    :raises TimeoutError: it ran out of time each time.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return search(*args, timeout=timeout)
+        except TimeoutError:
+            continue
+    return search(*args, timeout=timeout)
+
 
 TIMEOUT: Final = 0.05
 """Seconds for one search. Beyond it a pattern counts as matched by a beginning, and fails a finished string."""
@@ -103,7 +121,7 @@ class Pattern:
             PatternTimeout: it took longer than `TIMEOUT`.
         """
         try:
-            if patiently(self._search, text, timeout=TIMEOUT) is not None:
+            if retry_timeout(self._search, text, timeout=TIMEOUT) is not None:
                 return True
         except TimeoutError:
             if self.automaton is None or not (state := self.automaton.run(text)).known:

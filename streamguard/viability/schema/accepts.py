@@ -1,6 +1,6 @@
-"""Whether a demand accepts a finished value, said at once and in safe cases only: a no may be wrong, a yes may not.
+"""Whether a constraint accepts a finished value, said at once and in safe cases only: a no may be wrong, a yes may not.
 
-For values that a piece has whole, which are nearly all of them where much comes at a time. Per demand one table of
+For values that a piece has whole, which are nearly all of them where much comes at a time. Per constraint one table of
 functions, each made when a value of its type first comes. Knows neither text nor what is still open.
 """
 
@@ -19,12 +19,12 @@ Fit = Callable[[Any], bool]
 
 
 class Acceptance(dict[type, Fit]):
-    """Python type of a value → whether the demand surely accepts it. Filled as types come."""
+    """Python type of a value → whether the constraint surely accepts it. Filled as types come."""
 
     __slots__ = ("_demand",)
 
-    def __init__(self, demand: Any) -> None:
-        self._demand = demand
+    def __init__(self, constraint: Any) -> None:
+        self._demand = constraint
 
     def __missing__(self, kind: type) -> Fit:
         if kind is bool:
@@ -36,7 +36,7 @@ class Acceptance(dict[type, Fit]):
         return made
 
     def _of(self, kind: int) -> Fit:
-        fits = [fit for alt in self._demand.alts(kind) if (fit := _MAKE[kind](alt)) is not _never]
+        fits = [fit for alt in self._demand.alternatives(kind) if (fit := _MAKE[kind](alt)) is not _never]
         if not fits:
             return _never
         if len(fits) == 1:
@@ -165,9 +165,9 @@ def _constant(alt: Any) -> Fit:
 
 
 class _Nothing:
-    """In place of a demand: nothing is accepted."""
+    """In place of a constraint: nothing is accepted."""
 
-    def alts(self, kind: int) -> tuple[Any, ...]:  # noqa: ARG002
+    def alternatives(self, kind: int) -> tuple[Any, ...]:  # noqa: ARG002
         return ()
 
 

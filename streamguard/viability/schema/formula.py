@@ -1,7 +1,7 @@
 """From schemas to alternatives: what must hold of one value of one kind, as an "or" of "and"s of atoms.
 
 In charge of: `allOf`, `anyOf`, `oneOf`, `not`, `if`, references and dependent schemas, turned into disjunctive normal
-form as long as it stays small (`MOST`); what would grow too large stays a `Choice` that is followed on its own, which
+form as long as it stays small (`MOST`); what would grow too large stays a `AnyOf` that is followed on its own, which
 forgets how it hangs together with its siblings: still sound, less sharp. Also which keywords have evaluated what, for
 `unevaluated*`. Does not know values or text.
 """
@@ -12,17 +12,17 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from streamguard.viability.patterns.regexes import PatternTimeout
 from streamguard.viability.schema.accepts import Acceptance
-from streamguard.viability.schema.exclusive import apart
 from streamguard.viability.schema.graph import Graph
 from streamguard.viability.schema.nodes import UNKNOWN, Atom, Group, Node, Op
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING
 from streamguard.viability.syntax.values_equal import canonical
 
 MOST: Final = 48
-"""Alternatives of one demand that are multiplied out."""
+"""Alternatives of one constraint that are multiplied out."""
 _KEPT: Final = 20_000
-"""Demands that are remembered, so that no document can fill the memory."""
+"""Constraints that are remembered, so that no document can fill the memory."""
 _SPLIT: Final = 4
 """Branches of an `anyOf` below `unevaluated*` of which every combination is followed."""
 
@@ -47,14 +47,14 @@ TRUE: Final[Options] = (Conj(frozenset()),)
 FALSE: Final[Options] = ()
 
 
-class Demand:
-    """What is asked of one value. `alts(kind)`: the alternatives for a value of that kind, as built by the logic."""
+class Constraint:
+    """What is asked of one value. `alternatives(kind)`: those for a value of that kind, as the logic builds them."""
 
-    __slots__ = ("_alts", "finite", "fits", "key", "kind", "logic")
+    __slots__ = ("_alternatives", "finite", "fits", "key", "kind", "logic")
 
     def __init__(self, logic: Logic, key: Any, kind: int = 0) -> None:
         self.logic = logic
-        self._alts: dict[int, tuple[Any, ...]] = {}
+        self._alternatives: dict[int, tuple[Any, ...]] = {}
         self.key = key
         self.kind = kind  # the one kind of a choice
         self.finite: Any = ...  # see Logic.finite
@@ -88,20 +88,20 @@ class Demand:
         found: Atom = UNKNOWN if fallback is None else fallback
         return found
 
-    def alts(self, kind: int) -> tuple[Any, ...]:
-        found = self._alts.get(kind)
+    def alternatives(self, kind: int) -> tuple[Any, ...]:
+        found = self._alternatives.get(kind)
         if found is None:
-            found = self._alts[kind] = self.logic.sat.build(self, kind)
+            found = self._alternatives[kind] = self.logic.sat.build(self, kind)
         return found
 
 
-class Query(Demand):
+class AllOf(Constraint):
     """Schemas that must accept (`True`) or reject (`False`) a value, all of them."""
 
     __slots__ = ()
 
 
-class Choice(Demand):
+class AnyOf(Constraint):
     """One of several conjunctions, for a value of the kind at hand."""
 
     __slots__ = ()
@@ -115,7 +115,7 @@ class Choice(Demand):
 
 
 class Logic:
-    """The demands that follow from one schema, each made once."""
+    """The constraints that follow from one schema, each made once."""
 
     def __init__(self, graph: Graph, sat: Any, longest: int) -> None:
         self.graph = graph
@@ -123,46 +123,46 @@ class Logic:
         """The solver."""
         self.longest = longest
         """Characters of a string's beginning that some keyword may look at."""
-        self._choices: dict[tuple[Any, int], Choice] = {}
-        self._queries: dict[frozenset[tuple[Node, bool]], Query] = {}
+        self._choices: dict[tuple[Any, int], AnyOf] = {}
+        self._queries: dict[frozenset[tuple[Node, bool]], AllOf] = {}
         self._options: dict[tuple[int, int, bool, bool], Options] = {}
         self._uneven: dict[Any, Atom] = {}
 
-    def choice(self, atom: Atom, kind: int) -> Choice:
-        """The demand that a choice atom stands for."""
+    def choice(self, atom: Atom, kind: int) -> AnyOf:
+        """The constraint that a choice atom stands for."""
         key = (atom.arg, kind)
         choice = self._choices.get(key)
         if choice is None:
-            choice = self._choices[key] = Choice(self, atom.arg, kind)
+            choice = self._choices[key] = AnyOf(self, atom.arg, kind)
         return choice
 
-    def finite(self, demand: Demand) -> set[Any] | None:
-        """The values a demand accepts, canonical, if they are listed; `None` if there may be others."""
-        if demand.finite is ...:
-            demand.finite = self._finite(demand)
-        found: set[Any] | None = demand.finite
+    def finite(self, constraint: Constraint) -> set[Any] | None:
+        """The values a constraint accepts, canonical, if they are listed; `None` if there may be others."""
+        if constraint.finite is ...:
+            constraint.finite = self._finite(constraint)
+        found: set[Any] | None = constraint.finite
         return found
 
-    def _finite(self, demand: Demand) -> set[Any] | None:
-        if not demand.key or any(demand.options(kind) for kind in (OBJECT, ARRAY)):
+    def _finite(self, constraint: Constraint) -> set[Any] | None:
+        if not constraint.key or any(constraint.options(kind) for kind in (OBJECT, ARRAY)):
             return None
-        found: set[Any] = {canonical(value) for kind, value in CONSTANTS.items() if demand.options(kind)}
+        found: set[Any] = {canonical(value) for kind, value in CONSTANTS.items() if constraint.options(kind)}
         for kind in (STRING, NUMBER):
-            for alt in self.sat.raw(demand, kind):
+            for alt in self.sat.raw(constraint, kind):
                 if alt.candidates is None:
                     return None
                 found.update(alt.candidates.values() if kind == STRING else alt.candidates.values)
         return found
 
-    def query(self, literals: Iterable[tuple[Node, bool]]) -> Query:
-        """The demand that these schemas accept or reject."""
+    def query(self, literals: Iterable[tuple[Node, bool]]) -> AllOf:
+        """The constraint that these schemas accept or reject."""
         key = frozenset((n, p) for n, p in literals if not (p and n.always))
         query = self._queries.get(key)
         if query is None:
             if len(self._queries) >= _KEPT:  # names come from the text, and may match patterns in many combinations
                 self._queries.clear()
                 self.sat.forget()
-            query = self._queries[key] = Query(self, key)
+            query = self._queries[key] = AllOf(self, key)
         return query
 
     def options(self, node: Node, kind: int, *, positive: bool, covering: bool = False) -> Options:
@@ -397,3 +397,66 @@ def _opposites(atom: Atom) -> Iterator[list[Literal]]:
             yield [(atom.like("required", (name,)), True), (atom.like("required", needed), False)]
     else:
         yield [(atom, False)]
+
+
+_COMPARED: Final = 8
+"""Alternatives of a branch that are compared."""
+
+
+def apart(one: Options, other: Options, kind: int) -> bool:
+    """Whether no value of that kind satisfies both."""
+    if len(one) > _COMPARED or len(other) > _COMPARED:
+        return False
+    return kind == OBJECT and all(_apart(a, b) for a in one for b in other)
+
+
+def _apart(one: Conj, other: Conj) -> bool:
+    required = {
+        name
+        for atom, positive in (*one.atoms, *other.atoms)
+        if positive and atom.tag == "required"
+        for name in atom.arg
+    }
+    if not required:
+        return False
+    ours, theirs = _groups(one), _groups(other)
+    return any(_clash(_applying(ours, name), _applying(theirs, name)) for name in required)
+
+
+def _groups(conj: Conj) -> list[Group]:
+    return [atom.arg for atom, positive in conj.atoms if positive and atom.tag == "group"]
+
+
+def _applying(groups: list[Group], name: str) -> list[Node]:
+    try:
+        return [node for group in groups for node in group.applying(name)]
+    except PatternTimeout:
+        return []
+
+
+def _clash(ours: list[Node], theirs: list[Node]) -> bool:
+    for a in ours:
+        for b in theirs:
+            if not a.kinds & b.kinds:
+                return True
+            listed, other = _listed(a), _listed(b)
+            if listed is not None and other is not None and listed.isdisjoint(other):
+                return True
+    return not all(node.kinds for node in (*ours, *theirs))
+
+
+def _listed(node: Node, depth: int = 8) -> set[Any] | None:
+    """The values that a schema lists; `None` if it does not."""
+    schema = node.schema
+    if isinstance(schema, dict) and not (len(node.ops) == 1 and node.ops[0].keyword == "$ref"):
+        if "const" in schema:
+            return {canonical(schema["const"])} if node.lists else None
+        if "enum" in schema:
+            return set(map(canonical, schema["enum"])) if node.lists else None
+    for op in node.ops:
+        if op.op == "all" and depth:
+            for inner in op.nodes:
+                found = _listed(inner, depth - 1) if inner is not None else None
+                if found is not None:
+                    return found
+    return None

@@ -1,4 +1,4 @@
-"""What can be satisfied at all: builds the alternatives of each demand and drops those that no value meets.
+"""What can be satisfied at all: builds the alternatives of each constraint and drops those that no value meets.
 
 In charge of: least fixpoints over recursive schemas (a schema whose every instance would be infinite accepts nothing),
 and of giving up soundly: what is too much work counts as satisfiable.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any, Final
 
-from streamguard.viability.schema.formula import Choice, Conj, Demand, Logic
+from streamguard.viability.schema.formula import AnyOf, Conj, Constraint, Logic
 from streamguard.viability.schema.keywords import EVERY_KIND
 from streamguard.viability.schema.nodes import denied
 from streamguard.viability.state.arrays import ArrayAlt
@@ -19,7 +19,7 @@ from streamguard.viability.state.strings import StringAlt, units
 from streamguard.viability.syntax.grammar import ARRAY, NUMBER, OBJECT, STRING
 
 _WORK: Final = 20_000
-"""Demands looked at for one answer."""
+"""Constraints looked at for one answer."""
 
 _DEPTH: Final = 50
 """Levels looked down for one answer; each takes some ten calls of Python's stack."""
@@ -43,7 +43,7 @@ class _Search:
     __slots__ = ("lowest", "open", "work")
 
     def __init__(self) -> None:
-        self.open: dict[tuple[Demand, int], int] = {}
+        self.open: dict[tuple[Constraint, int], int] = {}
         self.lowest = 0
         self.work = 0
 
@@ -56,24 +56,24 @@ class Solver:
     """Answers for one schema."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Demand, int], bool] = {}
-        self._raw: dict[tuple[Demand, int], tuple[Any, ...]] = {}
+        self._known: dict[tuple[Constraint, int], bool] = {}
+        self._raw: dict[tuple[Constraint, int], tuple[Any, ...]] = {}
 
     def forget(self) -> None:
         """Drop what is remembered; it is worked out again where needed."""
         self._known.clear()
         self._raw.clear()
 
-    def __call__(self, query: Demand) -> bool:
-        """Whether some value meets the demand."""
+    def __call__(self, query: Constraint) -> bool:
+        """Whether some value meets the constraint."""
         return not query.key or any(self.any(query, kind) for kind in _SCALARS_FIRST)
 
-    def choice(self, choice: Choice) -> bool:
+    def choice(self, choice: AnyOf) -> bool:
         return self.any(choice, choice.kind)
 
-    def any(self, demand: Demand, kind: int) -> bool:
-        """Whether some value of that kind meets the demand."""
-        key = (demand, kind)
+    def any(self, constraint: Constraint, kind: int) -> bool:
+        """Whether some value of that kind meets the constraint."""
+        key = (constraint, kind)
         known = self._known.get(key)
         if known is not None:
             return known
@@ -81,7 +81,7 @@ class Solver:
         if search is None:
             token = _SEARCH.set(_Search())
             try:
-                return self.any(demand, kind)
+                return self.any(constraint, kind)
             finally:
                 _SEARCH.reset(token)
         if key in search.open:
@@ -94,7 +94,7 @@ class Solver:
         before, search.lowest = search.lowest, depth
         search.open[key] = depth
         try:
-            found = any(self._possible(alt) for alt in self.raw(demand, kind))
+            found = any(self._possible(alt) for alt in self.raw(constraint, kind))
         finally:
             del search.open[key]
         lowest = search.lowest
@@ -108,18 +108,18 @@ class Solver:
             return alt.possible(self)
         return all(map(self.choice, alt.subs))
 
-    def raw(self, demand: Demand, kind: int) -> tuple[Any, ...]:
+    def raw(self, constraint: Constraint, kind: int) -> tuple[Any, ...]:
         """The alternatives that are not absurd in themselves."""
-        key = (demand, kind)
+        key = (constraint, kind)
         found = self._raw.get(key)
         if found is None:
-            made = (_make(demand.logic, conj, kind) for conj in demand.options(kind))
+            made = (_make(constraint.logic, conj, kind) for conj in constraint.options(kind))
             found = self._raw[key] = tuple(alt for alt in made if alt is not None)
         return found
 
-    def build(self, demand: Demand, kind: int) -> tuple[Any, ...]:
+    def build(self, constraint: Constraint, kind: int) -> tuple[Any, ...]:
         """The alternatives that some value meets, ready for use."""
-        found = tuple(alt for alt in self.raw(demand, kind) if self._possible(alt))
+        found = tuple(alt for alt in self.raw(constraint, kind) if self._possible(alt))
         for alt in found:
             if isinstance(alt, (ObjectAlt, ArrayAlt)):
                 alt.finish(self)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from streamguard.viability.schema.formula import Conj, Logic, Query
+from streamguard.viability.schema.formula import AllOf, Conj, Logic
 from streamguard.viability.schema.nodes import UNKNOWN, Atom, Node, Sources, denied
 from streamguard.viability.state.frames import Frame, Reasons, Tracker
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS
@@ -70,7 +70,7 @@ class ArrayAlt:
                 self.subs += (logic.choice(atom, ARRAY),)
         self.wants_value = bool(self.judges or self.unique or self.no_unique)
         self.repeats_from = max((len(first) for first, _, _ in (*self.items, *self.bad_items)), default=0)
-        self._children: dict[int, Query] = {}
+        self._children: dict[int, AllOf] = {}
 
     def literals(self, i: int) -> list[tuple[Node, bool]]:
         found = []
@@ -80,7 +80,7 @@ class ArrayAlt:
                 found.append((node, True))
         return found
 
-    def child(self, i: int) -> Query:
+    def child(self, i: int) -> AllOf:
         """What is asked of item `i`."""
         i = min(i, self.repeats_from)
         query = self._children.get(i)
@@ -88,11 +88,11 @@ class ArrayAlt:
             query = self._children[i] = self.logic.query(self.literals(i))
         return query
 
-    def matching(self, i: int, node: Node, matches: bool) -> Query:
+    def matching(self, i: int, node: Node, matches: bool) -> AllOf:
         """What is asked of item `i` if it is to match, or not to match, a schema."""
         return self.logic.query(self.child(i).key | {(node, matches)})
 
-    def evidence(self, bad: tuple[list[Node], Node | None, Atom], i: int) -> Query | None:
+    def evidence(self, bad: tuple[list[Node], Node | None, Atom], i: int) -> AllOf | None:
         first, rest, _ = bad
         node = first[i] if i < len(first) else rest
         return None if node is None else self.matching(i, node, False)
@@ -160,7 +160,7 @@ class ArrayState:
         self.bad_left = list(alt.bad_items)
         self.same = False  # whether two items were equal
         self.child: Tracker | None = None
-        self.query: Query | None = None
+        self.query: AllOf | None = None
         self.tests: list[Tracker | None] = []
         self.evidence: list[tuple[Any, Tracker | None]] = []
 

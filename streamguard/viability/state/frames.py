@@ -1,30 +1,30 @@
-"""What is kept per open value while a document is followed: `Frame`, and per demand on it a `Tracker`.
+"""What is kept per open value while a document is followed: `Frame`, and per constraint on it a `Tracker`.
 
-A tracker holds the alternatives of one demand that are still alive on one value; it is dead when none is left, and if
-the value has closed with one left, the demand is met. Trackers die once and never come back, so a parent need only look
-when one of its children's has died. Does not know what the alternatives say.
+A tracker holds the alternatives of one constraint that are still alive on one value. The tracker is dead when none is
+left. If the value has closed with one left, the constraint is met. Trackers die once and never come back, so a parent
+need only look when one of its children's has died. Does not know what the alternatives say.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from streamguard.viability.schema.formula import Demand
+from streamguard.viability.schema.formula import Constraint
 from streamguard.viability.state.strings import StringState, Text
 from streamguard.viability.syntax.grammar import ARRAY, NUMBER, OBJECT, STRING
 
 Reasons = tuple[tuple[Any, int], ...]
-"""What killed the last alternatives: each an atom, or a demand that no value of the kind met; and the level of the
+"""What killed the last alternatives: each an atom, or a constraint that no value of the kind met; and the level of the
 value that it is about."""
 
 
 class Tracker:
-    """One demand on one open value."""
+    """One constraint on one open value."""
 
-    __slots__ = ("demand", "states", "why")
+    __slots__ = ("constraint", "states", "why")
 
-    def __init__(self, demand: Demand, states: list[Any], why: Reasons) -> None:
-        self.demand = demand
+    def __init__(self, constraint: Constraint, states: list[Any], why: Reasons) -> None:
+        self.constraint = constraint
         self.states = states
         self.why = why
 
@@ -80,7 +80,7 @@ class Frame:
         self.kind = kind
         self.level = level
         self.trackers: list[Tracker] = []
-        self.by_demand: dict[Any, Tracker] = {}
+        self.by_constraint: dict[Any, Tracker] = {}
         if kind == OBJECT:
             self.seen = set()
         elif kind == ARRAY:
@@ -107,15 +107,15 @@ class Frame:
             self.unread = []
         return text
 
-    def track(self, demand: Demand, taken: set[Any] | None = None) -> Tracker | None:
-        """The tracker of a demand on this value; `None` where the demand accepts everything."""
-        if not demand.key and taken is None:
+    def track(self, constraint: Constraint, taken: set[Any] | None = None) -> Tracker | None:
+        """The tracker of a constraint on this value; `None` where the constraint accepts everything."""
+        if not constraint.key and taken is None:
             return None
-        key = demand if taken is None else (demand, id(taken))
-        tracker = self.by_demand.get(key)
+        key = constraint if taken is None else (constraint, id(taken))
+        tracker = self.by_constraint.get(key)
         if tracker is None:
             states: list[Any] = []
-            for alt in demand.alts(self.kind):
+            for alt in constraint.alternatives(self.kind):
                 if self.kind == STRING:
                     state: Any = StringState(alt, taken or ())
                     if not state.possible():
@@ -133,7 +133,7 @@ class Frame:
                 if alt.wants_value:
                     self.build = True
                 states.append(state)
-            tracker = Tracker(demand, states, () if states else ((demand, self.level),))
-            self.by_demand[key] = tracker
+            tracker = Tracker(constraint, states, () if states else ((constraint, self.level),))
+            self.by_constraint[key] = tracker
             self.trackers.append(tracker)
         return tracker

@@ -1,4 +1,4 @@
-"""Follows one document, as the scanner tells it, through the demands of a schema.
+"""Follows one document, as the scanner tells it, through the constraints of a schema.
 
 In charge of: one frame per open value, handing each token to what it concerns, carrying deaths upwards, and finding the
 exact character where a piece of a string, name or number killed the document. Says why in a sentence. Does not know
@@ -10,9 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from streamguard.viability.explain.messages import CLOSE, COMMA, ITEM, NAME, OPEN, WRITTEN, expected, explain
-from streamguard.viability.explain.outlook import outlook
-from streamguard.viability.schema.formula import Demand
+from streamguard.viability.explain.messages import (
+    CLOSE,
+    COMMA,
+    ITEM,
+    NAME,
+    OPEN,
+    WRITTEN,
+    expected,
+    expected_next,
+    explain,
+)
+from streamguard.viability.schema.formula import Constraint
 from streamguard.viability.state.complete_values import (
     enter,
     free_characters,
@@ -29,7 +38,7 @@ from streamguard.viability.state.number_text import MOST as MOST_OF_A_NUMBER
 from streamguard.viability.state.number_text import NumberText, parse
 from streamguard.viability.state.strings import Text
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS, EXPONENT, NUMBER, OBJECT, STRING, TRUE
-from streamguard.viability.syntax.listener import Cause
+from streamguard.viability.syntax.protocol import Cause
 from streamguard.viability.syntax.values_equal import canonical
 
 _REASONS: Final = 64
@@ -41,7 +50,7 @@ class Machine:
 
     __slots__ = ("_died", "_frames", "_idle", "_judge", "_log", "_plain", "_recording", "_repeats", "_root", "_skip")
 
-    def __init__(self, root: Demand, *, judge: Any, plain: bool, repeats: bool) -> None:
+    def __init__(self, root: Constraint, *, judge: Any, plain: bool, repeats: bool) -> None:
         self._judge = judge
         self._root = root
         self._plain = plain
@@ -260,8 +269,8 @@ class Machine:
         except RecursionError:  # too deep to be said at once, which comes before anything has happened
             return False
 
-    def outlook(self, at: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
-        missing, found = outlook(self._frames, self._root, at)
+    def expected_next(self, at: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+        missing, found = expected_next(self._frames, self._root, at)
         return missing, () if self._skip else found
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -398,14 +407,14 @@ class Machine:
         for frame in reversed(self._frames[:-1]):
             if not self._look(frame):
                 break
-        main = self._frames[0].by_demand.get(self._root)
+        main = self._frames[0].by_constraint.get(self._root)
         if main is not None and not main.states:
             return self._cause(main.why, event, kind)
         return None
 
     def _cause(self, why: Reasons, event: int, kind: int) -> Cause:
         blamed, level = why[-1]
-        atom = blamed.why(kind) if isinstance(blamed, Demand) else blamed
+        atom = blamed.why(kind) if isinstance(blamed, Constraint) else blamed
         found = expected([reason for reason, at in why if at == level], self._frames, event)
         return Cause(
             keyword=atom.keyword,

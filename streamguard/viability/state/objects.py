@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from streamguard.viability.patterns.regexes import PatternTimeout
-from streamguard.viability.schema.formula import Conj, Logic, Query
+from streamguard.viability.schema.formula import AllOf, Conj, Logic
 from streamguard.viability.schema.nodes import Atom, Group, Sources, denied
 from streamguard.viability.state.frames import Frame, Reasons, Tracker
 from streamguard.viability.state.strings import StringState, Text, begins, units
@@ -90,7 +90,7 @@ class ObjectAlt:
                 self.judges.append((atom, positive))
             elif atom.tag == "choice":
                 self.subs += (logic.choice(atom, OBJECT),)
-        self.names: Query | None = logic.query(names) if names else None
+        self.names: AllOf | None = logic.query(names) if names else None
         if self.names is not None and not self.names.key:
             self.names = None
         todo = list(self.required)
@@ -102,7 +102,7 @@ class ObjectAlt:
                         self.required[needed] = atom
                         todo.append(needed)
         self.wants_value = bool(self.judges)
-        self._children: dict[str, Query] = {}
+        self._children: dict[str, AllOf] = {}
         self._known: list[str] | None = None
         self._violating: dict[int, tuple[bool, list[str]]] = {}
         self.known: dict[str, str] = {}  # names allowed: units → name
@@ -133,13 +133,13 @@ class ObjectAlt:
         if self.names is None:
             return None
         found: list[str] = []
-        for alt in self.names.alts(STRING):
+        for alt in self.names.alternatives(STRING):
             if alt.candidates is None:
                 return None
             found += alt.candidates.values()
         return found
 
-    def child(self, name: str) -> Query:
+    def child(self, name: str) -> AllOf:
         """What is asked of the member of that name."""
         query = self._children.get(name)
         if query is None:
@@ -154,11 +154,11 @@ class ObjectAlt:
                 self._children[name] = query
         return query
 
-    def other(self) -> Query:
+    def other(self) -> AllOf:
         """What is asked of a member that no keyword names and no pattern matches."""
         return self.logic.query((g.additional, True) for g, _ in self.groups if g.additional is not None)
 
-    def evidence(self, group: Group, name: str) -> list[Query]:
+    def evidence(self, group: Group, name: str) -> list[AllOf]:
         """What is asked of the member if it is to violate the group."""
         base = self.child(name).key
         try:
@@ -180,11 +180,11 @@ class ObjectAlt:
             )
         return bool(sat(self.other()))
 
-    def _live_patterns(self, group: Group) -> list[tuple[Any, Query]]:
+    def _live_patterns(self, group: Group) -> list[tuple[Any, AllOf]]:
         return [(pattern, self.logic.query([(node, True)])) for pattern, node in group.patterns]
 
     def possible(self, sat: Any) -> bool:
-        """Whether some object satisfies it, given what is known of other demands. Never wrongly `False` in the end."""
+        """Whether some object satisfies it, by what is known of other constraints. Never wrongly `False` in the end."""
         if self.lo > self.hi or len(self.required) > self.hi:
             return False
         if any(all(name in self.required for name in atom.arg) for atom in self.missing_some):
@@ -268,8 +268,8 @@ class ObjectState:
         self.left: dict[str, str] | None = None if alt.unlimited else dict(alt.known)  # allowed and unused
         self.bad_left: list[tuple[Group, Atom]] = list(alt.bad_groups)
         self.child: Tracker | None = None
-        self.query: Query | None = None
-        self.evidence: list[tuple[tuple[Group, Atom], list[Query], list[Tracker | None]]] = []
+        self.query: AllOf | None = None
+        self.evidence: list[tuple[tuple[Group, Atom], list[AllOf], list[Tracker | None]]] = []
         self.names: list[str] | None = None  # units of the names that the one being written may become
         self.start: list[str] | None = None
         self.other = True  # whether it may also become one that no keyword names
@@ -322,7 +322,9 @@ class ObjectState:
                     and not alt.logic.sat(alt.logic.query([(group.additional, True)]))
                 ):
                     return atom
-        if alt.names is not None and all(a.dead(text, StringState(a)) is not None for a in alt.names.alts(STRING)):
+        if alt.names is not None and all(
+            a.dead(text, StringState(a)) is not None for a in alt.names.alternatives(STRING)
+        ):
             return alt.sources["names"]
         return None
 
@@ -447,6 +449,9 @@ class ObjectState:
         return None
 
 
-def holds(demand: Any, text: str) -> bool:
-    """Whether a finished string meets a demand."""
-    return any(alt.failing(text) is None and all(holds(sub, text) for sub in alt.subs) for alt in demand.alts(STRING))
+def holds(constraint: Any, text: str) -> bool:
+    """Whether a finished string meets a constraint."""
+    return any(
+        alt.failing(text) is None and all(holds(sub, text) for sub in alt.subs)
+        for alt in constraint.alternatives(STRING)
+    )

@@ -16,7 +16,7 @@ from streamguard.viability.patterns.automaton import Automaton, State
 from streamguard.viability.patterns.formats import Format
 from streamguard.viability.patterns.regexes import MOST, Pattern, PatternTimeout
 from streamguard.viability.schema.nodes import Sources
-from streamguard.viability.syntax.listener import decode
+from streamguard.viability.syntax.protocol import decode
 
 _PENDING = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z").search
 _BACKSLASHES = re.compile(r"\\+\Z")

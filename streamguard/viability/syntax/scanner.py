@@ -12,9 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import ClassVar, Final, Literal
+from typing import ClassVar
 
-from streamguard.viability.syntax.dead import Dead, Duplicates, Open, Standing
 from streamguard.viability.syntax.grammar import (
     AFTER_VALUE,
     ARRAY,
@@ -27,7 +26,6 @@ from streamguard.viability.syntax.grammar import (
     DIGITS,
     DONE,
     ESCAPED,
-    EXPECT,
     FIRST,
     HEXDIGITS,
     IN_ESCAPE,
@@ -52,26 +50,13 @@ from streamguard.viability.syntax.grammar import (
     SPECIAL,
     STRING,
     TYPES,
-    WANTED,
-    WANTED_IN_NUMBER,
     WHOLE,
     WORD,
 )
-from streamguard.viability.syntax.listener import Cause, Listener, decode
-from streamguard.viability.syntax.pointer import pointer, quote
+from streamguard.viability.syntax.pointer import quote
+from streamguard.viability.syntax.protocol import Cause, Dead, decode
+from streamguard.viability.syntax.scanner_state import ScannerState
 from streamguard.viability.syntax.strict import parse_at
-
-_AT: Final = {
-    AT_VALUE: "value",
-    AT_FIRST_VALUE: "value",
-    AT_NAME: "name",
-    AT_FIRST_NAME: "name",
-    IN_STRING: "inside",
-    IN_ESCAPE: "inside",
-    IN_NUMBER: "inside",
-    AFTER_VALUE: "between",
-    AT_COLON: "between",
-}
 
 
 def _brackets(text: str, begin: int, end: int) -> int:
@@ -85,88 +70,28 @@ def _long_number(digits: int) -> Callable[[str, int, int], re.Match[str] | None]
     return re.compile(rf"(?<![0-9.eE+-])[0-9.eE+-]{{{digits + 1}}}").search
 
 
-class SyntaxPrefix:
+class SyntaxPrefix(ScannerState):
     """A `Prefix` that knows the syntax alone.
 
     `max_depth` bounds open containers, `max_digits` the digits of one number (`None`: no bound), `expect` the kind of
-    the top value. `listener` is told of every token; `barred` is a reason to be dead at the first character. A lone
-    surrogate escape is valid; a byte order mark is not.
+    the top value. `listener` is told of every token. `unsatisfiable` is a reason to be dead at the first character. A
+    lone surrogate escape is valid; a byte order mark is not.
     """
 
-    __slots__ = (
-        "_barred",
-        "_digits",
-        "_duplicates",
-        "_expect",
-        "_extra",
-        "_hex",
-        "_in_name",
-        "_kind",
-        "_listener",
-        "_max_depth",
-        "_max_digits",
-        "_names",
-        "_number",
-        "_parts",
-        "_path",
-        "_rest",
-        "_state",
-        "_vain",
-        "complete",
-        "consumed",
-        "dead",
-        "depth",
-        "end",
-        "token_start",
-    )
-
-    def __init__(
-        self,
-        *,
-        duplicate_names: Duplicates = "reject",
-        max_depth: int | None = 64,
-        max_digits: int | None = 400,
-        expect: Literal["object", "array", "any"] = "any",
-        listener: Listener | None = None,
-        barred: Cause | None = None,
-    ) -> None:
-        self.dead: Dead | None = None
-        self.complete = False
-        self.end: int | None = None
-        self.consumed = 0
-        self.token_start: int | None = None
-        self.depth = 0
-        self._duplicates = duplicate_names == "reject"
-        self._max_depth = max_depth
-        self._max_digits = max_digits
-        self._expect = EXPECT[expect]
-        self._listener = listener
-        self._barred = barred
-        self._state = AT_VALUE
-        self._extra = 0  # bytes of what was consumed, less its characters
-        self._path: list[str | int | None] = []  # per open container: current index or name
-        self._names: list[set[str] | None] = []  # per open container: names used; None for an array
-        self._in_name = False  # whether the open string is a name
-        self._parts: list[str] = []  # of the open name, undecoded
-        self._kind = 0  # of the open scalar
-        self._rest = ""  # what is still to come of the open literal
-        self._hex = 0  # see `_step_escape`
-        self._number = NUM_START
-        self._digits = 0  # of the open number
-        self._vain = 0  # characters of the piece at hand that were read for whole containers and were none
+    __slots__ = ()
 
     def feed(self, text: str) -> Dead | None:
         if self.dead is not None or not text:
             return self.dead
-        if self._barred is not None:
-            return self._stop(text, 0, self._barred)
+        if self._unsatisfiable is not None:
+            return self._stop(text, 0, self._unsatisfiable)
         if self._state == IN_STRING and SPECIAL(text) is None:  # most pieces are the middle of a string
             if self._listener is not None and (cause := self._listener.chars(text)):
                 return self._stop(text, cause.at, cause)
             if self._in_name:
                 self._parts.append(text)
         else:
-            i = self._vain = 0
+            i = self._wasted = 0
             n = len(text)
             while i < n:
                 i = self._STEPS[self._state](self, text, i, n)
@@ -192,22 +117,6 @@ class SyntaxPrefix:
         else:
             seen = "the input ended before a value" if self.consumed else "the input is empty; expected a JSON value"
         return self._stop("", "eof", Cause(keyword="malformed", schema_pointer=None, message=seen))
-
-    def standing(self) -> Standing:
-        """How far the document has got, for a person. Not for a dead one."""
-        state = self._state
-        at = _AT.get(state, "")
-        missing, found = self._listener.outlook(at) if self._listener is not None and at else ([], ())
-        if not found and state in WANTED | {AFTER_VALUE: ""}:
-            found = (self._wanted(),)
-        pointers = [pointer(part for part in self._path[:i] if part is not None) for i in range(len(self._path) + 1)]
-        opened = (
-            Open(
-                pointer=at, kind="array" if names is None else "object", missing=missing[i] if i < len(missing) else ()
-            )
-            for i, (at, names) in enumerate(zip(pointers, self._names, strict=False))
-        )
-        return Standing(pointer=pointers[-1], open=tuple(opened), inside=INSIDE.get(state), expected=found)
 
     # -- steps: each takes a piece and where to go on in it, and gives where it left off ------------------------------
 
@@ -461,11 +370,11 @@ class SyntaxPrefix:
 
         What is read in vain is read again, once for each container around it that is no better: so that is bounded.
         """
-        if self._vain > 2 * n:
+        if self._wasted > 2 * n:
             return i
         found = parse_at(text, i)
         if found is None:
-            self._vain += n - i
+            self._wasted += n - i
             return i
         value, end = found
         if (
@@ -477,22 +386,12 @@ class SyntaxPrefix:
             )
             or (self._listener is not None and not self._listener.whole_container(value, text, i, end))
         ):
-            self._vain += end - i
+            self._wasted += end - i
             return i
         self._finish(self.consumed + end)
         return end
 
     # -- inside --------------------------------------------------------------------------------------------------------
-
-    def _finish(self, end: int) -> None:
-        """A value has ended before character `end`."""
-        self.token_start = None
-        if self._path:
-            self._state = AFTER_VALUE
-        else:
-            self._state = DONE
-            self.complete = True
-            self.end = end
 
     def _close_container(self, text: str, i: int) -> int:
         kind = ARRAY if self._names[-1] is None else OBJECT
@@ -523,50 +422,6 @@ class SyntaxPrefix:
             self._stop(text, i, cause)
             return
         self._path[-1] = name
-
-    def _malformed(self, text: str, i: int) -> int:
-        state = self._state
-        char = quote(text[i])
-        if state == IN_LITERAL:
-            wanted = f'the rest of {LITERALS[self._kind]}, "{self._rest}"'
-        elif state == IN_STRING:
-            wanted = "an escape for this control character"
-        elif state == IN_ESCAPE:
-            wanted = "a hexadecimal digit" if self._hex else "a known escape"
-        elif state == IN_NUMBER:
-            wanted = WANTED_IN_NUMBER[self._number]
-        else:
-            wanted = self._wanted()
-        return self._fail(text, i, "malformed", f"{char}, expected {wanted}", (wanted,))
-
-    def _wanted(self) -> str:
-        """What may come between tokens."""
-        if self._state == AFTER_VALUE:
-            return '"," or "]"' if self._names[-1] is None else '"," or "}"'
-        return WANTED[self._state]
-
-    def _fail(self, text: str, i: int, keyword: str, message: str, expected: tuple[str, ...] = ()) -> int:
-        self._stop(text, i, Cause(keyword=keyword, schema_pointer=None, message=message, expected=expected))
-        return len(text)
-
-    def _stop(self, text: str, i: int | Literal["eof"], cause: Cause) -> Dead:
-        char: int | Literal["eof"] = "eof"
-        offset: int | Literal["eof"] = "eof"
-        if i != "eof":
-            char = self.consumed + i
-            offset = char + self._extra + len(text[:i].encode("utf-8", "surrogatepass")) - i + cause.byte
-            self.consumed += len(text)
-        parts = self._path[: cause.level]
-        self.dead = Dead(
-            offset=offset,
-            char=char,
-            pointer=pointer(part for part in parts if part is not None),
-            keyword=cause.keyword,
-            schema_pointer=cause.schema_pointer,
-            message=cause.message,
-            expected=cause.expected,
-        )
-        return self.dead
 
     _STEPS: ClassVar = {
         AT_VALUE: _step_value,

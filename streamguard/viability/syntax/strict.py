@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final, NoReturn
 
-from streamguard.viability.syntax.dead import Dead, Duplicates
 from streamguard.viability.syntax.pointer import quote
+from streamguard.viability.syntax.protocol import Dead, Duplicates
 
 
 class Refused(ValueError):

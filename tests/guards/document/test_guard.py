@@ -421,7 +421,7 @@ def test_a_document_that_closes_is_cut_rather_than_enough() -> None:
 
 
 def test_a_named_value_that_never_comes_is_no_reason_to_trip() -> None:
-    """The whole document was accepted; the name was a hint for ending early, not a demand."""
+    """The whole document was accepted; the name was a hint for ending early, not a constraint."""
     result = run(JsonDocument(enough_when=["/z"]), text_events(['{"a": 1}']))
     assert (result.verdict, result.document.complete) == (None, True)
 

@@ -10,7 +10,7 @@ import pytest
 
 from streamguard.guards.document.reader import DocumentReader, Plan
 from streamguard.verdict import Enough, Trip, Where
-from streamguard.viability.syntax.dead import Dead, Prefix
+from streamguard.viability.syntax.protocol import Dead, Prefix
 from streamguard.viability.syntax.scanner import SyntaxPrefix
 from tests.guards.documents import ways
 

@@ -1,4 +1,4 @@
-"""`viability.render` and `viability.outlook`: what a person is told of a text."""
+"""`viability.render` and `viability.expected_next`: what a person is told of a text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from streamguard.terminal import printable
 from streamguard.viability import compile_schema
 from streamguard.viability.explain.render import render, tell
-from streamguard.viability.syntax.dead import Open
+from streamguard.viability.syntax.protocol import Open
 
 RECORD = {
     "type": "object",

@@ -9,7 +9,7 @@ import pytest
 
 from streamguard.viability import compile_schema
 from streamguard.viability.judge import judge_keywords
-from streamguard.viability.judge.judge_run import RUN, Run
+from streamguard.viability.judge.judge_keywords import RUN, Run
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft4Validator, Draft202012Validator
 
+from streamguard.viability.judge.judge import PASSES
 from streamguard.viability.judge.judge_keywords import OWN
-from streamguard.viability.judge.judge_quick import PASSES
 from streamguard.viability.syntax.values_equal import Listed
 
 VALUES = st.recursive(

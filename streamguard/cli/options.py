@@ -1,0 +1,47 @@
+"""What several commands share: options and arguments with their help, and how a command ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+Policy = Annotated[str, typer.Option("--policy", "-p", help="A policy file, or streamguard:NAME for a shipped one.")]
+Model = Annotated[str | None, typer.Option("--model", help="For every row, whatever the input or template says.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="For every row, likewise.", min=1)]
+Template = Annotated[
+    str | None, typer.Option("--template", help="A Jinja2 text that makes the user's message of a row of data.")
+]
+AllowImports = Annotated[
+    bool, typer.Option("--allow-imports", help="Let the policy import guards from Python modules.")
+]
+BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Of the API; ANTHROPIC_BASE_URL else.")]
+Concurrency = Annotated[int | None, typer.Option("--concurrency", "-j", help="Rows at a time; 8 by default.")]
+FailOn = Annotated[
+    str | None, typer.Option("--fail-on", help="Exit with 3 from so many failed rows on: 10, or 1%. By default 1.")
+]
+Drain = Annotated[
+    float | None,
+    typer.Option("--drain", help="Seconds that what runs may still take after a signal; 10 by default."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines: the result as JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+Out = Annotated[str, typer.Argument(metavar="OUT.jsonl", help="A job's output; its journal stands beside it.")]
+Trace = Annotated[
+    str | None, typer.Option("--show-row", metavar="ID", help="Tell one row's story, attempt by attempt.")
+]
+LedgerAddress = Annotated[
+    str, typer.Argument(metavar="LEDGER", help="A SQLite file, sqlite:PATH, or redis://HOST:PORT/DB?ledger=NAME.")
+]
+ScopeKey = Annotated[str, typer.Argument(metavar="SCOPE", help="As `show` prints it.")]
+
+
+def finish(context: typer.Context, body: Callable[[], int]) -> None:
+    """Run a command's body and end with its exit code; what it raises becomes a message and a code.
+
+    :raises typer.Exit: always.
+    """
+    from streamguard.cli.commands.exits import guarded
+
+    raise typer.Exit(guarded(body, debug=bool(context.obj)))
