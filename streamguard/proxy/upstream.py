@@ -26,6 +26,7 @@ from streamguard.http.network import Network
 from streamguard.proxy.body import Asked, streaming
 from streamguard.proxy.config import ProxyConfig
 from streamguard.proxy.headers import client_headers
+from streamguard.proxy.key_mask import KeyMask
 from streamguard.redaction import EXCERPT_BYTES, redacted
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
@@ -54,9 +55,13 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Upstream:
-    """The upstream's origin and the connections to it. Belongs to one event loop."""
+    """The upstream's origin and the connections to it. Belongs to one event loop.
 
-    def __init__(self, config: ProxyConfig) -> None:
+    :param key: the proxy's own key, which is taken out of every answer.
+    """
+
+    def __init__(self, config: ProxyConfig, key: str | None = None) -> None:
+        self._mask = KeyMask(key)
         parts = urlsplit(config.upstream)
         secure = parts.scheme == "https"
         self._prefix = parts.path.encode("ascii")
@@ -71,7 +76,7 @@ class Upstream:
     @asynccontextmanager
     async def send(
         self, method: str, path: str, query: bytes, headers: HeaderList, content: bytes | None
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[MaskedAnswer]:
         """The response to one request, its head arrived. Leaving closes it.
 
         :param path: a route's constant.
@@ -87,11 +92,28 @@ class Upstream:
             if response.status > MAX_STATUS:
                 message = f"the upstream answered with HTTP status {response.status}, which there is not"
                 raise SourceFailed(Failed(reason="transport.decode", message=message, status=response.status))
-            yield response
+            yield MaskedAnswer(response, self._mask)
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self.origin.aclose()
+
+
+class MaskedAnswer:
+    """A response without the proxy's key."""
+
+    def __init__(self, answer: Answer, mask: KeyMask) -> None:
+        self._answer, self._mask = answer, mask
+        self.status = answer.status
+        self.headers = mask.headers(answer.headers)
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body, in the pieces in which it arrives."""
+        return self._mask.pieces(self._answer.pieces())
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it."""
+        await self._answer.aclose()
 
 
 class UpstreamSource:
@@ -140,7 +162,7 @@ class UpstreamSource:
                 with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
                     await stream.aclose()
 
-    async def _refusal(self, response: Answer) -> Failed | None:
+    async def _refusal(self, response: MaskedAnswer) -> Failed | None:
         """Why an answer is no event stream, if it is none; its body is kept for the client."""
         headers = _mapping(response.headers)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -168,7 +190,7 @@ class UpstreamSource:
 class UpstreamStream(BodyStream):
     """An open event stream of the upstream."""
 
-    def __init__(self, response: Answer, max_event_bytes: int) -> None:
+    def __init__(self, response: MaskedAnswer, max_event_bytes: int) -> None:
         super().__init__(_Opened(response), beta=False, max_event_bytes=max_event_bytes)
 
     def message(self) -> dict[str, Any] | None:
@@ -186,7 +208,7 @@ class UpstreamStream(BodyStream):
 class _Opened:
     """The response, as `BodyStream` reads one."""
 
-    def __init__(self, response: Answer) -> None:
+    def __init__(self, response: MaskedAnswer) -> None:
         self._response = response
         self.headers = _mapping(response.headers)
         self.aiter_bytes = self.aiter_raw = response.pieces
@@ -199,7 +221,7 @@ class _Opened:
         await self._response.aclose()
 
 
-async def beginning(response: Answer, most: int) -> bytes:
+async def beginning(response: MaskedAnswer, most: int) -> bytes:
     """The first `most` bytes of a body. What breaks it ends it."""
     data = b""
     try:
