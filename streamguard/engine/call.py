@@ -457,7 +457,8 @@ class Call:
             f"gave up after {tries}: {end.reason}: {end.message}; {decision.why}",
             reason=end.reason,
             record=record,
-            retry_at=None if later is None else _from_now(later),
+            # A source of one's own may say anything, and the calendar ends.
+            retry_at=datetime.now(UTC) + timedelta(seconds=later) if later is not None and later < 1e10 else None,
         )
 
     @property
@@ -491,11 +492,3 @@ def _would_have_rejected(panel: Panel, document: Document | None, completed: Com
     if completed == "enough":
         return False
     return not (document.complete if document else completed == "whole")
-
-
-def _from_now(seconds: float) -> datetime | None:
-    """The moment so many seconds from now; `None` if the calendar ends before it."""
-    try:
-        return datetime.now(UTC) + timedelta(seconds=seconds)
-    except (OverflowError, ValueError):
-        return None
