@@ -68,7 +68,7 @@ class Proxy:
         """Whether nothing new is taken any more."""
         self._access = Access(config, setup.tokens, has_key=setup.key is not None)
         self._routes = Routes(config, setup.default)
-        self._upstream = Upstream(config)
+        self._upstream = Upstream(config, setup.key)
         # Any operator's token opens the view, which knows one: it is given a token that only this object has.
         self._view_token = None if config.open_to_all else secrets.token_urlsafe(32)
         operated = config.open_to_all or any(client.operator for client in config.clients)
