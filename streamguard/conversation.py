@@ -231,7 +231,7 @@ def _complete(answer: Any) -> tuple[list[Block], str | None]:
         raise ConversationError(
             "the answer was ended as soon as the named parts stood (completed: enough), so it is no turn"
         )
-    blocks = [_plain(block) for block in content]
+    blocks = [_block_json(block) for block in content]
     if completed == "cut":
         assert isinstance(answer, Outcome)
         blocks = _cut(blocks, answer)
@@ -277,7 +277,7 @@ def _field(message: Any, name: str) -> Any:
     return message.get(name) if isinstance(message, Mapping) else getattr(message, name, None)
 
 
-def _plain(block: Any) -> Block:
+def _block_json(block: Any) -> Block:
     """A block as the SDK sends it, or as it came."""
     if isinstance(block, Mapping):
         return copy.deepcopy(dict(block))

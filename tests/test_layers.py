@@ -33,11 +33,12 @@ MAY_IMPORT: dict[str, str] = {
     "files": "errors",
     "files.reading": "",
     "files.python_names": "",
+    "files.sqlite_file": "",
     "files.schema_file": "errors files files.reading",
     # state machines and decisions: pure
     "pricing": "events",
     "viability": "errors files",
-    "models": "errors viability",
+    "models": "errors files viability",
     "guards": "redaction request verdict events usage outcome errors files pricing viability models",
     "retry": "verdict events files guards",
     "budgets.upper_bound": "request usage pricing",
@@ -47,7 +48,7 @@ MAY_IMPORT: dict[str, str] = {
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file policy",
     "pricing.book": "request errors pricing",
-    "budgets": "request usage outcome errors files pricing budgets.upper_bound budgets.spec",
+    "budgets": "request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
     "source": "request events errors policy",
     "engine": "redaction request verdict events usage outcome errors files pricing pricing.book guards retry budgets"
@@ -63,12 +64,12 @@ MAY_IMPORT: dict[str, str] = {
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
     "replay": "request verdict events usage outcome errors files pricing pricing.book guards policy adapters.sse"
     " adapters.anthropic",
-    "jobs": "redaction request terminal verdict events usage outcome errors files files.reading files.schema_file"
+    "jobs": "redaction request terminal verdict events usage outcome errors files files.sqlite_file files.reading files.schema_file"
     " pricing pricing.book guards budgets budgets.upper_bound budgets.spec policy policy.file source engine",
     "testing": "request verdict events usage errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
     "proxy": "http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
-    " budgets.spec policy policy.file source engine adapters.sse adapters.anthropic view",
+    " budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic view",
     "cli": "redaction terminal usage errors files files.reading files.schema_file pricing viability guards budgets"
     " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay demo view proxy",
     "__main__": "cli",

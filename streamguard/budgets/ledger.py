@@ -31,15 +31,15 @@ import anyio.to_thread
 import msgspec
 
 from streamguard.budgets.spec import Scope, Settlement, Window
-from streamguard.budgets.upper_bound import MOST
+from streamguard.budgets.upper_bound import MAX_AMOUNT
 from streamguard.errors import ConfigError, StreamguardError
 from streamguard.usage import Unit
 
-LEASE = 60.0
+DEFAULT_LEASE = 60.0
 """Seconds for which a hold lives without a heartbeat (Cycles uses the same). Only bookkeeping depends on it: an expired
 hold is not freed, it becomes uncertain."""
 
-LATE = 0.03
+TAKE_BACK = 0.03
 """Seconds that a store gets after a call's end, before what it was asked for is left to be done late."""
 
 _log = logging.getLogger("streamguard")
@@ -61,7 +61,7 @@ class Hold(msgspec.Struct, kw_only=True, eq=False):
     id: str
     amounts: Mapping[str, int]
     """Scope key → amount, in the scope's unit."""
-    lease: float = LEASE
+    lease: float = DEFAULT_LEASE
     """Seconds that a heartbeat is good for."""
     heartbeat_due: float = 0.0
     """When to call `Ledger.heartbeat`, on the running backend's clock: a third of the lease after the last one."""
@@ -207,7 +207,7 @@ class Ledger:
         await self.configure([changed])
         return changed
 
-    async def reserve(self, amounts: Mapping[str, int], *, lease: float = LEASE) -> Hold | Denied:
+    async def reserve(self, amounts: Mapping[str, int], *, lease: float = DEFAULT_LEASE) -> Hold | Denied:
         """Put `amounts` (scope key → amount) aside in one atomic step over all scopes, or in none.
 
         :raises LedgerLost: the store cannot be reached.
@@ -224,7 +224,7 @@ class Ledger:
             # Nobody will ever settle this hold: its thread may be at work still, or be done without our knowing.
             if task.abandon():
                 with contextlib.suppress(LedgerLost):
-                    await self._surely(_Errand(task.take_back), anyio.current_time() + LATE)
+                    await self._surely(_Errand(task.take_back), anyio.current_time() + TAKE_BACK)
             raise
         return hold if denied is None else denied
 
@@ -411,19 +411,19 @@ WINDOW_FORMATS: Mapping[Window, str] = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d"
 def check_amounts(amounts: Mapping[str, int]) -> None:
     """Refuse what cannot be counted.
 
-    :raises ValueError: no scope, or an amount that is no whole number from 0 to `MOST`.
+    :raises ValueError: no scope, or an amount that is no whole number from 0 to `MAX_AMOUNT`.
     """
     if not amounts:
         raise ValueError("a hold needs at least one scope")
     for scope, amount in amounts.items():
-        if type(amount) is not int or not 0 <= amount <= MOST:
-            raise ValueError(f"{scope}: an amount must be a whole number from 0 to {MOST}, not {amount!r}")
+        if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT:
+            raise ValueError(f"{scope}: an amount must be a whole number from 0 to {MAX_AMOUNT}, not {amount!r}")
 
 
 def check_shares(settlements: Mapping[str, Settlement]) -> None:
     """Refuse what cannot be counted: a negative settlement would give a budget out twice.
 
-    :raises ValueError: a settlement that is no whole number from 0 to `MOST`.
+    :raises ValueError: a settlement that is no whole number from 0 to `MAX_AMOUNT`.
     """
     for scope, settlement in settlements.items():
         for amount in (settlement.settled, settlement.uncertain):
@@ -433,11 +433,11 @@ def check_shares(settlements: Mapping[str, Settlement]) -> None:
 def check_scopes(scopes: Iterable[Scope]) -> None:
     """Refuse caps that cannot be counted.
 
-    :raises LedgerError: a cap that is no whole number from 0 to `MOST`.
+    :raises LedgerError: a cap that is no whole number from 0 to `MAX_AMOUNT`.
     """
     for scope in scopes:
-        if type(scope.cap) is not int or not 0 <= scope.cap <= MOST:
-            raise LedgerError(f"{scope.key}: a cap must be a whole number from 0 to {MOST}, not {scope.cap!r}")
+        if type(scope.cap) is not int or not 0 <= scope.cap <= MAX_AMOUNT:
+            raise LedgerError(f"{scope.key}: a cap must be a whole number from 0 to {MAX_AMOUNT}, not {scope.cap!r}")
 
 
 def check_same(scope: Scope, unit: str, window: str | None) -> None:

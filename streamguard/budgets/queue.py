@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from streamguard.budgets.ledger import LEASE, Denied, Hold, Ledger
+from streamguard.budgets.ledger import DEFAULT_LEASE, Denied, Hold, Ledger
 from streamguard.budgets.spec import Settlement
 
 FIRST_LOOK = 0.02
@@ -67,7 +67,7 @@ class ReservationQueue:
         return sum(len(line.turns) for queue in list(self._queues.values()) for line in list(queue.lines.values()))
 
     async def reserve(
-        self, amounts: Mapping[str, int], *, wait_until: float = -math.inf, lease: float = LEASE
+        self, amounts: Mapping[str, int], *, wait_until: float = -math.inf, lease: float = DEFAULT_LEASE
     ) -> Hold | Denied:
         """Reserve as soon as there is room, in turn; `Denied` at the deadline, or at once where waiting cannot help.
 

@@ -20,7 +20,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from streamguard.budgets.ledger import LATE, LEASE, Denied, Hold, Ledger, LedgerError, LedgerLost
+from streamguard.budgets.ledger import DEFAULT_LEASE, TAKE_BACK, Denied, Hold, Ledger, LedgerError, LedgerLost
 from streamguard.budgets.queue import ReservationQueue
 from streamguard.budgets.spec import BudgetSpec, Evidence, NotBilled, Scope, Settlement, settle
 from streamguard.budgets.stores import open_ledger
@@ -123,7 +123,7 @@ class CallAccount:
         deadline: float = math.inf,
         input_tokens: int | None = None,
         output_tokens: int | None = None,
-        lease: float = LEASE,
+        lease: float = DEFAULT_LEASE,
     ) -> Reservation | Denied | Unbounded:
         """Hold the most that `request` can cost, in every budget or in none, before its first byte is sent.
 
@@ -160,12 +160,12 @@ class CallAccount:
                 answer = await self._reserve(queue, its, deadline, lease)
                 if isinstance(answer, Denied):
                     with contextlib.suppress(LedgerLost):
-                        await reservation.settle(NotBilled(), until=max(deadline, anyio.current_time() + LATE))
+                        await reservation.settle(NotBilled(), until=max(deadline, anyio.current_time() + TAKE_BACK))
                     return answer
                 reservation.add(queue, answer, its)
         except BaseException:
             with anyio.CancelScope(shield=True), contextlib.suppress(LedgerLost):
-                await reservation.settle(NotBilled(), until=anyio.current_time() + LATE)
+                await reservation.settle(NotBilled(), until=anyio.current_time() + TAKE_BACK)
             raise
         return reservation
 

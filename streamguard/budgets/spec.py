@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import Field, field_validator, model_validator
 
-from streamguard.budgets.upper_bound import MOST, Bound, BudgetMode
+from streamguard.budgets.upper_bound import MAX_AMOUNT, Bound, BudgetMode
 from streamguard.events import Usage
 from streamguard.guards.base import Spec
 from streamguard.pricing.price import Price, Usd, cost, micro_usd, worst_case
@@ -64,7 +64,7 @@ class BudgetSpec(Spec):
     labels of the call in it: `tenant:{tenant}`."""
     cost_usd: Usd | None = None
     """Most USD, quoted."""
-    tokens: Annotated[int, Field(gt=0, le=MOST)] | None = None
+    tokens: Annotated[int, Field(gt=0, le=MAX_AMOUNT)] | None = None
     """Most tokens: input, cache reads and writes, and output together."""
     window: Window | None = None
     """Start again every hour, day or month (UTC, by the ledger's clock). A request counts where it began."""
@@ -101,8 +101,8 @@ class BudgetSpec(Spec):
     def _makes_sense(self) -> BudgetSpec:
         if self.cost_usd is None and self.tokens is None:
             raise ValueError(f"budget {self.name!r} limits nothing: give cost_usd, tokens or both")
-        if self.cost_usd is not None and not 0 < micro_usd(self.cost_usd) <= MOST:
-            raise ValueError(f"cost_usd must be from 0.000001 to {MOST // 1_000_000}, not {self.cost_usd}")
+        if self.cost_usd is not None and not 0 < micro_usd(self.cost_usd) <= MAX_AMOUNT:
+            raise ValueError(f"cost_usd must be from 0.000001 to {MAX_AMOUNT // 1_000_000}, not {self.cost_usd}")
         if self.mode == "strict" and self.release_uncertain_after is not None:
             raise ValueError("a strict budget never frees what is uncertain: reconcile it, or say mode: calibrated")
         if self.per == "call" and (self.ledger != "memory:" or self.window is not None):
@@ -203,7 +203,7 @@ def settle(
         return Settlement(0)
     if isinstance(evidence, Billed):
         spent = cost(price, evidence.usage) if unit == "micro_usd" else all_tokens(evidence.usage)
-        return Settlement(0, held) if spent is None else Settlement(min(spent, MOST))
+        return Settlement(0, held) if spent is None else Settlement(min(spent, MAX_AMOUNT))
     if (
         isinstance(evidence, Aborted)
         and spec.abort_stops_billing

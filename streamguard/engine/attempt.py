@@ -25,7 +25,7 @@ from streamguard.verdict import Enough, Trip
 
 _log = logging.getLogger("streamguard")
 
-LATE = 0.02
+BLOCKED_LOOP = 0.02
 """A timer later than this (seconds) means that the event loop was blocked, so bytes may have arrived that nobody
 read."""
 
@@ -134,7 +134,7 @@ class RunningAttempt:
                 now = clock.now()
                 # A read that outlasted its deadline means a blocked loop: more may lie in the socket's buffer.
                 late = now - deadline
-                self._drain_once = late > LATE
+                self._drain_once = late > BLOCKED_LOOP
                 if self._drain_once:
                     clock.lag = max(clock.lag, late)
                 if self._over:

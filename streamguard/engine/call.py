@@ -457,7 +457,8 @@ class Call:
             f"gave up after {tries}: {end.reason}: {end.message}; {decision.why}",
             reason=end.reason,
             record=record,
-            retry_at=None if later is None else datetime.now(UTC) + timedelta(seconds=later),
+            # A source of one's own may say anything, and the calendar ends.
+            retry_at=datetime.now(UTC) + timedelta(seconds=later) if later is not None and later < 1e10 else None,
         )
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from streamguard.budgets.ledger import LATE, Denied, LedgerError, LedgerLost
+from streamguard.budgets.ledger import TAKE_BACK, Denied, LedgerError, LedgerLost
 from streamguard.budgets.max_tokens import within_budget, within_caps
 from streamguard.budgets.reservation import CallAccount, Reservation
 from streamguard.budgets.spec import Aborted, Billed, Evidence, NotBilled
@@ -30,7 +30,7 @@ from streamguard.verdict import Decision, Trip
 
 _log = logging.getLogger("streamguard")
 
-LEASE = 180.0
+ATTEMPT_LEASE = 180.0
 """Seconds that a hold outlives its last heartbeat. Longer than the default clocks let one read last, so that heartbeats
 fall between reads; only a read that may last longer needs a task of its own beside it."""
 
@@ -143,7 +143,7 @@ class Dispatch:
                     deadline=clock.deadline,
                     input_tokens=-(-request.input_bytes // 3),
                     output_tokens=runtime.lengths.upper(request.model),
-                    lease=LEASE,
+                    lease=ATTEMPT_LEASE,
                 )
                 if not isinstance(answer, Denied) or lowered or self._original is None:
                     break
@@ -167,7 +167,7 @@ class Dispatch:
     def patience(self) -> float:
         """Until when a ledger is waited for that hangs while something is settled: the call must end in time."""
         now = self._clock.now()
-        return max(now + LATE, min(self._clock.deadline, now + SETTLE_LIMIT))
+        return max(now + TAKE_BACK, min(self._clock.deadline, now + SETTLE_LIMIT))
 
     async def release(self, reservation: Reservation) -> None:
         """Give back what was reserved for an attempt that was never sent."""

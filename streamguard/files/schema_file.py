@@ -6,11 +6,11 @@ In charge of reading one JSON object with the place of a syntax error. It does n
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 from streamguard.errors import Problem
+from streamguard.files import strict_json
 from streamguard.files.reading import read_bytes
 
 MAX_BYTES = 1024 * 1024
@@ -43,7 +43,7 @@ def parse_schema(raw: bytes, file: str) -> dict[str, Any] | Problem:
         before = raw[: mistake.start].decode("utf-8")
         return wrong("not UTF-8", before.count("\n") + 1, len(before) - before.rfind("\n"))
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        value = strict_json.loads(text)
     except json.JSONDecodeError as mistake:
         return wrong(f"not JSON: {mistake.msg[:1].lower()}{mistake.msg[1:]}", mistake.lineno, mistake.colno)
     except RecursionError:
@@ -52,38 +52,4 @@ def parse_schema(raw: bytes, file: str) -> dict[str, Any] | Problem:
         return wrong(f"not JSON: {mistake}")
     if not isinstance(value, dict):
         return wrong("must be a JSON Schema, which is a JSON object")
-    return wrong(f"nested more than {MAX_DEPTH} deep") if _deeper(value, MAX_DEPTH) else value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f'the name "{twice}" stands twice in one object')
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is too large for a number")
-    return value
-
-
-def _deeper(value: Any, most: int) -> bool:
-    level = [value]
-    for _ in range(most):
-        level = [
-            below
-            for item in level
-            if isinstance(item, dict | list)
-            for below in (item.values() if isinstance(item, dict) else item)
-        ]
-        if not level:
-            return False
-    return any(isinstance(item, dict | list) for item in level)
+    return wrong(f"nested more than {MAX_DEPTH} deep") if strict_json.is_deeper(value, MAX_DEPTH) else value

@@ -30,6 +30,7 @@ from ruamel.yaml.events import (
 )
 
 from streamguard.errors import PolicyError, Problem
+from streamguard.files.json_pointer import pointer
 
 MAX_BYTES = 256 * 1024
 """Largest file, in bytes of UTF-8. A policy is a page; no one reviews a longer one."""
@@ -74,11 +75,6 @@ class Loaded(NamedTuple):
 
     data: dict[str, Any]
     positions: Positions
-
-
-def pointer(path: Path) -> str:
-    """The JSON Pointer (RFC 6901) of a path."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def load(text: str | bytes, file: str = "<string>", *, error: type[PolicyError] | Any = PolicyError) -> Loaded:

@@ -13,12 +13,12 @@ between `Started` and `Stopped`.
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
 from streamguard.events import PIECES, BlockKind, BlockStarted, BlockStopped, Delta, Event, Metered, Started, Stopped
+from streamguard.files.suggest import closest
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
 from streamguard.verdict import Trip, Where
 
@@ -54,8 +54,8 @@ class Completion(Spec):
             raise ValueError("accept needs at least one stop reason: without one every answer trips")
         for reason in accept:
             if reason not in STOP_REASONS:
-                near = difflib.get_close_matches(reason, STOP_REASONS, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(STOP_REASONS)}"
+                near = closest(reason, STOP_REASONS)
+                hint = f"did you mean {near!r}?" if near else f"known are {', '.join(STOP_REASONS)}"
                 raise ValueError(f"accept: unknown stop reason {reason!r}; {hint}")
         return accept
 

@@ -18,15 +18,15 @@ import msgspec
 
 from streamguard.events import Usage
 from streamguard.guards.transcript import Transcript
-from streamguard.pricing.tokens import Calibration, TokenScale, weigh
-from streamguard.request import Request, encoded
+from streamguard.pricing.tokens import Calibration, TokenScale, weigh_bytes
+from streamguard.request import INPUT, Request, encoded
 from streamguard.usage import UsageRange
 
 LAG_TOKENS = 200
 """Tokens that may have been generated but not seen when a stream ends early: on their way, or made before the provider
 noticed. One second at 200 tokens per second, faster than the models priced in 2026-11 answer."""
 
-FRAMING_TOKENS = 1024
+FRAMING_ESTIMATE = 1024
 """Tokens that a provider adds to a request's own text: turn markers, and prompts of its own for tools (at most 804,
 Anthropic's tool-use page, 2026-11)."""
 
@@ -39,8 +39,8 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
     * output, low: what is visible, at the lower end of the model's scale, or the provider's running count, if higher;
     * output, high: the same at the upper end plus `LAG_TOKENS`, but at most what the request allows; just that where
       output may be hidden (see `output_upper`), and `None` if the source shows no request;
-    * input, low: what `message_start` said, else 0; high: a token per byte of the request's text plus `FRAMING_TOKENS`;
-      `None` if no text bounds it (files, links, server tools, no request).
+    * input, low: what `message_start` said, else 0; high: a token per byte of the request's text plus
+      `FRAMING_ESTIMATE`; `None` if no text bounds it (files, links, server tools, no request).
 
     The upper end of output is an estimate, held by all recorded streams but not by proof; the bounds that budgets rest
     on are `max_tokens` and bytes alone.
@@ -101,7 +101,7 @@ def input_upper(transcript: Transcript, request: Request | None, scale: TokenSca
 
     The start's own count, if it can be all there is: it is no less than the text's weight at the low end of the scale,
     and the request asks for no cache (starts have been seen that leave cached input out). Else the weight at the high
-    end, and `FRAMING_TOKENS`.
+    end, and `FRAMING_ESTIMATE`.
     """
     if request is None or "server_tool" in {block.kind for block in transcript.blocks.values()}:
         return None
@@ -111,10 +111,18 @@ def input_upper(transcript: Transcript, request: Request | None, scale: TokenSca
     caches = b'"cache_control":' in body
     said = transcript.usage
     told = (said.input_tokens or 0) + (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
-    weight = weigh(request.input_text)
+    weight = input_weight(request)
     if told and not caches and told >= weight * scale.low:
         return InputEstimate(told, cache_writes=False)
-    return InputEstimate(max(told, math.ceil(weight * scale.high) + FRAMING_TOKENS), cache_writes=caches)
+    return InputEstimate(max(told, math.ceil(weight * scale.high) + FRAMING_ESTIMATE), cache_writes=caches)
+
+
+def input_weight(request: Request) -> float:
+    """The weight of what the model reads; worked out once a request."""
+    if "weight" not in request.known:
+        request.known["weight"] = sum(weigh_bytes(encoded(request.body[key])) for key in INPUT if key in request.body)
+    found: float = request.known["weight"]
+    return found
 
 
 def _streams_eagerly(request: Request | None, name: str | None) -> bool:
@@ -160,7 +168,7 @@ def _input_upper(transcript: Transcript, request: Request | None, output: int | 
         return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
     told = said.input_tokens or 0
     cached = (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
-    most = max(request.input_bytes + FRAMING_TOKENS, told + cached)
+    most = max(request.input_bytes + FRAMING_ESTIMATE, told + cached)
     # A key, not a word in somebody's text: there the quotes would be escaped.
     if b'"cache_control":' in body:
         return Usage(input_tokens=told, cache_write_tokens=most - told, output_tokens=output)

@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol, httpcore2.AsyncNetworkStream):
             self._transport.resume_reading()
         return data
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    async def write(self, buffer: bytes | memoryview, timeout: float | None = None) -> None:
         """Send, and wait while much is unsent.
 
         :raises httpcore2.WriteError: the connection is closed.
@@ -167,6 +167,10 @@ class Connection(asyncio.Protocol, httpcore2.AsyncNetworkStream):
                 self._writer = None
 
     async def aclose(self) -> None:
+        """See `close`."""
+        self.close()
+
+    def close(self) -> None:
         """Close at once. TLS is not said good-bye to: nothing that matters is under way, and that could take long."""
         transport = self._transport
         if transport is not None and not transport.is_closing():

@@ -24,6 +24,7 @@ from streamguard.files.frozen_json import FrozenJson
 from streamguard.files.schema_file import read_schema
 from streamguard.guards.base import AttemptContext
 from streamguard.guards.document.guard import JsonDocument
+from streamguard.jobs.amount import Amount
 from streamguard.jobs.input.formats import open_input, same_file, shown_name
 from streamguard.jobs.input.input import Check, Input, RowRequest
 from streamguard.jobs.input.plan import Entry, Plan
@@ -47,18 +48,6 @@ DEAD = ".dead"
 OLD = ".old"
 
 
-class Sampled(msgspec.Struct, frozen=True):
-    """How many rows of the input are wanted, as a sample."""
-
-    count: int | None = None
-    percent: float | None = None
-
-    def of(self, rows: int) -> int:
-        """How many of so many; at least one."""
-        wanted = round(rows * self.percent / 100) if self.percent is not None else self.count or 1
-        return min(rows, max(1, wanted))
-
-
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A job as it was ordered."""
 
@@ -80,7 +69,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     rules: Rules = Rules()
     limit: int | None = None
     """Rows to ask in this run, at the most."""
-    sample: Sampled | None = None
+    sample: Amount | None = None
     fresh: bool = False
     """Whether everything is asked anew; what there is is put aside."""
     allow_imports: bool = False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import cache
@@ -20,8 +19,10 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 
 from streamguard.budgets.spec import BudgetSpec
 from streamguard.errors import JobError, Problem
-from streamguard.files.yaml import MAX_BYTES, Loaded, load, pointer
+from streamguard.files.json_pointer import pointer
+from streamguard.files.yaml import MAX_BYTES, Loaded, load
 from streamguard.guards.base import Spec
+from streamguard.jobs.amount import Amount, parse_amount
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES
 from streamguard.policy.json_schema import DIALECT, model_schema
 from streamguard.policy.problems import Mistake, mistakes
@@ -29,7 +30,6 @@ from streamguard.pricing.price import Usd
 
 SHIPPED = "streamguard:"
 STDIN = "-"
-_PERCENT = re.compile(r"\s*\d+(\.\d+)?\s*")
 
 FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
 
@@ -100,9 +100,13 @@ class JobFile(Spec):
     @field_validator("fail_on")
     @classmethod
     def _is_a_share(cls, value: int | str | None) -> int | str | None:
-        number = value.strip().removesuffix("%") if isinstance(value, str) else None
-        if number is not None and (number == value or not _PERCENT.fullmatch(number) or not 0 < float(number) <= 100):
-            raise ValueError(f'must be a number of rows from 1, or a share of them such as "1%", not {value!r}')
+        if isinstance(value, str):
+            try:
+                share = parse_amount(value)
+            except ValueError:
+                share = Amount()
+            if share.percent is None:
+                raise ValueError(f'must be a number of rows from 1, or a share of them such as "1%", not {value!r}')
         return value
 
     @field_validator("budget")

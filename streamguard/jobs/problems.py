@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from streamguard.errors import JobError, Problem
 
-MOST = 50
+MAX_KEPT = 50
 """Mistakes that are kept and shown."""
 
 
@@ -26,7 +26,7 @@ class Problems:
     def add(self, problem: Problem) -> None:
         """Note a mistake."""
         self.count += 1
-        if self.count <= MOST:
+        if self.count <= MAX_KEPT:
             self.kept.append(problem)
 
     def extend(self, problems: Iterable[Problem]) -> None:

@@ -19,6 +19,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, ClassVar, Final
 
+from streamguard.files.json_pointer import escape
 from streamguard.models.core import (
     NOTHING,
     Config,
@@ -31,7 +32,6 @@ from streamguard.models.core import (
     is_strict,
     own_config,
 )
-from streamguard.viability.syntax.pointer import escape
 
 Json = dict[str, Any]
 

@@ -19,9 +19,10 @@ import msgspec
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from streamguard.files.json_pointer import pointer
 from streamguard.models.places import Place
 from streamguard.viability.syntax.grammar import ARRAY, NUMBER, STRING
-from streamguard.viability.syntax.pointer import pointer, quote
+from streamguard.viability.syntax.quote import quote
 from streamguard.viability.syntax.scanner import SyntaxPrefix
 
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")

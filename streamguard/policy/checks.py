@@ -6,7 +6,6 @@ a `warning` is allowed and probably not meant. It knows no files: each finding n
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -14,9 +13,9 @@ from typing import Any, Literal
 import msgspec
 
 from streamguard.errors import ConfigError
+from streamguard.files.suggest import closest, did_you_mean
 from streamguard.files.yaml import Path
 from streamguard.policy.model import Policy
-from streamguard.policy.problems import guess
 from streamguard.pricing.price import Price
 from streamguard.request import is_scaling
 from streamguard.retry.rules import NEVER_RETRIED
@@ -95,10 +94,9 @@ def _patterns(policy: Policy) -> Iterator[tuple[Path, str]]:
 def _similar(pattern: str, known: list[str], prefixes: set[str]) -> str:
     prefix, dot, rest = pattern.partition(".")
     if not dot or rest == "*":
-        close = difflib.get_close_matches(prefix, list(prefixes), n=1, cutoff=0.75)
-        return f'; did you mean "{close[0]}.*"?' if close and (close[0] != prefix or not dot) else ""
-    close = difflib.get_close_matches(pattern, known, n=1, cutoff=0.8)
-    return guess(pattern, close)
+        close = closest(prefix, prefixes)
+        return f'; did you mean "{close}.*"?' if close and (close != prefix or not dot) else ""
+    return did_you_mean(pattern, known)
 
 
 def _under(prefix: str, known: list[str]) -> str:

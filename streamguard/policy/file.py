@@ -23,15 +23,17 @@ import msgspec
 from pydantic import ValidationError
 
 from streamguard.errors import PolicyError, Problem
+from streamguard.files.json_pointer import pointer
 from streamguard.files.python_names import NotImported, import_name, is_python_name
 from streamguard.files.reading import identity, read_bytes, shipped_policies
 from streamguard.files.schema_file import read_schema
-from streamguard.files.yaml import MAX_BYTES, Loaded, Position, Positions, Span, load, pointer
+from streamguard.files.suggest import did_you_mean
+from streamguard.files.yaml import MAX_BYTES, Loaded, Position, Positions, Span, load
 from streamguard.files.yaml import Path as At
 from streamguard.policy.checks import check_policy, unknown_reasons
 from streamguard.policy.json_schema import policy_schema
 from streamguard.policy.model import Policy
-from streamguard.policy.problems import Mistake, guess, mistakes, shown
+from streamguard.policy.problems import Mistake, mistakes, shown
 
 __all__ = [
     "PolicyFile",
@@ -113,7 +115,9 @@ def _shipped(name: str) -> resources.abc.Traversable | str:
     wanted = name.removeprefix(SHIPPED)
     if wanted in known:
         return known[wanted]
-    return f'no shipped policy "{wanted}"' + (guess(wanted, known) or f"; there are {', '.join(known) or 'none'}")
+    return f'no shipped policy "{wanted}"' + (
+        did_you_mean(wanted, known) or f"; there are {', '.join(known) or 'none'}"
+    )
 
 
 @cache

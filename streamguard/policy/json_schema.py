@@ -59,7 +59,7 @@ def model_schema(model: type[BaseModel], *, describe: bool = True) -> dict[str, 
     for name, node in [(model.__name__, schema), *schema.get("$defs", {}).items()]:
         if describe and name in models:
             _describe(node, models[name])
-    plain: dict[str, Any] = _plain(schema)
+    plain: dict[str, Any] = _without_titles(schema)
     return plain
 
 
@@ -125,10 +125,10 @@ def _flowing(text: str) -> str:
 _AMOUNT = {"type": "string", "pattern": r"^\s*\d*\.?\d+\s*$", "examples": ["0.04"]}
 
 
-def _plain(node: Any) -> Any:
+def _without_titles(node: Any) -> Any:
     """Without titles that repeat the key, and with money as a quoted amount only."""
     if isinstance(node, list):
-        return [_plain(item) for item in node]
+        return [_without_titles(item) for item in node]
     if not isinstance(node, dict):
         return node
     plain = {}
@@ -136,7 +136,7 @@ def _plain(node: Any) -> Any:
         if key == "title" and isinstance(value, str):
             continue
         named = key in ("properties", "$defs")  # where every key is a name, "title" too
-        plain[key] = {name: _plain(item) for name, item in value.items()} if named else _plain(value)
+        plain[key] = {name: _without_titles(item) for name, item in value.items()} if named else _without_titles(value)
     options = plain.get("anyOf", [])
     kinds = [option.get("type") for option in options]
     if kinds[:2] == ["number", "string"]:  # what pydantic makes of Decimal

@@ -6,7 +6,6 @@ positions or policies; it works for any model, and reads the names a model knows
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from streamguard.files.suggest import closest, did_you_mean
 from streamguard.files.yaml import Path
 
 
@@ -40,12 +40,6 @@ def mistakes(errors: Iterable[Mapping[str, Any]], data: Any, schema: Mapping[str
         Mistake(path=error.path, problem=_sentence(error, schema), at_key=error.type == "extra_forbidden")
         for error in found
     ]
-
-
-def guess(name: str, known: Iterable[str]) -> str:
-    """`; did you mean "…"?`, or nothing."""
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{match[0]}"?' if match else ""
 
 
 def shown(value: Any) -> str:
@@ -249,9 +243,9 @@ def _unknown_key(name: str, known: Sequence[str]) -> str:
     if other in known:
         return f'unknown key; use "{other}"' if lowered in ("on", "if") else f'unknown key; did you mean "{other}"?'
     candidates = [*known, *(word for word, ours in _OTHER_WORDS.items() if ours in known)]
-    close = difflib.get_close_matches(lowered, candidates, n=1, cutoff=0.6)
-    if close:
-        return f'unknown key; did you mean "{close[0] if close[0] in known else _OTHER_WORDS[close[0]]}"?'
+    close = closest(lowered, candidates)
+    if close is not None:
+        return f'unknown key; did you mean "{close if close in known else _OTHER_WORDS[close]}"?'
     return "unknown key" + (f"; known here: {', '.join(known)}" if known else "")
 
 
@@ -329,7 +323,7 @@ def _advice(wanted: Sequence[str], words: Sequence[str], value: Any) -> str:
             return (
                 f"; write [{value}]" if len(value) <= 40 and re.fullmatch(r"[\w.*-]+", value) else "; write it in [ ]"
             )
-        return guess(value, words)
+        return did_you_mean(value, words)
     if isinstance(value, bool | int | float):
         text = json.dumps(value)
         if any(text == word for word in words) or "text" in wanted:

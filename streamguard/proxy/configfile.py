@@ -15,7 +15,8 @@ import msgspec
 from pydantic import ValidationError
 
 from streamguard.errors import ConfigError, PolicyError, Problem
-from streamguard.files.yaml import Loaded, Positions, load, pointer
+from streamguard.files.json_pointer import pointer
+from streamguard.files.yaml import Loaded, Positions, load
 from streamguard.policy.file import SHIPPED, read_policy
 from streamguard.policy.model import Policy
 from streamguard.policy.problems import Mistake, mistakes

@@ -22,6 +22,7 @@ from streamguard.engine.runtime import Runtime
 from streamguard.errors import CallError, ConfigError, GaveUp, StreamguardError
 from streamguard.events import Failed
 from streamguard.guards.base import AttemptContext
+from streamguard.http.client import HeaderList
 from streamguard.http.refusals import error_body
 from streamguard.outcome import Outcome
 from streamguard.policy.model import Policy
@@ -31,7 +32,7 @@ from streamguard.proxy.answers.reply import EVENTS, Reply, gone
 from streamguard.proxy.body import Asked, Receive
 from streamguard.proxy.config import KeepAlive
 from streamguard.proxy.headers import without
-from streamguard.proxy.upstream import HeaderList, UpstreamSource
+from streamguard.proxy.upstream import UpstreamSource
 
 _log = logging.getLogger("streamguard.proxy")
 
@@ -156,7 +157,7 @@ class GuardedAnswer:
         if batch is None:
             frames = []
         if outcome.completed == "cut":
-            frames = [*without_surplus(frames, outcome), closing_frames(blocks, outcome)]
+            frames = [*without_surplus(frames, outcome, blocks.text), closing_frames(blocks, outcome)]
         else:
             frames += log.rest()
         said = report_headers.report(call.id, outcome, await self._left())

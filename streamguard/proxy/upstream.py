@@ -1,8 +1,8 @@
-"""The one upstream: a fixed origin, asked over httpcore's pool; and a Messages request to it as a `Source`.
+"""The one upstream: a fixed origin, asked over few connections; and a Messages request to it as a `Source`.
 
 In charge of requests that leave the process. Scheme, host, port and path prefix come from the configuration, the rest
-of the path from a route's constant. httpcore has no redirects, no cookies, no environment: what is asked for here is
-all that is asked.
+of the path from a route's constant. There are no redirects, no cookies, no environment: what is asked for here is all
+that is asked.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from streamguard.adapters.anthropic import failures
 from streamguard.adapters.anthropic.stream import BodyStream
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.events import Event, Failed, Ping
+from streamguard.http.client import Answer, HeaderList, Origin
 from streamguard.http.network import Network
-from streamguard.proxy.body import Asked, streaming
+from streamguard.proxy.body import Asked, content_of
 from streamguard.proxy.config import ProxyConfig
 from streamguard.proxy.headers import client_headers
+from streamguard.proxy.key_mask import KeyMask
 from streamguard.redaction import EXCERPT_BYTES, redacted
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
 
-KEEPALIVE_EXPIRY: Final = 15.0
-"""Seconds that an idle upstream connection is kept; the provider closes its end after a while, without a word."""
+MAX_STATUS: Final = 599
+"""The last status that HTTP has (RFC 9110, 15)."""
 
 ERROR_BYTES: Final = 65_536
 """The most of an error's body that is read and handed on."""
-
-HeaderList = list[tuple[bytes, bytes]]
 
 _CONNECTING: Final = (
     *(httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.PoolTimeout, httpcore2.ProxyError),
@@ -55,28 +55,28 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Upstream:
-    """The upstream's origin and the connections to it. Belongs to one event loop."""
+    """The upstream's origin and the connections to it. Belongs to one event loop.
 
-    def __init__(self, config: ProxyConfig) -> None:
+    :param key: the proxy's own key, which is taken out of every answer.
+    """
+
+    def __init__(self, config: ProxyConfig, key: str | None = None) -> None:
+        self._mask = KeyMask(key)
         parts = urlsplit(config.upstream)
         secure = parts.scheme == "https"
-        self._host = (parts.hostname or "").encode("idna")
-        self._port = parts.port or (443 if secure else 80)
-        self._scheme = parts.scheme.encode("ascii")
         self._prefix = parts.path.encode("ascii")
         self._netloc = parts.netloc.encode("idna") if ":" not in (parts.hostname or "") else parts.netloc.encode()
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=httpcore2.default_ssl_context() if secure else None,
-            max_connections=config.limits.connections,
-            max_keepalive_connections=100,
-            keepalive_expiry=KEEPALIVE_EXPIRY,
-            network_backend=Network(public_only=config.upstream_addresses == "public"),
+        self.origin = Origin(
+            Network(public_only=config.upstream_addresses == "public"),
+            (parts.hostname or "").encode("idna").decode("ascii"),
+            parts.port or (443 if secure else 80),
+            tls=httpcore2.default_ssl_context() if secure else None,
         )
 
     @asynccontextmanager
     async def send(
         self, method: str, path: str, query: bytes, headers: HeaderList, content: bytes | None
-    ) -> AsyncIterator[httpcore2.Response]:
+    ) -> AsyncIterator[MaskedAnswer]:
         """The response to one request, its head arrived. Leaving closes it.
 
         :param path: a route's constant.
@@ -84,25 +84,36 @@ class Upstream:
         """
         target = self._prefix + path.encode("ascii") + (b"?" + query if query else b"")
         length = [] if content is None else [(b"content-length", b"%d" % len(content))]
-        request = httpcore2.Request(
-            method,
-            httpcore2.URL(scheme=self._scheme, host=self._host, port=self._port, target=target),
-            headers=[(b"host", self._netloc), *headers, *length],
-            content=content,
-        )
         try:
-            response = await self._pool.handle_async_request(request)
+            response = await self.origin.send(method, target, [(b"host", self._netloc), *headers, *length], content)
         except Exception as error:
             raise SourceFailed(_unopened(error)) from error
-        try:
-            yield response
-        finally:
-            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
-                await response.aclose()
+        async with response:
+            if response.status > MAX_STATUS:
+                message = f"the upstream answered with HTTP status {response.status}, which there is not"
+                raise SourceFailed(Failed(reason="transport.decode", message=message, status=response.status))
+            yield MaskedAnswer(response, self._mask)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._pool.aclose()
+        await self.origin.aclose()
+
+
+class MaskedAnswer:
+    """A response without the proxy's key."""
+
+    def __init__(self, answer: Answer, mask: KeyMask) -> None:
+        self._answer, self._mask = answer, mask
+        self.status = answer.status
+        self.headers = mask.headers(answer.headers)
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body, in the pieces in which it arrives."""
+        return self._mask.pieces(self._answer.pieces())
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it."""
+        await self._answer.aclose()
 
 
 class UpstreamSource:
@@ -118,7 +129,7 @@ class UpstreamSource:
         self._query = query
         self._headers = [*headers, (b"accept", b"text/event-stream")]
         self._max_event_bytes = max_event_bytes or MAX_EVENT_BYTES
-        self._request = Request(asked.body)
+        self._request = asked.request
         self.refused: Answered | None = None
         """What the upstream answered the last attempt with, if that was no stream."""
         self.headers: HeaderList = []
@@ -139,7 +150,9 @@ class UpstreamSource:
             raise SourceFailed(_unsent("a proxy asks its one upstream only (retry.rules[].base_url)"))
         self.refused, self.headers = None, []
         changed = attempt.request is not None and attempt.request is not self._request
-        content = streaming(self._asked, attempt.request.body if attempt.request and changed else self._asked.body)
+        content = await content_of(
+            self._asked, attempt.request.body if attempt.request and changed else self._asked.body
+        )
         async with self._upstream.send("POST", "/v1/messages", self._query, self._headers, content) as response:
             self.headers = client_headers(response.headers)
             if failed := await self._refusal(response):
@@ -151,7 +164,7 @@ class UpstreamSource:
                 with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
                     await stream.aclose()
 
-    async def _refusal(self, response: httpcore2.Response) -> Failed | None:
+    async def _refusal(self, response: MaskedAnswer) -> Failed | None:
         """Why an answer is no event stream, if it is none; its body is kept for the client."""
         headers = _mapping(response.headers)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -179,7 +192,7 @@ class UpstreamSource:
 class UpstreamStream(BodyStream):
     """An open event stream of the upstream."""
 
-    def __init__(self, response: httpcore2.Response, max_event_bytes: int) -> None:
+    def __init__(self, response: MaskedAnswer, max_event_bytes: int) -> None:
         super().__init__(_Opened(response), beta=False, max_event_bytes=max_event_bytes)
 
     def message(self) -> dict[str, Any] | None:
@@ -195,12 +208,12 @@ class UpstreamStream(BodyStream):
 
 
 class _Opened:
-    """httpcore's response, as `BodyStream` reads one."""
+    """The response, as `BodyStream` reads one."""
 
-    def __init__(self, response: httpcore2.Response) -> None:
+    def __init__(self, response: MaskedAnswer) -> None:
         self._response = response
         self.headers = _mapping(response.headers)
-        self.aiter_bytes = self.aiter_raw = response.aiter_stream
+        self.aiter_bytes = self.aiter_raw = response.pieces
 
     @property
     def http_response(self) -> _Opened:
@@ -210,11 +223,11 @@ class _Opened:
         await self._response.aclose()
 
 
-async def beginning(response: httpcore2.Response, most: int) -> bytes:
+async def beginning(response: MaskedAnswer, most: int) -> bytes:
     """The first `most` bytes of a body. What breaks it ends it."""
     data = b""
     try:
-        async for chunk in response.aiter_stream():
+        async for chunk in response.pieces():
             data += chunk
             if len(data) >= most:
                 break

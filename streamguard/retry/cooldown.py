@@ -15,7 +15,7 @@ Without it every call finds out for itself: a hundred running calls get a hundre
 * An attempt that was sent after it began and gets an answer ends the strikes; `RAMP` seconds after the pause nothing is
   held back any more.
 
-A pause nobody named (the refused call gives up) lasts `FIRST` seconds, doubled with every strike, `MOST` at the most.
+A pause nobody named (the refused call gives up) lasts `FIRST` seconds, doubled with every strike, at most `MAX_PAUSE`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections import deque
 from typing import Final
 
 FIRST: Final = 0.5
-MOST: Final = 60.0
+MAX_PAUSE: Final = 60.0
 """Seconds of a pause that neither provider nor policy named."""
 
 DOUBLING: Final = 0.5
@@ -81,7 +81,7 @@ class Cooldown:
                 self.until, self._slots = now + wait, 0
                 self.round += 1
             return
-        pause = min(MOST, FIRST * 2 ** min(self._strikes, 16)) if wait is None else wait
+        pause = min(MAX_PAUSE, FIRST * 2 ** min(self._strikes, 16)) if wait is None else wait
         self._strikes += 1
         self.round += 1
         self.reason, self.since, self._slots = reason, now, 0

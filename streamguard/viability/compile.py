@@ -14,7 +14,7 @@ from referencing import Registry
 
 from streamguard.errors import Problem, SchemaError
 from streamguard.viability.judge.judge import Judge
-from streamguard.viability.patterns.regexes import MOST
+from streamguard.viability.patterns.regexes import MAX_SEARCHED
 from streamguard.viability.schema.formula import Logic
 from streamguard.viability.schema.graph import Graph
 from streamguard.viability.schema.solver import Solver
@@ -70,7 +70,7 @@ class Schema:
         self._plain = numbers == "plain"
         self._max_depth = max_depth
         self._max_digits = max_digits
-        self._logic = Logic(graph, Solver(), max(MOST, graph.longest))
+        self._logic = Logic(graph, Solver(), max(MAX_SEARCHED, graph.longest))
         self._root = self._logic.query([(graph.root, True)])
         self.satisfiable: bool = self._logic.sat(self._root)
         """Whether any value is valid. If not, every document is dead at its first byte."""

@@ -15,7 +15,7 @@ from streamguard.budgets.ledger import LedgerError, LedgerLost
 from streamguard.engine.runtime import RunningCall, Runtime
 from streamguard.view import rows
 
-MOST: Final = 50
+MAX_SCOPES: Final = 50
 """Scopes that are shown, the latest used."""
 
 EVERY: Final = 1.0
@@ -48,7 +48,7 @@ class Balances:
             for scope in scopes:
                 self._scopes[scope.key] = (spec.name, spec.ledger)
                 self._scopes.move_to_end(scope.key)
-        while len(self._scopes) > MOST:
+        while len(self._scopes) > MAX_SCOPES:
             key, _ = self._scopes.popitem(last=False)
             self.shown.pop(key, None)
 

@@ -22,7 +22,7 @@ from streamguard.budgets.spec import (
     all_tokens,
     settle,
 )
-from streamguard.budgets.upper_bound import MOST, Bound
+from streamguard.budgets.upper_bound import MAX_AMOUNT, Bound
 from streamguard.events import Usage
 from streamguard.pricing.price import Price, worst_case
 
@@ -81,7 +81,7 @@ def test_uncertain_amounts_come_back_only_in_calibrated_budgets() -> None:
         ({"cost_usd": "0.0000001"}, "cost_usd must be from"),
         ({"cost_usd": "99999999999"}, "cost_usd must be from"),
         ({"tokens": 0}, "greater than 0"),
-        ({"tokens": MOST + 1}, "less than or equal"),
+        ({"tokens": MAX_AMOUNT + 1}, "less than or equal"),
         ({"window": "week"}, "hour"),
         ({"name": "a/b"}, "letters, digits"),
         ({"ledger": "postgres://x"}, "memory:, sqlite:PATH or redis"),

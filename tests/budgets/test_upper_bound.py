@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamguard.budgets.upper_bound import (
     CLIENT_TOOL_TOKENS,
     CONTEXT_WINDOW,
-    FRAMING_TOKENS,
+    FRAMING_BOUND,
     IMAGE_TOKENS,
     Bound,
     Unbounded,
@@ -46,7 +46,7 @@ def bounded(body: dict[str, Any], price: Price | None = PRICE, **options: Any) -
 
 def test_a_plain_request_is_bounded_by_its_bytes_and_max_tokens() -> None:
     """Input is bytes plus framing, output is max_tokens, and the money is the worst case of both."""
-    most = size(PLAIN) + FRAMING_TOKENS
+    most = size(PLAIN) + FRAMING_BOUND
     assert bounded(PLAIN) == Bound(input_tokens=most, output_tokens=100, micro_usd=worst_case(PRICE, most, 100))
 
 
@@ -72,14 +72,14 @@ def test_a_plain_request_is_bounded_by_its_bytes_and_max_tokens() -> None:
 )
 def test_what_brings_more_than_its_bytes_counts_at_its_maximum(body: dict[str, Any], extra: int) -> None:
     """Images, files and provider-defined tools are counted by documented maxima; look-alikes in tool input are text."""
-    assert bounded(body).input_tokens == size(body) + FRAMING_TOKENS + extra
+    assert bounded(body).input_tokens == size(body) + FRAMING_BOUND + extra
 
 
 @pytest.mark.parametrize(("kind", "tokens"), [("image", IMAGE_TOKENS), ("document", CONTEXT_WINDOW)])
 def test_base64_data_is_not_text(kind: str, tokens: int) -> None:
     """The data of an image or PDF is counted by the maximum, whatever its size; data of unknown blocks stays bytes."""
     source = {"type": "base64", "media_type": "x/y", "data": "A" * 50_000}
-    assert bounded(with_content({"type": kind, "source": source})).input_tokens < FRAMING_TOKENS + tokens + 500
+    assert bounded(with_content({"type": kind, "source": source})).input_tokens < FRAMING_BOUND + tokens + 500
     assert bounded(with_content({"type": "hologram", "source": source})).input_tokens > 50_000
 
 
@@ -93,7 +93,7 @@ def test_characters_that_grow_in_compatibility_form_count_grown() -> None:
 def test_any_text_is_bounded_by_its_bytes(text: str, system: str) -> None:
     """One token has at least one byte, and the bound has all bytes, of lone surrogates too."""
     body = {**PLAIN, "system": system, "messages": [{"role": "user", "content": text}]}
-    assert bounded(body).input_tokens >= len((text + system).encode("utf-8", "surrogatepass")) + FRAMING_TOKENS
+    assert bounded(body).input_tokens >= len((text + system).encode("utf-8", "surrogatepass")) + FRAMING_BOUND
 
 
 @pytest.mark.parametrize(

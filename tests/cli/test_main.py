@@ -13,8 +13,9 @@ from streamguard.cli import main
 from streamguard.cli.commands import run as run_command
 from streamguard.cli.commands.client import checked_url, is_loopback, make_client
 from streamguard.cli.commands.exits import guarded
-from streamguard.cli.commands.run import Threshold, threshold
+from streamguard.cli.commands.run import threshold
 from streamguard.errors import JobError
+from streamguard.jobs.amount import Amount
 from streamguard.jobs.job import TOTAL
 from streamguard.terminal import printable
 
@@ -298,7 +299,7 @@ def test_thresholds_that_are_none(text: str) -> None:
     """Neither a number of records nor a share."""
     with pytest.raises(JobError, match="--fail-on must be"):
         threshold(text)
-    assert threshold("1%") == Threshold(percent=1.0)
+    assert threshold("1%") == Amount(percent=1.0)
 
 
 @pytest.mark.parametrize(

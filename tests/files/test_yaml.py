@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamguard.errors import JobError, PolicyError
-from streamguard.files.yaml import MAX_BYTES, MAX_DEPTH, MAX_PROBLEMS, Position, Span, load, pointer
+from streamguard.files.json_pointer import pointer
+from streamguard.files.yaml import MAX_BYTES, MAX_DEPTH, MAX_PROBLEMS, Position, Span, load
 
 
 def span(*numbers: int) -> Span:

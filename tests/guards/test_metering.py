@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamguard.events import BlockKind, BlockStarted, Delta, Event, Metered, Started, Stopped, Usage
 from streamguard.guards.metering import (
-    FRAMING_TOKENS,
+    FRAMING_ESTIMATE,
     LAG_TOKENS,
     InputEstimate,
     input_upper,
@@ -43,7 +43,7 @@ def ranged(*events: Event, body: dict[str, Any] | None = BODY) -> UsageRange:
 
 
 def most_input(body: dict[str, Any]) -> int:
-    return Request(body).input_bytes + FRAMING_TOKENS
+    return Request(body).input_bytes + FRAMING_ESTIMATE
 
 
 def test_the_final_count_is_exact() -> None:
@@ -175,12 +175,12 @@ def test_recorded_streams_cut_anywhere_hold_the_truth() -> None:
     ("told", "extra", "expected"),
     [
         (Usage(input_tokens=150), {}, InputEstimate(150, cache_writes=False)),
-        (Usage(input_tokens=9), {}, InputEstimate(2 * 100 + FRAMING_TOKENS, cache_writes=False)),
-        (Usage(), {}, InputEstimate(2 * 100 + FRAMING_TOKENS, cache_writes=False)),
+        (Usage(input_tokens=9), {}, InputEstimate(2 * 100 + FRAMING_ESTIMATE, cache_writes=False)),
+        (Usage(), {}, InputEstimate(2 * 100 + FRAMING_ESTIMATE, cache_writes=False)),
         (
             Usage(input_tokens=9, cache_read_tokens=150),
             {"cache_control": {"type": "ephemeral"}},
-            InputEstimate(2 * 100 + FRAMING_TOKENS, cache_writes=True),
+            InputEstimate(2 * 100 + FRAMING_ESTIMATE, cache_writes=True),
         ),
         (Usage(input_tokens=150), {"container": {"file_id": "f"}}, None),
     ],

@@ -12,7 +12,8 @@ import pytest
 
 from streamguard.errors import BudgetExhausted, JobError
 from streamguard.events import Usage
-from streamguard.jobs.job import Job, Sampled
+from streamguard.jobs.amount import Amount
+from streamguard.jobs.job import Job
 from streamguard.jobs.runner import Runner, Stop
 from streamguard.jobs.store.output import OutputError
 from streamguard.jobs.store.resume import Rules, Selection
@@ -414,9 +415,9 @@ def test_failures_can_be_left_alone(tmp_path) -> None:
     ("given", "asked"),
     [
         ({"limit": 2}, ["a", "b"]),
-        ({"sample": Sampled(count=2)}, ["c", "d"]),
-        ({"sample": Sampled(percent=20)}, ["d"]),
-        ({"sample": Sampled(count=2), "limit": 1}, ["c"]),
+        ({"sample": Amount(count=2)}, ["c", "d"]),
+        ({"sample": Amount(percent=20)}, ["d"]),
+        ({"sample": Amount(count=2), "limit": 1}, ["c"]),
         ({"limit": 99}, list("abcde")),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamguard.retry.cooldown import FIRST, MOST, RAMP, Cooldown
+from streamguard.retry.cooldown import FIRST, MAX_PAUSE, RAMP, Cooldown
 
 
 def starts(cooldown: Cooldown, now: float, count: int) -> list[float]:
@@ -93,7 +93,7 @@ def test_the_cooldown_never_lets_a_burst_through(steps: list[tuple[float, float 
         assert at >= max(now, cooldown.until if now < cooldown.until + RAMP else now)
         before = cooldown.until
         cooldown.refused("provider.overloaded", sent=now, now=now, wait=wait)
-        assert cooldown.until <= max(before, now + (MOST if wait is None else wait))
+        assert cooldown.until <= max(before, now + (MAX_PAUSE if wait is None else wait))
 
 
 def test_a_longer_pause_takes_back_the_turns_that_wait() -> None:

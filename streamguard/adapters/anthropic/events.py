@@ -33,6 +33,7 @@ from streamguard.events import (
     Stopped,
     Usage,
 )
+from streamguard.files.strict_json import no_constant
 
 BLOCK_KINDS: dict[str, BlockKind] = {
     "text": "text",
@@ -53,6 +54,15 @@ class _OutputDetails(msgspec.Struct):
     thinking_tokens: int | None = None
 
 
+MOST_TOKENS: Final = 1_000_000_000
+"""The largest count that is believed: a thousand times the largest context window."""
+
+
+def _count(tokens: int | None) -> int | None:
+    """A count of tokens; one that cannot be true is unknown."""
+    return tokens if tokens is not None and 0 <= tokens <= MOST_TOKENS else None
+
+
 class WireUsage(msgspec.Struct):
     """`usage` of `message_start` and of `message_delta`."""
 
@@ -66,12 +76,14 @@ class WireUsage(msgspec.Struct):
     def neutral(self, *, final: bool) -> Usage:
         """In neutral words. The output count of `message_start` is a placeholder: not `final`, so it is left out."""
         return Usage(
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens if final else None,
-            cache_read_tokens=self.cache_read_input_tokens,
-            cache_write_tokens=self.cache_creation_input_tokens,
-            cache_write_1h_tokens=self.cache_creation.ephemeral_1h_input_tokens if self.cache_creation else None,
-            thinking_tokens=self.output_tokens_details.thinking_tokens
+            input_tokens=_count(self.input_tokens),
+            output_tokens=_count(self.output_tokens) if final else None,
+            cache_read_tokens=_count(self.cache_read_input_tokens),
+            cache_write_tokens=_count(self.cache_creation_input_tokens),
+            cache_write_1h_tokens=_count(self.cache_creation.ephemeral_1h_input_tokens)
+            if self.cache_creation
+            else None,
+            thinking_tokens=_count(self.output_tokens_details.thinking_tokens)
             if final and self.output_tokens_details
             else None,
         )
@@ -348,7 +360,7 @@ class Translator:
         if not data:
             return None
         try:
-            wire = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+            wire = json.loads(data.decode("utf-8"), parse_constant=no_constant)
         except (ValueError, RecursionError) as reason:
             return self._undecodable(name, "is no JSON", reason, data)
         if not isinstance(wire, dict):
@@ -404,7 +416,3 @@ def _error(data: bytes) -> Failed:
     except (ValueError, RecursionError):
         body = data.decode("utf-8", "backslashreplace")
     return failures.from_body(body, status=200)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")

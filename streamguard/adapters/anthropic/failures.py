@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import email.utils
 import json
-import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -64,26 +63,31 @@ _SPEND_LIMIT_CODES = ("spend_limit_reached", "spend_limit_exceeded", "insufficie
 _SPEND_LIMIT_TEXT = "usage limits"
 
 
+LONGEST_WAIT = 366 * 86_400.0
+"""Seconds of the longest wait that is believed. Gateways send times since 1970, some in milliseconds."""
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds the provider asks to wait: `retry-after-ms`, else `retry-after` in seconds or as a date.
 
     A date is taken relative to the response's own `date`, so that no clock of ours takes part; without one it is
-    unknown. What is negative, infinite or no number is unknown too; a date that has passed is 0.
+    unknown. What is negative, longer than `LONGEST_WAIT` or no number is unknown too; a date that has passed is 0.
     """
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name) or "") / unit
         except ValueError:
             continue
-        return seconds if math.isfinite(seconds) and seconds >= 0 else None
+        return seconds if 0 <= seconds <= LONGEST_WAIT else None
     until = email.utils.parsedate_tz(headers.get("retry-after") or "")
     now = email.utils.parsedate_tz(headers.get("date") or "")
     if until is None or now is None:
         return None
     try:
-        return float(max(0, email.utils.mktime_tz(until) - email.utils.mktime_tz(now)))
+        seconds = float(max(0, email.utils.mktime_tz(until) - email.utils.mktime_tz(now)))
     except (OverflowError, ValueError):
         return None
+    return seconds if seconds <= LONGEST_WAIT else None
 
 
 def from_body(body: object, *, status: int | None, headers: Mapping[str, str] | None = None) -> Failed:

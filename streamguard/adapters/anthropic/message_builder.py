@@ -20,6 +20,7 @@ import msgspec
 
 from streamguard.adapters.anthropic.events import Kept
 from streamguard.events import Delta
+from streamguard.files.strict_json import no_constant
 
 PIECES: Final = {
     "text_delta": ("text", ("text",)),
@@ -68,7 +69,7 @@ class _Block:
             return {**self.body, kind: (self.body.get(kind) or "") + text}
         try:
             if self.closed:
-                return {**self.body, "input": json.loads(text, parse_constant=_no_constant)}
+                return {**self.body, "input": json.loads(text, parse_constant=no_constant)}
         except (ValueError, RecursionError):
             pass  # what is no JSON is handed on as the text it is
         return {**self.body, "partial_json": text}
@@ -195,7 +196,3 @@ def _update(event: dict[str, Any], message: dict[str, Any]) -> None:
 
 def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")

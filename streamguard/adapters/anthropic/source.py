@@ -67,7 +67,7 @@ def messages(
     options: dict[str, Any] = {name: given.pop(name) for name in OPTIONS if name in given}
     extra = given.pop("extra_body", None) or {}
     try:
-        body = Request(_plain({**given, **extra}))
+        body = Request(_wire_value({**given, **extra}))
     except TypeError as error:
         # An open file, for one: it could be read once only, and an attempt may not be the last.
         raise ConfigError(f"the request has a value that cannot be sent again: {error}") from error
@@ -220,12 +220,12 @@ def _is_left_out(value: Any) -> bool:
     return isinstance(value, anthropic.Omit | anthropic.NotGiven)
 
 
-def _plain(value: Any) -> Any:
+def _wire_value(value: Any) -> Any:
     """A request's value as JSON has it: iterables as lists, the SDK's models as dicts. The SDK judges the rest."""
     if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items() if not _is_left_out(inner)}
+        return {name: _wire_value(inner) for name, inner in value.items() if not _is_left_out(inner)}
     if isinstance(value, list | tuple) or (isinstance(value, Iterator) and not hasattr(value, "read")):
-        return [_plain(inner) for inner in value]
+        return [_wire_value(inner) for inner in value]
     if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
         # As the SDK sends a model, such as a content block of an earlier answer.
         return dump(mode="json", exclude_unset=True, by_alias=True, exclude=getattr(value, "__api_exclude__", None))

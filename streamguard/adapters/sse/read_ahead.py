@@ -24,14 +24,14 @@ AT_ONCE: Final = 100e-6
 IN_A_ROW: Final = 16
 """Items at once before a task is worth its start."""
 
-MOST: Final = 131_072
+MAX_WAITING: Final = 131_072
 """What is held ahead of the reader at the most, in the unit of `weigh`: two reads of a socket."""
 
 
 class ReadAhead(Generic[T]):
     """The items of `source`, in lists. Used by one task, which closes it.
 
-    :param weigh: what an item counts towards `MOST`.
+    :param weigh: what an item counts towards `MAX_WAITING`.
     """
 
     def __init__(self, source: AsyncIterator[T], weigh: Callable[[T], int]) -> None:
@@ -125,7 +125,7 @@ class _Ahead(Generic[T]):
                 self._items.append(item)
                 self._size += weigh(item)
                 self._tell()
-                if self._size >= MOST:
+                if self._size >= MAX_WAITING:
                     self._room = self._loop.create_future()
                     await self._room
                     self._room = None

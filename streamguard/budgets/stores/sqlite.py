@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -35,6 +34,15 @@ from streamguard.budgets.ledger import (
     window_of,
 )
 from streamguard.budgets.spec import Scope, Settlement, Window
+from streamguard.files.sqlite_file import (
+    ForeignFile,
+    Format,
+    check_path,
+    claim,
+    is_busy,
+    is_no_database,
+    transaction,
+)
 from streamguard.usage import Unit
 
 APPLICATION_ID = 0x53674C64
@@ -48,9 +56,6 @@ BUSY = 30.0
 
 CHECKED_BYTES = 16 * 1024 * 1024
 """Files up to this size are checked when they are opened (about 0.1 s)."""
-
-SMALLEST = 512
-"""Bytes of the smallest database: one page of the smallest size."""
 
 HELD, SWEPT, CLOSED = 0, 1, 2
 
@@ -75,6 +80,8 @@ CREATE TABLE holds (
     PRIMARY KEY (hold, scope)
 ) STRICT, WITHOUT ROWID;
 """
+
+FORMAT = Format(application_id=APPLICATION_ID, version=VERSION, tables=SCHEMA)
 
 READ = """
 SELECT s.id, s.unit, s.cap, s.span, coalesce(c.settled, 0), coalesce(c.held, 0), coalesce(c.uncertain, 0)
@@ -351,18 +358,8 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            db = self._connection()
-            try:
-                db.execute(begin)
-                yield db
-                db.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise self._lost(error) from error
-            finally:
-                if db.in_transaction:
-                    with suppress(sqlite3.Error):
-                        db.execute("ROLLBACK")
+        with self._lock, transaction(self._connection(), self._lost, begin) as db:
+            yield db
 
     def _connection(self) -> sqlite3.Connection:
         """This process's connection. One that came over a fork is left alone: it is the parent's."""
@@ -397,7 +394,7 @@ class SqliteStore:
                 if db is not None:
                     db.close()
                 # The switch to WAL and a recovery do not wait for the busy timeout, so it is done here.
-                if not _is_busy(error) or time.monotonic() >= deadline:
+                if not is_busy(error) or time.monotonic() >= deadline:
                     raise self._refusal(error) from error
                 time.sleep(0.01)
             except BaseException:
@@ -408,23 +405,23 @@ class SqliteStore:
                 return db
 
     def _refuse_strangers(self) -> bool:
-        """Check the path without opening the file; returns whether there is one.
-
-        Never open and close the file beside SQLite: closing *any* descriptor of a file drops all of the process's locks
-        on it (sqlite.org, "How To Corrupt An SQLite Database File", 2.2).
-        """
+        """Check the path without opening the file; returns whether there is one."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            status = self._path.stat()
-        except FileNotFoundError:
-            return False
+            return check_path(self._path)
+        except ForeignFile as error:
+            raise self._foreign(error) from error
         except OSError as error:
             raise LedgerError(f"{self._path}: cannot be used as a ledger: {error.strerror}") from error
-        if not stat.S_ISREG(status.st_mode):
-            raise LedgerError(f"{self._path}: no regular file, so no ledger")
-        if 0 < status.st_size < SMALLEST:  # SQLite would take it for empty and write over it
-            raise LedgerError(f"{self._path}: no SQLite database; give the ledger a file of its own")
-        return True
+
+    def _foreign(self, error: ForeignFile) -> LedgerError:
+        words = {
+            "not regular": "no regular file, so no ledger",
+            "no database": "no SQLite database; give the ledger a file of its own",
+            "something else": "a database of something else; give the ledger a file of its own",
+            "version": f"a ledger of format {error.version}, and this version reads format {FORMAT.version}",
+        }
+        return LedgerError(f"{self._path}: {words[error.what]}")
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -433,32 +430,18 @@ class SqliteStore:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise LedgerError(f"{self._path}: the file is corrupt ({found}); restore it, or move it away")
-        db.execute("BEGIN IMMEDIATE")
-        owner = db.execute("PRAGMA application_id").fetchone()[0]
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            for statement in SCHEMA.split(";\n"):
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {VERSION}")
-        elif owner != APPLICATION_ID:
-            raise LedgerError(f"{self._path}: a database of something else; give the ledger a file of its own")
-        elif version != VERSION:
-            raise LedgerError(f"{self._path}: a ledger of format {version}, and this version reads format {VERSION}")
-        db.execute("COMMIT")
+        try:
+            claim(db, FORMAT)
+        except ForeignFile as error:
+            raise self._foreign(error) from error
 
     def _refusal(self, error: sqlite3.Error) -> LedgerError | LedgerLost:
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+        if is_no_database(error):
             return LedgerError(f"{self._path}: no SQLite database; give the ledger a file of its own")
         if isinstance(error, sqlite3.OperationalError):
             return self._lost(error)
         return LedgerError(f"{self._path}: cannot be used as a ledger: {error}; restore the file, or move it away")
 
     def _lost(self, error: sqlite3.Error) -> LedgerLost:
-        what = f"locked by others for {self._busy:g} s" if _is_busy(error) else str(error)
+        what = f"locked by others for {self._busy:g} s" if is_busy(error) else str(error)
         return LedgerLost(f"{self._path}: {what}")
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    """Whether somebody else had the file (`SQLITE_BUSY`, `SQLITE_LOCKED` and their kinds)."""
-    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -18,7 +18,7 @@ import msgspec
 from streamguard.budgets.ledger import Balance, Ledger, LedgerError
 from streamguard.budgets.spec import Scope
 from streamguard.budgets.stores import open_ledger
-from streamguard.budgets.upper_bound import MOST
+from streamguard.budgets.upper_bound import MAX_AMOUNT
 from streamguard.cli.commands.exits import Exit
 from streamguard.pricing.price import MICRO, micro_usd
 from streamguard.terminal import printable
@@ -44,7 +44,7 @@ def show(address: str, options: Options) -> int:
 
     balances = _with(address, body)
     if options.as_json:
-        sys.stdout.write("".join(f"{json.dumps(_plain(balance))}\n" for balance in balances))
+        sys.stdout.write("".join(f"{json.dumps(_balance_json(balance))}\n" for balance in balances))
     else:
         _table(address, balances)
     return Exit.OK
@@ -64,7 +64,7 @@ def reconcile(address: str, options: Options) -> int:
             what = f"in window {options.window}" if options.window else "now"
         if not done:
             raise LedgerError(f"{scope.key}: nothing is uncertain {what}")
-        return f"{scope.key}: what was uncertain {what} is settled at {_shown(amount, scope.unit)}"
+        return f"{scope.key}: what was uncertain {what} is settled at {_amount_text(amount, scope.unit)}"
 
     sys.stdout.write(printable(_with(address, body)) + "\n")
     return Exit.OK
@@ -78,7 +78,7 @@ def set_cap(address: str, options: Options) -> int:
         cap = _amount(options.amount, scope.unit, "--cap")
         await ledger.set_cap(scope, cap)
         return (
-            f"{scope.key}: the cap is {_shown(cap, scope.unit)} now, it was {_shown(scope.cap, scope.unit)}. It holds "
+            f"{scope.key}: the cap is {_amount_text(cap, scope.unit)} now, it was {_amount_text(scope.cap, scope.unit)}. It holds "
             "at once and for everybody, until a run begins under a policy that says otherwise"
         )
 
@@ -126,17 +126,17 @@ def _amount(text: str | None, unit: Unit, option: str) -> int:
     except (InvalidOperation, ValueError, OverflowError):
         exact = False
         amount = 0
-    if not exact or not 0 <= amount <= MOST:
+    if not exact or not 0 <= amount <= MAX_AMOUNT:
         what = 'US dollars, such as "12.50"' if unit == "micro_usd" else "whole tokens, such as 250000"
         raise LedgerError(f"{option} {text!r}: give {what}")
     return amount
 
 
-def _shown(amount: int, unit: Unit) -> str:
+def _amount_text(amount: int, unit: Unit) -> str:
     return f"${Decimal(amount) / MICRO:.6f}" if unit == "micro_usd" else f"{amount:,} tokens"
 
 
-def _plain(balance: Balance) -> Mapping[str, Any]:
+def _balance_json(balance: Balance) -> Mapping[str, Any]:
     return {**msgspec.structs.asdict(balance), "available": balance.available}
 
 
@@ -152,7 +152,7 @@ def _table(address: str, balances: list[Balance]) -> None:
         table.add_column(name, justify="left" if name in ("scope", "window") else "right", overflow="fold")
     for balance in balances:
         amounts = (balance.settled, balance.held, balance.uncertain, balance.available, balance.cap)
-        shown = [_shown(amount, balance.unit) for amount in amounts]
+        shown = [_amount_text(amount, balance.unit) for amount in amounts]
         table.add_row(printable(balance.scope), balance.window or "-", *shown)
     Console().print(table)
     if any(balance.uncertain for balance in balances):

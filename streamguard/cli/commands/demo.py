@@ -74,7 +74,7 @@ def main(options: Options) -> int:
     if options.as_json:
         text = json.dumps(table.as_object(comparison, local=options.local) | {"took_seconds": took}, indent=2) + "\n"
     else:
-        text = _shown(comparison, local=options.local, took=took)
+        text = _comparison_text(comparison, local=options.local, took=took)
         if options.keep is not None:
             text += f"\nThe job's files are in {printable(options.keep)}.\n"
     if not put(sys.stdout, text):
@@ -111,7 +111,7 @@ def _say(text: str) -> None:
     put(sys.stderr, f"{printable(text)} …\n")
 
 
-def _shown(comparison: object, *, local: bool, took: float) -> str:
+def _comparison_text(comparison: object, *, local: bool, took: float) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -10,7 +10,8 @@ import msgspec
 
 from streamguard.cli.commands.run import KEPT_OPTIONS, Options, execute
 from streamguard.errors import JobError, Problem
-from streamguard.jobs.job import JobSpec, Sampled
+from streamguard.jobs.amount import Amount
+from streamguard.jobs.job import JobSpec
 from streamguard.jobs.jobfile import SHIPPED, STDIN, JobBudget
 from streamguard.jobs.store.journal import read_journal
 from streamguard.jobs.store.resume import Rules, Selection
@@ -66,7 +67,7 @@ def last_order(out: str) -> tuple[JobSpec, dict[str, Any]]:
         raise JobError(Problem(file=out, problem=what))
     here = {name: _from_here(getattr(spec, name), folder) for name in ("input", "policy", "schema", "template")}
     spec = msgspec.structs.replace(
-        spec, **here, out=out, budgets=budgets, sample=None if sample is None else msgspec.convert(sample, Sampled)
+        spec, **here, out=out, budgets=budgets, sample=None if sample is None else msgspec.convert(sample, Amount)
     )
     return spec, {name: value for name, value in (options or {}).items() if name in KEPT_OPTIONS}
 

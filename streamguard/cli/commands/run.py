@@ -23,7 +23,8 @@ from streamguard.cli.commands.exits import Exit
 from streamguard.engine.clock import backend_clock
 from streamguard.engine.runtime import Runtime
 from streamguard.errors import JobError, Problem
-from streamguard.jobs.job import Job, JobSpec, Sampled
+from streamguard.jobs.amount import Amount, parse_amount
+from streamguard.jobs.job import Job, JobSpec
 from streamguard.jobs.jobfile import JobBudget, JobFile, read_job
 from streamguard.jobs.progress.budgets import watch_budgets
 from streamguard.jobs.progress.progress import Progress, how, summary_text
@@ -166,51 +167,25 @@ def _budget(text: str, problems: list[Problem]) -> tuple[JobBudget, ...]:
         return ()
 
 
-def _sample(text: str, problems: list[Problem]) -> Sampled | None:
-    number = text.removesuffix("%").strip()
+def _sample(text: str, problems: list[Problem]) -> Amount | None:
     try:
-        if text.endswith("%") and 0 < float(number) <= 100:
-            return Sampled(percent=float(number))
-        if number == text.strip() and int(number) >= 1:
-            return Sampled(count=int(number))
+        return parse_amount(text)
     except ValueError:
-        pass
-    what = f"--sample must be a number of rows from 1 (100) or a share of them (5%), got {text!r}"
-    problems.append(Problem(problem=what))
-    return None
+        what = f"--sample must be a number of rows from 1 (100) or a share of them (5%), got {text!r}"
+        problems.append(Problem(problem=what))
+        return None
 
 
-class Threshold(msgspec.Struct, frozen=True):
-    """How many failed records are too many."""
-
-    count: int | None = None
-    percent: float | None = None
-
-    def reached(self, failed: int, rows: int) -> bool:
-        """Whether so many of so many are too many."""
-        if not failed:
-            return False
-        if self.percent is not None:
-            return failed * 100 >= self.percent * rows
-        return failed >= (self.count or 1)
-
-
-def threshold(text: str | None) -> Threshold:
-    """`10`: from ten failed records on; `1%`: from one in a hundred; nothing: from the first.
+def threshold(text: str | None) -> Amount:
+    """Parse `--fail-on`. `10`: from ten failed records on; `1%`: from one in a hundred; nothing: from the first.
 
     :raises JobError: it is neither.
     """
-    if text is None:
-        return Threshold(count=1)
-    number = text.removesuffix("%").strip()
     try:
-        if text.endswith("%") and 0 < float(number) <= 100:
-            return Threshold(percent=float(number))
-        if number == text.strip() and int(number) >= 1:
-            return Threshold(count=int(number))
+        return Amount(count=1) if text is None else parse_amount(text)
     except ValueError:
-        pass
-    raise JobError(f"--fail-on must be a number of records from 1 (10) or a share of them (1%), got {text!r}")
+        what = f"--fail-on must be a number of records from 1 (10) or a share of them (1%), got {text!r}"
+        raise JobError(what) from None
 
 
 def main(flags: Flags) -> int:
@@ -414,7 +389,7 @@ class _Signals:
         os._exit(128 + number)
 
 
-def _end(job: Job, ran: _Ran, fail_on: Threshold, options: Options) -> int:
+def _end(job: Job, ran: _Ran, fail_on: Amount, options: Options) -> int:
     summary = ran.summary
     code = _code(ran, fail_on)
     if options.as_json:
@@ -428,7 +403,7 @@ def _end(job: Job, ran: _Ran, fail_on: Threshold, options: Options) -> int:
     return code
 
 
-def _code(ran: _Ran, fail_on: Threshold) -> int:
+def _code(ran: _Ran, fail_on: Amount) -> int:
     summary = ran.summary
     if ran.signal is not None:
         return 128 + ran.signal

@@ -34,6 +34,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from streamguard.errors import PolicyError, Problem, SchemaError
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Stopped
 from streamguard.files.frozen_json import FrozenJson
+from streamguard.files.json_pointer import Path, parse_pointer
 from streamguard.guards.base import AttemptContext, BaseWatch, Document, Mode, Spec
 from streamguard.guards.document.lookahead import Ahead
 from streamguard.guards.document.reader import GUARD, DocumentReader, Plan
@@ -42,7 +43,7 @@ from streamguard.models.model import MAX_DEPTH, OutputType
 from streamguard.request import Request
 from streamguard.verdict import Enough, Trip, Where
 from streamguard.viability.schema.subschema import subschema
-from streamguard.viability.syntax.values import MOST_DIGITS, Path, parse_pointer
+from streamguard.viability.syntax.values import MOST_DIGITS
 
 Pointers = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 """JSON Pointers; a list will do."""
@@ -150,7 +151,7 @@ class JsonDocument(Spec):
         """
         if self.output is not None or schema is self.own_schema():
             return _own_plan(self)
-        return _plan(self, None if schema is None else json.dumps(_plain(schema)))
+        return _plan(self, None if schema is None else json.dumps(_json_schema(schema)))
 
     def own_schema(self) -> Mapping[str, Any] | None:
         """The schema given in the policy; of a type, the one that kills while an answer streams.
@@ -206,7 +207,7 @@ def _tool_schemas(spec: JsonDocument, request: Request | None) -> Mapping[str, M
 def _own_plan(spec: JsonDocument) -> Plan:
     """With the schema given in the policy, which need not be written down to be found again."""
     schema = spec.own_schema()
-    return _plan(spec, None if schema is None else json.dumps(_plain(schema)))
+    return _plan(spec, None if schema is None else json.dumps(_json_schema(schema)))
 
 
 @lru_cache(maxsize=128)
@@ -272,13 +273,13 @@ def _part(spec: JsonDocument, root: Mapping[str, Any], path: Path) -> Any:
     return _compile(spec, part, Registry().with_resource(uri, resource))
 
 
-def _plain(value: Any) -> Any:
+def _json_schema(value: Any) -> Any:
     """A schema as `json` knows it: mappings of any kind as dicts, decimals as floats."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _json_schema(item) for key, item in value.items()}
     if isinstance(value, Decimal):
         return float(value)
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return [_json_schema(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _choice(request: Request) -> Mapping[str, Any]:

@@ -13,16 +13,17 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
+from streamguard.files.json_pointer import Path
 from streamguard.guards.custom import failed
 from streamguard.guards.document.surroundings import KINDS, Expect, Fault, Frame
 from streamguard.models.following import Failure
 from streamguard.models.model import ModelPlan, Raised
 from streamguard.verdict import Enough, Trip, Where
-from streamguard.viability.syntax.pointer import quote
 from streamguard.viability.syntax.protocol import Dead, Duplicates, Prefix
+from streamguard.viability.syntax.quote import quote
 from streamguard.viability.syntax.scanner import SyntaxPrefix
 from streamguard.viability.syntax.strict import Refused, parse
-from streamguard.viability.syntax.values import FinishedValues, Path
+from streamguard.viability.syntax.values import FinishedValues
 
 GUARD: Final = "json"
 

@@ -23,7 +23,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from streamguard.viability.syntax.pointer import quote
+from streamguard.viability.syntax.quote import quote
 
 Expect = Literal["object", "array", "any"]
 """What the top value must be."""

@@ -44,7 +44,7 @@ def open_input(name: str) -> BinaryIO:
     :raises JobError: it cannot be read, or is not what its name says.
     """
     if name == STDIN:
-        return _plain(_copied(sys.stdin.buffer), "stdin")
+        return _rows_of(_copied(sys.stdin.buffer), "stdin")
     try:
         file = Path(name).open("rb")  # noqa: SIM115  the caller's
     except OSError as mistake:
@@ -58,8 +58,8 @@ def open_input(name: str) -> BinaryIO:
             raise JobError(Problem(file=name, problem="is a device, no file"))
         if not file.seekable() or not Path(name).is_file():
             with file:
-                return _plain(_copied(file), name)
-        return _plain(file, name)
+                return _rows_of(_copied(file), name)
+        return _rows_of(file, name)
     except OSError as mistake:
         file.close()
         raise JobError(Problem(file=name, problem=f"cannot be read: {mistake.strerror or mistake}")) from mistake
@@ -81,7 +81,7 @@ def same_file(one: str, other: str) -> bool:
         return False
 
 
-def _plain(file: BinaryIO, name: str) -> BinaryIO:
+def _rows_of(file: BinaryIO, name: str) -> BinaryIO:
     """The file without its containers: unpacked if packed, and JSON Lines if CSV."""
     packed = file.read(len(_GZIP)) == _GZIP
     file.seek(0)

@@ -6,11 +6,12 @@ must not (arguments of the SDK, such as extra headers). What the fields mean is 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
+
+from streamguard.files.suggest import did_you_mean
 
 KNOWN = frozenset(
     {
@@ -76,10 +77,4 @@ def unknown(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Names that no request has, each with a sentence."""
     for name in names:
         if name not in KNOWN:
-            yield name, "unknown" + guess(name, KNOWN)
-
-
-def guess(name: str, known: Iterable[str]) -> str:
-    """`; did you mean "…"?`, if something known is close."""
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f'; did you mean "{close[0]}"?' if close else ""
+            yield name, "unknown" + did_you_mean(name, KNOWN)

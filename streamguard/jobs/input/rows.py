@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -24,6 +23,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from streamguard.errors import Problem
+from streamguard.files import strict_json
 
 MAX_LINE_BYTES = 32 * 1024 * 1024
 """Longest line. The Messages API takes requests of at most 32 MB (docs.claude.com, "Request size limits", 2026-11)."""
@@ -134,7 +134,7 @@ def _id(data: dict[str, Any], batch: bool) -> str | _Wrong | None:
         return str(value)
     if not isinstance(value, str):
         kinds = "a string" if batch else "a string or an integer"
-        return _Wrong(f"must be {kinds}, got {shown(value)}", f"/{name}")
+        return _Wrong(f"must be {kinds}, got {kind_of(value)}", f"/{name}")
     if not value:
         return _Wrong("must not be empty", f"/{name}")
     if len(value) > MAX_ID:
@@ -151,18 +151,18 @@ def _object(line: Line, wrong: Callable[..., Problem]) -> dict[str, Any] | Probl
     bom = line.number == 1 and text.startswith("\ufeff")
     text = text[bom:].rstrip("\r\n")
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        value = strict_json.loads(text)
     except json.JSONDecodeError as mistake:
         return wrong(f"not JSON: {mistake.msg[:1].lower()}{mistake.msg[1:]}{_hint(line, text)}", mistake.pos + 1 + bom)
     except RecursionError:
         return wrong(f"nested more than {MAX_DEPTH} deep")
-    except _Refused as mistake:
+    except strict_json.NotStrict as mistake:
         return wrong(str(mistake))
     except ValueError:  # an integer with more digits than Python converts
         return wrong("a number with too many digits")
     if not isinstance(value, dict):
-        return wrong(f"must be a JSON object, got {shown(value)}")
-    if text.count("{") + text.count("[") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+        return wrong(f"must be a JSON object, got {kind_of(value)}")
+    if text.count("{") + text.count("[") > MAX_DEPTH and strict_json.is_deeper(value, MAX_DEPTH):
         return wrong(f"nested more than {MAX_DEPTH} deep")
     if "\\ud" in text.lower() and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         return wrong("half of a surrogate pair (an escape such as \\ud83d alone): no character, and cannot be sent")
@@ -178,45 +178,9 @@ def _hint(line: Line, text: str) -> str:
     return ""
 
 
-class _Refused(ValueError):
-    """What a parser's hook does not take."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for index, name in enumerate(names) if name in names[:index])
-        raise _Refused(f"the name {json.dumps(twice)} stands twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise _Refused(f"not JSON: {name} is no number there")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise _Refused(f"{text} is too large for a number")
-    return value
-
-
-def _deeper(value: Any, most: int) -> bool:
-    level = [value]
-    for _ in range(most):
-        level = [
-            below
-            for item in level
-            if isinstance(item, dict | list)
-            for below in (item.values() if isinstance(item, dict) else item)
-        ]
-    return any(isinstance(item, dict | list) for item in level)
-
-
 _KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 
 
-def shown(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """What a JSON value is, in words."""
     return _KINDS.get(type(value)) or f"the number {str(value)[:20]}"

@@ -21,8 +21,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing as MISSING  # noqa: N812
 
 from streamguard.errors import JobError, Problem
+from streamguard.files.suggest import did_you_mean
 from streamguard.files.yaml import Loaded, load
-from streamguard.jobs.input.params import KNOWN, SDK_ONLY, guess, unknown
+from streamguard.jobs.input.params import KNOWN, SDK_ONLY, unknown
 from streamguard.jobs.input.rows import Row
 
 MAX_BYTES = 1024 * 1024
@@ -105,9 +106,9 @@ def _undefined(error: UndefinedError, data: Mapping[str, Any]) -> str:
     if not isinstance(error, _MissingError) or error.name is None:
         return f"undefined: {error}"
     if error.within is MISSING or error.within is data:
-        return f"{error.name} is undefined: the row has no such field{guess(error.name, data)}"
+        return f"{error.name} is undefined: the row has no such field{did_you_mean(error.name, data)}"
     names = error.within if isinstance(error.within, Mapping) else ()
-    return f"undefined: {error}{guess(error.name, names)}"
+    return f"undefined: {error}{did_you_mean(error.name, names)}"
 
 
 class Template:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from streamguard.files.yaml import pointer
+from streamguard.files.json_pointer import pointer
 from streamguard.policy.model import Policy
 from streamguard.policy.problems import shown
 

@@ -22,6 +22,15 @@ from typing import Any, Self
 import msgspec
 
 from streamguard.errors import JobError, Problem
+from streamguard.files.sqlite_file import (
+    ForeignFile,
+    Format,
+    check_owner,
+    check_path,
+    claim,
+    is_no_database,
+    transaction,
+)
 from streamguard.jobs.store.journal_records import How, JournalError, Known, RunInfo, Sample, Spent
 
 SUFFIX = ".journal"
@@ -56,6 +65,8 @@ CREATE TABLE samples (
 ) STRICT;
 CREATE INDEX records_by_outcome ON records (type, reason);
 """
+
+FORMAT = Format(application_id=APPLICATION_ID, version=VERSION, tables=_SCHEMA)
 
 _FINISH = """
 INSERT OR REPLACE INTO records (key, run, type, reason, fingerprint, failures, began, ended, line, detail)
@@ -311,17 +322,8 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        db = self._db
-        try:
-            db.execute("BEGIN IMMEDIATE")
+        with transaction(self._db, lambda error: JournalError(str(self.path), error)) as db:
             yield db
-            db.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise JournalError(str(self.path), error) from error
-        finally:
-            if db.in_transaction:
-                with suppress(sqlite3.Error):
-                    db.execute("ROLLBACK")
 
 
 def _sum(pair: tuple[int | None, int | None]) -> tuple[int, int | None, int]:
@@ -356,10 +358,12 @@ def open_journal(out: str, *, clock: Callable[[], float] = time.time) -> Journal
         db.execute("PRAGMA journal_mode = WAL").fetchall()
         # Moving the log into the file is `sync`'s business, in a thread; here only if it got very long.
         db.execute("PRAGMA wal_autocheckpoint = 16384").fetchall()
-        _prepare(db, path)
-    except sqlite3.Error as error:
+        claim(db, FORMAT)
+    except (sqlite3.Error, ForeignFile) as error:
         if db is not None:
             db.close()
+        if isinstance(error, ForeignFile):
+            raise _foreign(error, path) from error
         raise JobError(Problem(file=str(path), problem=_refusal(error))) from error
     except BaseException:
         if db is not None:
@@ -385,10 +389,12 @@ def read_journal(out: str) -> Journal | None:
         db.execute("PRAGMA query_only = ON")
         begun = db.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
         if begun:
-            _check(db, path)
-    except sqlite3.Error as error:
+            check_owner(db, FORMAT)
+    except (sqlite3.Error, ForeignFile) as error:
         if db is not None:
             db.close()
+        if isinstance(error, ForeignFile):
+            raise _foreign(error, path) from error
         raise JobError(Problem(file=str(path), problem=_refusal(error))) from error
     except BaseException:
         if db is not None:
@@ -424,38 +430,21 @@ def _refuse_strangers(path: Path) -> None:
     try:
         if path.is_symlink():
             raise JobError(Problem(file=str(path), problem="is a symbolic link; a journal is a file of its own"))
-        # SQLite would take a short file for empty and write over it.
-        if path.exists() and (not path.is_file() or 0 < path.stat().st_size < 512):
-            raise JobError(
-                Problem(file=str(path), problem="is no journal of a job; name another --out, or move it away")
-            )
+        check_path(path)
+    except ForeignFile as error:
+        raise _foreign(error, path) from error
     except OSError as mistake:
         raise JobError(Problem(file=str(path), problem=f"cannot be read: {mistake.strerror or mistake}")) from mistake
 
 
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    if db.execute("SELECT 1 FROM sqlite_master").fetchone():
-        _check(db, path)
-    else:
-        for statement in _SCHEMA.strip().split(";\n"):
-            db.execute(statement)
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {VERSION}")
-    db.execute("COMMIT")
-
-
-def _check(db: sqlite3.Connection, path: Path) -> None:
-    owner = db.execute("PRAGMA application_id").fetchone()[0]
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if owner != APPLICATION_ID:
-        raise JobError(Problem(file=str(path), problem="is no journal of a job; name another --out, or move it away"))
-    if version != VERSION:
-        what = f"a journal of format {version}, and this version reads format {VERSION}; name another --out"
-        raise JobError(Problem(file=str(path), problem=what))
+def _foreign(error: ForeignFile, path: Path) -> JobError:
+    what = "is no journal of a job; name another --out, or move it away"
+    if error.what == "version":
+        what = f"a journal of format {error.version}, and this version reads format {VERSION}; name another --out"
+    return JobError(Problem(file=str(path), problem=what))
 
 
 def _refusal(error: sqlite3.Error) -> str:
-    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+    if is_no_database(error):
         return "is no journal of a job; name another --out, or move it away"
     return f"cannot be used as a journal: {error}"

@@ -105,8 +105,8 @@ def _attempt(attempt: AttemptRecord, about: About) -> dict[str, Any]:
         "reason": attempt.reason,
         "message": ended.message if ended else None,
         "knob": trip.knob if trip else None,
-        "limit": _plain(trip.limit) if trip else None,
-        "observed": _plain(trip.observed) if trip else None,
+        "limit": _as_json(trip.limit) if trip else None,
+        "observed": _as_json(trip.observed) if trip else None,
         "offset": where.offset if where else None,
         "pointer": where.pointer if where else None,
         "keyword": where.keyword if where else None,
@@ -138,7 +138,7 @@ def _decision(decision: Decision | None) -> dict[str, Any] | None:
     }
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     """A limit or what was observed, as JSON: numbers and texts as they are, anything else in words."""
     return value if isinstance(value, int | float | str | None) else str(value)
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from streamguard.events import BlockStarted, BlockStopped, Event
+from streamguard.events import BlockStarted, BlockStopped, Delta, Event
 from streamguard.outcome import Outcome
 
 
@@ -20,6 +20,8 @@ class OpenBlocks:
     def __init__(self) -> None:
         self.blocks: dict[int, str] = {}
         """Index → kind."""
+        self.text = 0
+        """Characters of the text that was released."""
 
     def see(self, events: Iterable[Event]) -> None:
         """Events as the engine releases them."""
@@ -28,6 +30,8 @@ class OpenBlocks:
                 self.blocks[event.index] = event.kind
             elif type(event) is BlockStopped:
                 self.blocks.pop(event.index, None)
+            elif type(event) is Delta and event.kind == "text":
+                self.text += len(event.text)
 
 
 def stop_reason(kinds: Iterable[str]) -> str:
@@ -42,10 +46,13 @@ def surplus(outcome: Outcome) -> int:
     return len(text) - at - len(document) if at >= 0 else 0
 
 
-def without_surplus(frames: list[bytes], outcome: Outcome) -> list[bytes]:
-    """The last frames of an answer, their text cut where its document ends."""
-    left = surplus(outcome)
-    if not left:
+def without_surplus(frames: list[bytes], outcome: Outcome, released: int) -> list[bytes]:
+    """The last frames of an answer, their text cut where its document ends.
+
+    :param released: characters of the text in all frames of the answer; the guards may have been shown more.
+    """
+    left = surplus(outcome) - (len(outcome.attempts[-1].text) - released)
+    if left <= 0:
         return frames
     kept: list[bytes] = []
     for frame in reversed(frames):

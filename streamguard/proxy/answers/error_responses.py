@@ -75,15 +75,15 @@ def details(error: CallError, call: str) -> dict[str, Any]:
         where = last.where
         found |= {
             "knob": last.knob,
-            "limit": _plain(last.limit),
-            "observed": _plain(last.observed),
+            "limit": _json_value(last.limit),
+            "observed": _json_value(last.observed),
             "offset": where.offset if where else None,
             "pointer": where.pointer if where else None,
         }
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, bool | int) or value is None:
         return value
     if isinstance(value, float):

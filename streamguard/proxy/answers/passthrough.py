@@ -11,11 +11,12 @@ from typing import Final
 import anyio
 
 from streamguard.adapters.anthropic import failures
+from streamguard.http.client import HeaderList
 from streamguard.http.refusals import error_body
 from streamguard.proxy.answers.error_responses import status_of, type_of
 from streamguard.proxy.answers.reply import Reply
 from streamguard.proxy.headers import client_headers
-from streamguard.proxy.upstream import HeaderList, Upstream
+from streamguard.proxy.upstream import Upstream
 from streamguard.source import SourceFailed
 
 SECONDS: Final = 600.0
@@ -51,7 +52,7 @@ async def relay(
                 await reply.start(response.status, [*client_headers(response.headers), *body])
                 # Moving a deadline costs more than a chunk does, so it is moved now and then.
                 due = 0.0
-                async for chunk in response.aiter_stream():
+                async for chunk in response.pieces():
                     await reply.write(chunk)
                     if (now := anyio.current_time()) > due:
                         clock.deadline, due = now + seconds, now + seconds / 8

@@ -360,13 +360,13 @@ def _schema(section: Any, requested: Mapping[str, Any] | None) -> Mapping[str, A
     given = section.schema_
     if given == "request":
         return requested
-    return None if given is None else _plain(given)
+    return None if given is None else _thawed(given)
 
 
-def _plain(value: Any) -> Any:
+def _thawed(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {key: _thawed(inner) for key, inner in value.items()}
+    return [_thawed(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 @lru_cache(maxsize=256)

@@ -13,7 +13,7 @@ from streamguard.viability.schema.formula import Constraint
 from streamguard.viability.schema.nodes import Atom
 from streamguard.viability.state.frames import Frame, Tracker
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS, KIND_NAMES, NUMBER, OBJECT, STRING, TYPES
-from streamguard.viability.syntax.pointer import quote
+from streamguard.viability.syntax.quote import quote
 
 _SHOWN: Final = 6
 """Alternatives in a sentence."""

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from streamguard.viability.explain.messages import listed
-from streamguard.viability.syntax.pointer import quote
 from streamguard.viability.syntax.protocol import Dead, Duplicates, Open
+from streamguard.viability.syntax.quote import quote
 from streamguard.viability.syntax.scanner import SyntaxPrefix
 from streamguard.viability.syntax.strict import Refused, parse
 

@@ -22,6 +22,7 @@ from jsonschema.validators import (
     extend,
 )
 
+from streamguard.files.json_pointer import pointer
 from streamguard.viability.judge.judge_keywords import (
     ADDITIONAL_ITEMS,
     OWN,
@@ -36,8 +37,8 @@ from streamguard.viability.patterns.regexes import PatternTimeout, compile_patte
 from streamguard.viability.schema import keywords as kw
 from streamguard.viability.schema.graph import Graph
 from streamguard.viability.schema.nodes import Node
-from streamguard.viability.syntax.pointer import pointer, quote
 from streamguard.viability.syntax.protocol import Dead
+from streamguard.viability.syntax.quote import quote
 from streamguard.viability.syntax.values_equal import Listed
 
 Passes = Callable[[Any, Any, Any], bool]

@@ -17,7 +17,7 @@ from jsonschema.protocols import Validator
 from referencing.jsonschema import lookup_recursive_ref
 
 from streamguard.viability.patterns.regexes import PatternTimeout, compile_pattern
-from streamguard.viability.syntax.pointer import quote
+from streamguard.viability.syntax.quote import quote
 from streamguard.viability.syntax.values_equal import Listed, canonical
 
 STEPS: Final = 100_000

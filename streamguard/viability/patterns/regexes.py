@@ -37,7 +37,7 @@ def retry_timeout(search: Callable[..., Any], *args: Any, timeout: float) -> Any
 TIMEOUT: Final = 0.05
 """Seconds for one search. Beyond it a pattern counts as matched by a beginning, and fails a finished string."""
 
-MOST: Final = 1024
+MAX_SEARCHED: Final = 1024
 """Characters of a string's beginning that are tried where there is no automaton; more would make the cost of a long
 string quadratic."""
 

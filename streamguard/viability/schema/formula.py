@@ -1,9 +1,9 @@
 """From schemas to alternatives: what must hold of one value of one kind, as an "or" of "and"s of atoms.
 
 In charge of: `allOf`, `anyOf`, `oneOf`, `not`, `if`, references and dependent schemas, turned into disjunctive normal
-form as long as it stays small (`MOST`); what would grow too large stays a `AnyOf` that is followed on its own, which
-forgets how it hangs together with its siblings: still sound, less sharp. Also which keywords have evaluated what, for
-`unevaluated*`. Does not know values or text.
+form as long as it stays small (`MAX_ALTERNATIVES`). What would grow too large stays an `AnyOf` that is followed on its
+own, and forgets how it hangs together with its siblings: still sound, less sharp. Also which keywords have evaluated
+what, for `unevaluated*`. Does not know values or text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streamguard.viability.schema.nodes import UNKNOWN, Atom, Group, Node, Op
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING
 from streamguard.viability.syntax.values_equal import canonical
 
-MOST: Final = 48
+MAX_ALTERNATIVES: Final = 48
 """Alternatives of one constraint that are multiplied out."""
 _KEPT: Final = 20_000
 """Constraints that are remembered, so that no document can fill the memory."""
@@ -214,7 +214,7 @@ class Logic:
             return tuple(Conj(conj.atoms, everything, True) for n in nodes for conj in yes(n))
         if op.op == "one":
             accepted = [yes(n) for n in nodes]
-            most = max(MOST // len(nodes), _SPLIT)
+            most = max(MAX_ALTERNATIVES // len(nodes), _SPLIT)
             return _either(
                 conjoin(
                     [ours, *(no(n) for j, n in enumerate(nodes) if j != i and not apart(ours, accepted[j], kind))], most
@@ -329,7 +329,7 @@ class Logic:
         return [self.graph.anything] * first, extra
 
 
-def conjoin(parts: list[Options], most: int = MOST) -> Options:
+def conjoin(parts: list[Options], most: int = MAX_ALTERNATIVES) -> Options:
     """All of them, multiplied out as long as there are at most so many; the rest as choices."""
     if not all(parts):
         return FALSE

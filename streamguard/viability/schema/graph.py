@@ -17,12 +17,13 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import lookup_recursive_ref
 
 from streamguard.errors import Problem, SchemaError
+from streamguard.files.json_pointer import escape
 from streamguard.viability.patterns.formats import named
 from streamguard.viability.patterns.regexes import Pattern, compile_pattern
 from streamguard.viability.schema import keywords as kw
 from streamguard.viability.schema.nodes import INF, Atom, Group, Node, Op
 from streamguard.viability.syntax.grammar import ARRAY, FALSE, NULL, NUMBER, OBJECT, STRING, TRUE
-from streamguard.viability.syntax.pointer import escape, quote
+from streamguard.viability.syntax.quote import quote
 from streamguard.viability.syntax.values_equal import Listed
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streamguard.viability.syntax.pointer import pointer
-from streamguard.viability.syntax.values import Path, parse_pointer
+from streamguard.files.json_pointer import Path, parse_pointer, pointer
 
 
 def subschema(root: Mapping[str, Any], path: Path) -> str | None:

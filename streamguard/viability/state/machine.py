@@ -34,7 +34,7 @@ from streamguard.viability.state.complete_values import (
     take_name,
 )
 from streamguard.viability.state.frames import Frame, NumberState, Reasons, Tracker
-from streamguard.viability.state.number_text import MOST as MOST_OF_A_NUMBER
+from streamguard.viability.state.number_text import MAX_DIGITS_HELD as MOST_OF_A_NUMBER
 from streamguard.viability.state.number_text import NumberText, parse
 from streamguard.viability.state.strings import Text
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS, EXPONENT, NUMBER, OBJECT, STRING, TRUE

@@ -19,8 +19,8 @@ Interval = tuple[Decimal, Decimal | None, bool]
 """From, to (`None`: without end), whether the end belongs to it. The beginning always does."""
 
 EXACT: Final = Context(prec=2_500, Emax=10**6, Emin=-(10**6))
-"""Enough digits for what is calculated here: numbers of `MOST` characters, and powers as far as floats reach."""
-MOST: Final = 600
+"""Enough digits for what is calculated here: numbers of `MAX_DIGITS_HELD` characters, and powers within a float."""
+MAX_DIGITS_HELD: Final = 600
 """Characters of a number beyond which it is judged at its end only, so that its cost stays linear."""
 SURE_DIGITS: Final = 15
 """Significant digits from which on a float may not be told from its neighbour."""

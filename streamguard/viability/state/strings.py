@@ -14,7 +14,7 @@ from typing import Final
 
 from streamguard.viability.patterns.automaton import Automaton, State
 from streamguard.viability.patterns.formats import Format
-from streamguard.viability.patterns.regexes import MOST, Pattern, PatternTimeout
+from streamguard.viability.patterns.regexes import MAX_SEARCHED, Pattern, PatternTimeout
 from streamguard.viability.schema.nodes import Sources
 from streamguard.viability.syntax.protocol import decode
 
@@ -46,7 +46,7 @@ class Text:
 
     __slots__ = ("_most", "_units", "exact", "head", "last", "least", "parts", "pending")
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MAX_SEARCHED) -> None:
         self._most = most
         self._units: str | None = ""
         self.head = ""
@@ -250,7 +250,7 @@ class StringAlt:
                 return source
             at.append(now)
         state.at = {begin: before, text.exact: at}
-        if self.searched and text.exact <= MOST:
+        if self.searched and text.exact <= MAX_SEARCHED:
             for pattern, source, wanted in self.searched:
                 if not wanted:
                     if pattern.certain(text.head):

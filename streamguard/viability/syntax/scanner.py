@@ -53,8 +53,8 @@ from streamguard.viability.syntax.grammar import (
     WHOLE,
     WORD,
 )
-from streamguard.viability.syntax.pointer import quote
 from streamguard.viability.syntax.protocol import Cause, Dead, decode
+from streamguard.viability.syntax.quote import quote
 from streamguard.viability.syntax.scanner_state import ScannerState
 from streamguard.viability.syntax.strict import parse_at
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from streamguard.files.json_pointer import pointer
 from streamguard.viability.syntax.grammar import (
     AFTER_VALUE,
     AT_COLON,
@@ -26,8 +27,8 @@ from streamguard.viability.syntax.grammar import (
     WANTED,
     WANTED_IN_NUMBER,
 )
-from streamguard.viability.syntax.pointer import pointer, quote
 from streamguard.viability.syntax.protocol import Cause, Dead, Duplicates, Listener, Open, PrefixStatus, ValueListener
+from streamguard.viability.syntax.quote import quote
 
 _AT: Final = {
     AT_VALUE: "value",

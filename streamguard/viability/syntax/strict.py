@@ -7,10 +7,11 @@ float, which Python reads as infinity.
 from __future__ import annotations
 
 import json
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from streamguard.viability.syntax.pointer import quote
+from streamguard.files.strict_json import RepeatedName, no_constant, unique
 from streamguard.viability.syntax.protocol import Dead, Duplicates
+from streamguard.viability.syntax.quote import quote
 
 
 class Refused(ValueError):
@@ -19,10 +20,6 @@ class Refused(ValueError):
     def __init__(self, dead: Dead) -> None:
         self.dead = dead
         super().__init__(str(dead))
-
-
-class _Repeated(ValueError):
-    pass
 
 
 def parse(text: str, *, duplicate_names: Duplicates = "reject") -> Any:
@@ -34,12 +31,12 @@ def parse(text: str, *, duplicate_names: Duplicates = "reject") -> Any:
     """
     try:
         return json.loads(
-            text, parse_constant=_constant, object_pairs_hook=_unique if duplicate_names == "reject" else None
+            text, parse_constant=no_constant, object_pairs_hook=unique if duplicate_names == "reject" else None
         )
     except json.JSONDecodeError as error:
         dead = _dead(text, error.pos, "malformed", f"the document is no JSON: {error.msg}")
-    except _Repeated as error:
-        dead = _dead(text, None, "duplicate_name", str(error))
+    except RepeatedName as error:
+        dead = _dead(text, None, "duplicate_name", f"the name {quote(error.name)} stands twice in one object")
     except RecursionError:
         dead = _dead(text, None, "depth", "the document is nested too deeply to be read")
     except ValueError as error:  # a constant; an integer with more digits than Python converts
@@ -63,17 +60,4 @@ def _dead(text: str, char: int | None, keyword: str, message: str) -> Dead:
     return Dead(offset=offset, char=char, pointer="", keyword=keyword, message=message)
 
 
-def _constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise _Repeated(f"the name {quote(twice)} stands twice in one object")
-    return members
-
-
-_STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant)
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=unique, parse_constant=no_constant)

@@ -25,30 +25,15 @@ from typing import Any, Final
 
 import ijson
 
+from streamguard.files.json_pointer import Path
+
 MOST_DIGITS: Final = 4300
 """Digits in one number that CPython converts (`sys.int_info.default_max_str_digits`), and ijson survives."""
-
-Path = tuple[str, ...]
-"""A JSON Pointer, parsed. An index is its decimal text."""
 
 _STAND_IN: Final = "\x00"
 # Strings with an escaped surrogate or with the stand-in's own character; surrogates that came unescaped; exponents.
 _RISKY: Final = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)|[\ud800-\udfff]|[eE][+-]?[0-9]{4}")
 _TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+')
-
-
-def parse_pointer(pointer: str) -> Path:
-    """The path of a JSON Pointer (RFC 6901).
-
-    :raises ValueError: it is none.
-    """
-    if pointer == "":
-        return ()
-    if not pointer.startswith("/") or re.search(r"~(?![01])", pointer):
-        raise ValueError(
-            f'{pointer!r} is no JSON Pointer: it is empty or begins with "/", and "~" stands only in ~0 and ~1'
-        )
-    return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/"))
 
 
 class FinishedValues:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamguard.adapters.anthropic.events import Translator
+from streamguard.adapters.anthropic.events import Translator, WireUsage
 from streamguard.adapters.anthropic.message_builder import assembled
 from streamguard.adapters.sse.decoder import Decoder
 from streamguard.events import (
@@ -429,3 +430,16 @@ def test_no_frame_breaks_the_reader(frames: list[tuple[bytes, bytes]]) -> None:
     message = assembled([start, *(data for _, data in frames)])
     assert message is not None
     assert isinstance(message["content"], list)
+
+
+@pytest.mark.parametrize("count", [-1, -99_999_999, 1_000_000_001, 2**63 - 1])
+def test_a_count_that_cannot_be_true_is_unknown(count: int) -> None:
+    """Negative or absurd: it is neither added to a budget nor taken from one."""
+    fields = dict.fromkeys(
+        ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"), count
+    )
+    usage = fields | {
+        "cache_creation": {"ephemeral_1h_input_tokens": count},
+        "output_tokens_details": {"thinking_tokens": count},
+    }
+    assert msgspec.convert(usage, WireUsage).neutral(final=True) == Usage()

@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from streamguard.adapters.sse import read_ahead
-from streamguard.adapters.sse.read_ahead import IN_A_ROW, MOST, ReadAhead
+from streamguard.adapters.sse.read_ahead import IN_A_ROW, MAX_WAITING, ReadAhead
 
 MANY = 80 * IN_A_ROW
 
@@ -104,7 +104,7 @@ def test_what_is_held_ahead_is_bounded() -> None:
             yield n
 
     async def main() -> None:
-        ahead = ReadAhead(source(), lambda n: MOST // 10)
+        ahead = ReadAhead(source(), lambda n: MAX_WAITING // 10)
         taken = 0
         for _ in range(100):
             taken += len(await ahead.next())

@@ -7,7 +7,7 @@ import pytest
 
 from streamguard.budgets.ledger import Balance, Denied, LedgerError, LedgerLost, window_of
 from streamguard.budgets.spec import Scope, Settlement
-from streamguard.budgets.upper_bound import MOST
+from streamguard.budgets.upper_bound import MAX_AMOUNT
 from streamguard.errors import ConfigError
 from tests.budgets.stores.conftest import START, Case
 
@@ -275,7 +275,7 @@ def test_unknown_scopes_are_an_error_not_a_free_budget(case: Case) -> None:
     assert account(case, JOB) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("amount", [-1, MOST + 1, 1.5, True, "1", None])
+@pytest.mark.parametrize("amount", [-1, MAX_AMOUNT + 1, 1.5, True, "1", None])
 def test_what_cannot_be_counted_is_refused(case: Case, amount: object) -> None:
     """A negative or fractional amount would give budget back, so no verb takes one."""
     case.store.configure([JOB])
@@ -297,10 +297,10 @@ def test_what_cannot_be_counted_is_refused(case: Case, amount: object) -> None:
 
 def test_large_amounts_keep_every_digit(case: Case) -> None:
     """Amounts up to 2**53 - 1 come back as they went in."""
-    big = Scope(key="big", unit="micro_usd", cap=MOST)
+    big = Scope(key="big", unit="micro_usd", cap=MAX_AMOUNT)
     case.store.configure([big])
-    assert case.store.reserve("a", {big.key: MOST - 2}, 60) is None
-    assert account(case, big) == (0, MOST - 2, 0)
+    assert case.store.reserve("a", {big.key: MAX_AMOUNT - 2}, 60) is None
+    assert account(case, big) == (0, MAX_AMOUNT - 2, 0)
     case.store.settle("a", {big.key: Settlement(9_007_199_254_740_001, 987)})
     assert account(case, big) == (9_007_199_254_740_001, 0, 987)
     assert case.store.rebuild() == []

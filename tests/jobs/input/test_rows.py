@@ -50,7 +50,7 @@ MISTAKES = [
     ('{"id": "ä'.encode() + b"\x80", "in.jsonl:2:10: not UTF-8"),
     (b'{"id": 1, "id": 2}', 'in.jsonl:2: the name "id" stands twice in one object'),
     (b'{"id": 1, "x": {"y": 1, "y": 1}}', 'in.jsonl:2: the name "y" stands twice in one object'),
-    (b'{"id": NaN}', "in.jsonl:2: not JSON: NaN is no number there"),
+    (b'{"id": NaN}', "in.jsonl:2: NaN is no JSON number"),
     (b'{"id": 1, "x": 1e999}', "in.jsonl:2: 1e999 is too large for a number"),
     (b'{"id": ' + b"1" * 5000 + b"}", "in.jsonl:2: a number with too many digits"),
     (b'{"id": ""}', "in.jsonl:2: /id: must not be empty"),

@@ -8,7 +8,8 @@ import os
 import msgspec
 
 from streamguard.events import Usage
-from streamguard.jobs.job import Job, Sampled
+from streamguard.jobs.amount import Amount
+from streamguard.jobs.job import Job
 from streamguard.jobs.report.forecast import forecast, forecast_text
 from streamguard.jobs.store.resume import Rules
 from streamguard.testing import answer, run_virtual
@@ -71,7 +72,7 @@ def test_a_part_of_it(tmp_path) -> None:
         (found.todo, found.left_out)
         for found, _ in (
             looked_at(msgspec.structs.replace(spec, limit=3)),
-            looked_at(msgspec.structs.replace(spec, sample=Sampled(percent=40))),
+            looked_at(msgspec.structs.replace(spec, sample=Amount(percent=40))),
         )
     ] == [(3, 7), (4, 6)]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamguard.viability.syntax.strict import Refused, _unique, parse
+from streamguard.viability.syntax.strict import Refused, parse
 
 
 @pytest.mark.parametrize(
@@ -60,23 +60,3 @@ def test_an_integer_that_python_does_not_convert() -> None:
 def test_repeated_names_where_they_are_allowed() -> None:
     """The last one counts."""
     assert parse('{"a": 1, "a": 2}', duplicate_names="allow") == {"a": 2}
-
-
-def test_finding_a_repeated_name_takes_linear_time() -> None:
-    """Of many names the one that stands twice is found by looking at each once."""
-    looked = 0
-
-    class Name(str):
-        __slots__ = ()
-
-        def __eq__(self, other: object) -> bool:
-            nonlocal looked
-            looked += 1
-            return str.__eq__(self, other)
-
-        __hash__ = str.__hash__
-
-    pairs: list[tuple[str, Any]] = [(Name(f"n{i}"), i) for i in range(1_000)]
-    with pytest.raises(ValueError, match='"n999" stands twice'):
-        _unique([*pairs, (Name("n999"), 0)])
-    assert looked < 3_000

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamguard.files.json_pointer import Path
 from streamguard.viability.syntax import values as module
 from streamguard.viability.syntax.scanner import SyntaxPrefix
-from streamguard.viability.syntax.values import FinishedValues, Path, parse_pointer
+from streamguard.viability.syntax.values import FinishedValues
 
 SURROGATES = st.sampled_from(
     ["\\ud800", "\\udc00", "\\ud83d\\ude00", "\\u0000", "\\u0041", "e12345", "1e9999", "\\\\", "ä", '\\"']
@@ -135,18 +136,3 @@ def test_a_text_that_is_no_json_is_not_judged_here() -> None:
     values.feed('{"a": 1, "c": ?, ')
     values.feed('"b": 2}')
     assert (values.lost, values.satisfied, values.found) == (True, False, {})
-
-
-@pytest.mark.parametrize(
-    ("pointer", "path"), [("", ()), ("/", ("",)), ("/a/0", ("a", "0")), ("/a~1b/~0~01", ("a/b", "~~1"))]
-)
-def test_pointers(pointer: str, path: Path) -> None:
-    """RFC 6901."""
-    assert parse_pointer(pointer) == path
-
-
-@pytest.mark.parametrize("pointer", ["a", "#/a", "/a~", "/~2"])
-def test_no_pointers(pointer: str) -> None:
-    """What is none is refused with the rule."""
-    with pytest.raises(ValueError, match="is no JSON Pointer"):
-        parse_pointer(pointer)

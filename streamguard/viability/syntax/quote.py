@@ -1,19 +1,8 @@
-"""JSON Pointers (RFC 6901), and quoting a little content for a person."""
+"""Quote a little content for a person."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-
-
-def escape(part: str | int) -> str:
-    """One reference token."""
-    return str(part).replace("~", "~0").replace("/", "~1")
-
-
-def pointer(parts: Iterable[str | int]) -> str:
-    """The pointer of a path; the empty string is the whole document."""
-    return "".join("/" + escape(part) for part in parts)
 
 
 def quote(text: object, most: int = 40) -> str:

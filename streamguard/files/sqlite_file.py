@@ -1,0 +1,125 @@
+"""A SQLite file of this package: whose it is, which format it has, and its transactions. The one SQLite layer.
+
+In charge of telling our files from others before anything is written. It does not know what the tables mean, and its
+errors say what is wrong in a word, which each owner puts into a sentence of its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+SMALLEST = 512
+"""Bytes of the smallest SQLite database. SQLite takes a shorter file for empty and writes over it."""
+
+
+Foreign = Literal["not regular", "no database", "something else", "version"]
+"""What a file is instead of ours."""
+
+
+class Format(msgspec.Struct, frozen=True):
+    """What one kind of file is made of."""
+
+    application_id: int
+    """SQLite's own mark of an application's files (`PRAGMA application_id`)."""
+    version: int
+    """The format of the tables (`PRAGMA user_version`)."""
+    tables: str
+    """The statements that make the tables, each ended by a semicolon and a newline."""
+
+
+class ForeignFile(Exception):
+    """A file that is not ours."""
+
+    def __init__(
+        self, what: Literal["not regular", "no database", "something else", "version"], version: int = 0
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.version = version
+        """The format found, where `what` is `version`."""
+
+
+def check_path(path: Path) -> bool:
+    """Look at a path without opening the file.
+
+    Never open and close the file beside SQLite: closing *any* descriptor of a file drops all of the process's locks on
+    the file (sqlite.org, "How To Corrupt An SQLite Database File", 2.2).
+
+    :returns: whether there is a file.
+    :raises ForeignFile: it is no regular file, or too short for a database.
+    :raises OSError: it cannot be looked at.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(status.st_mode):
+        raise ForeignFile("not regular")
+    if 0 < status.st_size < SMALLEST:
+        raise ForeignFile("no database")
+    return True
+
+
+def claim(db: sqlite3.Connection, kind: Format) -> None:
+    """Make the tables in an empty file, or check that the file is of this kind.
+
+    :raises ForeignFile: it is of another kind or format.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    if db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        check_owner(db, kind)
+    else:
+        for statement in kind.tables.strip().split(";\n"):
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {kind.application_id}")
+        db.execute(f"PRAGMA user_version = {kind.version}")
+    db.execute("COMMIT")
+
+
+def check_owner(db: sqlite3.Connection, kind: Format) -> None:
+    """Check whose an open file is.
+
+    :raises ForeignFile: it is of another kind or format.
+    """
+    if db.execute("PRAGMA application_id").fetchone()[0] != kind.application_id:
+        raise ForeignFile("something else")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != kind.version:
+        raise ForeignFile("version", version)
+
+
+@contextmanager
+def transaction(
+    db: sqlite3.Connection, failed: Callable[[sqlite3.Error], Exception], begin: str = "BEGIN IMMEDIATE"
+) -> Iterator[sqlite3.Connection]:
+    """Commit what the block does, or roll it back.
+
+    :param failed: makes the error to raise of SQLite's.
+    """
+    try:
+        db.execute(begin)
+        yield db
+        db.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise failed(error) from error
+    finally:
+        if db.in_transaction:
+            with suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether somebody else had the file (`SQLITE_BUSY`, `SQLITE_LOCKED` and their kinds)."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_no_database(error: sqlite3.Error) -> bool:
+    """Whether the file is no SQLite database at all."""
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB

@@ -1,0 +1,93 @@
+"""The SQLite layer: whose a file is, and transactions that are whole or nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from streamguard.files.sqlite_file import (
+    ForeignFile,
+    Format,
+    check_owner,
+    check_path,
+    claim,
+    is_busy,
+    is_no_database,
+    transaction,
+)
+
+OURS = Format(application_id=7, version=2, tables="CREATE TABLE t (x INTEGER) STRICT;\n")
+
+
+class Wrapped(Exception):
+    """What an owner makes of SQLite's errors."""
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, timeout=0)
+
+
+def test_a_file_is_claimed_once(tmp_path: Path) -> None:
+    """An empty file gets the tables; the next opening finds them."""
+    db = opened(tmp_path / "f.db")
+    claim(db, OURS)
+    with transaction(db, Wrapped):
+        db.execute("INSERT INTO t VALUES (1)")
+    claim(db, OURS)
+    check_owner(db, OURS)
+    assert db.execute("SELECT x FROM t").fetchall() == [(1,)]
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("other", "what", "version"),
+    [(Format(application_id=8, version=2, tables=""), "something else", 0), (Format(7, 3, ""), "version", 2)],
+)
+def test_files_of_others(tmp_path: Path, other: Format, what: str, version: int) -> None:
+    """Another application's file and another format's are told apart."""
+    db = opened(tmp_path / "f.db")
+    claim(db, OURS)
+    with pytest.raises(ForeignFile) as caught:
+        check_owner(db, other)
+    db.close()
+    assert (caught.value.what, caught.value.version) == (what, version)
+
+
+def test_paths(tmp_path: Path) -> None:
+    """A folder and a short file are no databases; no file is no mistake."""
+    (tmp_path / "short").write_text("x")
+    assert check_path(tmp_path / "none") is False
+    for name, what in ((".", "not regular"), ("short", "no database")):
+        with pytest.raises(ForeignFile) as caught:
+            check_path(tmp_path / name)
+        assert caught.value.what == what
+
+
+def test_a_transaction_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """SQLite's error comes out as the owner's, and what was done before it is undone."""
+    db = opened(tmp_path / "f.db")
+    claim(db, OURS)
+    with pytest.raises(Wrapped), transaction(db, Wrapped):
+        db.execute("INSERT INTO t VALUES (1)")
+        db.execute("INSERT INTO nowhere VALUES (1)")
+    assert db.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    db.close()
+
+
+def test_why_a_file_cannot_be_used(tmp_path: Path) -> None:
+    """A locked file is busy, and a text is no database."""
+    one, other = opened(tmp_path / "f.db"), opened(tmp_path / "f.db")
+    claim(one, OURS)
+    one.execute("BEGIN IMMEDIATE")
+    with pytest.raises(sqlite3.Error) as locked:
+        other.execute("BEGIN IMMEDIATE")
+    (tmp_path / "text").write_text("text " * 1000)
+    strange = opened(tmp_path / "text")
+    with pytest.raises(sqlite3.Error) as foreign:
+        strange.execute("SELECT 1 FROM sqlite_master")
+    for db in (one, other, strange):
+        db.close()
+    assert (is_busy(locked.value), is_no_database(locked.value)) == (True, False)
+    assert (is_busy(foreign.value), is_no_database(foreign.value)) == (False, True)
