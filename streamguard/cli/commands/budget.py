@@ -79,7 +79,8 @@ def set_cap(address: str, options: Options) -> int:
         await ledger.set_cap(scope, cap)
         return (
             f"{scope.key}: the cap is {_amount_text(cap, scope.unit)} now, it was "
-            f"{_amount_text(scope.cap, scope.unit)}. It holds at once and for everybody, until a run begins under a policy that says otherwise"
+            f"{_amount_text(scope.cap, scope.unit)}. It holds at once and for everybody, until a run begins "
+            "under a policy that says otherwise"
         )
 
     sys.stdout.write(printable(_with(address, body)) + "\n")
