@@ -131,7 +131,7 @@ PLAIN_DATES = {"errors": "the type of `retry_at`", "pricing.price": "the days be
 
 CLOCKS = {
     "engine.clock": "the running loop's clock, looked up once a call",
-    "engine.call": "the wall clock of `retry_at` in an error",
+    "engine.failures": "the wall clock of `retry_at` in an error",
     "api": "the deadline of leaving a stream",
     "adapters.sse.read_ahead": "how long a read took, to tell a burst from a live stream",
     "adapters.anthropic.stream": "the same, and the deadline of closing",
