@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, str] = {
     "files.sqlite_file": "",
     "files.schema_file": "errors files files.reading",
     # state machines and decisions: pure
-    "pricing": "events",
+    "pricing": "events files",
     "viability": "errors files",
     "models": "errors files viability",
     "guards": "redaction request verdict events usage outcome errors files pricing viability models",

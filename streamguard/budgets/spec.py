@@ -216,7 +216,9 @@ def settle(
         if unit == "tokens":
             return Settlement(min(held, read + output))
         if price is not None:
-            return Settlement(min(held, worst_case(price, read, output, caching=evidence.cache_writes)))
+            return Settlement(
+                min(held, worst_case(price, read, output, caching="1h" if evidence.cache_writes else "no"))
+            )
     return Settlement(0, held)
 
 

@@ -7,6 +7,7 @@ has the price `None`.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -16,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from streamguard.pricing.price import Price, PriceSpec, Tier
+from streamguard.pricing.price import GLOBAL, Price, PriceSpec, Tier
 from streamguard.request import Request
 
 GEO_FACTOR = Decimal("1.1")
@@ -41,7 +42,7 @@ _FIELDS = {
 class PriceBook:
     """Prices by model.
 
-    :param own: prices of one's own, from a policy's `prices:`; they hold for every speed and region.
+    :param own: prices of one's own, from a policy's `prices:`; each holds for the speed and region that it names.
     :param snapshot: whether to look in genai-prices for other models.
     """
 
@@ -77,15 +78,19 @@ class PriceBook:
     def for_request(self, request: Request | None, *, at: datetime | None = None) -> Price | None:
         """The price of a request, its `speed` and `inference_geo` included; `None` if unknown.
 
-        A region set for the whole workspace is not visible in a request: give own prices then.
+        A region set for the whole workspace is not visible in a request. So a request that names none may cost what the
+        dearest region does (`Price.factor`), and is charged by the region that the answer names.
         """
         if request is None:
             return None
         price = self.price(request.model, speed=str(request.body.get("speed") or "standard"), at=at)
         geo = request.body.get("inference_geo")
-        if price is None or price.speed == "any" or geo in (None, "global"):
+        if price is None or price.factor is None or geo is None:
             return price
-        return price.scaled(GEO_FACTOR, f"times {GEO_FACTOR} for inference_geo {geo!r}")
+        if geo in GLOBAL:
+            return msgspec.structs.replace(price, factor=None, inference_geo="global")
+        scaled = price.scaled(GEO_FACTOR, f"times {GEO_FACTOR} for inference_geo {geo!r}")
+        return msgspec.structs.replace(scaled, inference_geo="any")
 
 
 def unknown_price(model: str | None, knob: str) -> str:
@@ -108,13 +113,49 @@ def _from_snapshot(model: str, speed: str, at: datetime) -> Price | None:
         provider, info = snapshot.find_provider_model(model, None, name, None)
     except LookupError:
         return None
+    if not _is_named(model, info):
+        return None
     found = info.get_prices(at)
     if speed != "standard":
         variants = [variant for variant in info.price_variants or () if variant.when == {"speed": speed}]
         if not any(variant.constraint is None or variant.constraint.active(at) for variant in variants):
             return None
         found = info.get_prices(at, {"speed": speed})
-    return _price(found, speed, f"genai-prices {version('genai-prices')}", _as_of(snapshot, provider, at))
+    price = _price(found, speed, f"genai-prices {version('genai-prices')}", _as_of(snapshot, provider, at))
+    if price is None or not model.startswith("claude"):
+        return price
+    if "@" in model:
+        # Vertex AI's names: its regional endpoints are a tenth dearer (pricing page, 2026-11), and no name says which.
+        return price.scaled(GEO_FACTOR, f"times {GEO_FACTOR} for a regional endpoint")
+    return msgspec.structs.replace(price, factor=GEO_FACTOR)
+
+
+_PLATFORM = re.compile(r"^(?:[\w-]+\.)?anthropic\.|-v\d+(?::\d+)?$")
+_RELEASE = re.compile(r"(-\d{8}|-\d{4}-\d{2}-\d{2}|@[\w.-]+|-latest)$")
+
+
+def _is_named(model: str, info: Any) -> bool:
+    """Whether the snapshot's entry is for this very model: it finds others too, by how their names begin."""
+    plain = _RELEASE.sub("", _PLATFORM.sub("", model.lower()))
+    names = {str(name).lower() for name in (info.id, *_leaves(info.match))}
+    return bool({model.lower(), plain} & {*names, *(_RELEASE.sub("", _PLATFORM.sub("", name)) for name in names)})
+
+
+def _leaves(clause: Any) -> list[str]:
+    """The words of a matching rule."""
+    found: list[str] = []
+    todo = [clause]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, str):
+            found.append(one)
+        elif isinstance(one, list | tuple):
+            todo.extend(one)
+        elif hasattr(one, "__dict__"):
+            todo.extend(vars(one).values())
+        elif dataclasses.is_dataclass(one):
+            todo.extend(getattr(one, field.name) for field in dataclasses.fields(one))
+    return found
 
 
 def _price(found: Any, speed: str, source: str, as_of: date | None) -> Price | None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, InvalidOperation
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, StringConstraints, model_validator
 from pydantic_core import CoreSchema, core_schema
 
 from streamguard.events import Usage
@@ -63,7 +63,11 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     as_of: date | None = None
     """The latest day on which the source is known to have stood for it; `None` if it says none."""
     speed: str = "any"
-    """The `speed` of requests it holds for; `any` for a price of one's own."""
+    """The `speed` of requests it holds for; `any` for a price of one's own that says so."""
+    inference_geo: str = "any"
+    """Where inference may be kept at this price; `any` for everywhere, `global` for where nothing is asked for."""
+    factor: Decimal | None = None
+    """By what the rates are dearer where inference is kept in one region; `None`: unknown, or in the rates already."""
 
     def at(self, input_tokens: int) -> Price | Tier:
         """The rates of a request whose whole input is `input_tokens`, cache reads and writes included."""
@@ -88,7 +92,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
             return {name: _EXACT.multiply(rate, factor) for name, rate in known.items() if rate is not None}
 
         tiers = tuple(msgspec.structs.replace(tier, **times(tier)) for tier in self.tiers)
-        return msgspec.structs.replace(self, **times(self), tiers=tiers, source=f"{self.source}, {why}")
+        return msgspec.structs.replace(self, **times(self), tiers=tiers, source=f"{self.source}, {why}", factor=None)
 
 
 RATES = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
@@ -98,11 +102,15 @@ RATES = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
 def cost(price: Price | None, usage: Usage) -> int | None:
     """What `usage` costs, in micro-USD, rounded up; exact but for what is said here.
 
-    `None` if it cannot be known: no price, no input or output count, a cache count without a rate, a negative count. A
+    `None` if it cannot be known: no price, or none for the speed and region that the answer names, no input or output
+    count, a cache count without a rate, a negative count. A
     cache count of `None` means the provider has none to bill. Cache writes of unsaid lifetime are priced at the dearer
     of the two rates, so that a budget never undercounts. Fees that are not per token (web searches) are not in it.
     """
     if price is None or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    price = rates_of(price, usage)
+    if price is None:
         return None
     read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
     hour = usage.cache_write_1h_tokens
@@ -123,6 +131,16 @@ def cost(price: Price | None, usage: Usage) -> int | None:
     return _ceil(total)
 
 
+def rates_of(price: Price, usage: Usage) -> Price | None:
+    """Return the price at which an answer was made, by its own word on speed and region; `None` if that is unknown."""
+    if price.speed != "any" and usage.speed not in (None, "", price.speed):
+        return None
+    geo = usage.inference_geo
+    if geo is None or geo in GLOBAL or price.inference_geo in ("any", geo):
+        return price
+    return None if price.factor is None else price.scaled(price.factor, f"times {price.factor} for {geo!r}")
+
+
 def _writes(rates: Price | Tier, written: int, hour: int | None) -> tuple[tuple[int, Decimal | None], ...]:
     """Cache writes by rate."""
     short, long = rates.cache_write, rates.cache_write_1h
@@ -132,17 +150,27 @@ def _writes(rates: Price | Tier, written: int, hour: int | None) -> tuple[tuple[
     return ((written, max(known, default=None)),)
 
 
-def worst_case(price: Price, input_upper: int, output_upper: int, *, caching: bool = True) -> int:
+Lifetime = Literal["no", "5m", "1h"]
+"""How long a request asks that something be cached."""
+
+GLOBAL = ("", "global", "not_available")
+"""What `inference_geo` says where inference is kept nowhere (`not_available`: older models)."""
+
+
+def worst_case(price: Price, input_upper: int, output_upper: int, *, caching: Lifetime = "1h") -> int:
     """The most that a request can cost, in micro-USD, rounded up, if its whole input is at most `input_upper` tokens.
 
     Every input token is priced at the dearest of the input, cache-read and cache-write rates (an unknown write rate by
-    the published factors), in the dearest tier the input can reach. With `caching=False`, cache writes are left out:
-    right only where nothing between here and the model can ask for them.
+    the published factors), in the dearest tier the input can reach.
 
+    :param caching: the longest time for which the request asks that something be cached. Dearer writes are left out:
+        right only where nothing between here and the model asks for them.
     :raises ValueError: a negative bound.
     """
     if input_upper < 0 or output_upper < 0:
         raise ValueError(f"bounds must not be negative: input {input_upper}, output {output_upper}")
+    if price.factor is not None:
+        price = price.scaled(price.factor, "anywhere")
     return max(
         _ceil(
             _EXACT.add(
@@ -154,12 +182,14 @@ def worst_case(price: Price, input_upper: int, output_upper: int, *, caching: bo
     )
 
 
-def affordable_output(price: Price, micro_usd: int, input_upper: int, *, caching: bool = True) -> int:
+def affordable_output(price: Price, micro_usd: int, input_upper: int, *, caching: Lifetime = "1h") -> int:
     """The most output tokens such that `worst_case` stays within `micro_usd`; 0 if the input alone is too much.
 
     A model whose output is free can afford any number: 2**63 - 1.
     """
     most = 2**63 - 1
+    if price.factor is not None:
+        price = price.scaled(price.factor, "anywhere")
     for rates in price.up_to(input_upper):
         left = _EXACT.subtract(Decimal(micro_usd), _EXACT.multiply(_dearest_input(rates, caching), input_upper))
         if left < 0:
@@ -169,11 +199,12 @@ def affordable_output(price: Price, micro_usd: int, input_upper: int, *, caching
     return most
 
 
-def _dearest_input(rates: Price | Tier, caching: bool) -> Decimal:
+def _dearest_input(rates: Price | Tier, caching: Lifetime) -> Decimal:
     candidates = [rates.input, rates.cache_read or rates.input]
-    if caching:
-        short, long = rates.cache_write, rates.cache_write_1h
+    short, long = rates.cache_write, rates.cache_write_1h
+    if caching != "no":
         candidates.append(_EXACT.multiply(rates.input, CACHE_WRITE_FACTOR) if short is None else short)
+    if caching == "1h":
         candidates.append(_EXACT.multiply(rates.input, CACHE_WRITE_1H_FACTOR) if long is None else long)
     return max(candidates)
 
@@ -242,6 +273,10 @@ class PriceSpec(_Own):
     """An entry of a policy's `prices:`, such as `{input: "3.00", output: "15.00"}`, in USD per million tokens."""
 
     tiers: tuple[TierSpec, ...] = ()
+    speed: Annotated[str, StringConstraints(min_length=1, max_length=40)] = "standard"
+    """The `speed` of requests that it is for; `any`, if it holds for all of them."""
+    inference_geo: Annotated[str, StringConstraints(min_length=1, max_length=40)] = "global"
+    """The region that it is for, as answers name it; `any`, if it holds for all; `global` for none."""
     source: str = "policy"
     as_of: date | None = None
 
@@ -269,7 +304,14 @@ class PriceSpec(_Own):
         """The same as a `Price`."""
         own = {name: getattr(self, name) for name in RATES}
         tiers = tuple(Tier(above=tier.above, **{name: getattr(tier, name) for name in RATES}) for tier in self.tiers)
-        return Price(**own, tiers=tiers, source=self.source, as_of=self.as_of)
+        return Price(
+            **own,
+            tiers=tiers,
+            source=self.source,
+            as_of=self.as_of,
+            speed=self.speed,
+            inference_geo=self.inference_geo,
+        )
 
 
 class Prices(Mapping[str, PriceSpec]):

@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
+import math
+import struct
+from base64 import b64encode
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamguard.budgets.upper_bound import (
+from streamguard.budgets.upper_bound import Bound, Unbounded, bound, unbounded_beta
+from streamguard.pricing.input_upper import (
     CLIENT_TOOL_TOKENS,
     CONTEXT_WINDOW,
     FRAMING_BOUND,
     IMAGE_TOKENS,
-    Bound,
-    Unbounded,
-    bound,
+    OPAQUE_TOKENS,
+    PDF_PAGE_TOKENS,
+    TOOLS_TOKENS,
 )
 from streamguard.pricing.price import Price, worst_case
 from streamguard.request import Request
 
 PRICE = Price(input=Decimal(3), output=Decimal(15), cache_read=Decimal("0.3"))
+PNG = b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 1000, 1000)).decode()
+PDF = b64encode(
+    b"%PDF-1.7\n1 0 obj<</Type/Pages/Count 3/Kids[2 0 R 3 0 R 4 0 R]>>endobj\n"
+    + b"".join(b"%d 0 obj<</Type/Page>>endobj\n" % number for number in (2, 3, 4))
+).decode()
 USER = {"role": "user", "content": "hello"}
 PLAIN: dict[str, Any] = {"model": "m", "max_tokens": 100, "messages": [USER]}
-
-
-def size(body: dict[str, Any]) -> int:
-    """JSON bytes of a body."""
-    return len(msgspec.json.encode({"system": None, **body}))
 
 
 def with_content(*blocks: dict[str, Any]) -> dict[str, Any]:
     """A request whose user message has these blocks."""
     return {**PLAIN, "messages": [{"role": "user", "content": list(blocks)}]}
+
+
+PROVIDER_RUN = ("web_search_20260318", "code_execution_20260521", "mcp_toolset", "computer_20991231")
+OWN = Price(input=Decimal(1), output=Decimal(1), speed="standard", inference_geo="global")
+
+
+def inside(kind: str) -> dict[str, Any]:
+    """A request that brings a tool in a message, in the content of a tool's result."""
+    definition = {"type": "tool_definition", "definition": {"type": kind, "name": "t"}}
+    return with_content({"type": "tool_result", "content": [{"type": "tool_addition", "tool": definition}]})
 
 
 def bounded(body: dict[str, Any], price: Price | None = PRICE, **options: Any) -> Bound:
@@ -44,10 +57,19 @@ def bounded(body: dict[str, Any], price: Price | None = PRICE, **options: Any) -
     return found
 
 
-def test_a_plain_request_is_bounded_by_its_bytes_and_max_tokens() -> None:
-    """Input is bytes plus framing, output is max_tokens, and the money is the worst case of both."""
-    most = size(PLAIN) + FRAMING_BOUND
-    assert bounded(PLAIN) == Bound(input_tokens=most, output_tokens=100, micro_usd=worst_case(PRICE, most, 100))
+MARGIN = 200
+"""Tokens within which a bound of a small request is known here: marks of words, turns and blocks."""
+
+
+def test_a_plain_request_is_bounded_by_its_text_and_max_tokens() -> None:
+    """Input is the text plus framing, output is max_tokens, and the money is the worst case of both."""
+    found = bounded(PLAIN)
+    assert FRAMING_BOUND < found.input_tokens < FRAMING_BOUND + MARGIN
+    assert found == Bound(
+        input_tokens=found.input_tokens,
+        output_tokens=100,
+        micro_usd=worst_case(PRICE, found.input_tokens, 100, caching="no"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,23 +86,65 @@ def test_a_plain_request_is_bounded_by_its_bytes_and_max_tokens() -> None:
         (with_content({"type": "document", "source": {"type": "file", "file_id": "f"}}), CONTEXT_WINDOW),
         (with_content({"type": "container_upload", "file_id": "f"}), CONTEXT_WINDOW),
         (with_content({"type": "document", "source": {"type": "text", "data": "abc"}}), 0),
-        ({**PLAIN, "tools": [{"type": "bash_20250124", "name": "bash"}]}, CLIENT_TOOL_TOKENS),
-        ({**PLAIN, "tools": [{"name": "t", "input_schema": {"type": "object"}}]}, 0),
-        ({**PLAIN, "tools": [{"type": "custom", "name": "t", "input_schema": {"type": "object"}}]}, 0),
+        ({**PLAIN, "tools": [{"type": "bash_20250124", "name": "bash"}]}, CLIENT_TOOL_TOKENS + TOOLS_TOKENS),
+        ({**PLAIN, "tools": [{"name": "t", "input_schema": {"type": "object"}}]}, TOOLS_TOKENS),
+        (
+            {**PLAIN, "tools": [{"type": "custom", "name": "t", "input_schema": {"type": "object"}}]},
+            TOOLS_TOKENS,
+        ),
         (with_content({"type": "tool_use", "input": {"type": "image", "source": {"type": "base64", "data": "x"}}}), 0),
+        (with_content({"type": "thinking", "thinking": "", "signature": "A" * 100}), OPAQUE_TOKENS * 102),
+        (with_content({"type": "redacted_thinking", "data": "A" * 100}), OPAQUE_TOKENS * 102),
+        (
+            with_content({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}),
+            64 + 5 * 36 * 36 // 4,
+        ),
+        (
+            with_content({"type": "document", "source": {"type": "base64", "media_type": "x", "data": PDF}}),
+            3 * PDF_PAGE_TOKENS,
+        ),
     ],
 )
-def test_what_brings_more_than_its_bytes_counts_at_its_maximum(body: dict[str, Any], extra: int) -> None:
-    """Images, files and provider-defined tools are counted by documented maxima; look-alikes in tool input are text."""
-    assert bounded(body).input_tokens == size(body) + FRAMING_BOUND + extra
+def test_what_brings_more_than_its_text_counts_at_its_maximum(body: dict[str, Any], extra: int) -> None:
+    """Images count by their size, documents by their pages, and what shows neither by documented maxima."""
+    least = min(CONTEXT_WINDOW, FRAMING_BOUND + extra)
+    assert least <= bounded({**body, "model": "claude-opus-5"}).input_tokens < least + 400
 
 
 @pytest.mark.parametrize(("kind", "tokens"), [("image", IMAGE_TOKENS), ("document", CONTEXT_WINDOW)])
 def test_base64_data_is_not_text(kind: str, tokens: int) -> None:
-    """The data of an image or PDF is counted by the maximum, whatever its size; data of unknown blocks stays bytes."""
+    """Data that is no picture and no document counts by the maximum; where no picture is meant, it is text."""
     source = {"type": "base64", "media_type": "x/y", "data": "A" * 50_000}
     assert bounded(with_content({"type": kind, "source": source})).input_tokens < FRAMING_BOUND + tokens + 500
-    assert bounded(with_content({"type": "hologram", "source": source})).input_tokens > 50_000
+    assert bounded(with_content({"type": "search_result", "source": source})).input_tokens > 50_000
+
+
+@pytest.mark.parametrize(("model", "most"), [("claude-opus-5", 1_000_000), ("claude-haiku-4-5", 200_000)])
+def test_a_window_bounds_the_input_of_models_that_have_one(model: str, most: int) -> None:
+    """What is larger is refused, unbilled; of other vendors' models no window is known here."""
+    body = {**PLAIN, "messages": [{"role": "user", "content": "a b " * 600_000}]}
+    assert bounded({**body, "model": model}).input_tokens == most
+    assert bounded({**body, "model": "gemma-3"}).input_tokens > 2_400_000
+
+
+@pytest.mark.parametrize(
+    ("control", "rate"),
+    [(None, "3"), ({"type": "ephemeral"}, "3.75"), ({"type": "ephemeral", "ttl": "1h"}, "6"), ({"ttl": "9d"}, "6")],
+)
+def test_cache_writes_count_as_the_request_asks_for_them(control: object, rate: str) -> None:
+    """No cache, no dearer input; the five-minute rate only where nothing longer is asked for."""
+    block = (
+        {"type": "text", "text": "x"} if control is None else {"type": "text", "text": "x", "cache_control": control}
+    )
+    found = bounded(with_content(block))
+    assert found.micro_usd == math.ceil(Decimal(rate) * found.input_tokens + 1500)
+
+
+def test_a_tool_counts_at_the_length_of_its_longest_rendering() -> None:
+    """Templates indent definitions and escape what is not ASCII."""
+    schema = {"type": "object", "properties": {"é": {"description": "é" * 1000}}}
+    plain = bounded({**PLAIN, "tools": [{"name": "t", "input_schema": {"type": "object"}}]}).input_tokens
+    assert bounded({**PLAIN, "tools": [{"name": "t", "input_schema": schema}]}).input_tokens > plain + 6000
 
 
 def test_characters_that_grow_in_compatibility_form_count_grown() -> None:
@@ -130,6 +194,15 @@ def test_a_thinking_budget_comes_on_top(thinking: dict[str, Any], output: int) -
         ({**PLAIN, "mcp_servers": [{}]}, PRICE, "mcp_servers"),
         ({**PLAIN, "invented_tomorrow": 1}, PRICE, "invented_tomorrow"),
         ({**PLAIN, "context_management": {"edits": [{"type": "compact_20260112"}]}}, PRICE, "context_management"),
+        *((inside(tool), PRICE, "run by the provider") for tool in PROVIDER_RUN),
+        (with_content({"type": "hologram", "data": "x"}), PRICE, "'hologram'"),
+        (with_content({"type": "text", "text": "x", "tools": [{"type": "web_search_20260318"}]}), PRICE, "'tools'"),
+        (with_content({"type": "mcp_tool_listing", "mcp_server_name": "x"}), PRICE, "'mcp_tool_listing'"),
+        (with_content({"type": ["text"]}), PRICE, "['text']"),
+        ({**PLAIN, "tools": [{"type": "bash_code_execution_20270101", "name": "b"}]}, PRICE, "run by the provider"),
+        ({**PLAIN, "betas": ["fast-mode-2026-02-01", "free-lunch-2027"]}, PRICE, "'free-lunch-2027'"),
+        ({**PLAIN, "inference_geo": "us"}, OWN, "inference_geo"),
+        ({**PLAIN, "speed": "fast"}, OWN, "speed"),
         ({**PLAIN, "metadata": {"x": Decimal(1)}}, PRICE, "no plain JSON"),
         ({**PLAIN, "max_tokens": 10**18}, PRICE, "more than a ledger can count"),
     ],
@@ -170,6 +243,34 @@ def test_calibrated_takes_estimates_and_says_that_it_is_soft() -> None:
     options: dict[str, Any] = {"mode": "calibrated", "input_tokens": 40, "output_tokens": 60}
     assert bounded(PLAIN, **options) == Bound(input_tokens=40, output_tokens=60, micro_usd=40 * 3 + 60 * 15, soft=True)
     cached = with_content({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}})
-    assert bounded(cached, **options).micro_usd == 40 * 6 + 60 * 15
+    assert bounded(cached, **options).micro_usd == 40 * 3.75 + 60 * 15
     assert bounded(PLAIN, mode="calibrated", input_tokens=10**9, output_tokens=10**9).output_tokens == 100
     assert bounded({**PLAIN, "tools": [{"type": "web_search_20260318"}]}, **options).soft
+
+
+def test_a_tool_of_the_callers_own_may_come_in_a_message() -> None:
+    """It is input like any other, with the provider's prompts for tools."""
+    definition = {"type": "tool_definition", "definition": {"name": "t", "input_schema": {"type": "object"}}}
+    found = bounded(with_content({"type": "tool_addition", "tool": definition}))
+    assert found.input_tokens > FRAMING_BOUND + TOOLS_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("betas", "unknown"),
+    [
+        (None, None),
+        ("", None),
+        ("pdfs-2024-09-25, fast-mode-2026-02-01", None),
+        (["pdfs-2024-09-25,advisor-tool-2026-03-01"], "advisor-tool-2026-03-01"),
+        (["COMPACT-2026-01-12"], "COMPACT-2026-01-12"),
+        (7, "7"),
+    ],
+)
+def test_betas_are_known_by_name(betas: object, unknown: str | None) -> None:
+    """A beta whose effect on the bill is not known is named, wherever it stands in a header or a list."""
+    assert unbounded_beta(betas) == unknown
+
+
+def test_betas_beside_the_body_count_too() -> None:
+    """A header changes the bill as a field does."""
+    assert isinstance(bound(Request(PLAIN), PRICE, betas="compact-2026-01-12"), Unbounded)

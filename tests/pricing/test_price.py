@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from streamguard.events import Usage
 from streamguard.pricing.book import PriceBook, unknown_price
 from streamguard.pricing.price import (
+    Lifetime,
     Price,
     Prices,
     PriceSpec,
@@ -105,15 +106,15 @@ def test_cost_ignores_the_callers_decimal_context() -> None:
 @pytest.mark.parametrize(
     ("price", "given_input", "given_output", "caching", "micro"),
     [
-        (SONNET, 1000, 100, True, 6000 + 1500),
-        (SONNET, 1000, 100, False, 3000 + 1500),
-        (BARE, 1000, 100, True, 6000 + 1500),
-        (TIERED, 200_000, 0, True, 1_200_000),
-        (TIERED, 200_001, 10, True, 2_400_012 + 225),
-        (SONNET, 0, 0, True, 0),
+        (SONNET, 1000, 100, "1h", 6000 + 1500),
+        (SONNET, 1000, 100, "no", 3000 + 1500),
+        (BARE, 1000, 100, "1h", 6000 + 1500),
+        (TIERED, 200_000, 0, "1h", 1_200_000),
+        (TIERED, 200_001, 10, "1h", 2_400_012 + 225),
+        (SONNET, 0, 0, "1h", 0),
     ],
 )
-def test_worst_case(price: Price, given_input: int, given_output: int, caching: bool, micro: int) -> None:
+def test_worst_case(price: Price, given_input: int, given_output: int, caching: Lifetime, micro: int) -> None:
     """The worst case takes the dearest cache write in the dearest tier within reach."""
     assert worst_case(price, given_input, given_output, caching=caching) == micro
 
@@ -204,6 +205,8 @@ def test_own_price_as_a_price() -> None:
         tiers=(Tier(above=200_000, input=D(6), output=D("22.5")),),
         source="contract 7",
         as_of=date(2026, 11, 1),
+        speed="standard",
+        inference_geo="global",
     )
 
 

@@ -89,7 +89,7 @@ def forecast(job: Job) -> Forecast:
             unpriced[model] = None
             continue
         low_cost += cost(price, Usage(input_tokens=tokens[0], output_tokens=least)) or 0
-        high_cost += worst_case(price, tokens[1], most, caching=False)
+        high_cost += worst_case(price, tokens[1], most, caching="no")
         bounds = bound(request, price)
         if isinstance(bounds, Bound):
             worst += (bounds.micro_usd or 0) * job.policy.retry.attempts

@@ -1,0 +1,328 @@
+"""Bound the input of a request from above, and refuse what has no bound. Pure.
+
+In charge of what stands in `messages`, `system` and `tools`: every block, nested ones too, is of a type that is known
+here, has known fields, and has a weight. What is not known is unbounded, not free: the next kind of block may bring a
+tool that the provider runs.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from streamguard.files.image_size import image_size
+from streamguard.files.pdf_pages import pdf_pages
+from streamguard.pricing.price import Lifetime
+from streamguard.pricing.text_upper import text_upper
+
+FRAMING_BOUND: Final = 1024
+"""Tokens a provider may add to plain text: a few for each turn, prompts for thinking and formats."""
+
+TURN_TOKENS: Final = 8
+"""Tokens around one message or block. (Seen: 3 to 4 a message.)"""
+
+TOOLS_TOKENS: Final = 4096
+"""Tokens of the provider's own prompts for tools: 804 documented (tool-use page, 2026-11). A margin of five."""
+
+CLIENT_TOOL_TOKENS: Final = 4096
+"""Tokens that the definition of one provider-defined tool that the caller runs may add; 735 documented (tool reference,
+2026-11)."""
+
+IMAGE_TOKENS: Final = 6000
+"""Tokens of one image, after the provider's own downscaling: 4,784 documented (vision page), 4,005 measured, 2026."""
+
+PDF_PAGE_TOKENS: Final = 16_000
+"""Tokens of one page: a picture of 4,784 and 1,500 to 3,000 of text (PDF page, 2026-11), with a margin of two."""
+
+PDF_PAGE_BYTES: Final = 48 * 1024
+"""Unpacked drawing instructions of an ordinary page. Beyond it every byte counts as a token."""
+
+OPAQUE_TOKENS: Final = 4
+"""Tokens a character of what only the provider can read: signatures, hidden thinking, encrypted results. Prose packed
+3 : 1 comes to 0.6."""
+
+CONTEXT_WINDOW: Final = 1_000_000
+"""Input tokens beyond which every model refuses a request, unbilled (2026-11): all that bounds a file."""
+
+_SMALL_WINDOW: Final = 200_000
+_SMALL: Final = ("claude-3-", "claude-haiku-4-5", "claude-opus-4-0", "claude-opus-4-1", "claude-opus-4-20250514")
+
+CLIENT_TOOLS: Final = frozenset(
+    {
+        *("bash_20241022", "bash_20250124", "memory_20250818"),
+        *("text_editor_20241022", "text_editor_20250124", "text_editor_20250429", "text_editor_20250728"),
+        *("computer_20241022", "computer_20250124", "computer_20251124"),
+    }
+)
+"""Provider-defined tools that the *caller* runs, by exact name: one request is still one sampling (SDK 2.11.0)."""
+
+BLOCKS: Final = frozenset(
+    {
+        *("text", "image", "document", "search_result", "thinking", "redacted_thinking", "tool_use", "tool_result"),
+        *("container_upload", "tool_reference", "tool_addition", "tool_removal", "tool_definition", "fallback"),
+        # what server tools left behind: input like any other
+        *("server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result", "web_search_result"),
+        *("web_search_tool_result_error", "web_fetch_tool_result", "web_fetch_result", "web_fetch_tool_result_error"),
+        *("code_execution_tool_result", "code_execution_result", "code_execution_output"),
+        *("encrypted_code_execution_result", "code_execution_tool_result_error", "bash_code_execution_tool_result"),
+        *("bash_code_execution_result", "bash_code_execution_output", "bash_code_execution_tool_result_error"),
+        *("text_editor_code_execution_tool_result", "text_editor_code_execution_view_result"),
+        *("text_editor_code_execution_create_result", "text_editor_code_execution_str_replace_result"),
+        *("text_editor_code_execution_tool_result_error", "tool_search_tool_result"),
+        *("tool_search_tool_search_result", "tool_search_tool_result_error", "advisor_tool_result", "advisor_result"),
+        *("advisor_redacted_result", "advisor_tool_result_error"),
+        # parts of blocks
+        *("base64", "url", "file", "content", "ephemeral", "direct", "code_execution_20250825"),
+        *("code_execution_20260120", "code_execution_20260521", "char_location", "page_location"),
+        *("content_block_location", "search_result_location", "web_search_result_location"),
+    }
+)
+"""Types of blocks, and of objects in them, that are input and nothing else (SDK 2.11.0)."""
+
+KEYS: Final = frozenset(
+    {
+        *("type", "role", "content", "text", "thinking", "signature", "data", "source", "media_type", "url", "file_id"),
+        *("title", "context", "citations", "cache_control", "ttl", "enabled", "id", "name", "input", "caller"),
+        *("tool_use_id", "tool_id", "is_error", "tool_name", "tool", "definition", "tool_references", "cited_text"),
+        *("start_char_index", "end_char_index", "start_page_number", "end_page_number", "start_block_index"),
+        *("end_block_index", "document_index", "document_title", "search_result_index", "encrypted_index", "page_age"),
+        *("encrypted_content", "encrypted_stdout", "stdout", "stderr", "return_code", "error_code", "error_message"),
+        *("file_type", "num_lines", "start_line", "total_lines", "is_file_update", "new_lines", "new_start", "lines"),
+        *("old_lines", "old_start", "retrieved_at", "server_name", "transformations", "oversized_image", "clear_at"),
+        *("to", "model", "trigger", "stop_reason", "toolset_name", "output_config", "effort", "format", "scope"),
+        *("file_name", "is_image", "from"),
+    }
+)
+"""Fields of messages and blocks that are input and nothing else."""
+
+_OPAQUE: Final = frozenset({"signature", "encrypted_content", "encrypted_index", "encrypted_stdout"})
+_TEXTS: Final = frozenset({"input", "format", "trigger"})
+"""Fields whose value is the caller's own data: text, whatever it looks like."""
+
+
+class ContentUpper(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that `system`, `messages` and `tools` of a body can be billed for."""
+
+    tokens: int
+    lifetimes: frozenset[str]
+    """How long parts of it are to be cached, in the request's words; `?` for words that are not known."""
+    files: bool
+    """Whether some of it is files whose size the request does not show."""
+    why: str | None
+    """What in it has no bound, and what would help; `None` for nothing."""
+
+
+def content_upper(body: Mapping[str, Any]) -> ContentUpper:
+    """Return the most tokens of what the model reads. What is not known is counted as text, and named in `why`.
+
+    :raises TypeError, ValueError, RecursionError: the body is no plain JSON.
+    """
+    counting = _Counting()
+    counting.tools(body.get("tools"), "tools")
+    for key in ("system", "messages"):
+        counting.content(body.get(key), key)
+    return ContentUpper(
+        tokens=counting.tokens + text_upper("\n".join(counting.texts)),
+        lifetimes=frozenset(counting.lifetimes),
+        files=counting.files,
+        why=counting.why,
+    )
+
+
+def input_upper_bound(content: ContentUpper, body: Mapping[str, Any]) -> int:
+    """Return the most input tokens of a whole body.
+
+    :param content: of its `system`, `messages` and `tools`.
+    """
+    rest = {key: value for key, value in body.items() if key not in ("system", "messages", "tools")}
+    return min(FRAMING_BOUND + content.tokens + text_upper(_json(rest)), window(body.get("model")))
+
+
+def cache_lifetime(content: ContentUpper, body: Mapping[str, Any]) -> Lifetime:
+    """Return the longest time for which a request asks that something be cached."""
+    lifetimes = content.lifetimes | _lifetimes(body.get("cache_control"))
+    return "1h" if lifetimes - {"5m"} else "5m" if lifetimes else "no"
+
+
+def window(model: object) -> int:
+    """Return the most input tokens that a model takes. What is larger is refused, unbilled; not so by other vendors."""
+    name = str(model)
+    if name.startswith(_SMALL):
+        return _SMALL_WINDOW
+    return CONTEXT_WINDOW if name.startswith("claude") else 2**53 - 1
+
+
+class _Counting:
+    """One walk over a body."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.texts: list[str] = []
+        self.lifetimes: set[str] = set()
+        self.files = False
+        self.why: str | None = None
+        self._largest_tool = 0
+
+    def refuse(self, why: str) -> None:
+        """Keep the first reason."""
+        if self.why is None:
+            self.why = why
+
+    def tools(self, tools: object, where: str) -> None:
+        """Count definitions of tools."""
+        if tools is None:
+            return
+        self.tokens += TOOLS_TOKENS
+        for tool in tools if isinstance(tools, list | tuple) else [tools]:
+            self.tool(tool, where)
+
+    def tool(self, tool: object, where: str) -> None:
+        """Count one definition, at the length of its longest rendering: indented, outside ASCII escaped."""
+        kind = str(tool.get("type") or "custom") if isinstance(tool, Mapping) else "unknown"
+        if kind in CLIENT_TOOLS:
+            self.tokens += CLIENT_TOOL_TOKENS
+        elif kind != "custom":
+            self.refuse(
+                f"tool type {kind!r} in {where} is run by the provider, as often as it likes, or is not known; leave "
+                "it out, or: mode: calibrated"
+            )
+        if isinstance(tool, Mapping):
+            self.lifetimes |= _lifetimes(tool.get("cache_control"))
+        longest = max(_json(tool), json.dumps(tool, indent=4), key=len)
+        self._largest_tool = max(self._largest_tool, len(longest) * 2)
+        self.texts.append(longest)
+
+    def content(self, value: object, where: str) -> None:
+        """Count messages, or the system prompt."""
+        if value is None:
+            return
+        if isinstance(value, str):
+            self.texts.append(value)
+            return
+        plain = True
+        for block in _blocks(value):
+            self.tokens += TURN_TOKENS
+            plain = False
+            self._block(block, where)
+        if plain:
+            self.texts.append(_json(value))
+        else:
+            self._strings(value)
+
+    def _block(self, block: Mapping[str, Any], where: str) -> None:
+        kind = block.get("type")
+        if not (kind is None or (isinstance(kind, str) and kind in BLOCKS)):
+            self.refuse(
+                f"what a block of type {kind!r} in {where} may cost is not known; leave it out, or: mode: calibrated"
+            )
+        source = block.get("source")
+        unknown = {*block, *(source if isinstance(source, Mapping) else ())} - KEYS
+        if unknown:
+            name = min(map(str, unknown))
+            self.refuse(
+                f"what the field {name!r} of a block in {where} may cost is not known; leave it out, or say mode: "
+                "calibrated"
+            )
+        self.lifetimes |= _lifetimes(block.get("cache_control"))
+        if "definition" in block:
+            self.tool(block["definition"], where)
+            self.tokens += TOOLS_TOKENS
+        if kind == "tool_reference":
+            self.tokens += self._largest_tool + CLIENT_TOOL_TOKENS
+        if kind in ("image", "document", "container_upload"):
+            self.tokens += self._file(kind, source if isinstance(source, Mapping) else {})
+        own = {}
+        for key, item in block.items():
+            if key == "definition":
+                continue
+            if key in _OPAQUE or (key == "data" and kind == "redacted_thinking"):
+                self.tokens += OPAQUE_TOKENS * len(_json(item))
+            elif key == "source" and _held(block, key, item):
+                own[str(key)] = {name: part for name, part in item.items() if name != "data"}  # pictures, pages
+            elif key in _TEXTS or not isinstance(item, Mapping | list | tuple):
+                own[str(key)] = item
+            else:
+                self._strings(item)
+        self.texts.append(_json(own))
+
+    def _strings(self, value: object) -> None:
+        """What stands between blocks: texts in lists. Objects are blocks of their own."""
+        todo = [value]
+        while todo:
+            item = todo.pop()
+            if isinstance(item, list | tuple):
+                todo.extend(item)
+            elif not isinstance(item, Mapping):
+                self.texts.append(_json(item))
+
+    def _file(self, kind: str, source: Mapping[str, Any]) -> int:
+        form, data = source.get("type"), source.get("data")
+        if kind == "image":
+            size = image_size(_decoded(data, 1 << 18)) if form == "base64" else None
+            return IMAGE_TOKENS if size is None else min(IMAGE_TOKENS, _of_pixels(*size))
+        if form in ("text", "content"):
+            return 0
+        found = pdf_pages(_decoded(data)) if form == "base64" else None
+        if found is None:
+            self.files = True
+            return CONTEXT_WINDOW
+        dense = found.content > found.pages * PDF_PAGE_BYTES
+        return found.pages * PDF_PAGE_TOKENS + (found.content if dense else 0)
+
+
+def _of_pixels(width: int, height: int) -> int:
+    """Tokens of a picture: one per 28 by 28 pixels (vision page, 2026-11), or one per 750; and a quarter more."""
+    patches = max(-(-width // 28) * -(-height // 28), -(-width * height // 750))
+    return patches * 5 // 4 + 64
+
+
+def _decoded(data: object, most: int | None = None) -> bytes:
+    """Base64 as bytes; nothing, if it is none."""
+    if not isinstance(data, str):
+        return b""
+    try:
+        return b64decode(data if most is None else data[:most])
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _blocks(value: object) -> Iterator[Mapping[str, Any]]:
+    """Messages, blocks, and objects in them. The input of a tool call is text, whatever it looks like."""
+    todo = [value]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, Mapping):
+            yield value
+            todo.extend(
+                item
+                for key, item in value.items()
+                if key not in _TEXTS and key != "definition" and not _held(value, key, item)
+            )
+        elif isinstance(value, list | tuple):
+            todo.extend(value)
+
+
+def _held(block: Mapping[str, Any], key: object, item: object) -> bool:
+    """Whether a field holds a picture or pages: counted as such, not as text."""
+    return (
+        key == "source"
+        and block.get("type") in ("image", "document")
+        and isinstance(item, Mapping)
+        and item.get("type") == "base64"
+    )
+
+
+def _lifetimes(control: object) -> set[str]:
+    """How long something is to be cached; nothing for not at all."""
+    if not control:
+        return set()
+    return {str(control.get("ttl") or "5m") if isinstance(control, Mapping) else "?"}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
