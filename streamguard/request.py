@@ -21,6 +21,10 @@ EXTRA_BODY = "extra_body"
 """The SDK's argument for body fields it does not know. It is no field itself: a `Request` is the body as sent."""
 
 
+INPUT = ("system", "messages", "tools")
+"""The fields that the model reads."""
+
+
 class Request:
     """A Messages API request body, with the facts that guards read from it.
 
@@ -29,6 +33,18 @@ class Request:
 
     def __init__(self, body: Mapping[str, Any]) -> None:
         self.body: Mapping[str, Any] = copy.deepcopy(dict(body))
+        self.known: dict[str, Any] = {}
+        """What was worked out of `system`, `messages` and `tools`, by name: a long input is gone through once."""
+
+    @classmethod
+    def owning(cls, body: Mapping[str, Any], known: dict[str, Any] | None = None) -> Request:
+        """A request of a body that nobody else holds, or that nobody changes: it is not copied.
+
+        :param known: of a request with the same `system`, `messages` and `tools`.
+        """
+        request = cls.__new__(cls)
+        request.body, request.known = body, {} if known is None else known
+        return request
 
     def __repr__(self) -> str:
         return f"Request(model={self.model!r}, max_tokens={self.max_tokens!r})"
@@ -88,16 +104,19 @@ class Request:
         thinking = self.body.get("thinking")
         return isinstance(thinking, Mapping) and thinking.get("type") not in (None, "disabled")
 
-    @cached_property
+    @property
     def input_text(self) -> str:
         """Everything the model reads as text, as JSON: `system`, `messages` and `tools`. Base64 data counts too."""
-        parts = [encoded(self.body[key]) for key in ("system", "messages", "tools") if key in self.body]
+        parts = [encoded(self.body[key]) for key in INPUT if key in self.body]
         return b"".join(parts).decode()
 
-    @cached_property
+    @property
     def input_bytes(self) -> int:
         """UTF-8 bytes of `input_text`."""
-        return len(self.input_text.encode())
+        if "input_bytes" not in self.known:
+            self.known["input_bytes"] = sum(len(encoded(self.body[key])) for key in INPUT if key in self.body)
+        found: int = self.known["input_bytes"]
+        return found
 
     def patched(self, patch: Mapping[str, Any]) -> Request:
         """This request with `patch` on top.
@@ -112,10 +131,15 @@ class Request:
         body = _merged(self.body, named, "")
         extra = patch.get(EXTRA_BODY)
         if extra is None:
-            return Request(body)
+            return self._with(body)
         if not isinstance(extra, Mapping):
             raise ValueError(f"patch /{EXTRA_BODY}: needs a mapping of body fields, not {extra!r}")  # noqa: TRY004
-        return Request(_merged(body, extra, f"/{EXTRA_BODY}"))
+        return self._with(_merged(body, extra, f"/{EXTRA_BODY}"))
+
+    def _with(self, body: Mapping[str, Any]) -> Request:
+        """The request of another body; what both have in common is not copied, since neither changes."""
+        same = all(body.get(key) is self.body.get(key) for key in INPUT)
+        return Request.owning(body, self.known if same else None)
 
 
 def encoded(value: Any) -> bytes:

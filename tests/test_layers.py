@@ -68,7 +68,7 @@ MAY_IMPORT: dict[str, str] = {
     "testing": "request verdict events usage errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
     "proxy": "http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
-    " budgets.spec policy policy.file source engine adapters.sse adapters.anthropic view",
+    " budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic view",
     "cli": "redaction terminal usage errors files files.reading files.schema_file pricing viability guards budgets"
     " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay demo view proxy",
     "__main__": "cli",

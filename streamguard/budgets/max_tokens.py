@@ -55,4 +55,4 @@ def _lowered(request: Request, ceiling: int) -> Request | None:
     floor = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
     if type(asked) is not int or asked <= ceiling or (type(floor) is int and ceiling <= floor):
         return None
-    return Request({**request.body, "max_tokens": ceiling})
+    return request.patched({"max_tokens": ceiling})

@@ -40,6 +40,10 @@ CONTEXT_WINDOW = 1_000_000
 """Input tokens beyond which every model refuses a request, unbilled (2026-11): all that bounds a PDF or a file."""
 
 
+_SLICE = 65_536
+"""Characters that are normalised at a time."""
+
+
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
     """The most that one attempt can cost."""
 
@@ -117,18 +121,18 @@ def bound(
     if problem is not None:
         return Unbounded(why=problem)
     try:
-        most_input = _most_input(request, context_window)
+        tokens = _most_input(request, context_window)
     except (TypeError, ValueError, RecursionError) as error:
         return Unbounded(why=f"the request is no plain JSON, so its size is unknown ({error})")
     caching = True
     if mode == "calibrated":
-        most_input = min(most_input, input_tokens) if input_tokens is not None else most_input
+        tokens = min(tokens, input_tokens) if input_tokens is not None else tokens
         most_output = min(most_output, output_tokens) if output_tokens is not None else most_output
         caching = _caches(request)
-    money = None if price is None else worst_case(price, most_input, most_output, caching=caching)
-    if max(money or 0, most_input + most_output) > MAX_AMOUNT:
+    money = None if price is None else worst_case(price, tokens, most_output, caching=caching)
+    if max(money or 0, tokens + most_output) > MAX_AMOUNT:
         return Unbounded(why=f"the request could cost more than a ledger can count ({MAX_AMOUNT})")
-    return Bound(input_tokens=most_input, output_tokens=most_output, micro_usd=money, soft=mode == "calibrated")
+    return Bound(input_tokens=tokens, output_tokens=most_output, micro_usd=money, soft=mode == "calibrated")
 
 
 def _unpriced(request: Request, price: Price | None) -> str | None:
@@ -175,18 +179,28 @@ def _only_clears(management: object) -> bool:
     )
 
 
+def most_input(request: Request, context_window: int = CONTEXT_WINDOW) -> int:
+    """Tokens of `system` and `messages`: their bytes, with images and files counted by their maxima instead. Worked out
+    once a request.
+
+    :raises ValueError: they are no plain JSON.
+    """
+    key = f"most_input {context_window}"
+    if key not in request.known:
+        fields = ("system", "messages")
+        text = {field: _without_files(request.body.get(field)) for field in fields}
+        files = sum(_file_tokens(block, context_window) for name in fields for block in _blocks(request.body.get(name)))
+        request.known[key] = files + _bytes(text)
+    found: int = request.known[key]
+    return found
+
+
 def _most_input(request: Request, context_window: int) -> int:
-    """Tokens of the whole body: its bytes, with images and files counted by their maxima instead."""
-    extra = FRAMING_BOUND
+    """Tokens of the whole body."""
     text = {key: value for key, value in request.body.items() if key not in ("system", "messages")}
-    for tool in _objects(request.body.get("tools")):
-        if str(tool.get("type")).startswith(CLIENT_TOOLS):
-            extra += CLIENT_TOOL_TOKENS
-    for key in ("system", "messages"):
-        text[key] = _without_files(request.body.get(key))
-        for block in _blocks(request.body.get(key)):
-            extra += _file_tokens(block, context_window)
-    return extra + _bytes(text)
+    tools = sum(str(tool.get("type")).startswith(CLIENT_TOOLS) for tool in _objects(request.body.get("tools")))
+    # Two objects have one brace more than they have together, or two, but a comma less.
+    return FRAMING_BOUND + CLIENT_TOOL_TOKENS * tools + most_input(request, context_window) + _bytes(text) - bool(text)
 
 
 def _file_tokens(block: Mapping[str, Any], context_window: int) -> int:
@@ -230,12 +244,13 @@ def _without_files(value: Any) -> Any:
 def _bytes(value: Any) -> int:
     """UTF-8 bytes of a JSON value, as it is or in compatibility form (one character may grow to 18), the longer."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    plain = len(text.encode("utf-8", "surrogatepass"))
-    return (
-        plain
-        if text.isascii()
-        else max(plain, len(unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass")))
-    )
+    if text.isascii():
+        return len(text)
+    # In slices: a long text is neither copied whole nor does a thread that goes through it keep others from their turn.
+    slices = [text[at : at + _SLICE] for at in range(0, len(text), _SLICE)]
+    plain = sum(len(part.encode("utf-8", "surrogatepass")) for part in slices)
+    normal = sum(len(unicodedata.normalize("NFKC", part).encode("utf-8", "surrogatepass")) for part in slices)
+    return max(plain, normal)
 
 
 def _caches(request: Request) -> bool:

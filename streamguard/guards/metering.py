@@ -18,8 +18,8 @@ import msgspec
 
 from streamguard.events import Usage
 from streamguard.guards.transcript import Transcript
-from streamguard.pricing.tokens import Calibration, TokenScale, weigh
-from streamguard.request import Request, encoded
+from streamguard.pricing.tokens import Calibration, TokenScale, weigh_bytes
+from streamguard.request import INPUT, Request, encoded
 from streamguard.usage import UsageRange
 
 LAG_TOKENS = 200
@@ -111,10 +111,18 @@ def input_upper(transcript: Transcript, request: Request | None, scale: TokenSca
     caches = b'"cache_control":' in body
     said = transcript.usage
     told = (said.input_tokens or 0) + (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
-    weight = weigh(request.input_text)
+    weight = input_weight(request)
     if told and not caches and told >= weight * scale.low:
         return InputEstimate(told, cache_writes=False)
     return InputEstimate(max(told, math.ceil(weight * scale.high) + FRAMING_ESTIMATE), cache_writes=caches)
+
+
+def input_weight(request: Request) -> float:
+    """The weight of what the model reads; worked out once a request."""
+    if "weight" not in request.known:
+        request.known["weight"] = sum(weigh_bytes(encoded(request.body[key])) for key in INPUT if key in request.body)
+    found: float = request.known["weight"]
+    return found
 
 
 def _streams_eagerly(request: Request | None, name: str | None) -> bool:

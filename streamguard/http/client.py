@@ -26,6 +26,9 @@ from streamguard.http.network import Connection, Network
 PIECE: Final = 16_384
 """Bytes that are looked at before others have their turn."""
 
+STEP: Final = 262_144
+"""Bytes of a body that are handed to the transport at a time."""
+
 MAX_HEAD: Final = 102_400
 """Bytes of a response's head, and of a chunk's line."""
 
@@ -174,8 +177,9 @@ class _Link:
             raise httpcore2.LocalProtocolError(str(error)) from error
         try:
             await self._stream.write(data)
-            if content:
-                await self._stream.write(content)
+            # In steps: the transport would keep a copy of all that the socket does not take.
+            for at in range(0, len(content or b""), STEP):
+                await self._stream.write(memoryview(content)[at : at + STEP] if content else b"")
         except httpcore2.WriteError:
             # A server may refuse a request that it has not read to its end; its answer is here then.
             pass

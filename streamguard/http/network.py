@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol, httpcore2.AsyncNetworkStream):
             self._transport.resume_reading()
         return data
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    async def write(self, buffer: bytes | memoryview, timeout: float | None = None) -> None:
         """Send, and wait while much is unsent.
 
         :raises httpcore2.WriteError: the connection is closed.

@@ -86,11 +86,14 @@ REFUSALS: Final[Mapping[str, tuple[int, str]]] = {
     "bad_content_encoding": (415, "the body may be plain or gzip"),
     "bad_compression": (400, "the body's gzip compression is broken"),
     "bad_json": (400, "the body is no JSON object"),
+    "too_many_values": (400, "the body has too many JSON values"),
     "duplicate_name": (400, "a name stands twice in one object of the body, which readers would read differently"),
     "bad_request": (400, "the body is no Messages request"),
     "bad_header_value": (400, "a header that is passed on has characters that are not taken, or is given twice"),
     "no_key": (401, "the proxy has no key of its own, and the request brings none (`x-api-key`)"),
     "unknown_policy": (400, "this policy cannot be chosen by header"),
+    "too_many_requests": (429, "this client has too many requests under way"),
+    "no_memory": (503, "the requests under way take all the memory there is for their bodies"),
     "draining": (503, "the proxy is shutting down"),
 }
 """Name → status and what is wrong, in one sentence."""

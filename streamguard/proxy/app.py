@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import anyio
@@ -21,9 +23,10 @@ from streamguard.proxy.access import Access, Caller, Headers, value
 from streamguard.proxy.answers.passthrough import Cut, relay
 from streamguard.proxy.answers.reply import Reply, Send, gone
 from streamguard.proxy.answers.report_headers import as_list
-from streamguard.proxy.body import ClientGone, Receive, asked, read_body
+from streamguard.proxy.body import ClientGone, Receive, asked, measure, read_body
 from streamguard.proxy.configfile import Setup
 from streamguard.proxy.headers import upstream_headers, without
+from streamguard.proxy.memory import Hold, Memory
 from streamguard.proxy.messages import JSON, GuardedAnswer, Order
 from streamguard.proxy.metrics import Metrics
 from streamguard.proxy.routes import METHODS, Endpoint, Routes, checked_query, group_of
@@ -69,6 +72,9 @@ class Proxy:
         self._access = Access(config, setup.tokens, has_key=setup.key is not None)
         self._routes = Routes(config, setup.default)
         self._upstream = Upstream(config, setup.key)
+        self._shared = len(config.clients) > 1
+        self._under_way: Counter[str] = Counter()
+        self._memory = Memory(config.limits.memory_bytes, shared=self._shared)
         # Any operator's token opens the view, which knows one: it is given a token that only this object has.
         self._view_token = None if config.open_to_all else secrets.token_urlsafe(32)
         operated = config.open_to_all or any(client.operator for client in config.clients)
@@ -142,7 +148,7 @@ class Proxy:
         """Answer with a refusal."""
         self.count_refusal(refusal)
         headers = {**refusal.headers, "x-streamguard-refused": refusal.name, "x-should-retry": "false"}
-        if refusal.name == "draining":
+        if refusal.name in ("draining", "no_memory", "too_many_requests"):
             del headers["x-should-retry"]
         await reply.whole(refusal.status, [*JSON, *as_list(headers)], refusal.body())
 
@@ -188,7 +194,8 @@ class Proxy:
         try:
             endpoint = self._routes.endpoint(scope["method"], scope["path"])
             kind = endpoint.kind
-            await self._answer(endpoint, scope, caller, receive, reply)
+            with self._memory.hold(caller.name) as hold, self._turn(caller):
+                await self._answer(endpoint, scope, caller, receive, reply, hold)
         except ClientGone:
             return
         except Cut as cut:
@@ -199,19 +206,38 @@ class Proxy:
         self.metrics.requests.labels(kind, str(reply.status or 0)).inc()
         _log.info("%s for %s: %s in %.3f s", kind, caller.name, reply.status, anyio.current_time() - began)
 
-    async def _answer(self, endpoint: Endpoint, scope: Scope, caller: Caller, receive: Receive, reply: Reply) -> None:
+    @contextmanager
+    def _turn(self, caller: Caller) -> Iterator[None]:
+        """One of the requests that a client may have under way.
+
+        :raises Refused: it has as many.
+        """
+        most = self.setup.config.limits.requests_per_client
+        if self._shared and self._under_way[caller.name] >= most:
+            raise Refused("too_many_requests", f"{most}", headers={"retry-after": "1"})
+        self._under_way[caller.name] += 1
+        try:
+            yield
+        finally:
+            self._under_way[caller.name] -= 1
+
+    async def _answer(
+        self, endpoint: Endpoint, scope: Scope, caller: Caller, receive: Receive, reply: Reply, hold: Hold
+    ) -> None:
         headers: Headers = scope["headers"]
         query = checked_query(scope["query_string"])
         wants_body = endpoint.kind != "models"
         upstream_ones = upstream_headers(
             headers, key=self.setup.key, extra=self.setup.config.forward_headers, content=wants_body
         )
-        content = await read_body(headers, receive, self.setup.config.limits) if wants_body else None
+        limits = self.setup.config.limits
+        content = await read_body(headers, receive, limits, hold) if wants_body else None
         if endpoint.kind == "messages" and content is not None:
-            question = await asked(content)
+            question = await asked(content, limits, hold)
             name = self._routes.policy(headers, endpoint.prefix, question.model)
             policy = self.setup.policies[name]
             if policy is not None:
+                await measure(question, budgets=bool(policy.budgets))
                 if self.setup.key is None:
                     KEY.set(fingerprint(upstream_ones))
                 source = UpstreamSource(self._upstream, question, query=query, headers=upstream_ones)

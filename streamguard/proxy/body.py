@@ -7,22 +7,30 @@ bytes as they came are kept: they are what goes upstream wherever nothing has to
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import anyio
 import anyio.to_thread
 import msgspec
+from anyio.lowlevel import RunVar
 
+from streamguard.budgets.upper_bound import most_input
+from streamguard.guards.metering import input_weight
 from streamguard.http.limits import Limits
 from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Headers, value
+from streamguard.proxy.memory import Hold, counted
+from streamguard.request import Request
 
+T = TypeVar("T")
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-IN_A_THREAD: Final = 256 * 1024
+IN_A_THREAD: Final = 64 * 1024
 """Bytes from which a body is parsed beside the event loop, whose other streams go on meanwhile."""
 
 INFLATE_STEP: Final = 1_048_576
@@ -52,7 +60,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     raw: bytes
     """The body as it came, decompressed."""
-    body: Mapping[str, Any]
+    request: Request
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The body, parsed."""
+        return self.request.body
 
     @property
     def model(self) -> str:
@@ -66,9 +79,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return self.body.get("stream") is True
 
 
-async def read_body(headers: Headers, receive: Receive, limits: Limits) -> bytes:
+async def read_body(headers: Headers, receive: Receive, limits: Limits, hold: Hold) -> bytes:
     """The body, decompressed.
 
+    :param hold: takes what it needs of memory.
     :raises Refused: it is too large, or of a kind that is not taken.
     :raises ClientGone: it never came.
     """
@@ -90,10 +104,13 @@ async def read_body(headers: Headers, receive: Receive, limits: Limits) -> bytes
         size += len(piece)
         if size > limits.body_bytes:
             raise Refused("body_too_large", f"at most {limits.body_bytes} bytes")
+        hold.body(size)
         pieces.append(piece)
         more = message.get("more_body", False)
     if encoding != "identity":
-        return await anyio.to_thread.run_sync(inflated, pieces, limits.body_bytes)
+        content = await _beside(inflated, pieces, limits.body_bytes)
+        hold.body(len(content))
+        return content
     return b"".join(pieces)
 
 
@@ -132,13 +149,31 @@ def inflated(pieces: Iterable[bytes], most: int) -> bytes:
     return b"".join(out)
 
 
-async def asked(raw: bytes) -> Asked:
+async def asked(raw: bytes, limits: Limits, hold: Hold) -> Asked:
     """A body, understood.
 
-    :raises Refused: it is no Messages request.
+    :param hold: takes what its values need of memory.
+    :raises Refused: it is no Messages request, or has too many values.
     """
-    body = parsed(raw) if len(raw) < IN_A_THREAD else await anyio.to_thread.run_sync(parsed, raw)
-    return Asked(raw=raw, body=body)
+    if len(raw) < IN_A_THREAD:
+        hold.values(len(raw), counted(raw, limits.body_values))
+        body = parsed(raw)
+    else:
+        hold.values(len(raw), await _beside(counted, raw, limits.body_values))
+        body = await _beside(parsed, raw)
+    return Asked(raw=raw, request=Request.owning(body))
+
+
+_heavy: RunVar[anyio.CapacityLimiter] = RunVar("streamguard_heavy_bodies")
+
+
+async def _beside(work: Callable[..., T], *arguments: Any) -> T:
+    """Do heavy work in a thread, one piece of it at a time: the loop's thread shares its lock with one other only."""
+    limiter = _heavy.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(1)
+        _heavy.set(limiter)
+    return await anyio.to_thread.run_sync(work, *arguments, limiter=limiter)
 
 
 def parsed(raw: bytes) -> dict[str, Any]:
@@ -176,6 +211,27 @@ def parsed(raw: bytes) -> dict[str, Any]:
 
 def _is_bool_for_int(given: object, kind: object) -> bool:
     return kind is int and isinstance(given, bool)
+
+
+async def measure(asked: Asked, *, budgets: bool) -> None:
+    """Work out beside the loop what is asked of a large request again and again: its bytes, its weight, its bound.
+
+    :param budgets: whether anybody asks for the most that its input can cost.
+    """
+    if len(asked.raw) < IN_A_THREAD:
+        return
+    await _beside(input_weight, asked.request)
+    await _beside(lambda: asked.request.input_bytes)
+    if budgets:
+        with contextlib.suppress(TypeError, ValueError, RecursionError):  # which is said when a budget asks
+            await _beside(most_input, asked.request)
+
+
+async def content_of(asked: Asked, body: Mapping[str, Any]) -> bytes:
+    """`streaming`, beside the loop where the body is large."""
+    if len(asked.raw) < IN_A_THREAD or (asked.streams and body is asked.body):
+        return streaming(asked, body)
+    return await _beside(streaming, asked, body)
 
 
 def streaming(asked: Asked, body: Mapping[str, Any]) -> bytes:

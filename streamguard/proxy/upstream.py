@@ -23,7 +23,7 @@ from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.events import Event, Failed, Ping
 from streamguard.http.client import Answer, HeaderList, Origin
 from streamguard.http.network import Network
-from streamguard.proxy.body import Asked, streaming
+from streamguard.proxy.body import Asked, content_of
 from streamguard.proxy.config import ProxyConfig
 from streamguard.proxy.headers import client_headers
 from streamguard.proxy.key_mask import KeyMask
@@ -129,7 +129,7 @@ class UpstreamSource:
         self._query = query
         self._headers = [*headers, (b"accept", b"text/event-stream")]
         self._max_event_bytes = max_event_bytes or MAX_EVENT_BYTES
-        self._request = Request(asked.body)
+        self._request = asked.request
         self.refused: Answered | None = None
         """What the upstream answered the last attempt with, if that was no stream."""
         self.headers: HeaderList = []
@@ -150,7 +150,9 @@ class UpstreamSource:
             raise SourceFailed(_unsent("a proxy asks its one upstream only (retry.rules[].base_url)"))
         self.refused, self.headers = None, []
         changed = attempt.request is not None and attempt.request is not self._request
-        content = streaming(self._asked, attempt.request.body if attempt.request and changed else self._asked.body)
+        content = await content_of(
+            self._asked, attempt.request.body if attempt.request and changed else self._asked.body
+        )
         async with self._upstream.send("POST", "/v1/messages", self._query, self._headers, content) as response:
             self.headers = client_headers(response.headers)
             if failed := await self._refusal(response):

@@ -16,7 +16,15 @@ from tests.proxy.running import KEY, REQUEST, Running, error_of, exchange, head_
 
 BODY = json.dumps(REQUEST | {"stream": True}).encode()
 GOOD = [wire.text_stream("fine")]
-LIMITS = Limits(head_bytes=8192, target_bytes=2048, body_bytes=65_536, headers=40, head_seconds=0.1, body_seconds=0.1)
+LIMITS = Limits(
+    head_bytes=8192,
+    target_bytes=2048,
+    body_bytes=65_536,
+    headers=40,
+    body_values=1000,
+    head_seconds=0.1,
+    body_seconds=0.1,
+)
 
 
 def post(
@@ -153,7 +161,8 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "nan": (post(body=BODY.replace(b"100", b"NaN")), "bad_json"),
     "infinite": (post(body=BODY.replace(b"100", b"1e999")), "bad_json"),
     "endless_digits": (post(body=BODY.replace(b"100", b"1" * 5000)), "bad_json"),
-    "deep_json": (post(body=BODY.replace(b'"Hi"', b"[" * 30_000 + b"]" * 30_000)), "bad_json"),
+    "deep_json": (post(body=BODY.replace(b'"Hi"', b"[" * 200 + b"]" * 200)), "bad_json"),
+    "many_values": (post(body=BODY.replace(b'"Hi"', b"[" + b"[]," * 900 + b"[]]")), "too_many_values"),
     "two_models": (post(body=BODY.replace(b'"max_tokens"', b'"model": "dear", "max_tokens"')), "duplicate_name"),
     "two_nested_names": (post(body=BODY.replace(b'"role"', b'"role": "system", "role"')), "duplicate_name"),
     "no_model": (post(body=b'{"messages": []}'), "bad_request"),
@@ -225,7 +234,15 @@ def test_what_attacks_are_made_of_is_fine_without_them(name: str, running: Runni
 
 def test_every_refusal_is_met() -> None:
     """The table of refusals has no line that nothing shows: the rest is shown beside the parts."""
-    elsewhere = {"too_many_connections", "no_token", "wrong_token", "not_operator", "draining"}
+    elsewhere = {
+        "too_many_connections",
+        "no_token",
+        "wrong_token",
+        "not_operator",
+        "draining",
+        "no_memory",
+        "too_many_requests",
+    }
     assert {refusal for _, refusal in ATTACKS.values()} | elsewhere == set(REFUSALS)
 
 

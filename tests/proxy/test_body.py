@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from streamguard.http.refusals import Refused
 from streamguard.proxy.body import KINDS, Asked, inflated, parsed, streaming
+from streamguard.request import Request
 
 BODY = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hé"}]}
 
@@ -20,7 +21,7 @@ BODY = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": 
 def test_a_body_is_what_it_says() -> None:
     """The parsed object, and what routes read of it."""
     raw = json.dumps(BODY | {"stream": True}).encode()
-    asked = Asked(raw=raw, body=parsed(raw))
+    asked = Asked(raw=raw, request=Request.owning(parsed(raw)))
     assert (asked.body, asked.model, asked.streams) == (BODY | {"stream": True}, "m", True)
 
 
@@ -54,15 +55,16 @@ def test_a_field_that_we_read_has_its_kind(field: str, value: object) -> None:
 def test_the_clients_bytes_go_upstream_where_they_say_what_is_wanted() -> None:
     """A stream that was asked for, unpatched: byte for byte. Else the same values and `stream: true`."""
     raw = json.dumps(BODY | {"stream": True}, indent=2).encode()
-    asked = Asked(raw=raw, body=parsed(raw))
+    asked = Asked(raw=raw, request=Request.owning(parsed(raw)))
     assert streaming(asked, dict(asked.body)) is raw
+    assert streaming(asked, asked.body) is raw
     assert json.loads(streaming(asked, asked.body | {"max_tokens": 9})) == BODY | {"stream": True, "max_tokens": 9}
-    plain = Asked(raw=b"", body=BODY)
+    plain = Asked(raw=b"", request=Request(BODY))
     assert streaming(plain, BODY) == (
         '{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hé"}],"stream":true}'.encode()
     )
     half = {**BODY, "system": "\ud83d"}
-    assert json.loads(streaming(Asked(raw=b"", body=half), half)) == half | {"stream": True}
+    assert json.loads(streaming(Asked(raw=b"", request=Request(half)), half)) == half | {"stream": True}
 
 
 @pytest.mark.parametrize("width", [1, 7, 10_000])
@@ -107,4 +109,4 @@ def test_values_are_kept_as_they_are(extra: dict[str, object]) -> None:
     """What nobody here reads goes upstream with the same value."""
     body = {**extra, **BODY}
     read = parsed(json.dumps(body).encode())
-    assert json.loads(streaming(Asked(raw=b"", body=read), read)) == body | {"stream": True}
+    assert json.loads(streaming(Asked(raw=b"", request=Request(read)), read)) == body | {"stream": True}

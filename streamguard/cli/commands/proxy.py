@@ -17,6 +17,9 @@ from streamguard.errors import ConfigError
 from streamguard.proxy.configfile import Setup, read_config, read_setup
 from streamguard.terminal import put
 
+SPARE_FILES = 256
+"""Open files besides sockets of clients and the upstream: ledgers, libraries, sockets that are being closed."""
+
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line says."""
@@ -55,6 +58,9 @@ def main(options: Options) -> int:
     setup = read_setup(config, folder, allow_imports=options.allow_imports)
     complain(msgspec.structs.replace(one, problem=f"warning: {one.problem}") for one in setup.warnings)
     _log_to_stderr(setup, verbose=options.verbose)
+    _allow_files(setup.config.limits.connections)
+    # A thread that parses a large body gives the loop's its turn after a millisecond, not after five.
+    sys.setswitchinterval(0.001)
     # What is loaded by now stays: the collector need not look at it again while streams wait.
     gc.collect()
     gc.freeze()
@@ -76,6 +82,19 @@ async def _serve(setup: Setup) -> None:
         await tasks.start(server.signals)
         await server.serve(listener, started=_announce(setup, port))
         tasks.cancel_scope.cancel()
+
+
+def _allow_files(connections: int) -> None:
+    """Raise the number of files that may be open, as far as it goes: a client has a socket, perhaps one upstream too."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + SPARE_FILES
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _announce(setup: Setup, port: int) -> Callable[[], None]:
