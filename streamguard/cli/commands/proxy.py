@@ -85,7 +85,7 @@ async def _serve(setup: Setup) -> None:
 
 
 def _allow_files(connections: int) -> None:
-    """Raise the number of files that may be open, as far as it goes: a client has a socket, perhaps one upstream too."""
+    """Raise the number of files that may be open, as far as it goes: a client has a socket, maybe one upstream too."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
