@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, str] = {
     # state machines and decisions: pure
     "pricing": "events",
     "viability": "errors files",
-    "guards": "redaction request verdict events usage outcome errors files pricing viability",
+    "models": "errors files viability",
+    "guards": "redaction request verdict events usage outcome errors files pricing viability models",
     "retry": "verdict events files guards",
     "budgets.upper_bound": "request usage pricing",
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
@@ -90,6 +91,7 @@ PURE = frozenset(
         "pricing",
         "viability",
         "guards",
+        "models",
         "retry",
         "budgets.upper_bound",
         "budgets.max_tokens",
