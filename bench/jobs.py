@@ -299,7 +299,7 @@ def loop(mix: str, url: str, records: int, folder: Path) -> int:
 def job(mix: str, url: str, records: int, folder: Path) -> int:
     """The same as a job, by the command's own body; how many records are valid."""
     from streamguard.cli.commands.run import Options, execute
-    from streamguard.jobs.job import JobSpec
+    from streamguard.jobs.opening import JobSpec
     from streamguard.jobs.store.journal import read_journal
 
     with (folder / "in.jsonl").open("w") as rows:
@@ -345,7 +345,8 @@ def memory(records: int) -> None:
     """Run a job against a provider in memory and print how much of it this process took, as JSON."""
     from streamguard.engine.clock import backend_clock
     from streamguard.engine.runtime import Runtime
-    from streamguard.jobs.job import Job, JobSpec
+    from streamguard.jobs.job import Job
+    from streamguard.jobs.opening import JobSpec
     from streamguard.jobs.progress.summary import Tally
     from streamguard.jobs.runner import Runner
     from streamguard.testing import answer, script
@@ -365,7 +366,7 @@ def memory(records: int) -> None:
         spec = JobSpec(
             input=str(folder / "in.jsonl"), out=str(folder / "out.jsonl"), policy=str(folder / "policy.yaml")
         )
-        job = Job(spec)
+        job = Job.open(spec)
         try:
             tally = Tally(job.rows, job.kept, backend_clock())
             runtime = Runtime(hooks=[tally.hook])

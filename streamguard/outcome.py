@@ -73,11 +73,6 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     settled: int
     uncertain: int
 
-    @property
-    def overrun(self) -> int:
-        """By how much the bill was larger than the hold: more than 0 only if an assumption was wrong, or calibrated."""
-        return max(0, self.settled - self.held)
-
 
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt, whatever became of it."""

@@ -30,6 +30,7 @@ REASONS: dict[str, str] = {
     "cap.cost": "costs more than allowed",
     "json.malformed": "no continuation is JSON",
     "json.schema": "no continuation satisfies the schema",
+    "json.model": "the type's own validators refuse it",
     "json.duplicate_name": "a name stands twice in one object",
     "json.fence": "the document stands in a code fence",
     "json.preamble": "text before the document",

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, str] = {
     # state machines and decisions: pure
     "pricing": "events",
     "viability": "errors files",
-    "guards": "redaction request verdict events usage outcome errors files pricing viability",
+    "models": "errors files viability",
+    "guards": "redaction request verdict events usage outcome errors files pricing viability models",
     "retry": "verdict events files guards",
     "budgets.upper_bound": "request usage pricing",
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
@@ -90,6 +91,7 @@ PURE = frozenset(
         "pricing",
         "viability",
         "guards",
+        "models",
         "retry",
         "budgets.upper_bound",
         "budgets.max_tokens",
@@ -129,7 +131,7 @@ PLAIN_DATES = {"errors": "the type of `retry_at`", "pricing.price": "the days be
 
 CLOCKS = {
     "engine.clock": "the running loop's clock, looked up once a call",
-    "engine.call": "the wall clock of `retry_at` in an error",
+    "engine.failures": "the wall clock of `retry_at` in an error",
     "api": "the deadline of leaving a stream",
     "adapters.sse.read_ahead": "how long a read took, to tell a burst from a live stream",
     "adapters.anthropic.stream": "the same, and the deadline of closing",

@@ -31,7 +31,7 @@ import anyio.to_thread
 import msgspec
 
 from streamguard.budgets.spec import Scope, Settlement, Window
-from streamguard.budgets.upper_bound import MAX_AMOUNT
+from streamguard.budgets.upper_bound import MAX_AMOUNT, Bound
 from streamguard.errors import ConfigError, StreamguardError
 from streamguard.usage import Unit
 
@@ -78,6 +78,8 @@ class Denied(msgspec.Struct, frozen=True, kw_only=True):
     held: int
     """Of what is taken, the part that may come back when open holds settle."""
     window: str = ""
+    bounds: Bound | None = None
+    """What the denied request can cost at the most, as the reservation worked it out; `None` from a bare ledger."""
 
     @property
     def hopeless(self) -> bool:
@@ -246,10 +248,6 @@ class Ledger:
         """
         settlements = dict(settlements)
         return await self._surely(_Errand(lambda: self.store.settle(hold.id, settlements)), until)
-
-    async def release(self, hold: Hold) -> bool:
-        """Close a hold for which nothing was sent."""
-        return await self.settle(hold, dict.fromkeys(hold.amounts, Settlement(0)))
 
     async def reconcile_hold(self, hold: Hold | str, settled: Mapping[str, int]) -> bool:
         """See `Store.reconcile_hold`."""

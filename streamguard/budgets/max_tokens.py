@@ -39,7 +39,7 @@ def within_budget(
     least = original.max_tokens
     if least is None or request.max_tokens is None or request.max_tokens <= least:
         return None
-    beyond = bounds.output_tokens - request.max_tokens  # a thinking budget on top
+    beyond = max(0, bounds.output_tokens - request.max_tokens)  # a thinking budget on top
     if unit == "tokens":
         most = available - bounds.input_tokens - beyond
     elif price is not None:

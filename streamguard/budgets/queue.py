@@ -105,10 +105,6 @@ class ReservationQueue:
             if freed is not None:
                 freed.set()
 
-    async def release(self, hold: Hold) -> bool:
-        """Settle a hold for which nothing was sent."""
-        return await self.settle(hold, dict.fromkeys(hold.amounts, Settlement(0)))
-
     async def _in_front(
         self, queue: _Queue, line: _Line, amounts: Mapping[str, int], wait_until: float, lease: float
     ) -> Hold | Denied:

@@ -161,7 +161,8 @@ class CallAccount:
                 if isinstance(answer, Denied):
                     with contextlib.suppress(LedgerLost):
                         await reservation.settle(NotBilled(), until=max(deadline, anyio.current_time() + TAKE_BACK))
-                    return answer
+                    bounds = next(claim.bounds for claim in its if claim.scope.key == answer.scope)
+                    return msgspec.structs.replace(answer, bounds=bounds)
                 reservation.add(queue, answer, its)
         except BaseException:
             with anyio.CancelScope(shield=True), contextlib.suppress(LedgerLost):

@@ -135,12 +135,13 @@ async def guarded(client: Any, folder: Path, *, jitter: Callable[[], float], con
     """
     from streamguard.adapters.anthropic.source import messages
     from streamguard.engine.runtime import Runtime
-    from streamguard.jobs.job import Job, JobSpec
+    from streamguard.jobs.job import Job
+    from streamguard.jobs.opening import JobSpec
     from streamguard.jobs.progress.summary import Tally
     from streamguard.jobs.runner import Runner
 
     spec = JobSpec(input=str(folder / INPUT), out=str(folder / OUTPUT), policy=str(folder / POLICY))
-    job = Job(spec)
+    job = Job.open(spec)
     try:
         tally = Tally(job.rows, job.kept, backend_clock())
         runtime = Runtime(hooks=[tally.hook], jitter=jitter)

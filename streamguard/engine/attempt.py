@@ -106,8 +106,7 @@ class RunningAttempt:
         """
         clock, panel = self._clock, self.panel
         now = clock.now()
-        panel.waiting(now)
-        deadline = min(panel.deadline, clock.deadline)
+        deadline = min(panel.begin_read(now), clock.deadline)
         if now >= deadline or clock.interrupted is not None:
             if not self._drain_once or now >= clock.deadline or clock.interrupted is not None:
                 trip = self._expired(now)
@@ -117,7 +116,7 @@ class RunningAttempt:
             else:
                 deadline = now + GRACE
         assert self._batches is not None
-        batches, delivery, only = self._batches, self.delivery, panel.clock
+        batches, delivery = self._batches, self.delivery
         batch: Sequence[Event] | None
         with clock.reading(deadline) as reading:
             while True:
@@ -139,22 +138,16 @@ class RunningAttempt:
                     clock.lag = max(clock.lag, late)
                 if self._over:
                     return True, panel.end(now)
-                if only is None or panel.asynchronous:
+                if panel.asynchronous:
                     panel.heard(now)
-                    if panel.asynchronous:
-                        break
+                    break
+                panel.bytes_came(now)
                 if (result := self._feed(batch, now)) is not None:
                     return result
                 if delivery.ready:
-                    if only is not None:
-                        only.heard(now)
+                    panel.end_read(now)
                     return False, None  # from here on it is the consumer's time
-                if only is not None:
-                    only.passed(now)
-                    deadline = only.deadline
-                else:
-                    panel.waiting(now)
-                    deadline = panel.deadline
+                deadline = panel.read_on(now)
                 if clock.deadline < deadline:
                     deadline = clock.deadline
                 if now >= busy_until or deadline > wait_until or now >= deadline or clock.interrupted is not None:

@@ -6,10 +6,8 @@ elsewhere; this file only keeps the order, and keeps the promise that nothing is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import msgspec
@@ -20,8 +18,10 @@ from streamguard.engine.attempt import End, RunningAttempt, unexpected
 from streamguard.engine.clock import CallClock
 from streamguard.engine.delivery import Delivery
 from streamguard.engine.dispatch import Dispatch, Permit, lost_trip
+from streamguard.engine.failures import call_error
 from streamguard.engine.recorder import Recorder
 from streamguard.engine.runtime import Runtime
+from streamguard.engine.snapshot import CallSnapshot, snapshot
 from streamguard.engine.telemetry import (
     AttemptAborted,
     AttemptStarted,
@@ -32,11 +32,7 @@ from streamguard.engine.telemetry import (
     RetryScheduled,
 )
 from streamguard.errors import (
-    BudgetExhausted,
     CallError,
-    DeadlineExceeded,
-    GaveUp,
-    Interrupted,
     PolicyError,
     StreamguardError,
 )
@@ -47,6 +43,7 @@ from streamguard.outcome import AttemptRecord, CallRecord, Charge, Cost, Outcome
 from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
 from streamguard.retry.cooldown import COOLING, Cooldown
+from streamguard.retry.feedback import Feedback
 from streamguard.retry.quota import is_outage
 from streamguard.retry.rules import RetryState, decide
 from streamguard.source import Source, check_source
@@ -100,9 +97,7 @@ class Call:
         self._charged: tuple[Charge, ...] = ()
         self._lost: Trip | None = None
         self._dispatch = Dispatch(policy, self._runtime, self.clock, source.request, self.about["labels"])
-        self._quota = None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota)
-        self._ticket: Literal["taken", "sent"] | None = None
-        """The retry token that was taken for the attempt that comes, or that was sent and not answered yet."""
+        self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
         self._delivery = Delivery(self._deliver, keep=keep)
         self._failure: CallError | None = None
         self._patched: Request | None = None
@@ -127,6 +122,17 @@ class Call:
     def record(self) -> CallRecord:
         """The call so far."""
         return CallRecord(**self._sums())
+
+    def snapshot(self) -> CallSnapshot:
+        """Look at the call as it is at this moment, without touching it."""
+        return snapshot(
+            self.id,
+            about=self.about,
+            clock=self.clock,
+            running=self.running,
+            before=tuple(self._records),
+            attempts=self.policy.retry.attempts,
+        )
 
     async def next(self) -> list[Event] | None:
         """The next events for the consumer; `None` once the call is over and `outcome` stands.
@@ -155,7 +161,7 @@ class Call:
                 await running.close()
         finally:
             if running is None:
-                self._return_token()
+                self._feedback.unsent()
                 await self._release()
             else:
                 if running.panel.transcript.first_token_at is not None and not running.failed:
@@ -235,8 +241,7 @@ class Call:
         number = len(self._records) + 1
         if number == 1:
             self._runtime.calls[self.id] = self
-            if self._quota is not None:
-                self._quota.begin()
+            self._feedback.begin()
         try:
             permit = await self._dispatch.clear(self._request(), self._decision)
             if not isinstance(permit, Permit):
@@ -255,7 +260,8 @@ class Call:
         self._delivery = Delivery(self._deliver, keep=self._keep)
         running = RunningAttempt(number, permit.request, panel, self._delivery, self.clock)
         model = permit.request.model if permit.request else None
-        self.running, self._ticket = running, self._ticket and "sent"
+        self.running = running
+        self._feedback.sent()
         self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
         end = await running.open(self._source, self._decision.base_url if self._decision else None)
         if end is not None:
@@ -335,7 +341,7 @@ class Call:
         await running.close()
         answers = running.panel.stopped or running.panel.transcript.first_token_at is not None
         if running.failed:
-            self._ticket = None  # the outage has it
+            self._feedback.failed()
         elif answers:
             self._answered(running)
         charged, left = await self._settle(running), await self._dispatch.left()
@@ -347,7 +353,7 @@ class Call:
 
     async def _unsent(self, number: int, end: Trip | Failed) -> None:
         """An attempt that was never sent."""
-        self._return_token()
+        self._feedback.unsent()
         decision = self._decide(end, None, delivered=False, left=await self._dispatch.left())
         nothing = UsageRange.nothing()
         if (denied := self._dispatch.denied) is not None:
@@ -366,23 +372,13 @@ class Call:
         )
 
     def _answered(self, running: RunningAttempt) -> None:
-        """The provider answers: what an outage holds back may come again."""
-        self._cooldown(running.request).answered(sent=running.began)
-        if self._ticket == "sent" and self._quota is not None:
-            self._quota.give_back()
-        self._ticket = None
+        self._feedback.answered(self._cooldown(running.request), sent=running.began)
 
     def _cooldown(self, request: Request | None) -> Cooldown:
         """Of where the attempt that this is about went."""
         return self._runtime.cooldown(
             request.model if request else None, self._decision.base_url if self._decision else None
         )
-
-    def _return_token(self) -> None:
-        """A retry was not sent after all, so it says nothing of an outage."""
-        if self._ticket == "taken" and self._quota is not None:
-            self._quota.give_back()
-        self._ticket = None
 
     def _decide(self, end: Trip | Failed, sent: float | None, *, delivered: bool, left: Mapping[str, int]) -> Decision:
         """What follows. A refusal for overload also holds back everybody else who asks the same model.
@@ -392,27 +388,18 @@ class Call:
         """
         request = self._patched or self._source.request
         cooldown, now = self._cooldown(request), self.clock.now()
-        cools = end.reason in COOLING
-        situation = RetryState(
+        state = RetryState(
             attempt=len(self._records) + 1,
             used=tuple(self._used),
             now=now,
             deadline=self.clock.deadline,
             jitter=self._runtime.jitter(),
-            cooldown=cooldown.left(now) if cools else 0.0,
-            quota=math.inf if self._quota is None else self._quota.tokens,
+            cooldown=cooldown.left(now) if end.reason in COOLING else 0.0,
+            quota=self._feedback.tokens,
             delivered=delivered and self._deliver == "live",
         )
-        decision = decide(self.policy.retry, end, situation)
-        if cools and sent is not None:
-            asked = end.retry_after if isinstance(end, Failed) else None
-            own = decision.wait if decision.action == "retry" else None
-            waits = [wait for wait in (asked, own) if wait is not None]
-            told = asked is not None or end.reason == "provider.rate_limited"
-            cooldown.refused(end.reason, sent=sent, now=now, wait=max(waits, default=None), told=told)
-        if decision.action == "retry" and self._quota is not None and is_outage(end.reason):
-            self._quota.take()
-            self._ticket = "taken"
+        decision = decide(self.policy.retry, end, state)
+        self._feedback.decided(end, decision, cooldown, sent=sent, now=now)
         return msgspec.structs.replace(decision, budget_left=left) if left else decision
 
     def _follow(self, record: AttemptRecord, end: Trip | Failed, decision: Decision) -> None:
@@ -426,39 +413,10 @@ class Call:
             self._used.append(decision.rule)
             runtime.emit(RetryScheduled(call=self.id, attempt=number + 1, decision=decision, **self.about))
             return
-        self._failure = failure = self._error(end, decision)
+        self._failure = failure = call_error(end, decision, self.record, self._dispatch.denied)
         self._runtime.calls.pop(self.id, None)
         runtime.emit(
             CallGaveUp(call=self.id, reason=end.reason, message=str(failure), record=failure.record, **self.about)
-        )
-
-    def _error(self, end: Trip | Failed, decision: Decision) -> CallError:
-        record = self.record
-        if end.reason == "timeout.total":
-            return DeadlineExceeded(end.message, reason=end.reason, record=record, knob="timeouts.total")
-        if end.reason == "operator.interrupt":
-            by = str(end.observed) if isinstance(end, Trip) else "unknown"
-            return Interrupted(end.message, reason=end.reason, record=record, by=by)
-        if end.reason == "budget.denied" and (denied := self._dispatch.denied) is not None:
-            before = f"; before it: {', '.join(record.reasons[:-1])}" if len(record.attempts) > 1 else ""
-            return BudgetExhausted(
-                end.message + before,
-                reason=end.reason,
-                record=record,
-                scope=denied.scope,
-                asked=denied.asked,
-                available=denied.available,
-                unit=denied.unit,
-            )
-        attempts = len(record.attempts)
-        later = decision.retry_after
-        tries = "the first attempt" if attempts == 1 else f"{attempts} attempts"
-        return GaveUp(
-            f"gave up after {tries}: {end.reason}: {end.message}; {decision.why}",
-            reason=end.reason,
-            record=record,
-            # A source of one's own may say anything, and the calendar ends.
-            retry_at=datetime.now(UTC) + timedelta(seconds=later) if later is not None and later < 1e10 else None,
         )
 
     @property

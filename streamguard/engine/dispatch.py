@@ -17,7 +17,7 @@ from streamguard.budgets.ledger import TAKE_BACK, Denied, LedgerError, LedgerLos
 from streamguard.budgets.max_tokens import within_budget, within_caps
 from streamguard.budgets.reservation import CallAccount, Reservation
 from streamguard.budgets.spec import Aborted, Billed, Evidence, NotBilled
-from streamguard.budgets.upper_bound import Unbounded, bound
+from streamguard.budgets.upper_bound import Unbounded
 from streamguard.engine.attempt import RunningAttempt, interrupt_trip, total_trip
 from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
@@ -147,10 +147,8 @@ class Dispatch:
                 )
                 if not isinstance(answer, Denied) or lowered or self._original is None:
                     break
-                bounds = bound(request, price, needs_price=price is not None)
-                if isinstance(bounds, Unbounded):
-                    break
-                less = within_budget(request, self._original, bounds, price, answer.unit, answer.available)
+                assert answer.bounds is not None  # a reservation's denial has them
+                less = within_budget(request, self._original, answer.bounds, price, answer.unit, answer.available)
                 if less is None:
                     break
                 request = less

@@ -12,13 +12,12 @@ import secrets
 import statistics
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from streamguard.budgets.reservation import Accounts
 from streamguard.engine.attempt import RunningAttempt
-from streamguard.engine.clock import CallClock
+from streamguard.engine.snapshot import CallSnapshot
 from streamguard.engine.telemetry import Hook, Record, emit
-from streamguard.outcome import CallRecord
 from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import PriceSpec
@@ -35,15 +34,11 @@ class RunningCall(Protocol):
 
     id: str
     policy: Policy
-    clock: CallClock
-    about: dict[str, Any]
-    """The caller's labels and group."""
     running: RunningAttempt | None
-    """The attempt that is open, if one is."""
+    """The attempt that is open, if one is: whoever keeps it can read its transcript after its end."""
 
-    @property
-    def record(self) -> CallRecord:
-        """The call so far."""
+    def snapshot(self) -> CallSnapshot:
+        """Look at the call as it is at this moment."""
 
     def interrupt(self, by: str) -> None:
         """End the call as soon as possible."""

@@ -67,7 +67,7 @@ class Panel:
         ]
         self._routes: dict[type, tuple[Feed, ...]] = {}
         only = self._clocks[0] if len(self._clocks) == 1 and not self._observing_clocks else None
-        self.clock = only if type(only) is TimeoutsWatch else None
+        self._only = only if type(only) is TimeoutsWatch else None
         """The watch that has all the clocks there are, if one has; it can be asked without a detour."""
 
     @property
@@ -90,6 +90,37 @@ class Panel:
             if watch.deadline <= now and (trip := watch.expire(now)) is not None:
                 self._record(self._watches.index(watch), trip, now)
             watch.heard(now)
+
+    # One read: `begin_read`, then for each batch `bytes_came`, `feed` …, and `read_on` or `end_read`.
+
+    def begin_read(self, now: float) -> float:
+        """Wait for the provider from now on.
+
+        :returns: when the read must end.
+        """
+        self.waiting(now)
+        return self.deadline
+
+    def bytes_came(self, now: float) -> None:
+        """A read returned. A single clock is told by `read_on` or `end_read`, which know what follows."""
+        if self._only is None:
+            self.heard(now)
+
+    def read_on(self, now: float) -> float:
+        """The read brought nothing for the consumer: wait for the provider again.
+
+        :returns: when the next read must end.
+        """
+        only = self._only
+        if only is None:
+            return self.begin_read(now)
+        only.passed(now)
+        return only.deadline
+
+    def end_read(self, now: float) -> None:
+        """The read is over, and the consumer's time begins."""
+        if self._only is not None:
+            self._only.heard(now)
 
     def ahead(self, batch: Sequence[Event], place: int, now: float) -> Trip | None:
         """Show what one read brought, from `place` on and as far as it is output, to watches to whom it is cheaper to

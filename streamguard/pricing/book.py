@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from streamguard.errors import PolicyError, Problem
 from streamguard.pricing.price import Price, PriceSpec, Tier
 from streamguard.request import Request
 
@@ -87,16 +86,6 @@ class PriceBook:
         if price is None or price.speed == "any" or geo in (None, "global"):
             return price
         return price.scaled(GEO_FACTOR, f"times {GEO_FACTOR} for inference_geo {geo!r}")
-
-    def require(self, model: str | None, *, knob: str, at: datetime | None = None) -> Price:
-        """The price of `model`, for a knob that is money and means nothing without it.
-
-        :raises PolicyError: unknown; says what to add, and for which knob.
-        """
-        price = self.price(model, at=at)
-        if price is None:
-            raise PolicyError(Problem(problem=unknown_price(model, knob)))
-        return price
 
 
 def unknown_price(model: str | None, knob: str) -> str:

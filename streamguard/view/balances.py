@@ -42,7 +42,7 @@ class Balances:
             if spec.per == "call":
                 continue
             try:
-                scopes = spec.scopes(job=self._runtime.job, labels=call.about["labels"])
+                scopes = spec.scopes(job=self._runtime.job, labels=call.snapshot().labels)
             except ValueError:
                 continue  # the call lacks a label and fails by itself
             for scope in scopes:

@@ -18,6 +18,7 @@ import msgspec
 from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import backend_clock
 from streamguard.engine.runtime import RunningCall, Runtime
+from streamguard.engine.snapshot import CallSnapshot, blocks
 from streamguard.engine.telemetry import (
     AttemptAborted,
     AttemptStarted,
@@ -36,9 +37,9 @@ from streamguard.pricing.price import cost
 from streamguard.verdict import Trip
 from streamguard.view import rows
 from streamguard.view.balances import Balances
+from streamguard.view.gauge import Gauge
 from streamguard.view.marks import mark
 from streamguard.view.rows import Kept
-from streamguard.view.snapshot import CallSnapshot, Gauge, blocks, snapshot
 
 MOST_FINISHED: Final = 200
 """Calls that are over and still shown."""
@@ -127,7 +128,7 @@ class Board:
                 self._sums["retries"] += 1
                 if (entry := self._entry(record.call)) is not None:
                     wait = record.decision.wait
-                    entry.retry = (entry.call.clock.now() + wait, wait)
+                    entry.retry = (now() + wait, wait)
             case BudgetDenied():
                 self._entry(record.call)
             case CallCompleted():
@@ -227,14 +228,14 @@ class Board:
                 return None
             attempts = {str(one.record.number): one.told for one in over.attempts}
             return {"id": name, "policy": self._policy(over.policy), "attempts": attempts, "now": None}
-        look, open_ = snapshot(call), self._open.get(name)
+        look, open_ = call.snapshot(), self._open.get(name)
         told = [] if open_ is None else open_.over
         clocks = (*look.clocks, *self._wait(open_))
         return {
             "id": name,
             "policy": self._policy(call.policy),
             "attempts": {str(one.record.number): one.told for one in told},
-            "now": rows.now_running(look, began=call.clock.began, clocks=clocks, tokens=self._tokens(look, open_)),
+            "now": rows.now_running(look, began=look.began, clocks=clocks, tokens=self._tokens(look, open_)),
         }
 
     def pieces(self, name: str) -> tuple[int, CallSnapshot] | None:
@@ -242,7 +243,7 @@ class Board:
         call = self.runtime.calls.get(name)
         if call is None or call.running is None:
             return None
-        return call.running.number, snapshot(call)
+        return call.running.number, call.snapshot()
 
     def _policy(self, policy: Policy | None) -> list[list[str]]:
         """What a policy says; explained once for as long as somebody looks at the same."""
@@ -253,7 +254,7 @@ class Board:
         return self._explained[1]
 
     def _row(self, call: RunningCall) -> dict[str, Any]:
-        look, open_ = snapshot(call), self._open.get(call.id)
+        look, open_ = call.snapshot(), self._open.get(call.id)
         tokens = self._tokens(look, open_)
         before = [record.cost.high for record in look.before]
         price = None if look.model is None else self.runtime.pricebook(call.policy.prices).price(look.model)
@@ -262,7 +263,7 @@ class Board:
         known = [*before, now]
         spent = None if None in known else sum(one for one in known if one is not None)
         wait = next(iter(self._wait(open_)), None)
-        return rows.running(look, began=call.clock.began, tokens=tokens, cost=spent, wait=wait)
+        return rows.running(look, began=look.began, tokens=tokens, cost=spent, wait=wait)
 
     def _tokens(self, look: CallSnapshot, open_: _Open | None) -> int:
         if look.usage.output_tokens is not None:
@@ -275,7 +276,7 @@ class Board:
         if open_ is None or open_.retry is None or open_.retry[1] <= 0:
             return ()
         at, wait = open_.retry
-        left = at - open_.call.clock.now()
+        left = at - now()
         return (ClockState(knob="retry", limit=wait, left=left, stands=False),) if left > 0 else ()
 
     # -- acts ---------------------------------------------------------------------------------------------------------

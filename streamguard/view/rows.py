@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from streamguard.budgets.ledger import Balance
+from streamguard.engine.snapshot import CallSnapshot
 from streamguard.events import BlockKind, Failed, Usage
 from streamguard.guards.timeouts import ClockState
 from streamguard.outcome import AttemptRecord, CallRecord, Cost
@@ -19,7 +20,6 @@ from streamguard.policy.explain import Row, explain
 from streamguard.policy.model import Policy
 from streamguard.usage import UsageRange
 from streamguard.verdict import Trip
-from streamguard.view.snapshot import CallSnapshot
 
 TAIL: Final = 160
 """Characters of a call's latest output that its row shows."""

@@ -67,7 +67,7 @@ def test_every_verb_on_both_backends(run_real: Run, sqlite: SqliteStore) -> None
         reconciled = await ledger.reconcile_hold(first, {"job": 20})
         second = await ledger.reserve({"job": 5})
         assert isinstance(second, Hold)
-        released = await ledger.release(second)
+        released = await ledger.settle(second, {"job": Settlement(0)})
         smaller = await ledger.set_cap(JOB, 500)
         nothing = await ledger.reconcile_scope("job", 7)
         job, tenant = await ledger.balance("job"), await ledger.balance("tenant")
@@ -183,7 +183,7 @@ def test_asyncio_cancel_before_the_thread_begins_leaves_no_hold() -> None:
         await asyncio.gather(*behind, return_exceptions=True)
         hold = await first
         assert isinstance(hold, Hold)
-        await ledger.release(hold)
+        await ledger.settle(hold, dict.fromkeys(hold.amounts, Settlement(0)))
         return (await ledger.balance("job")).taken
 
     assert asyncio.run(main()) == 0

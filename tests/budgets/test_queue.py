@@ -239,7 +239,7 @@ def test_release_wakes_too(run_virtual: Run) -> None:
 
         async def release() -> None:
             await anyio.sleep(2)
-            await queue.release(first)
+            await queue.settle(first, dict.fromkeys(first.amounts, Settlement(0)))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(release)
@@ -270,7 +270,7 @@ def test_each_event_loop_queues_for_itself() -> None:
         thread.join()
 
     async def settle_elsewhere(hold: Hold) -> None:
-        await queue.release(hold)
+        await queue.settle(hold, dict.fromkeys(hold.amounts, Settlement(0)))
 
     async def wait_for_room() -> None:
         answer = await queue.reserve({JOB.key: 60}, wait_until=anyio.current_time() + 5)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from streamguard.budgets.ledger import Denied, LedgerError, LedgerLost
@@ -94,7 +95,11 @@ def test_a_denial_in_one_ledger_gives_back_the_others(run_real: Run, tmp_path: P
         return answer, balances
 
     answer, balances = run_real(main)
-    assert answer == Denied(scope="second/job/micro_usd", unit="micro_usd", asked=MONEY, available=1, cap=1, held=0)
+    assert isinstance(answer, Denied)
+    assert answer.bounds is not None
+    assert msgspec.structs.replace(answer, bounds=None) == Denied(
+        scope="second/job/micro_usd", unit="micro_usd", asked=MONEY, available=1, cap=1, held=0
+    )
     assert balances == ([(0, 0, 0)], [(0, 0, 0)])
 
 
@@ -232,12 +237,6 @@ def test_a_cancelled_admission_gives_everything_back(run_virtual: Run) -> None:
         return held, await taken(accounts, call), await taken(accounts, job)
 
     assert run_virtual(main) == ([(0, MONEY, 0)], [(0, 0, 0)], [(0, 0, 0)])
-
-
-def test_an_overrun_is_said() -> None:
-    """A bill beyond the hold is no secret."""
-    facts = {"budget": "b", "unit": "tokens", "held": 10, "uncertain": 0}
-    assert [Charge(settled=amount, **facts).overrun for amount in (9, 10, 14)] == [0, 0, 4]
 
 
 def test_caveats_and_sweeping(run_real: Run, tmp_path: Path) -> None:

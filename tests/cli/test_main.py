@@ -16,7 +16,7 @@ from streamguard.cli.commands.exits import guarded
 from streamguard.cli.commands.run import threshold
 from streamguard.errors import JobError
 from streamguard.jobs.amount import Amount
-from streamguard.jobs.job import TOTAL
+from streamguard.jobs.opening import TOTAL
 from streamguard.terminal import printable
 
 POLICY = "version: 1\ntimeouts: {total: 9}\n"

@@ -9,7 +9,8 @@ from typing import Any
 
 from streamguard.engine.clock import backend_clock
 from streamguard.engine.runtime import Runtime
-from streamguard.jobs.job import Job, JobSpec
+from streamguard.jobs.job import Job
+from streamguard.jobs.opening import JobSpec
 from streamguard.jobs.progress.summary import Summary, Tally
 from streamguard.jobs.runner import Runner
 from streamguard.testing import ScriptedSource, script
@@ -89,7 +90,7 @@ def make_runner(job: Job, provider: Provider, **options: Any) -> tuple[Runner, T
 
 async def run_job(spec: JobSpec, provider: Provider, **options: Any) -> tuple[Runner, Summary]:
     """A job from its checks to a finished output; no row is left running."""
-    job = Job(spec)
+    job = Job.open(spec)
     try:
         runner, tally = make_runner(job, provider, **options)
         try:

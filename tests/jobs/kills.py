@@ -32,7 +32,8 @@ import msgspec
 
 from streamguard.engine.clock import backend_clock
 from streamguard.engine.runtime import Runtime
-from streamguard.jobs.job import Job, JobSpec
+from streamguard.jobs.job import Job
+from streamguard.jobs.opening import JobSpec
 from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.runner import Runner
 from streamguard.jobs.store.journal import read_journal
@@ -88,7 +89,7 @@ async def run(spec: JobSpec, issued: Callable[[str], None], *, seed: int, most: 
     :param most: seconds that an answer may take.
     """
     dice = random.Random(seed)
-    job = Job(spec)
+    job = Job.open(spec)
     try:
         tally = Tally(job.rows, job.kept, backend_clock())
 
@@ -315,7 +316,8 @@ def results_of_last_run(folder: Path) -> list[str]:
         return []
     with journal:
         runs = journal.runs()
-        return journal.of_run(runs[-1].number) if runs else []
+        before = {key for key, _ in journal.lines(before=runs[-1].number)} if runs else set()
+        return [key for key, _ in journal.lines() if key not in before] if runs else []
 
 
 def one_fault(at: int, wrong: Callable[[str], None], counts: Counts, *, forked: bool) -> bool:

@@ -14,7 +14,8 @@ from streamguard.errors import JobError
 from streamguard.jobs.input.input import Input
 from streamguard.jobs.input.rows import Row
 from streamguard.jobs.input.template import Template
-from streamguard.jobs.job import Job, JobSpec
+from streamguard.jobs.job import Job
+from streamguard.jobs.opening import JobSpec
 from streamguard.jobs.problems import Problems
 from tests.jobs.jobs import POLICY, batch_line, write_job
 
@@ -25,7 +26,7 @@ def mistakes(spec: JobSpec, folder) -> list[str]:
     """What is wrong with a job, with file names as they are in its folder; the output was not touched."""
     before = os.listdir(folder)
     with pytest.raises(JobError) as caught:
-        Job(spec)
+        Job.open(spec)
     assert os.listdir(folder) == before
     return [str(problem).replace(f"{folder}/", "") for problem in caught.value.problems]
 
@@ -129,7 +130,7 @@ def test_a_schema_of_the_jobs_own(tmp_path, policy: str) -> None:
     """`--schema` goes into the policy's json section, which is made if there is none."""
     spec = REPLACE(write_job(tmp_path, "a", policy=policy), schema=str(tmp_path / "s.json"))
     in_folder(tmp_path, s_json='{"type": "array"}')
-    job = Job(spec)
+    job = Job.open(spec)
     job.close()
     assert job.policy.json_document is not None
     assert job.policy.json_document.own_schema() == {"type": "array"}
@@ -188,11 +189,11 @@ def test_results_of_other_questions_are_not_kept(tmp_path) -> None:
         own = {} if fingerprint is None else {"fingerprint": fingerprint}
         return json.dumps({"custom_id": custom_id, "result": {"type": "succeeded"}, "streamguard": own}) + "\n"
 
-    job = Job(spec, dry=True)
+    job = Job.open(spec, dry=True)
     first = {entry.custom_id: entry.fingerprint for entry in job.plan.entries()}
     job.close()
     in_folder(tmp_path, out_jsonl=line("a", first["a"]) + line("b", None) + line("stranger", "x"))
-    job = Job(spec)
+    job = Job.open(spec)
     assert (job.kept, todo(job)) == (2, [])
     assert job.notices == [
         f"{spec.out}: 3 results that its journal did not have are kept",
@@ -205,7 +206,7 @@ def test_results_of_other_questions_are_not_kept(tmp_path) -> None:
     assert mistakes(REPLACE(spec, model="other"), tmp_path) == [said]
     (tmp_path / "policy.yaml").write_text(POLICY.replace("integer", "number"))
     assert mistakes(spec, tmp_path) == [said]
-    job = Job(REPLACE(spec, fresh=True))
+    job = Job.open(REPLACE(spec, fresh=True))
     assert (job.kept, todo(job)) == (0, ["a", "b"])
     assert job.notices == [f"{spec.out}: begun anew; the results so far are in {spec.out}.old"]
     assert (tmp_path / "out.jsonl.old").read_text().count("\n") == 3
@@ -217,7 +218,7 @@ def test_what_does_not_change_the_question_keeps_results(tmp_path) -> None:
     prints = []
     for policy in (POLICY, POLICY.replace("total: 60", "total: 90, attempt: 3").replace("attempts: 2", "attempts: 5")):
         (tmp_path / "policy.yaml").write_text(policy)
-        job = Job(spec)
+        job = Job.open(spec)
         prints.append(([entry.fingerprint for entry in job.plan.entries()], job.question.digest))
         job.close()
     assert prints[0] == prints[1]
@@ -230,7 +231,7 @@ def test_pipes_and_standard_input_are_read_once(tmp_path, monkeypatch) -> None:
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(raw,))
     writer.start()
-    job = Job(REPLACE(spec, input=str(tmp_path / "pipe")))
+    job = Job.open(REPLACE(spec, input=str(tmp_path / "pipe")))
     writer.join()
     assert [request.params["messages"][0]["content"] for request in job.requests()] == ["a", "b"]
     job.close()
@@ -250,7 +251,7 @@ def test_what_is_worth_knowing_is_said_before_it_starts(tmp_path) -> None:
     budget = "budgets: [{name: b, tokens: 9, mode: calibrated}]\ncaps:\n"
     spec = write_job(tmp_path, "a", policy="version: 1\ntimeouts: {total: 9}\n" + budget)
     in_folder(tmp_path, out_jsonl='{"custom_id":"a')
-    job = Job(spec)
+    job = Job.open(spec)
     job.close()
     assert [notice.replace(f"{tmp_path}/", "") for notice in job.notices] == [
         f"warning: policy.yaml:4:1: /caps: {EMPTY}",
@@ -262,7 +263,7 @@ def test_what_is_worth_knowing_is_said_before_it_starts(tmp_path) -> None:
 def test_an_empty_input_is_a_job_with_nothing_to_do(tmp_path) -> None:
     """A nightly job may have an empty night."""
     spec = write_job(tmp_path)
-    job = Job(spec)
+    job = Job.open(spec)
     assert (job.todo, job.rows, todo(job)) == (0, 0, [])
 
 

@@ -63,7 +63,7 @@ def test_rows_run_so_many_at_a_time(tmp_path) -> None:
     tallies = []
 
     async def run() -> float:
-        job = Job(spec)
+        job = Job.open(spec)
         runner, tally = make_runner(job, provider, concurrency=4)
         provider.on_made = lambda name: tallies.append(tally.running)
         began = anyio.current_time()
@@ -134,7 +134,7 @@ def test_an_interrupt_ends_it_in_order(tmp_path, backend) -> None:
     provider = Provider(a=WHOLE, b=hanging, c=hanging, d=WHOLE, e=WHOLE)
 
     async def run() -> tuple[Runner, object, float]:
-        job = Job(spec)
+        job = Job.open(spec)
         runner, tally = make_runner(job, provider, concurrency=2)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(runner.run)
@@ -226,7 +226,7 @@ def test_a_full_disk_ends_the_job_with_the_error(tmp_path, monkeypatch) -> None:
     provider = Provider(other=WHOLE)
 
     async def run() -> None:
-        job = Job(spec)
+        job = Job.open(spec)
         append, calls = job.output.append, []
 
         def full(line: bytes) -> None:
@@ -253,7 +253,7 @@ def test_an_input_that_changes_ends_the_job(tmp_path) -> None:
     spec = write_job(tmp_path, "a", "b", "c")
 
     async def run() -> None:
-        job = Job(spec)
+        job = Job.open(spec)
         (tmp_path / "in.jsonl").write_text('{"custom_id": "x"}\n' * 20)
         runner, _ = make_runner(job, Provider(other=WHOLE))
         try:
@@ -272,7 +272,7 @@ def test_an_error_leaves_old_failures_in_the_output(tmp_path) -> None:
     run_virtual(run_job, spec, Provider(a=TOO_BAD, b=TOO_BAD, c=WHOLE))
 
     async def run() -> None:
-        job = Job(spec)
+        job = Job.open(spec)
         assert results(tmp_path) == {"c": "succeeded"}
         provider = Provider(other=WHOLE)
         provider.on_made = lambda name: 1 / 0 if name == "b" else None
@@ -299,7 +299,7 @@ def test_a_mistake_of_the_package_is_not_hidden_in_a_row(tmp_path) -> None:
     hanging = Provider(b=[[pause(1), *answer(GOOD)]], other=[[*answer(GOOD)[:3], stall()]])
 
     async def run() -> None:
-        job = Job(spec)
+        job = Job.open(spec)
         runner, _ = make_runner(job, broken, concurrency=2)
         try:
             with pytest.raises(ZeroDivisionError, match="a bug"):
@@ -321,7 +321,7 @@ def test_partials_are_kept_on_demand(tmp_path) -> None:
 
 def die_with(spec, *names: str) -> None:
     """A run that is killed while these rows are under way."""
-    job = Job(spec)
+    job = Job.open(spec)
     job.start()
     for name in names:
         job.journal.begin(name)
@@ -346,7 +346,7 @@ def test_a_suspect_is_asked_alone(tmp_path) -> None:
     provider, running = Provider(other=slow), []
 
     async def run() -> None:
-        job = Job(spec)
+        job = Job.open(spec)
         runner, tally = make_runner(job, provider, concurrency=4)
         provider.on_made = lambda name: running.append((name, tally.running))
         await runner.run()
@@ -381,7 +381,7 @@ def test_a_row_that_fails_in_three_runs_is_left_alone(tmp_path) -> None:
     asked = []
     for _ in range(5):
         provider = Provider(a=WHOLE, b=TOO_BAD)
-        job = Job(spec)
+        job = Job.open(spec)
         before = dict(job.failed_before)
         job.close()
         run_virtual(run_job, spec, provider)
@@ -439,7 +439,7 @@ def test_what_runs_may_end_within_its_time(tmp_path) -> None:
     provider = Provider(quick=[[pause(3), *answer(GOOD)]], slow=[[*answer(GOOD)[:3], stall()]], never=WHOLE)
 
     async def run() -> float:
-        job = Job(spec)
+        job = Job.open(spec)
         runner, _ = make_runner(job, provider, concurrency=2)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(runner.run)
@@ -459,7 +459,7 @@ def test_a_second_interrupt_ends_the_time(tmp_path) -> None:
     provider = Provider(slow=[[*answer(GOOD)[:3], stall()]])
 
     async def run() -> float:
-        job = Job(spec)
+        job = Job.open(spec)
         runner, _ = make_runner(job, provider)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(runner.run)

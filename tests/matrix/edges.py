@@ -18,7 +18,8 @@ from streamguard.engine.runtime import Runtime
 from streamguard.engine.telemetry import CallCompleted, CallGaveUp
 from streamguard.errors import CallError, DeadlineExceeded, GaveUp
 from streamguard.events import Event, Failed
-from streamguard.jobs.job import Job, JobSpec
+from streamguard.jobs.job import Job
+from streamguard.jobs.opening import JobSpec
 from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.runner import Runner
 from streamguard.outcome import Outcome
@@ -62,7 +63,7 @@ async def _job(question: Question) -> Seen:
         (folder / "in.jsonl").write_text(json.dumps(row) + "\n")
         (folder / "policy.yaml").write_text("version: 1\ntimeouts: {total: 60}\n")
         spec = JobSpec(**{key: str(folder / file) for key, file in _FILES.items()})
-        job = Job(spec)
+        job = Job.open(spec)
         job.policy = question.policy
         tally = Tally(job.rows, job.kept, backend_clock())
         runtime = Runtime(job=job.name, jitter=lambda: JITTER, hooks=[tally.hook, told.append])

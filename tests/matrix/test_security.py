@@ -23,7 +23,8 @@ from streamguard.guards.content import Content
 from streamguard.guards.document.guard import JsonDocument
 from streamguard.guards.panel import Panel
 from streamguard.jobs.input.rows import Row, lines, parse
-from streamguard.jobs.job import Job, JobSpec
+from streamguard.jobs.job import Job
+from streamguard.jobs.opening import JobSpec
 from streamguard.policy.file import loads_policy
 from streamguard.request import Request
 from streamguard.testing import Script, answer, faults, rst, run_virtual, script, status, wire
@@ -163,7 +164,7 @@ def test_files_that_are_none(name: str, what: str, tmp_path: Path, monkeypatch: 
         target.write_text("root:x:0:0\n")
         values["out"] = str(target)
     with pytest.raises(JobError):
-        Job(JobSpec(**values)).close()
+        Job.open(JobSpec(**values)).close()
     assert [one for one in sorted(os.listdir(tmp_path)) if one not in before] in ([], ["passwd"])
     if (tmp_path / "passwd").exists():
         assert (tmp_path / "passwd").read_text() == "root:x:0:0\n"

@@ -11,7 +11,7 @@ import pytest
 import streamguard
 from streamguard import CallError, Caps, JsonDocument, Outcome, Policy, Retry, Timeouts, load_policy
 from streamguard.errors import PolicyError
-from streamguard.jobs.job import with_schema
+from streamguard.jobs.opening import with_schema
 from streamguard.outcome import AttemptRecord
 from streamguard.replay.recording import Recording, recordings
 from streamguard.replay.rerun import ObservedTrip, Replayed, replay

@@ -78,8 +78,9 @@ def set_cap(address: str, options: Options) -> int:
         cap = _amount(options.amount, scope.unit, "--cap")
         await ledger.set_cap(scope, cap)
         return (
-            f"{scope.key}: the cap is {_amount_text(cap, scope.unit)} now, it was {_amount_text(scope.cap, scope.unit)}. It holds "
-            "at once and for everybody, until a run begins under a policy that says otherwise"
+            f"{scope.key}: the cap is {_amount_text(cap, scope.unit)} now, it was "
+            f"{_amount_text(scope.cap, scope.unit)}. It holds at once and for everybody, until a run begins "
+            "under a policy that says otherwise"
         )
 
     sys.stdout.write(printable(_with(address, body)) + "\n")

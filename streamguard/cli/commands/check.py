@@ -79,7 +79,7 @@ def _job(name: str, options: Options) -> Notes:
         max_tokens=options.max_tokens,
         allow_imports=options.allow_imports,
     )
-    job = Job(order(flags)[0], dry=True)
+    job = Job.open(order(flags)[0], dry=True)
     try:
         rows = f"{name}: fine, {job.rows:,} rows, {job.todo:,} to ask"
         return [rows, *(f"  {notice}" for notice in job.notices)]
@@ -88,7 +88,7 @@ def _job(name: str, options: Options) -> Notes:
 
 
 def _policy(name: str, options: Options) -> Notes:
-    from streamguard.jobs.job import check_schema
+    from streamguard.jobs.opening import check_schema
     from streamguard.policy.file import read_policy
 
     found = read_policy(name, allow_imports=options.allow_imports)
@@ -102,7 +102,7 @@ def _policy(name: str, options: Options) -> Notes:
 
 def _schema(name: str, options: Options) -> Notes:  # noqa: ARG001  every kind is called alike
     from streamguard.files.schema_file import read_schema
-    from streamguard.jobs.job import check_schema, with_schema
+    from streamguard.jobs.opening import check_schema, with_schema
     from streamguard.policy.model import Policy
 
     schema = read_schema(Path(name))

@@ -85,7 +85,7 @@ async def _serve(setup: Setup) -> None:
 
 
 def _allow_files(connections: int) -> None:
-    """Raise how many files may be open, as far as it goes: a client has a socket, and perhaps one upstream."""
+    """Raise the number of files that may be open, as far as it goes: a client has a socket, maybe one upstream too."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -110,10 +110,11 @@ def _say(text: str) -> None:
 
 
 def _log_to_stderr(setup: Setup, *, verbose: bool) -> None:
-    from streamguard.proxy.log_redaction import RedactingFormatter
+    from streamguard.proxy.log_redaction import RedactingFormatter, StrangersFilter
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(RedactingFormatter([*setup.tokens.values(), setup.key or ""]))
+    handler.addFilter(StrangersFilter())
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)

@@ -86,7 +86,7 @@ def _policy(options: Options) -> Policy:
     policy = found.policy
     if options.schema is not None:
         from streamguard.files.schema_file import read_schema
-        from streamguard.jobs.job import check_schema, with_schema
+        from streamguard.jobs.opening import check_schema, with_schema
 
         schema = read_schema(Path(options.schema))
         if isinstance(schema, Problem):

@@ -11,8 +11,8 @@ import msgspec
 from streamguard.cli.commands.run import KEPT_OPTIONS, Options, execute
 from streamguard.errors import JobError, Problem
 from streamguard.jobs.amount import Amount
-from streamguard.jobs.job import JobSpec
 from streamguard.jobs.jobfile import SHIPPED, STDIN, JobBudget
+from streamguard.jobs.opening import JobSpec
 from streamguard.jobs.store.journal import read_journal
 from streamguard.jobs.store.resume import Rules, Selection
 

@@ -24,8 +24,9 @@ from streamguard.engine.clock import backend_clock
 from streamguard.engine.runtime import Runtime
 from streamguard.errors import JobError, Problem
 from streamguard.jobs.amount import Amount, parse_amount
-from streamguard.jobs.job import Job, JobSpec
+from streamguard.jobs.job import Job
 from streamguard.jobs.jobfile import JobBudget, JobFile, read_job
+from streamguard.jobs.opening import JobSpec
 from streamguard.jobs.progress.budgets import watch_budgets
 from streamguard.jobs.progress.progress import Progress, how, summary_text
 from streamguard.jobs.progress.summary import Carried, Summary, Tally
@@ -207,7 +208,7 @@ def execute(spec: JobSpec, options: Options) -> int:
     if not 0 <= options.drain <= 86_400:
         raise JobError(f"--drain must be from 0 to 86400 seconds, got {options.drain:g}")
     base_url = checked_url(options.base_url)
-    job = Job(spec, dry=options.dry_run)
+    job = Job.open(spec, dry=options.dry_run)
     try:
         if options.dry_run:
             return _dry_run(job, options)

@@ -39,6 +39,7 @@ from streamguard.guards.base import AttemptContext, BaseWatch, Document, Mode, S
 from streamguard.guards.document.lookahead import Ahead
 from streamguard.guards.document.reader import GUARD, DocumentReader, Plan
 from streamguard.guards.document.surroundings import Expect
+from streamguard.models.model import MAX_DEPTH, OutputType
 from streamguard.request import Request
 from streamguard.verdict import Enough, Trip, Where
 from streamguard.viability.schema.subschema import subschema
@@ -48,6 +49,20 @@ Pointers = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(value)
 """JSON Pointers; a list will do."""
 
 TOOL: Final = "tool:"
+
+
+def _as_schema(value: Any) -> Any:
+    """A schema as the field holds it: mappings frozen, types wrapped."""
+    if value is None or isinstance(value, FrozenJson | OutputType) or value == "request":
+        return value
+    if isinstance(value, str):
+        raise ValueError(  # noqa: TRY004  what pydantic reports as a mistake in the policy
+            f"{value!r} is no schema: give a JSON Schema, `request`, or a type; in a policy file a type is named "
+            "as module:Name, where imports are allowed"
+        )
+    return value if isinstance(value, Mapping) else OutputType.of(value)
+
+
 _OPENS: Final[Mapping[str, Expect]] = {"object": "object", "array": "array"}
 
 
@@ -62,9 +77,17 @@ class JsonDocument(Spec):
     """`text`, `tool:NAME` or `tools`."""
     expect: Expect | None = None
     """What the top value must be. Left out: an object, or where there is a schema whatever that says."""
-    schema_: Annotated[FrozenJson | Literal["request"] | None, Field(alias="schema")] = None
+    schema_: Annotated[
+        FrozenJson | OutputType | Literal["request"] | None, Field(alias="schema"), BeforeValidator(_as_schema)
+    ] = None
     """A JSON Schema (2020-12 unless its `$schema` says otherwise), or `request`: the request's own, which is the
-    structured output format for text and `input_schema` for tools. A tool without one is held to the syntax alone."""
+    structured output format for text and `input_schema` for tools. A tool without one is held to the syntax alone.
+    Or a type that Pydantic validates, such as a model class: then the value is an instance of it."""
+    model: Literal["accepts", "contract"] = "accepts"
+    """What kills while the answer streams, where `schema` is a type. `accepts`: only what the type refuses. `contract`:
+    also what its own JSON Schema refuses, up to one value earlier, such as `"12"` for an integer."""
+    field_validators: Literal["early", "final"] = "early"
+    """Whether the type's validators judge each value as soon as it is complete. They run a second time at the end."""
     schema_file: str | None = None
     """Where `schema` was read from. Whoever loads the policy reads the file; on its own the name does nothing."""
     assert_formats: bool = False
@@ -94,6 +117,10 @@ class JsonDocument(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if isinstance(self.schema_, OutputType) and self.enough_when:
+            raise ValueError("enough_when gives parts of a document, and a type needs the whole of it")
+        if isinstance(self.schema_, OutputType) and self.max_depth > MAX_DEPTH:
+            raise ValueError(f"max_depth is at most {MAX_DEPTH} with a type: Pydantic reads no deeper")
         if self.enough_when and self.where == "tools":
             raise ValueError("enough_when needs one document: where: text or tool:NAME")
         for pointer in self.enough_when:
@@ -122,13 +149,31 @@ class JsonDocument(Spec):
 
         :raises SchemaError: a schema that cannot be used.
         """
-        if schema is self.own_schema():
+        if self.output is not None or schema is self.own_schema():
             return _own_plan(self)
         return _plan(self, None if schema is None else json.dumps(_json_schema(schema)))
 
     def own_schema(self) -> Mapping[str, Any] | None:
-        """The schema given in the policy."""
+        """The schema given in the policy; of a type, the one that kills while an answer streams.
+
+        :raises SchemaError: Pydantic cannot use the type.
+        """
+        if isinstance(self.schema_, OutputType):
+            plan = self.schema_.plan()
+            wire = plan.wire if self.model == "contract" else None
+            if self.model == "contract" and wire is None:
+                raise SchemaError(Problem(pointer="/json/model", problem=_no_contract(self.schema_)))
+            return plan.accepts if wire is None else wire
         return self.schema_ if isinstance(self.schema_, FrozenJson) else None
+
+    @property
+    def output(self) -> OutputType | None:
+        """The type that the document must be, if the policy names one."""
+        return self.schema_ if isinstance(self.schema_, OutputType) else None
+
+
+def _no_contract(output: OutputType) -> str:
+    return f"model: contract needs a JSON Schema, and Pydantic can write none for {output.name}: use accepts"
 
 
 def _refuse(what: str) -> PolicyError:
@@ -189,6 +234,9 @@ def _plan(spec: JsonDocument, schema: str | None) -> Plan:
         max_depth=spec.max_depth,
         max_digits=spec.max_digits,
         max_bytes=spec.max_bytes,
+        model=None if spec.output is None else spec.output.plan(),
+        judged=spec.model == "contract",
+        early=spec.field_validators == "early" and spec.duplicate_names == "reject",
     )
 
 

@@ -14,7 +14,10 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 
 from streamguard.files.json_pointer import Path
+from streamguard.guards.custom import failed
 from streamguard.guards.document.surroundings import KINDS, Expect, Fault, Frame
+from streamguard.models.following import Failure
+from streamguard.models.model import ModelPlan, Raised
 from streamguard.verdict import Enough, Trip, Where
 from streamguard.viability.syntax.protocol import Dead, Duplicates, Prefix
 from streamguard.viability.syntax.quote import quote
@@ -54,6 +57,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     max_depth: int
     max_digits: int
     max_bytes: int | None
+    model: ModelPlan | None = None
+    """The type that the document must be, if the policy names one."""
+    judged: bool = False
+    """Whether the schema has a word on the finished document beside the model: it is the caller's, not the model's."""
+    early: bool = True
+    """Whether the model's validators judge values as they close."""
 
     def prefix(self) -> Prefix:
         """The state for one document."""
@@ -79,6 +88,7 @@ KNOBS: Final[Mapping[str, str]] = {
     "json.depth": "json.max_depth",
     "json.number": "json.max_digits",
     "json.schema": "json.schema",
+    "json.model": "json.schema",
     "json.fence": "json.fence",
     "json.preamble": "json.preamble",
     "json.size": "json.max_bytes",
@@ -104,6 +114,7 @@ class DocumentReader:
         "_begun_at",
         "_died_at",
         "_eager",
+        "_following",
         "_frame",
         "_over",
         "_parsed",
@@ -136,6 +147,9 @@ class DocumentReader:
         self._plan = plan
         self._frame = Frame(fence=plan.fence, preamble=plan.preamble, opens=plan.opens)
         self._prefix = plan.prefix()
+        self._following = plan.model.following() if plan.model is not None and plan.early else None
+        if self._following is not None:
+            self._prefix.values = self._following
         self._pieces: list[str] = []
         self._died_at: int | None = None  # the first dead character
         self._over = False  # a verdict of no has been given
@@ -252,8 +266,15 @@ class DocumentReader:
     def _body(self, text: str) -> Trip | Enough | None:
         """Inside the document."""
         self._pieces.append(text)
-        prefix = self._prefix
+        prefix, following = self._prefix, self._following
+        if following is not None:
+            following.feed(text)
         dead = prefix.feed(text)
+        if following is not None and (failure := following.failure) is not None:
+            at = failure.char
+            if dead is None or (at is not None and dead.char != "eof" and at < dead.char):
+                enough = self._seek(text, at) if self._seeker is not None and self.may_end and at is not None else None
+                return enough or self._disproved(failure)
         if dead is not None:
             return self._stopped(dead, text)
         room = self._room = self._room - len(text)
@@ -330,12 +351,35 @@ class DocumentReader:
             self._parsed = parse(self.text, duplicate_names=self._plan.duplicate_names)
         except Refused as refused:
             return self._dead(refused.dead)
-        if self._plan.schema is not None:
+        model = self._plan.model
+        if self._plan.schema is not None and (model is None or self._plan.judged):
             dead = self._plan.schema.validate(self._parsed)
             if dead is not None:
                 return self._dead(dead, final=True)
+        if model is not None:
+            found = model.validate(self.text)
+            if isinstance(found, Failure):
+                return self._disproved(found)
+            if isinstance(found, Raised):
+                return self._raised(found.error)
+            self._parsed = found.value
         self.complete = True
         return None
+
+    def _disproved(self, failure: Failure) -> Trip:
+        """The model does not accept the document."""
+        self._died_at = failure.char
+        offset = None if failure.char is None else _bytes(self.text[: failure.char])
+        where = Where(offset=offset, char=failure.char, pointer=failure.pointer, keyword=failure.keyword)
+        place = "in the finished document" if failure.char is None else f"at character {failure.char}"
+        value = f", in {failure.pointer}" if failure.pointer else ""
+        return self._trip("json.model", f"{failure.message} ({place}{value})", where)
+
+    def _raised(self, error: Exception) -> Trip:
+        """A validator of the model raised what is no `ValidationError`."""
+        self._over = True
+        self._step = DocumentReader._ignore
+        return failed(GUARD, error)
 
     def _resized(self) -> Trip | None:
         """The document may have grown too large: count its bytes exactly, each piece once."""

@@ -166,10 +166,6 @@ class Journal:
         most = before if before is not None else _ALL
         yield from self._rows("SELECT key, line FROM records WHERE run < ? ORDER BY seq", most)
 
-    def of_run(self, run: int) -> list[str]:
-        """The rows whose result is of this run."""
-        return [key for (key,) in self._rows("SELECT key FROM records WHERE run = ? ORDER BY seq", run)]
-
     def line(self, key: str) -> bytes | None:
         """One row's line."""
         row = self._one("SELECT line FROM records WHERE key = ?", key)

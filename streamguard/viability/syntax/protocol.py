@@ -61,6 +61,16 @@ class PrefixStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What can come next, as far as that can be told: JSON, or words."""
 
 
+class ValueListener(Protocol):
+    """Told where each value of a document begins and ends, those inside a container that was read at once excepted."""
+
+    def begin(self, key: str | int | None, at: int, kind: int) -> None:
+        """A value of a kind begins at a character; `key` is its name or index, `None` for the top value."""
+
+    def end(self, at: int) -> None:
+        """The innermost open value has ended before a character."""
+
+
 class Prefix(Protocol):
     """One document, fed in pieces."""
 
@@ -76,6 +86,8 @@ class Prefix(Protocol):
     """Where an unfinished scalar token (string, name, number, literal) began, in characters; `None` between tokens."""
     depth: int
     """Containers open."""
+    values: ValueListener | None
+    """Told where values begin and end. Set before the first piece."""
 
     def feed(self, text: str) -> Dead | None:
         """Take the next piece, split anywhere. Once dead it stays dead and gives the same `Dead` again."""

@@ -129,6 +129,8 @@ class SyntaxPrefix(ScannerState):
             if char == "]" and self._state == AT_FIRST_VALUE:
                 return self._close_container(text, i)
             return self._malformed(text, i)
+        if self.values is not None:
+            self.values.begin(self._path[-1] if self._path else None, self.consumed + i, kind)
         if n - i > WHOLE and self._path:
             if kind > OBJECT and (end := self._whole_value(text, i)) > i:
                 return end

@@ -27,7 +27,7 @@ from streamguard.viability.syntax.grammar import (
     WANTED,
     WANTED_IN_NUMBER,
 )
-from streamguard.viability.syntax.protocol import Cause, Dead, Duplicates, Listener, Open, PrefixStatus
+from streamguard.viability.syntax.protocol import Cause, Dead, Duplicates, Listener, Open, PrefixStatus, ValueListener
 from streamguard.viability.syntax.quote import quote
 
 _AT: Final = {
@@ -71,6 +71,7 @@ class ScannerState:
         "depth",
         "end",
         "token_start",
+        "values",
     )
 
     def __init__(
@@ -89,6 +90,8 @@ class ScannerState:
         self.consumed = 0
         self.token_start: int | None = None
         self.depth = 0
+        self.values: ValueListener | None = None
+        """Told where values begin and end. Set before the first piece."""
         self._duplicates = duplicate_names == "reject"
         self._max_depth = max_depth
         self._max_digits = max_digits
@@ -127,6 +130,8 @@ class ScannerState:
     def _finish(self, end: int) -> None:
         """A value has ended before character `end`."""
         self.token_start = None
+        if self.values is not None:
+            self.values.end(end)
         if self._path:
             self._state = AFTER_VALUE
         else:

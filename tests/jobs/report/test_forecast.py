@@ -22,7 +22,7 @@ def looked_at(spec):
     """A forecast, for which nothing was created or changed."""
     folder = os.path.dirname(spec.out)
     before = {name: (os.stat(f"{folder}/{name}").st_mtime_ns, os.stat(f"{folder}/{name}").st_size) for name in os.listdir(folder)}  # fmt: skip
-    job = Job(spec, dry=True)
+    job = Job.open(spec, dry=True)
     try:
         return forecast(job), job.notices
     finally:

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from streamguard.engine.runtime import RunningCall
+from streamguard.engine.attempt import RunningAttempt
+from streamguard.engine.clock import CallClock
 from streamguard.events import BlockKind, Usage
 from streamguard.guards.timeouts import ClockState
 from streamguard.guards.transcript import Transcript
 from streamguard.outcome import AttemptRecord
-from streamguard.pricing.tokens import weigh
 
 State = Literal["queued", "waiting", "connecting", "listening", "thinking", "writing", "calling", "closing", "ending"]
 """What a call does: it waits for its turn or for room in a budget (`queued`), or between attempts (`waiting`); has no
@@ -48,6 +48,8 @@ class CallSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, Any]
     group: str | None
     state: State
+    began: float
+    """When the call began, on the running backend's clock, in seconds."""
     seconds: float
     """Since the call began."""
     attempt: int
@@ -65,9 +67,19 @@ class CallSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The attempts that are over."""
 
 
-def snapshot(call: RunningCall) -> CallSnapshot:
-    """The call at this moment."""
-    clock, running, before = call.clock, call.running, call.record.attempts
+def snapshot(
+    call: str,
+    *,
+    about: Mapping[str, Any],
+    clock: CallClock,
+    running: RunningAttempt | None,
+    before: tuple[AttemptRecord, ...],
+    attempts: int,
+) -> CallSnapshot:
+    """Look at a call's parts at this moment; `Call.snapshot` is what others call.
+
+    :param attempts: the most that the policy allows.
+    """
     now = clock.now()
     clocks = () if running is None else tuple(running.panel.clocks(now))
     if clock.deadline != math.inf:
@@ -76,13 +88,14 @@ def snapshot(call: RunningCall) -> CallSnapshot:
     transcript = None if running is None else running.panel.transcript
     request = None if running is None else running.request
     return CallSnapshot(
-        call=call.id,
-        labels=call.about["labels"],
-        group=call.about["group"],
-        state=_state(call),
+        call=call,
+        labels=about["labels"],
+        group=about["group"],
+        state=_state(clock, running, begun=bool(before)),
+        began=clock.began,
         seconds=now - clock.began,
         attempt=len(before) + 1,
-        attempts=call.policy.retry.attempts,
+        attempts=attempts,
         model=request.model if request is not None else transcript.model if transcript is not None else None,
         clocks=clocks,
         blocks=() if transcript is None else blocks(transcript),
@@ -99,12 +112,11 @@ def blocks(transcript: Transcript) -> tuple[Block, ...]:
     )
 
 
-def _state(call: RunningCall) -> State:
-    running = call.running
-    if call.clock.interrupted is not None:
+def _state(clock: CallClock, running: RunningAttempt | None, *, begun: bool) -> State:
+    if clock.interrupted is not None:
         return "ending"
     if running is None:
-        return "waiting" if call.record.attempts else "queued"
+        return "waiting" if begun else "queued"
     transcript = running.panel.transcript
     if running.panel.stopped:
         return "closing"
@@ -112,20 +124,3 @@ def _state(call: RunningCall) -> State:
         latest = next(reversed(transcript.blocks.values()))
         return _WORK.get(latest.kind, "writing")
     return "connecting" if running.head_at is None else "listening"
-
-
-class Gauge:
-    """≈ How many tokens an attempt's output is, weighed piece by piece: each piece once, however often one looks."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, int] = {}
-        self._weight = 0.0
-
-    def weight(self, of: Sequence[Block]) -> float:
-        """The weight of all output so far; times the model's scale it is tokens."""
-        for block in of:
-            seen, count = self._seen.get(block.index, 0), len(block.pieces)
-            if count > seen:
-                self._weight += weigh("".join(block.pieces[seen:count]))
-                self._seen[block.index] = count
-        return self._weight

@@ -11,11 +11,12 @@ import pytest
 
 import streamguard
 from streamguard import Policy, Retry, Rule, Runtime, Timeouts
+from streamguard.engine.snapshot import CallSnapshot, blocks
 from streamguard.events import BlockStarted, BlockStopped, Delta, Metered, Started, Stopped, Usage
 from streamguard.guards.timeouts import ClockState
 from streamguard.pricing.tokens import weigh
 from streamguard.testing import pause, script, stall, status, tool_answer
-from streamguard.view.snapshot import CallSnapshot, Gauge, blocks, snapshot
+from streamguard.view.gauge import Gauge
 
 HEAD = Started("m", "model", Usage(input_tokens=7))
 THINKING = [BlockStarted(0, "thinking", "thinking"), Delta(0, "thinking", "hm "), Delta(0, "thinking", "hm")]
@@ -40,7 +41,7 @@ async def looks(
         for moment in moments:
             await anyio.sleep_until(moment)
             [running] = runtime.calls.values()
-            seen.append(snapshot(running))
+            seen.append(running.snapshot())
             if act is not None:
                 act(running)
         tasks.cancel_scope.cancel()
@@ -81,7 +82,7 @@ def test_between_attempts(run_virtual) -> None:
             tasks.start_soon(lambda: streamguard.run(script(STORY), policy=Policy(), runtime=runtime))
             await anyio.sleep(1)
             [call] = runtime.calls.values()
-            assert (snapshot(call).state, snapshot(call).clocks, snapshot(call).model) == ("queued", (), None)
+            assert (call.snapshot().state, call.snapshot().clocks, call.snapshot().model) == ("queued", (), None)
             tasks.cancel_scope.cancel()
 
     run_virtual(main)
@@ -102,7 +103,7 @@ def test_interrupted(run_virtual) -> None:
             await anyio.sleep(5)
             [running] = runtime.calls.values()
             running.interrupt("test")
-            assert snapshot(running).state == "ending"
+            assert running.snapshot().state == "ending"
         assert runtime.calls == {}
 
     run_virtual(main)
@@ -144,7 +145,7 @@ def test_clocks_that_are_off_or_stand(run_virtual) -> None:
                     break
             [call] = runtime.calls.values()
             await anyio.sleep(100)
-            assert snapshot(call).clocks == (ClockState(knob="progress", limit=20, left=20.0, stands=True),)
+            assert call.snapshot().clocks == (ClockState(knob="progress", limit=20, left=20.0, stands=True),)
 
     run_virtual(main)
 
@@ -168,7 +169,7 @@ def test_a_look_touches_nothing(run_virtual) -> None:
                 while looked_at:
                     await anyio.sleep(0.07)
                     for running in runtime.calls.values():
-                        look = snapshot(running)
+                        look = running.snapshot()
                         Gauge().weight(look.blocks)
             return done[0]
 

@@ -1,0 +1,191 @@
+"""Follows one document and judges its places as their values close.
+
+In charge of: which place the open value is at, the text of each value that is judged, and the first failure. It is told
+by the scanner where values begin and end. What a failure means is the reader's business.
+
+Only a `ValidationError` counts. A validator that raises anything else cannot be run by itself: the judgement of the
+whole decides.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from streamguard.files.json_pointer import pointer
+from streamguard.models.places import Place
+from streamguard.viability.syntax.grammar import ARRAY, NUMBER, STRING
+from streamguard.viability.syntax.quote import quote
+from streamguard.viability.syntax.scanner import SyntaxPrefix
+
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """What a model says against a value."""
+
+    message: str
+    pointer: str
+    keyword: str
+    """Pydantic's type of the error, such as `value_error`."""
+    char: int | None = None
+    """The character of the document that showed it; `None` for the end."""
+
+
+_Value = tuple[Place | None, bool, int, int, str | int | None, int]
+"""An open value: its place, whether its text is wanted, where it begins, its kind, its key and its number."""
+
+
+class Following:
+    """The state for one document. A `ValueListener` of the scanner.
+
+    :ivar failure: the first failure; `None` while there is none.
+    """
+
+    __slots__ = ("_begun", "_fed", "_open", "_pieces", "_root", "_starts", "_wanted", "failure")
+
+    def __init__(self, root: Place) -> None:
+        self.failure: Failure | None = None
+        self._root = root
+        self._open: list[_Value] = []
+        self._begun = 0
+        """How many values have begun."""
+        self._pieces: list[str] = []
+        self._starts: list[int] = []
+        self._fed = 0
+        self._wanted = 0
+        """How many open values' text is wanted."""
+
+    def feed(self, text: str) -> None:
+        """Take the piece that the scanner is about to be fed."""
+        if not self._wanted and self._pieces:
+            self._pieces.clear()
+            self._starts.clear()
+        self._pieces.append(text)
+        self._starts.append(self._fed)
+        self._fed += len(text)
+
+    def begin(self, key: str | int | None, at: int, kind: int) -> None:
+        """A value of a kind begins at a character, as the member or item `key`."""
+        place: Place | None = self._root
+        wanted = False
+        if self._open:
+            parent = self._open[-1][0]
+            place = None if parent is None else parent.below(key)  # type: ignore[arg-type]  # inside a container
+            wanted = kind == STRING or (place is not None and place.runs and not place.sure & kind)
+            self._wanted += wanted
+        self._begun += 1
+        self._open.append((place, wanted, at, kind, key, self._begun))
+
+    def end(self, at: int) -> None:
+        """The innermost open value has ended before a character."""
+        place, wanted, begin, kind, key, number = self._open.pop()
+        self._wanted -= wanted
+        if self.failure is not None:
+            return
+        if wanted:
+            if place is not None and place.runs and not place.sure & kind:
+                self._judge(place, begin, at, kind, key)
+            else:
+                self._check_escapes(begin, at, key)
+        elif kind <= ARRAY and place is not None and place.active and self._open and number == self._begun:
+            # Read at once, so that what is inside was not told.
+            self._judge(place, begin, at, kind, key)
+
+    def _judge(self, place: Place, begin: int, at: int, kind: int, key: str | int | None) -> None:
+        text = self._text(begin, at)
+        found: Failure | None = None
+        try:
+            if not place.postponed:
+                place.judge(text)
+                return
+        except ValidationError as error:
+            if place.runs:
+                found = failure_of(error, text, self._path(key))
+                found = msgspec.structs.replace(found, char=at if kind == NUMBER else at - 1)
+        except Exception:  # whatever a validator raises that needs the object around it
+            found = None
+        self.failure = self._earlier(place, text, begin, key, kind) or found
+
+    def _earlier(self, place: Place, text: str, begin: int, key: str | int | None, kind: int) -> Failure | None:
+        """What a container that was read at once fails of first, value by value."""
+        found = first_failure(place, text) if kind <= ARRAY else None
+        if found is None or found.char is None:
+            return None
+        return Failure(found.message, pointer(self._path(key)) + found.pointer, found.keyword, begin + found.char)
+
+    def _check_escapes(self, begin: int, at: int, key: str | int | None) -> None:
+        """Half a surrogate pair is JSON, and no text that Pydantic reads."""
+        if len(self._pieces) == 1 and "\\" not in self._pieces[0]:
+            return
+        text = self._text(begin, at)
+        if _SURROGATE.search(text) is None:
+            return
+        try:
+            from_json(text)
+        except ValueError as error:
+            self.failure = Failure(f"Invalid JSON: {error}", pointer(self._path(key)), "json_invalid", at - 1)
+
+    def _path(self, key: str | int | None) -> list[str | int]:
+        keys = [value[4] for value in self._open]
+        return [part for part in (*keys, key) if part is not None]
+
+    def _text(self, begin: int, end: int) -> str:
+        first = bisect_right(self._starts, begin) - 1
+        start = self._starts[first]
+        if first == len(self._pieces) - 1:
+            return self._pieces[first][begin - start : end - start]
+        return "".join(self._pieces[first:])[begin - start : end - start]
+
+
+def first_failure(place: Place, text: str) -> Failure | None:
+    """Judge the places below one, value by value, in a text that is JSON.
+
+    :returns: the first failure, with its character.
+    """
+    following = Following(place)
+    prefix = SyntaxPrefix(max_depth=None, max_digits=None, duplicate_names="allow")
+    prefix.values = following
+    for char in text:
+        following.feed(char)
+        prefix.feed(char)
+        if following.failure is not None:
+            break
+    return following.failure
+
+
+def failure_of(error: ValidationError, text: str, path: Sequence[str | int] = ()) -> Failure:
+    """Put a `ValidationError` into the words of a verdict.
+
+    :param text: what was validated.
+    :param path: where that stands in the document.
+    """
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    first = details[0]
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    at = [*path, *_inside(first["loc"], value)]
+    more = "" if len(details) == 1 else f" (and {len(details) - 1} more)"
+    missing = f": {quote(first['loc'][-1])}" if first["type"] == "missing" and first["loc"] else ""
+    return Failure(f"{first['msg']}{missing}{more}", pointer(at), first["type"])
+
+
+def _inside(loc: Sequence[str | int], value: Any) -> list[str | int]:
+    """The path of an error below a value. Pydantic's own steps, such as the names of a union's branches, are none."""
+    path: list[str | int] = []
+    for part in loc:
+        inside_object = isinstance(value, dict) and part in value
+        inside_array = isinstance(value, list) and isinstance(part, int) and 0 <= part < len(value)
+        if inside_object or inside_array:
+            value = value[part]
+            path.append(part)
+    return path

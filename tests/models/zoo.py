@@ -1,0 +1,456 @@
+"""Types of every kind that Pydantic validates, each with documents that it accepts, and documents made to trouble it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from ipaddress import IPv4Address
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasPath,
+    AnyUrl,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Json,
+    PlainValidator,
+    RootModel,
+    SecretStr,
+    StringConstraints,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from typing_extensions import TypedDict
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Size(IntEnum):
+    SMALL = 1
+    LARGE = 2
+
+
+class Lenient(Enum):
+    YES = "yes"
+    NO = "no"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        return cls.NO
+
+
+class Mixed(Enum):
+    ONE = 1
+    TWO = "two"
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Entry(TypedDict, total=False):
+    name: str
+    number: int
+
+
+@dataclass
+class Plain:
+    a: int
+    b: str = "x"
+
+
+@pydantic_dataclass
+class Checked:
+    a: Annotated[int, Field(gt=0)]
+    b: list[str] = Field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.a == 13:
+            raise ValueError("unlucky")
+
+
+class Scalars(BaseModel):
+    i: int = Field(ge=0, le=100)
+    f: float = Field(gt=-1.5, lt=1e6)
+    b: bool
+    s: str = Field(min_length=1, max_length=5)
+    n: int | None = None
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+    i: int
+    f: float
+    b: bool
+    d: date
+    u: UUID | None = None
+
+
+class Stripped(BaseModel):
+    model_config = ConfigDict(str_strip_whitespace=True, str_max_length=4)
+    s: str
+    t: Annotated[str, StringConstraints(to_upper=True, pattern=r"^[A-Za-z]+$")] = "A"
+    u: Annotated[str, Field(pattern=r"^a+$")] = "a"
+
+
+class Numbers(BaseModel):
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+    s: str
+    d: Decimal = Field(ge=Decimal("0.1"), max_digits=5, decimal_places=2)
+    m: int = Field(multiple_of=3)
+    big: int = Field(default=0, le=2**60)
+    bigger: float = Field(default=0.0, le=float(2**60))
+
+
+class Times(BaseModel):
+    d: date
+    t: datetime
+    c: time | None = None
+    x: timedelta | None = None
+
+
+class Words(BaseModel):
+    u: UUID
+    url: AnyUrl
+    raw: bytes = Field(max_length=4)
+    secret: SecretStr = SecretStr("")
+    address: IPv4Address | None = None
+    inner: Json[list[int]] | None = None
+
+
+class Choices(BaseModel):
+    colour: Colour
+    size: Size
+    lenient: Lenient = Lenient.NO
+    mixed: Mixed = Mixed.ONE
+    word: Literal["a", "b"] = "a"
+    one: Literal[1, "x"] = 1
+    flag: Literal[True] = True
+
+
+class Containers(BaseModel):
+    items: list[int] = Field(min_length=1, max_length=4)
+    unique: set[int] = Field(default_factory=set, min_length=0, max_length=2)
+    frozen: frozenset[str] = frozenset()
+    pair: tuple[int, str] = (1, "a")
+    many: tuple[int, ...] = ()
+    table: dict[str, int] = Field(default_factory=dict, max_length=2)
+    keys: dict[int, str] = Field(default_factory=dict, max_length=1)
+    short: dict[Annotated[str, Field(max_length=3)], float] = Field(default_factory=dict)
+
+
+class Other(BaseModel):
+    point: Point
+    entry: Entry
+    plain: Plain | None = None
+    checked: Checked | None = None
+
+
+class Before(BaseModel):
+    i: Annotated[int, BeforeValidator(lambda value: 1 if value == "one" else value)]
+    w: Annotated[int, WrapValidator(lambda value, inner: 0 if value is None else inner(value))] = 0
+    p: Annotated[Any, PlainValidator(lambda value: value)] = None
+    documented: Annotated[int, WithJsonSchema({"type": "integer", "maximum": 3})] = 0
+    extra: int = Field(default=0, json_schema_extra={"maximum": 3})
+
+
+class WholeBefore(BaseModel):
+    a: int
+    b: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def split(cls, value: Any) -> Any:
+        return {"a": value[0], "b": value[1]} if isinstance(value, list) and len(value) == 2 else value
+
+
+class Aliased(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True)
+    a: int = Field(validation_alias="A")
+    b: int = Field(default=0, validation_alias=AliasChoices("bee", AliasPath("nested", 0)))
+    c: str = Field(default="", validation_alias=AliasPath("deep", "er"))
+
+
+class Named(BaseModel):
+    model_config = ConfigDict(validate_by_alias=False, validate_by_name=True, extra="forbid")
+    a: int = Field(validation_alias="A")
+
+
+class Extra(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, int]
+    a: str
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: int = Field(le=9)
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+    name: str
+
+
+class Pets(BaseModel):
+    pet: Cat | Dog = Field(discriminator="kind")
+    guess: (
+        Annotated[
+            Annotated[Cat, Tag("c")] | Annotated[Dog, Tag("d")],
+            Discriminator(lambda value: "c" if "lives" in (value if isinstance(value, dict) else {}) else "d"),
+        ]
+        | None
+    ) = None
+    either: int | str | list[int] = 0
+
+
+class Tree(BaseModel):
+    name: str
+    children: list[Tree] = []
+
+    @field_validator("name")
+    @classmethod
+    def named(cls, value: str) -> str:
+        if value == "bad":
+            raise ValueError("a bad name")
+        return value
+
+
+T = TypeVar("T")
+
+
+class Box(BaseModel, Generic[T]):
+    content: T
+    label: str | None = None
+
+
+class Range(BaseModel):
+    low: int
+    high: int
+
+    @model_validator(mode="after")
+    def ordered(self) -> Range:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+
+class Informed(BaseModel):
+    start: int
+    end: int
+    ranges: list[Range] = []
+
+    @field_validator("end")
+    @classmethod
+    def later(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data["start"]:
+            raise ValueError("the end is before the start")
+        return value
+
+
+class Initialised(BaseModel):
+    a: int
+
+    def __init__(self, **data: Any) -> None:
+        super().__init__(a=data.get("a", data.get("z", 0)))
+
+
+class Forgiving(BaseModel):
+    items: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    after: Annotated[int, AfterValidator(lambda value: value + 1)] = 0
+    even: Annotated[int, AfterValidator(lambda value: value if value % 2 == 0 else {}[value])] = 0
+
+
+class Strings(RootModel[list[str]]):
+    pass
+
+
+ZOO: dict[str, tuple[Any, list[Any]]] = {
+    "scalars": (
+        Scalars,
+        [{"i": 1, "f": 0.5, "b": True, "s": "abc", "n": None}, {"i": "12", "f": "2", "b": "on", "s": "é"}],
+    ),
+    "strict": (Strict, [{"i": 1, "f": 1.5, "b": False, "d": "2026-01-02", "u": None}]),
+    "stripped": (Stripped, [{"s": " abcd  ", "t": "ab", "u": " aa "}]),
+    "numbers": (Numbers, [{"s": 12, "d": 1.25, "m": 9, "big": 5, "bigger": 9007199254740993}]),
+    "times": (
+        Times,
+        [{"d": "2026-01-02", "t": "2026-01-02T03:04:05Z", "c": "03:04", "x": "P1D"}, {"d": 86400, "t": 1700000000}],
+    ),
+    "words": (
+        Words,
+        [
+            {
+                "u": "urn:uuid:12345678-1234-5678-1234-567812345678",
+                "url": "https://example.org/a b",
+                "raw": "ab",
+                "secret": "x",
+                "address": "127.0.0.1",
+                "inner": "[1, 2]",
+            }
+        ],
+    ),
+    "choices": (
+        Choices,
+        [{"colour": "red", "size": "1", "lenient": 5, "mixed": "two", "word": "b", "one": True, "flag": True}],
+    ),
+    "containers": (
+        Containers,
+        [
+            {
+                "items": [1, "2"],
+                "unique": [1, 1, 1, 2],
+                "frozen": ["a", "a"],
+                "pair": [1, "x"],
+                "many": [1, 2, 3],
+                "table": {"a": 1},
+                "keys": {"1": "a", "01": "b"},
+                "short": {"abc": 1.5},
+            }
+        ],
+    ),
+    "other": (Other, [{"point": [1, 2], "entry": {"name": "x"}, "plain": {"a": 1}, "checked": {"a": 5, "b": ["x"]}}]),
+    "before": (Before, [{"i": "one", "w": None, "p": [1], "documented": 99, "extra": 99}]),
+    "whole-before": (WholeBefore, [[1, 2], {"a": 1, "b": "2"}]),
+    "aliased": (
+        Aliased,
+        [{"A": 1, "bee": 2, "deep": {"er": "x"}}, {"a": 1, "b": 2, "c": "y"}, {"A": 1, "nested": [5]}],
+    ),
+    "named": (Named, [{"a": 1}]),
+    "extra": (Extra, [{"a": "x", "b": 1, "c": "2"}]),
+    "pets": (Pets, [{"pet": {"kind": "cat", "lives": 9}, "guess": {"kind": "dog", "name": "x"}, "either": [1]}]),
+    "tree": (Tree, [{"name": "a", "children": [{"name": "b", "children": [{"name": "c"}]}]}]),
+    "box": (Box[list[Range]], [{"content": [{"low": 1, "high": 2}, {"low": 0, "high": 0}], "label": "x"}]),
+    "range": (Range, [{"low": 1, "high": 2}]),
+    "informed": (Informed, [{"start": 1, "end": 3, "ranges": [{"low": 1, "high": 2}]}]),
+    "initialised": (Initialised, [{"z": 3}, {"a": 1}]),
+    "forgiving": (Forgiving, [{"items": [1, 2], "after": 1, "even": 2}]),
+    "strings": (Strings, [["a", "b"]]),
+    "list": (list[Range], [[{"low": 1, "high": 2}]]),
+    "entry": (Entry, [{"name": "x", "number": 3}]),
+    "plain": (Plain, [{"a": 1, "b": "x"}]),
+    "checked": (Checked, [{"a": 1, "b": ["x"]}]),
+    "union": (Cat | Dog | int, [{"kind": "cat", "lives": 3}, 5, {"kind": "dog", "name": "x"}]),
+    "map": (dict[str, Range], [{"a": {"low": 1, "high": 2}}]),
+    "optional": (Range | None, [None, {"low": 1, "high": 2}]),
+    "point": (Point, [[1, 2], {"x": 1, "y": 2}]),
+    "number": (Annotated[int, Field(ge=3)], [5, "7"]),
+    "any": (Any, [1, {"a": [1]}]),
+}
+"""Name → a type, and documents that it accepts."""
+
+ODD: list[Any] = [
+    *(None, True, False, 0, 1, -1, 2, 3, 13, 5.0, 0.5, 1.0, -0.0, 1e22, 9007199254740993, 2**63, 2**64, 10**30, 86400),
+    *(
+        "",
+        " ",
+        "a",
+        "b",
+        "12",
+        " 2",
+        "1.0",
+        "two",
+        "on",
+        "yes",
+        "t",
+        "red",
+        "1",
+        "cat",
+        "bad",
+        "x" * 6,
+        "\t5\n",
+        "é",
+        "\u2028",
+    ),
+    *("2026-01-02", "2026-01-02 00:00Z", "1700000000", "P1D", "127.0.0.1", "https://e.org", "NaN", "null", "[1]", "{}"),
+    *(
+        "{12345678-1234-5678-1234-567812345678}",
+        "12345678123456781234567812345678",
+        "\U0001f600",
+        "1_000",
+        "0x10",
+        "١٢",
+    ),
+    *(
+        [],
+        [1],
+        [1, 1],
+        ["a"],
+        [[]],
+        [1, "x"],
+        [1, 2],
+        {},
+        {"a": 1},
+        {"low": 2, "high": 1},
+        {"kind": "dog", "name": "y"},
+    ),
+]
+"""Values that a model may take in a way that one would not expect."""
+
+NUMERALS = (
+    "1.00",
+    "1e0",
+    "1E2",
+    "10e-1",
+    "1e400",
+    "-0",
+    "0.1e1",
+    "123456789012345678901234567890.5",
+    "0.30000000000000004",
+)
+"""Ways to write a number that `json.dumps` does not choose."""
+
+
+def mutated(value: Any, chance: random.Random, depth: int = 0) -> Any:
+    """A value with some of its parts replaced, removed, repeated or added."""
+    if chance.random() < 0.12 + 0.05 * depth:
+        return chance.choice(ODD)
+    if isinstance(value, dict):
+        members = [(name, mutated(item, chance, depth + 1)) for name, item in value.items() if chance.random() > 0.05]
+        if chance.random() < 0.08:
+            members.append((chance.choice(["extra", "A", "a", "b", "lives", "z", "nested"]), chance.choice(ODD)))
+        if chance.random() < 0.3:
+            chance.shuffle(members)
+        return dict(members)
+    if isinstance(value, list):
+        items = [mutated(item, chance, depth + 1) for item in value if chance.random() > 0.05]
+        if items and chance.random() < 0.15:
+            items.append(chance.choice(items))
+        return items
+    return value
+
+
+def texts(name: str, seed: int, count: int) -> Iterator[str]:
+    """JSON texts about one type of the zoo: some it accepts, most are nearly right."""
+    chance = random.Random(f"{name} {seed}")
+    documents = ZOO[name][1]
+    for _ in range(count):
+        document = chance.choice(documents)
+        for _ in range(chance.choice((0, 1, 1, 2))):
+            document = mutated(document, chance)
+        text = json.dumps(document, ensure_ascii=chance.random() < 0.5, indent=chance.choice((None, None, 1)))
+        if chance.random() < 0.15:
+            text = text.replace("1", chance.choice(NUMERALS), 1)
+        if chance.random() < 0.05:
+            text = text.replace('"', '"' + chance.choice(("\\u0041", "\\ud800", "\\ud83d\\ude00", "\\n")), 1)
+        yield text
