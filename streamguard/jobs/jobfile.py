@@ -69,7 +69,7 @@ class JobFile(Spec):
     policy: FilePath
     """The path of a policy, or `streamguard:NAME` for a shipped one."""
     allow_imports: bool = False
-    """Whether the policy may import Python code (guards of one's own)."""
+    """Whether the policy needs Python code (guards of one's own); it is imported if `--allow-imports` says so, too."""
     model: Annotated[str, Field(min_length=1)] | None = None
     """For every row, whatever it or the template says; so is `max_tokens`."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -78,7 +78,8 @@ class JobFile(Spec):
     concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Rows at a time; 8 by default."""
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?]+[^\s@?]*$")] | None = None
-    """Of the API; without it the environment's ANTHROPIC_BASE_URL, or the provider's."""
+    """Of the API; without it the environment's ANTHROPIC_BASE_URL, or the provider's. Its host must be allowed by the
+    command line (`--allow-host`), since it gets the key."""
     retry_failed: bool = True
     """Whether rows that failed in an earlier run are asked again."""
     max_row_failures: Annotated[int, Field(ge=1, le=1000)] = MAX_ROW_FAILURES
