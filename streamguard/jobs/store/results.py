@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from streamguard.errors import CallError, Interrupted
-from streamguard.events import Failed, Usage
+from streamguard.events import COUNTS, Failed
 from streamguard.jobs.store.resume import POISON
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
 from streamguard.verdict import Decision, Trip
@@ -145,7 +145,7 @@ def _as_json(value: Any) -> Any:
 
 def _usage(record: CallRecord) -> dict[str, Any]:
     low, high = record.usage.low, record.usage.high
-    counts = {name: [getattr(low, name), getattr(high, name)] for name in Usage.__struct_fields__}
+    counts = {name: [getattr(low, name), getattr(high, name)] for name in COUNTS}
     known = {name: pair for name, pair in counts.items() if pair != [None, None] or name in _ALWAYS}
     return {**known, "exact": record.usage.exact}
 
