@@ -154,9 +154,14 @@ class Outcome(CallRecord, Generic[T_co], frozen=True, kw_only=True):
     have rejected the answer, so nothing is claimed; see `attempts[-1].observed`."""
     value: T_co = cast("T_co", None)
     """The parsed and checked JSON, or the instance of the type that was asked for; `None` without a `json` section."""
-    data: Any = None
-    """The value as plain JSON data: the same object, unless a type was asked for."""
+    plain: Any = msgspec.UNSET
+    """What `data` gives; unset where `value` is plain JSON data itself."""
     text: str = ""
     """The answer's text; with a document, the document's own text."""
     message: Any = None
     """The provider's own message object."""
+
+    @property
+    def data(self) -> Any:
+        """The value as plain JSON data: the same object, unless a type was asked for."""
+        return self.value if self.plain is msgspec.UNSET else self.plain

@@ -336,7 +336,7 @@ class Call:
             **self._sums(),
             completed=completed,
             value=document.result if document else None,
-            data=document.value if document else None,
+            plain=document.value if document and document.instance is not msgspec.UNSET else msgspec.UNSET,
             text=document.text if document else panel.transcript.text,
             message=message,
         )
