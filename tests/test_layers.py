@@ -44,11 +44,11 @@ MAY_IMPORT: dict[str, str] = {
     "budgets.upper_bound": "request usage pricing",
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
     "budgets.spec": "events usage pricing guards budgets.upper_bound",
-    "policy": "request verdict errors files pricing models guards retry budgets.spec",
+    "policy": "redaction request verdict errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models policy",
     "pricing.book": "request errors pricing",
-    "budgets": "request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
+    "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
     "source": "request verdict events errors policy",
     "engine": "redaction request verdict events usage outcome errors files pricing pricing.book guards retry budgets"

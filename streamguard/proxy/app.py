@@ -17,7 +17,7 @@ import anyio
 
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.telemetry_structlog import structlog_hook
-from streamguard.http.exchange import KNOWN
+from streamguard.http.exchange import KNOWN, STRANGERS
 from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Access, Caller, Headers, value
 from streamguard.proxy.answers.passthrough import Cut, relay
@@ -155,7 +155,7 @@ class Proxy:
     def count_refusal(self, refusal: Refused) -> None:
         """Count a refusal, wherever it was made."""
         self.metrics.refused.labels(refusal.name).inc()
-        _log.info("refused: %s, status %d", refusal.name, refusal.status)
+        _log.info("refused: %s, status %d", refusal.name, refusal.status, extra=STRANGERS)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """ASGI's messages about a server's start and end."""
@@ -200,7 +200,7 @@ class Proxy:
             return
         except Cut as cut:
             # Returning without an end makes the server break the connection off.
-            _log.warning("%s for %s was cut: %s", kind, caller.name, cut)
+            _log.warning("%s for %s was cut: %s", kind, caller.name, cut, extra=STRANGERS)
         except Refused as refusal:
             await self.refuse(reply, refusal)
         self.metrics.requests.labels(kind, str(reply.status or 0)).inc()
