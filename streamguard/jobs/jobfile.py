@@ -80,6 +80,8 @@ class JobFile(Spec):
     """Rows at a time; 8 by default."""
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?]+[^\s@?]*$")] | None = None
     """Of the API; without it the environment's ANTHROPIC_BASE_URL, or the provider's."""
+    max_event_bytes: Annotated[int, Field(ge=1024, le=1024**3)] | None = None
+    """The most bytes of one event of an answer; 16 MiB by default. A larger one ends the attempt."""
     retry_failed: bool = True
     """Whether rows that failed in an earlier run are asked again."""
     max_row_failures: Annotated[int, Field(ge=1, le=1000)] = MAX_ROW_FAILURES
