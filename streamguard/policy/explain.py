@@ -69,7 +69,7 @@ def explain(policy: Policy) -> Explanation:
     """Everything that a policy says or leaves to its defaults."""
     return Explanation(
         mode=policy.mode,
-        deliver=policy.deliver,
+        deliver=policy.deliver or "committed",
         clocks=_rows("timeouts", policy.timeouts),
         caps=_rows("caps", policy.caps),
         json=_rows("json", policy.json_document),

@@ -106,11 +106,15 @@ def _policy(name: str, options: Options) -> Notes:
     schema = None if section is None else section.own_schema()
     from streamguard.cli.commands.hosts import named
 
-    notes = [f"{name}: fine", *(f"  {notice}" for notice in _places(named(found.policy, name)))]
-    notes += _late(schema) if schema is not None else ()
+    output = None if section is None else section.output
+    late = _late(schema) if schema is not None and output is None else ()
+    notes = [f"{name}: fine", *(f"  {notice}" for notice in _places(named(found.policy, name))), *late]
     if found.policy.guards:
         notes.append("  imports Python code, which may do whatever you may: run takes it with --allow-imports only")
-    return [*notes, *_explained(found.policy)] if options.explain else notes
+    if not options.explain:
+        return notes
+    left_open = () if output is None else output.plan().open
+    return [*notes, *_explained(found.policy), *(f"  {place}" for place in left_open)]
 
 
 def _places(places: Iterable[Place]) -> Iterator[str]:

@@ -53,7 +53,7 @@ LEAVING = 1.0
 COLLECT_AFTER = 10_000
 """New objects between two collections; 700 by default."""
 
-KEPT_OPTIONS = ("base_url", "concurrency", "fail_on", "partials", "drain")
+KEPT_OPTIONS = ("base_url", "max_event_bytes", "concurrency", "fail_on", "partials", "drain")
 """What a retry does as the run before it did."""
 
 
@@ -64,6 +64,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     base_url_in: str | None = None
     """The file that names `base_url`; `None`: the operator does."""
     allow_hosts: tuple[str, ...] = ()
+    max_event_bytes: int | None = None
     concurrency: int = CONCURRENCY
     fail_on: str | None = None
     partials: bool = False
@@ -159,6 +160,7 @@ def order(flags: Flags) -> tuple[JobSpec, Options]:
         base_url=pick("base_url"),
         base_url_in=flags.job if flags.base_url is None and job is not None and job.base_url is not None else None,
         allow_hosts=flags.allow_hosts,
+        max_event_bytes=pick("max_event_bytes"),
         concurrency=pick("concurrency", default=CONCURRENCY),
         fail_on=None if fail_on is None else str(fail_on).replace(" ", ""),
         partials=pick("partials") in (True, "keep"),
@@ -301,8 +303,10 @@ def carried(job: Job) -> Carried:
 async def _run(job: Job, client: Any, options: Options) -> _Ran:
     from streamguard.adapters.anthropic.source import messages
 
+    bound: dict[str, Any] = {} if options.max_event_bytes is None else {"max_event_bytes": options.max_event_bytes}
+
     def source(params: Mapping[str, Any]) -> Source:
-        return messages(client, **params)
+        return messages(client, **bound, **params)
 
     tally = Tally(job.rows, job.kept, backend_clock(), carried=carried(job))
     runtime = Runtime(accounts=Accounts(), job=job.name, hooks=[tally.hook])
