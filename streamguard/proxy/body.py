@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TypeVar
@@ -20,6 +19,7 @@ import msgspec
 from anyio.lowlevel import RunVar
 
 from streamguard.budgets.upper_bound import most_input
+from streamguard.files.strict_json import RepeatedName, finite, no_constant, unique
 from streamguard.guards.metering import input_weight
 from streamguard.http.limits import Limits
 from streamguard.http.refusals import Refused
@@ -184,13 +184,13 @@ def parsed(raw: bytes) -> dict[str, Any]:
     try:
         body = json.loads(
             raw.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=_no_constant,
+            object_pairs_hook=unique,
+            parse_constant=no_constant,
             parse_int=_integer,
-            parse_float=_number,
+            parse_float=finite,
         )
-    except Refused:
-        raise
+    except RepeatedName as error:
+        raise Refused("duplicate_name", json.dumps(error.name[:80])) from None
     except UnicodeDecodeError as error:
         raise Refused("bad_json", f"it is no UTF-8 at byte {error.start}") from None
     except (ValueError, RecursionError) as error:
@@ -244,26 +244,6 @@ def streaming(asked: Asked, body: Mapping[str, Any]) -> bytes:
     except UnicodeEncodeError:
         # A lone surrogate: half an emoji that somebody cut.
         return json.dumps(text, allow_nan=False, separators=(",", ":")).encode("ascii")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise Refused("duplicate_name", json.dumps(twice[:80]))
-    return made
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _number(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError("a number too large for everybody")
-    return number
 
 
 def _integer(digits: str) -> int:

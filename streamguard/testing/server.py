@@ -37,7 +37,7 @@ Scripted: TypeAlias = "Script | ScriptedSource | Item | Iterable[Item]"
 
 
 class ScriptedServer:
-    """A scripted server on 127.0.0.1, at a port of its own choice. Enter it to serve; leaving closes everything.
+    """A scripted server on 127.0.0.1. Enter it to serve; leaving closes everything.
 
     :param attempts: as for `script()`; or one `Script` or scripted source; or one mapping of names to any of those,
         chosen from by the value of the request header `by`.
@@ -46,6 +46,8 @@ class ScriptedServer:
     :param attempt_header: the header that names the attempt, 1-based, where requests have it.
     :param chunk: how the streams are cut; see `Chunk`. Each piece is a write, and an HTTP chunk, of its own.
     :param input_tokens: the answer of `count_tokens`.
+    :param port: the port to listen on; 0 for any free one.
+    :param keep: how many of the latest requests are recorded; `None` for all. For a server that serves for hours.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class ScriptedServer:
         attempt_header: str = ATTEMPT_HEADER,
         chunk: Chunk = None,
         input_tokens: int = wire.INPUT_TOKENS,
+        port: int = 0,
+        keep: int | None = None,
     ) -> None:
         self._named: dict[str, Script] | None = None
         self._script: Script | None = None
@@ -72,6 +76,8 @@ class ScriptedServer:
         self._attempt_header = attempt_header.lower()
         self._chunk = chunk
         self._input_tokens = input_tokens
+        self._port = port
+        self._keep = keep
         self._counts: list[tuple[Script, list[int]]] = []
         self._listener: socket.socket | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -104,7 +110,7 @@ class ScriptedServer:
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
             raise RuntimeError("this server serves already")
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = socket.create_server(("127.0.0.1", self._port), backlog=1024)
         self._listener.setblocking(False)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._tasks = anyio.create_task_group()
@@ -178,6 +184,12 @@ class ScriptedServer:
             except ValueError as error:
                 self.errors.append(f"request: {error}")
 
+    def _record(self, records: list[Exchange], exchange: Exchange) -> None:
+        """Keep a request, and forget those beyond `keep`."""
+        records.append(exchange)
+        if self._keep is not None and len(records) > self._keep:
+            del records[: len(records) - self._keep]
+
     async def _respond(self, connection: Connection, request: HttpRequest) -> bool:
         """Answer one request. Whether the connection can be used again."""
         exchange = Exchange(
@@ -190,9 +202,9 @@ class ScriptedServer:
             arrived_monotonic=time.monotonic(),
         )
         if (request.method, request.path) != ("POST", "/v1/messages"):
-            self.others.append(exchange)
+            self._record(self.others, exchange)
             return await self._respond_other(connection, exchange)
-        self.exchanges.append(exchange)
+        self._record(self.exchanges, exchange)
         try:
             items = self._items(exchange)
         except (LookupError, ValueError, TypeError) as error:
@@ -248,6 +260,8 @@ class ScriptedServer:
                 count[0] += 1
                 return count[0]
         self._counts.append((script, [1]))
+        if self._keep is not None:
+            del self._counts[: -max(1, self._keep)]
         return 1
 
 

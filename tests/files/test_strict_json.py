@@ -17,6 +17,7 @@ from streamguard.files.strict_json import NotStrict, RepeatedName, is_deeper, lo
         ("NaN", "NaN is no JSON number"),
         ("[-Infinity]", "-Infinity is no JSON number"),
         ("1e999", "1e999 is too large for a number"),
+        ("1" * 1000 + ".0", "1" * 40 + "… is too large for a number"),
     ],
 )
 def test_what_is_not_strict(text: str, said: str) -> None:

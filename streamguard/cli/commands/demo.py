@@ -10,7 +10,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     as_json: bool = False
     local: bool = False
     serve: int | None = None
+    bad_answers: float | None = None
+    speed: float | None = None
 
 
 def main(options: Options) -> int:
@@ -51,7 +54,7 @@ def main(options: Options) -> int:
     """
     _check(options)
     if options.serve is not None:
-        return _serve(options.serve)
+        return _serve_local(options.serve) if options.local else _serve(options.serve, options)
     from streamguard.demo import compare, table
 
     began = time.monotonic()
@@ -87,8 +90,12 @@ def _check(options: Options) -> None:
         raise JobError(f"--documents must be from 1 to {MOST_DOCUMENTS:,}, got {options.documents}")
     if options.concurrency is not None and not 1 <= options.concurrency <= 100:
         raise JobError(f"--concurrency must be from 1 to 100, got {options.concurrency}")
-    if options.serve is not None and not options.local:
-        raise JobError("--serve serves the local model: say --local, too")
+    if options.bad_answers is not None and not 0 <= options.bad_answers <= 1:
+        raise JobError(f"--bad-answers must be a share from 0 to 1, got {options.bad_answers:g}")
+    if options.speed is not None and not 0.1 <= options.speed <= 1000:
+        raise JobError(f"--speed must be from 0.1 to 1000, got {options.speed:g}")
+    if (options.bad_answers, options.speed) != (None, None) and (options.serve is None or options.local):
+        raise JobError("--bad-answers and --speed are for the simulated provider: say --serve PORT, too")
     if options.serve is not None and not 0 <= options.serve <= 65_535:
         raise JobError(f"--serve must be a port, or 0 for any that is free, got {options.serve}")
 
@@ -139,33 +146,56 @@ def _comparison_text(comparison: object, *, local: bool, took: float) -> str:
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
-def _serve(port: int) -> int:
-    """Serve the local model until Ctrl-C or SIGTERM."""
-    import signal
+def _serve(port: int, options: Options) -> int:
+    """Serve the simulated provider until Ctrl-C or SIGTERM."""
+    from streamguard.demo import provider
 
-    from streamguard.demo.local_model import serving
-
-    stop = threading.Event()
-    received: list[int] = []
-
-    def ended(number: int, _: object) -> None:
-        received.append(number)
-        stop.set()
-
-    before = {number: signal.signal(number, ended) for number in (signal.SIGINT, signal.SIGTERM)}
+    order = provider.Order(
+        seed=options.seed,
+        bad_answers=provider.Order().bad_answers if options.bad_answers is None else options.bad_answers,
+        speed=options.speed or 1.0,
+    )
     try:
-        with serving(port=port, parallel=LOCAL_CONCURRENCY, say=_say) as model:
-            put(sys.stdout, f"{model.url}\n")
+        with _until_told() as stop, provider.provider(order, port=port).in_thread() as server:
+            put(sys.stdout, f"{server.url}\n")
             put(
                 sys.stderr,
-                f"{model.name} speaks Messages there, and needs no key; it completes text and knows no chat. "
-                "Ctrl-C ends it.\n"
-                f"  streamguard run IN.jsonl --policy streamguard:extraction --base-url {model.url} "
-                f"--model {model.name} --out OUT.jsonl\n",
+                "The simulated provider speaks Messages there, and needs no key. Ctrl-C ends it. In another terminal:\n"
+                f"  streamguard run job.yaml --base-url {server.url}        (streamguard init makes a job.yaml)\n",
             )
             stop.wait()
+    except OSError as error:
+        raise JobError(f"--serve {port}: cannot listen on 127.0.0.1:{port}: {error.strerror or error}") from error
+    return Exit.OK
+
+
+@contextmanager
+def _until_told() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set."""
+    import signal
+
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _serve_local(port: int) -> int:
+    """Serve the local model until Ctrl-C or SIGTERM."""
+    from streamguard.demo.local_model import serving
+
+    with _until_told() as stop, serving(port=port, parallel=LOCAL_CONCURRENCY, say=_say) as model:
+        put(sys.stdout, f"{model.url}\n")
+        put(
+            sys.stderr,
+            f"{model.name} speaks Messages there, and needs no key; it completes text and knows no chat. "
+            "Ctrl-C ends it.\n"
+            f"  streamguard run IN.jsonl --policy streamguard:extraction --base-url {model.url} "
+            f"--model {model.name} --out OUT.jsonl\n",
+        )
+        stop.wait()
     # To be ended is what it was started for.
     return Exit.OK

@@ -15,7 +15,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -348,24 +348,30 @@ def open_journal(out: str, *, clock: Callable[[], float] = time.time) -> Journal
         raise JobError(
             Problem(file=str(path), problem=f"cannot be written: {mistake.strerror or mistake}")
         ) from mistake
-    db: sqlite3.Connection | None = None
-    try:
+    with _opening(path) as opened:
         db = _connect(path)
+        opened.callback(db.close)
         db.execute("PRAGMA journal_mode = WAL").fetchall()
         # Moving the log into the file is `sync`'s business, in a thread; here only if it got very long.
         db.execute("PRAGMA wal_autocheckpoint = 16384").fetchall()
         claim(db, FORMAT)
-    except (sqlite3.Error, ForeignFile) as error:
-        if db is not None:
-            db.close()
-        if isinstance(error, ForeignFile):
-            raise _foreign(error, path) from error
-        raise JobError(Problem(file=str(path), problem=_refusal(error))) from error
-    except BaseException:
-        if db is not None:
-            db.close()
-        raise
     return Journal(path, db, clock=clock)
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[ExitStack]:
+    """Open a database: what is on the stack is closed if that fails, and stays open if it does not.
+
+    :raises JobError: names the file, for what SQLite refuses and for a file of somebody else's.
+    """
+    with ExitStack() as opened:
+        try:
+            yield opened
+        except ForeignFile as error:
+            raise _foreign(error, path) from error
+        except sqlite3.Error as error:
+            raise JobError(Problem(file=str(path), problem=_refusal(error))) from error
+        opened.pop_all()
 
 
 def read_journal(out: str) -> Journal | None:
@@ -377,25 +383,15 @@ def read_journal(out: str) -> Journal | None:
     if not path.exists():
         return None
     _refuse_strangers(path)
-    db: sqlite3.Connection | None = None
-    try:
+    with _opening(path) as opened:
         # Not `mode=ro`, if it can be helped: only a writer can take in the log that a killed process left.
         mode = "rw" if os.access(path, os.W_OK) else "ro"
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY, isolation_level=None)
+        opened.callback(db.close)
         db.execute("PRAGMA query_only = ON")
         begun = db.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
         if begun:
             check_owner(db, FORMAT)
-    except (sqlite3.Error, ForeignFile) as error:
-        if db is not None:
-            db.close()
-        if isinstance(error, ForeignFile):
-            raise _foreign(error, path) from error
-        raise JobError(Problem(file=str(path), problem=_refusal(error))) from error
-    except BaseException:
-        if db is not None:
-            db.close()
-        raise
     if not begun:
         db.close()
         return None

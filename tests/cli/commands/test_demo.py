@@ -99,7 +99,9 @@ def test_as_json_and_the_same_every_time(sg, tmp_path) -> None:
 BAD = [
     (("-n", "0"), "--documents must be from 1 to 10,000, got 0"),
     (("-j", "0"), "--concurrency must be from 1 to 100, got 0"),
-    (("--serve", "0"), "--serve serves the local model: say --local, too"),
+    (("--speed", "2"), "--bad-answers and --speed are for the simulated provider: say --serve PORT, too"),
+    (("--serve", "0", "--bad-answers", "2"), "--bad-answers must be a share from 0 to 1, got 2"),
+    (("--serve", "0", "--speed", "0"), "--speed must be from 0.1 to 1000, got 0"),
     (("--local", "--serve", "70000"), "--serve must be a port, or 0 for any that is free, got 70000"),
     (("--keep", "file"), "file: cannot be used: File exists"),
 ]
