@@ -80,17 +80,18 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """How fast it was made: `standard`, or `fast`, which is dearer."""
     service_tier: str | None = None
     """`standard`, `priority` or `batch`."""
+    impossible: bool = False
+    """Whether a count was given that cannot be true: negative, or beyond belief. It is left out of the fields above."""
     iterations: tuple[Iteration, ...] | None = None
     """Every sampling of an answer that took several. What is marked as apart is in none of the counts above."""
 
     def updated(self, newer: Usage) -> Usage:
         """Field by field the newer count where it is given: counts are cumulative, so they replace and never add."""
-        return Usage(
-            **{
-                name: getattr(self, name) if getattr(newer, name) is None else getattr(newer, name)
-                for name in self.__struct_fields__
-            }
-        )
+        fields = {
+            name: getattr(self, name) if getattr(newer, name) is None else getattr(newer, name)
+            for name in self.__struct_fields__
+        }
+        return Usage(**{**fields, "impossible": self.impossible or newer.impossible})
 
 
 class Started(msgspec.Struct, frozen=True):

@@ -65,4 +65,5 @@ def _sum(usages: list[Usage]) -> Usage:
         said = {getattr(usage, name) for usage in usages}
         fields[name] = said.pop() if len(said) == 1 else None
     iterations = tuple(one for usage in usages for one in usage.iterations or ())
-    return Usage(**fields, iterations=iterations or None)
+    impossible = any(usage.impossible for usage in usages)
+    return Usage(**fields, impossible=impossible, iterations=iterations or None)

@@ -19,7 +19,8 @@ from pydantic import Field, field_validator, model_validator
 from streamguard.budgets.upper_bound import MAX_AMOUNT, Bound, BudgetMode
 from streamguard.events import Usage
 from streamguard.guards.base import Spec
-from streamguard.pricing.price import Price, Usd, cost, micro_usd, worst_case
+from streamguard.pricing.bill import all_tokens, bill
+from streamguard.pricing.price import Price, Usd, micro_usd, worst_case
 from streamguard.usage import Unit
 
 Window = Literal["hour", "day", "month"]
@@ -123,8 +124,9 @@ class BudgetSpec(Spec):
             said.append(f"budget {self.name!r} is calibrated, hence soft: it reserves estimates and may be exceeded")
         if self.abort_stops_billing:
             said.append(
-                f"budget {self.name!r} assumes that the backend bills at most {self.abort_lag_tokens} output tokens "
-                "beyond an abort, and counts tokens no dearer than our upper estimates (abort_stops_billing)"
+                f"budget {self.name!r} assumes that the backend delivers what it makes at once, makes no more than "
+                f"400 tokens a second, bills at most {self.abort_lag_tokens} output tokens beyond an abort, and counts "
+                "tokens no dearer than our upper estimates (abort_stops_billing)"
             )
         return tuple(said)
 
@@ -167,6 +169,10 @@ class Billed(msgspec.Struct, frozen=True):
     """The provider's own final count."""
 
     usage: Usage
+    served: Price | None = None
+    """The price of the model that answered, if it is another than was asked for."""
+    models: Mapping[str, Price | None] = msgspec.field(default_factory=dict)
+    """Prices of the models that the count names."""
 
 
 class Aborted(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,7 +208,9 @@ def settle(
     if isinstance(evidence, NotBilled):
         return Settlement(0)
     if isinstance(evidence, Billed):
-        spent = cost(price, evidence.usage) if unit == "micro_usd" else all_tokens(evidence.usage)
+        usage = evidence.usage
+        money = unit == "micro_usd"
+        spent = bill(price, usage, served=evidence.served, models=evidence.models) if money else all_tokens(usage)
         return Settlement(0, held) if spent is None else Settlement(min(spent, MAX_AMOUNT))
     if (
         isinstance(evidence, Aborted)
@@ -220,11 +228,3 @@ def settle(
                 min(held, worst_case(price, read, output, caching="1h" if evidence.cache_writes else "no"))
             )
     return Settlement(0, held)
-
-
-def all_tokens(usage: Usage) -> int | None:
-    """Every token of a final count; `None` if the provider gave no input or output count."""
-    if usage.input_tokens is None or usage.output_tokens is None:
-        return None
-    total = usage.input_tokens + usage.output_tokens + (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
-    return total if total >= 0 else None

@@ -192,7 +192,4 @@ def most_input(request: Request) -> ContentUpper:
 
     :raises TypeError, ValueError, RecursionError: it is no plain JSON.
     """
-    if "most_input" not in request.known:
-        request.known["most_input"] = content_upper(request.body)
-    found: ContentUpper = request.known["most_input"]
-    return found
+    return content_upper(request.body, request.known)

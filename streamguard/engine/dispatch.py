@@ -16,13 +16,14 @@ import msgspec
 from streamguard.budgets.ledger import TAKE_BACK, Denied, LedgerError, LedgerLost
 from streamguard.budgets.max_tokens import within_budget, within_caps
 from streamguard.budgets.reservation import CallAccount, Reservation
-from streamguard.budgets.spec import Aborted, Billed, Evidence, NotBilled
+from streamguard.budgets.spec import Aborted, Billed, Evidence, Lost, NotBilled
 from streamguard.budgets.upper_bound import Unbounded
 from streamguard.engine.attempt import RunningAttempt, interrupt_trip, total_trip
 from streamguard.engine.clock import CallClock
+from streamguard.engine.recorder import served
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Failed
-from streamguard.guards.metering import input_upper, output_upper
+from streamguard.guards.metering import input_upper, is_final, output_upper
 from streamguard.outcome import Charge
 from streamguard.policy.model import Policy
 from streamguard.request import Request
@@ -187,16 +188,20 @@ class Dispatch:
         transcript = running.panel.transcript
         if not running.sent or not running.billable:
             return NotBilled()
-        if transcript.metered and transcript.usage.input_tokens is not None:
-            return Billed(transcript.usage)
+        model = running.request.model if running.request else transcript.model
+        scale = self._runtime.calibration.scale(model)
+        if is_final(transcript, running.request, scale):
+            book = self._runtime.pricebook(self._policy.prices)
+            return Billed(transcript.usage, **served(book, running.request, transcript))
+        if transcript.metered:
+            return Lost()  # a count that cannot be true is none
         if running.stream is None:
             # Accepted perhaps, and at work unseen.
             return Aborted(output_tokens=None)
-        model = running.request.model if running.request else transcript.model
-        scale = self._runtime.calibration.scale(model)
+        silent = 0.0 if transcript.output_at is None else self._clock.now() - transcript.output_at
         read = input_upper(transcript, running.request, scale)
         return Aborted(
-            output_tokens=output_upper(transcript, running.request, scale),
+            output_tokens=output_upper(transcript, running.request, scale, silent),
             input_tokens=read.tokens if read else None,
             cache_writes=read.cache_writes if read else True,
         )

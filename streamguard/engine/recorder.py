@@ -15,12 +15,32 @@ from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Failed
 from streamguard.guards.metering import usage_range
+from streamguard.guards.transcript import Transcript
 from streamguard.outcome import AttemptRecord, Charge, Cost, Times
 from streamguard.policy.model import Policy
+from streamguard.pricing.bill import bill
+from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import Price, cost
 from streamguard.request import Request
 from streamguard.usage import UsageRange
 from streamguard.verdict import Completed, Decision, Trip
+
+
+def served(book: PriceBook, request: Request | None, transcript: Transcript) -> dict[str, Any]:
+    """Return the prices of the models that made an answer, as `bill` takes them, where they are not what was asked for.
+
+    A name that no source knows says nothing: gateways answer with names of their own.
+    """
+
+    def of(model: str) -> Price | None:
+        return book.for_request(None if request is None else Request.owning({**request.body, "model": model}))
+
+    named = {one.model for one in transcript.usage.iterations or () if one.model is not None}
+    other = transcript.model
+    return {
+        "served": of(other) if other is not None and request is not None and other != request.model else None,
+        "models": {model: of(model) for model in named},
+    }
 
 
 class Recorder:
@@ -69,9 +89,7 @@ class Recorder:
             text=transcript.text,
             value=document.value if document else None,
             usage=usage,
-            cost=Cost(
-                None if price is None else cost(price, usage.low), None if price is None else cost(price, usage.high)
-            ),
+            cost=self._cost(running, usage, price),
             times=Times(
                 head=_since(running.began, running.head_at),
                 first_token=_since(running.began, transcript.first_token_at),
@@ -86,6 +104,18 @@ class Recorder:
             decision=decision,
             charged=charged,
         )
+
+    def _cost(self, running: RunningAttempt, usage: UsageRange, price: Price | None) -> Cost:
+        if price is None:
+            return Cost(None, None)
+        if not usage.exact:
+            return Cost(cost(price, usage.low), cost(price, usage.high))
+        exact = bill(price, usage.high, **served(self._book, running.request, running.panel.transcript))
+        return Cost(exact, exact)
+
+    @property
+    def _book(self) -> PriceBook:
+        return self._runtime.pricebook(self._policy.prices)
 
     def _usage(self, running: RunningAttempt, end: Trip | Failed | None) -> UsageRange:
         if not running.sent or (isinstance(end, Failed) and not end.billable):

@@ -18,6 +18,7 @@ import msgspec
 
 from streamguard.events import Usage
 from streamguard.guards.transcript import Transcript
+from streamguard.pricing.input_upper import ContentUpper, content_upper, input_upper_bound, window
 from streamguard.pricing.tokens import Calibration, TokenScale, weigh_bytes
 from streamguard.request import INPUT, Request, encoded
 from streamguard.usage import UsageRange
@@ -39,16 +40,16 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
     * output, low: what is visible, at the lower end of the model's scale, or the provider's running count, if higher;
     * output, high: the same at the upper end plus `LAG_TOKENS`, but at most what the request allows; just that where
       output may be hidden (see `output_upper`), and `None` if the source shows no request;
-    * input, low: what `message_start` said, else 0; high: a token per byte of the request's text plus
-      `FRAMING_ESTIMATE`; `None` if no text bounds it (files, links, server tools, no request).
+    * input, low: what `message_start` said, else 0; high: what budgets hold for it; `None` if no text
+      bounds it (files, links, server tools, no request).
 
     The upper end of output is an estimate, held by all recorded streams but not by proof; the bounds that budgets rest
     on are `max_tokens` and bytes alone.
     """
     usage = transcript.usage
-    if transcript.metered and usage.input_tokens is not None:
-        return UsageRange.of(usage)
     scale = calibration.scale(request.model if request is not None else transcript.model)
+    if is_final(transcript, request, scale):
+        return UsageRange.of(usage)
     low_output: int | None
     if transcript.metered:
         low_output = high_output = usage.output_tokens
@@ -61,26 +62,83 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
     )
 
 
-def output_upper(transcript: Transcript, request: Request | None, scale: TokenScale) -> int | None:
+def is_final(transcript: Transcript, request: Request | None, scale: TokenScale) -> bool:
+    """Return whether the counts are the provider's final ones, and can be true.
+
+    They cannot be where one of them is negative or fell, where the input is larger than any window, or lighter than the
+    text that was sent: starts have been seen that say 9 for 33,772 tokens, and ends that do not repeat the input.
+    """
+    usage = transcript.usage
+    if not transcript.metered or usage.input_tokens is None or usage.impossible or transcript.fell:
+        return False
+    told = usage.input_tokens + (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    if request is None:
+        return told <= MOST_INPUT
+    return told <= window(request.model, MOST_INPUT) and told >= _least_input(request, scale)
+
+
+MOST_INPUT = 20_000_000
+"""Input tokens that no model of any vendor takes (2026-11: 10 million)."""
+
+LIGHT = 256.0
+"""Requests of less weight are not held against their count: framing and scales are a large part of it."""
+
+
+def _least_input(request: Request, scale: TokenScale) -> float:
+    """What text that was sent weighs at the least, halved; 0 where some of it may not have been read."""
+    body = request.body
+    if body.get("context_management") or b'"defer_loading":' in encoded(body.get("tools")):
+        return 0.0
+    content = _content(request)
+    if content is None or content.pictures:
+        return 0.0
+    weight = input_weight(request)
+    return weight * scale.low / 2 if weight >= LIGHT else 0.0
+
+
+def output_upper(transcript: Transcript, request: Request | None, scale: TokenScale, silent: float = 0.0) -> int | None:
     """An upper estimate of the output generated so far, without what may be on its way; `None` if some may be hidden.
 
-    Hidden is: thinking, which may be summarised or left out (asked for, or seen); and the block at work, if it is no
-    text: tool input comes in whole values unless the tool streams its input eagerly, and server tools work unseen.
+    Hidden is: thinking, which may be summarised or left out (seen, or not switched off where a model may do it); what
+    is made before the first block or between blocks; and the block at work, if it is no text: tool input comes in whole
+    values unless the tool streams its input eagerly, and server tools work unseen.
+
+    :param silent: seconds since the last output: as many as the fastest model makes in them may have been made.
     """
     running = transcript.usage.output_tokens or 0
     if transcript.metered:
         return running
     kinds = {block.kind for block in transcript.blocks.values()}
-    if "thinking" in kinds or (request is not None and request.thinking):
+    if "thinking" in kinds or may_think(request):
         return None
-    if transcript.blocks:
-        latest = list(transcript.blocks.values())[-1]
-        if latest.kind != "text" and not _streams_eagerly(request, latest.name):
-            return None
+    open_block = transcript.open
+    if open_block is None or (open_block.kind != "text" and not _streams_eagerly(request, open_block.name)):
+        return None
     seen = math.ceil(sum(transcript.weights().values()) * scale.high)
     # Blanks weigh next to nothing, as whole runs of them are one token; a model in a loop may make them one by one.
     looped = sum(len(run) for index in transcript.blocks for run in _BLANKS.findall(transcript.block_text(index)))
-    return max(running, seen + looped)
+    return max(running, seen + looped) + math.ceil(max(0.0, silent) * FASTEST)
+
+
+FASTEST = 400.0
+"""Tokens a second that no model makes: twice what the fastest priced in 2026-11 does."""
+
+_THINK_WHEN_ASKED = (
+    *("claude-2", "claude-3", "claude-haiku-4", "claude-sonnet-4", "claude-opus-4"),
+    *("claude-4", "claude-instant"),
+)
+"""Beginnings of the models that think only if the request says so (model pages, 2026-11). All later ones may."""
+
+
+def may_think(request: Request | None) -> bool:
+    """Return whether the model may think without showing it: unless the request switches it off, or it never does."""
+    if request is None or request.thinking:
+        return request is not None
+    thinking = request.body.get("thinking")
+    if isinstance(thinking, Mapping) and thinking.get("type") == "disabled":
+        return False
+    name = str(request.model)
+    return "claude" in name and not name[name.index("claude") :].startswith(_THINK_WHEN_ASKED)
 
 
 _BLANKS = re.compile(r"\s{16,}")
@@ -106,7 +164,8 @@ def input_upper(transcript: Transcript, request: Request | None, scale: TokenSca
     if request is None or "server_tool" in {block.kind for block in transcript.blocks.values()}:
         return None
     body = encoded(request.body)
-    if any(sign in body for sign in _NO_TEXT):
+    content = _content(request)
+    if content is None or content.files or any(sign in body for sign in _NO_TEXT):
         return None
     caches = b'"cache_control":' in body
     said = transcript.usage
@@ -114,7 +173,16 @@ def input_upper(transcript: Transcript, request: Request | None, scale: TokenSca
     weight = input_weight(request)
     if told and not caches and told >= weight * scale.low:
         return InputEstimate(told, cache_writes=False)
-    return InputEstimate(max(told, math.ceil(weight * scale.high) + FRAMING_ESTIMATE), cache_writes=caches)
+    most = math.ceil(weight * scale.high) + FRAMING_ESTIMATE + content.pictures
+    return InputEstimate(max(told, most), cache_writes=caches)
+
+
+def _content(request: Request) -> ContentUpper | None:
+    """The bound of what the model reads; `None` for what is no plain JSON."""
+    try:
+        return content_upper(request.body, request.known)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def input_weight(request: Request) -> float:
@@ -164,11 +232,12 @@ def _input_upper(transcript: Transcript, request: Request | None, output: int | 
     if request is None or "server_tool" in kinds:
         return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
     body = encoded(request.body)
-    if any(sign in body for sign in _NO_TEXT):
+    content = _content(request)
+    if content is None or content.files or any(sign in body for sign in _NO_TEXT):
         return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
     told = said.input_tokens or 0
     cached = (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
-    most = max(request.input_bytes + FRAMING_ESTIMATE, told + cached)
+    most = max(input_upper_bound(content, request.body), told + cached)
     # A key, not a word in somebody's text: there the quotes would be escaped.
     if b'"cache_control":' in body:
         return Usage(input_tokens=told, cache_write_tokens=most - told, output_tokens=output)

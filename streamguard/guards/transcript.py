@@ -9,11 +9,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from streamguard.events import PIECES, BlockKind, BlockStarted, Delta, Event, Metered, Started, Stopped, Usage
+from streamguard.events import (
+    PIECES,
+    BlockKind,
+    BlockStarted,
+    BlockStopped,
+    Delta,
+    Event,
+    Metered,
+    Other,
+    Started,
+    Stopped,
+    Usage,
+)
 from streamguard.pricing.tokens import weigh
 
 _STRAY: Final = -1
 """Stands for the block of what belongs to none."""
+
+
+_NO_OUTPUT: Final = frozenset({"signature_delta", "citations_delta"})
+"""Parts of a block that are no output of their own."""
+
+
+def _input(usage: Usage) -> int:
+    return (usage.input_tokens or 0) + (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
 
 
 class Transcript:
@@ -26,6 +46,12 @@ class Transcript:
         """The provider's own counts so far."""
         self.metered = False
         """Whether the provider gave its final count of the output."""
+        self.fell = False
+        """Whether a later count was lower than an earlier one, which cumulative counts cannot be."""
+        self.open: BlockStarted | None = None
+        """The block that is being made; `None` where nothing is, or something that cannot be seen."""
+        self.output_at: float | None = None
+        """When the last piece of output came."""
         self.stop_reason: str | None = None
         self.stopped = False
         self.blocks: dict[int, BlockStarted] = {}
@@ -37,6 +63,8 @@ class Transcript:
             Started: self._started,
             BlockStarted: self._block_started,
             Delta: self._delta,
+            BlockStopped: self._block_stopped,
+            Other: self._other,
             Metered: self._metered,
             Stopped: self._stopped,
         }
@@ -50,9 +78,25 @@ class Transcript:
 
     def _started(self, event: Started, now: float) -> None:
         self.id, self.model = event.id, event.model
-        self.usage = self.usage.updated(event.usage)
+        self._count(event.usage)
+
+    def _count(self, usage: Usage) -> None:
+        before, self.usage = self.usage, self.usage.updated(usage)
+        self.fell = (
+            self.fell
+            or _input(self.usage) < _input(before)
+            or ((self.usage.output_tokens or 0) < (before.output_tokens or 0))
+        )
+
+    def _block_stopped(self, event: BlockStopped, now: float) -> None:
+        self.open = None
+
+    def _other(self, event: Other, now: float) -> None:
+        if event.type not in _NO_OUTPUT:
+            self.open = None
 
     def _block_started(self, event: BlockStarted, now: float) -> None:
+        self.open, self.output_at = event, now
         self.blocks[event.index] = event
         pieces = self._pieces[event.index] = []
         for kind, taken in self._takers.items():
@@ -63,6 +107,7 @@ class Transcript:
     def _delta(self, event: Delta, now: float) -> None:
         if self.stopped:
             return  # what comes after the message's own end is no part of it
+        self.output_at = now
         try:
             self._takers[event.kind][event.index].append(event.text)
         except KeyError:
@@ -72,7 +117,7 @@ class Transcript:
             self.first_token_at = now
 
     def _metered(self, event: Metered, now: float) -> None:
-        self.usage = self.usage.updated(event.usage)
+        self._count(event.usage)
         self.stop_reason = event.stop_reason or self.stop_reason
         # A count that comes with the stop reason is the final one; earlier ones are running totals.
         self.metered = self.metered or (event.stop_reason is not None and event.usage.output_tokens is not None)

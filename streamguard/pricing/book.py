@@ -23,6 +23,9 @@ from streamguard.request import Request
 GEO_FACTOR = Decimal("1.1")
 """What inference kept in one region costs, as a factor (Anthropic pricing page, "Data residency", 2026-11)."""
 
+SEARCH = 10_000
+"""Micro-USD of one web search (Anthropic pricing page, "Web search tool", 2026-11: $10 per 1,000)."""
+
 MOST_FOUND = 4096
 """Prices that are remembered: names of models come from callers, any number of them, and days pass."""
 
@@ -124,10 +127,11 @@ def _from_snapshot(model: str, speed: str, at: datetime) -> Price | None:
     price = _price(found, speed, f"genai-prices {version('genai-prices')}", _as_of(snapshot, provider, at))
     if price is None or not model.startswith("claude"):
         return price
+    price = msgspec.structs.replace(price, search=SEARCH)
     if "@" in model:
         # Vertex AI's names: its regional endpoints are a tenth dearer (pricing page, 2026-11), and no name says which.
         return price.scaled(GEO_FACTOR, f"times {GEO_FACTOR} for a regional endpoint")
-    return msgspec.structs.replace(price, factor=GEO_FACTOR)
+    return msgspec.structs.replace(price, factor=GEO_FACTOR, inference_geo="global")
 
 
 _PLATFORM = re.compile(r"^(?:[\w-]+\.)?anthropic\.|-v\d+(?::\d+)?$")

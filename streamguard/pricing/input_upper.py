@@ -111,17 +111,27 @@ class ContentUpper(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     lifetimes: frozenset[str]
     """How long parts of it are to be cached, in the request's words; `?` for words that are not known."""
+    pictures: int
+    """Tokens of it that are no text: pictures, pages, and what only the provider can read."""
     files: bool
     """Whether some of it is files whose size the request does not show."""
     why: str | None
     """What in it has no bound, and what would help; `None` for nothing."""
 
 
-def content_upper(body: Mapping[str, Any]) -> ContentUpper:
+def content_upper(body: Mapping[str, Any], known: dict[str, Any]) -> ContentUpper:
     """Return the most tokens of what the model reads. What is not known is counted as text, and named in `why`.
 
+    :param known: what was worked out of this body: it is asked first, and told what is found.
     :raises TypeError, ValueError, RecursionError: the body is no plain JSON.
     """
+    if (found := known.get("content_upper")) is not None:
+        return found  # type: ignore[no-any-return]
+    found = known["content_upper"] = _content_upper(body)
+    return found
+
+
+def _content_upper(body: Mapping[str, Any]) -> ContentUpper:
     counting = _Counting()
     counting.tools(body.get("tools"), "tools")
     for key in ("system", "messages"):
@@ -130,6 +140,7 @@ def content_upper(body: Mapping[str, Any]) -> ContentUpper:
         tokens=counting.tokens + text_upper("\n".join(counting.texts)),
         lifetimes=frozenset(counting.lifetimes),
         files=counting.files,
+        pictures=counting.pictures,
         why=counting.why,
     )
 
@@ -149,12 +160,15 @@ def cache_lifetime(content: ContentUpper, body: Mapping[str, Any]) -> Lifetime:
     return "1h" if lifetimes - {"5m"} else "5m" if lifetimes else "no"
 
 
-def window(model: object) -> int:
-    """Return the most input tokens that a model takes. What is larger is refused, unbilled; not so by other vendors."""
+def window(model: object, otherwise: int = 2**53 - 1) -> int:
+    """Return the most input tokens that a model takes: what is larger is refused, unbilled.
+
+    :param otherwise: for models of other vendors, whose windows are not known here.
+    """
     name = str(model)
     if name.startswith(_SMALL):
         return _SMALL_WINDOW
-    return CONTEXT_WINDOW if name.startswith("claude") else 2**53 - 1
+    return CONTEXT_WINDOW if name.startswith("claude") else otherwise
 
 
 class _Counting:
@@ -165,6 +179,7 @@ class _Counting:
         self.texts: list[str] = []
         self.lifetimes: set[str] = set()
         self.files = False
+        self.pictures = 0
         self.why: str | None = None
         self._largest_tool = 0
 
@@ -235,13 +250,13 @@ class _Counting:
         if kind == "tool_reference":
             self.tokens += self._largest_tool + CLIENT_TOOL_TOKENS
         if kind in ("image", "document", "container_upload"):
-            self.tokens += self._file(kind, source if isinstance(source, Mapping) else {})
+            self._hidden(self._file(kind, source if isinstance(source, Mapping) else {}))
         own = {}
         for key, item in block.items():
             if key == "definition":
                 continue
             if key in _OPAQUE or (key == "data" and kind == "redacted_thinking"):
-                self.tokens += OPAQUE_TOKENS * len(_json(item))
+                self._hidden(OPAQUE_TOKENS * len(_json(item)))
             elif key == "source" and _held(block, key, item):
                 own[str(key)] = {name: part for name, part in item.items() if name != "data"}  # pictures, pages
             elif key in _TEXTS or not isinstance(item, Mapping | list | tuple):
@@ -249,6 +264,11 @@ class _Counting:
             else:
                 self._strings(item)
         self.texts.append(_json(own))
+
+    def _hidden(self, tokens: int) -> None:
+        """Count what is no text."""
+        self.tokens += tokens
+        self.pictures += tokens
 
     def _strings(self, value: object) -> None:
         """What stands between blocks: texts in lists. Objects are blocks of their own."""

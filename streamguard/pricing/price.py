@@ -66,6 +66,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     """The `speed` of requests it holds for; `any` for a price of one's own that says so."""
     inference_geo: str = "any"
     """Where inference may be kept at this price; `any` for everywhere, `global` for where nothing is asked for."""
+    search: int | None = None
+    """Micro-USD of one web search that the provider runs; `None`: unknown."""
     factor: Decimal | None = None
     """By what the rates are dearer where inference is kept in one region; `None`: unknown, or in the rates already."""
 
@@ -137,7 +139,7 @@ def rates_of(price: Price, usage: Usage) -> Price | None:
         return None
     geo = usage.inference_geo
     if geo is None or geo in GLOBAL or price.inference_geo in ("any", geo):
-        return price
+        return msgspec.structs.replace(price, factor=None)
     return None if price.factor is None else price.scaled(price.factor, f"times {price.factor} for {geo!r}")
 
 

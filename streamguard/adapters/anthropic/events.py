@@ -72,6 +72,18 @@ class _WireCounts(msgspec.Struct):
     cache_read_input_tokens: int | None = None
     cache_creation: _CacheCreation | None = None
 
+    @property
+    def impossible(self) -> bool:
+        """Whether a count cannot be true."""
+        lifetimes = self.cache_creation or _CacheCreation()
+        return any(
+            count is not None and _count(count) is None
+            for count in (
+                *(self.input_tokens, self.output_tokens, self.cache_creation_input_tokens),
+                *(self.cache_read_input_tokens, lifetimes.ephemeral_1h_input_tokens),
+            )
+        )
+
     def counts(self) -> dict[str, int | None]:
         """The counts that every sampling has, in neutral words."""
         by_lifetime = self.cache_creation or _CacheCreation()
@@ -119,6 +131,7 @@ class WireUsage(_WireCounts):
             inference_geo=_word(self.inference_geo),
             speed=_word(self.speed),
             service_tier=_word(self.service_tier),
+            impossible=self.impossible,
             iterations=_iterations(self.iterations),
         )
 

@@ -55,8 +55,24 @@ STATUSES: dict[int, str] = {
 }
 """HTTP status → reason, where the body names no type that we know."""
 
-REFUSED = frozenset({400, 401, 402, 403, 404, 405, 409, 413, 415, 422, 429, 431, 503, 529})
-"""Statuses that say the request was refused before any work on it: nothing to bill."""
+REFUSED = frozenset({401, 402, 403, 404, 405, 413, 415, 422, 429, 431})
+"""Statuses that say the request was refused before any work on it, whoever says so: nothing to bill."""
+
+REFUSED_BY_PROVIDER = frozenset({400, 409, 503, 529})
+"""Statuses that say so only with the provider's own error body: a gateway's 503 may mean that the answer was cut after
+the request had gone out."""
+
+REFUSALS = frozenset(
+    {
+        *("overloaded_error", "rate_limit_error", "invalid_request_error", "authentication_error", "billing_error"),
+        *("permission_error", "not_found_error", "request_too_large", "not_supported_error"),
+        *("exceed_context_size_error", "unavailable_error"),
+    }
+)
+"""Types of errors that mean a refusal before any work."""
+
+_BLOCKED_TEXT = ("output blocked", "content filtering policy")
+"""A 400 that comes after the model has answered; it has no code. Whether it is billed is not published."""
 
 _SPEND_LIMIT_CODES = ("spend_limit_reached", "spend_limit_exceeded", "insufficient_quota", "billing_hard_limit_reached")
 # "You have reached your specified API usage limits": a 400 of type invalid_request_error, without any code.
@@ -113,8 +129,16 @@ def from_body(body: object, *, status: int | None, headers: Mapping[str, str] | 
         code=code,
         retry_after=retry_after(headers),
         request_id=headers.get("request-id") or _text(_mapping(body).get("request_id")),
-        billable=status not in REFUSED,
+        billable=not _refused(body, kind, status, message),
     )
+
+
+def _refused(body: object, kind: str | None, status: int | None, message: str) -> bool:
+    """Whether nothing can have been billed."""
+    if status in REFUSED:
+        return True
+    own = kind in REFUSALS and isinstance(_mapping(body).get("error"), Mapping)
+    return status in REFUSED_BY_PROVIDER and own and not any(text in message.lower() for text in _BLOCKED_TEXT)
 
 
 def _reason(kind: str | None, code: str | None, status: int | None, message: str) -> str:
