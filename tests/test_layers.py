@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, str] = {
     "retry": "verdict events files guards",
     "budgets.upper_bound": "request usage pricing",
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
-    "budgets.spec": "events usage pricing guards budgets.upper_bound",
+    "budgets.spec": "errors events usage pricing guards budgets.upper_bound",
     "policy": "redaction request verdict errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models policy",

@@ -9,7 +9,8 @@ A `Store` is a backend with blocking, thread-safe verbs: see `ledgers/`, of whic
 
 Life of a hold in one scope: ``held → closed`` by `settle`, or ``held → swept`` when its lease expires (all of it
 becomes uncertain) and then ``swept → closed`` by a late `settle`. What a closed hold leaves uncertain waits for
-`reconcile_hold` or `reconcile_scope`.
+`reconcile_hold` or `reconcile_scope`; what they clear of a swept hold is ``reconciled``, and a late `settle` adds to
+it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -38,6 +39,9 @@ from streamguard.usage import Unit
 DEFAULT_LEASE = 60.0
 """Seconds for which a hold lives without a heartbeat (Cycles uses the same). Only bookkeeping depends on it: an expired
 hold is not freed, it becomes uncertain."""
+
+LATE = 7 * 86_400.0
+"""Seconds for which a hold that was reconciled before it was settled may still be settled: a suspended machine."""
 
 TAKE_BACK = 0.03
 """Seconds that a store gets after a call's end, before what it was asked for is left to be done late."""
@@ -110,6 +114,20 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, self.cap - self.taken)
 
 
+DoubtKind = Literal["aborted", "lost"]
+"""Why an amount is uncertain: an attempt without a final count, or a process whose lease ran out."""
+
+
+class Doubt(msgspec.Struct, frozen=True, kw_only=True):
+    """What is uncertain in a scope, of one kind."""
+
+    kind: DoubtKind
+    holds: int
+    amount: int
+    since: float
+    """Unix seconds of the oldest."""
+
+
 class Repair(msgspec.Struct, frozen=True, kw_only=True):
     """A counter that did not agree with the rows it counts."""
 
@@ -131,16 +149,26 @@ class Store(Protocol):
         """What the store's promise rests on, in sentences, to be shown to whoever relies on it."""
 
     def configure(self, scopes: Sequence[Scope]) -> None:
-        """Make scopes known and set their caps; the latest call wins. Unit and window of a scope never change.
+        """Make scopes known with the caps of a policy; the latest call wins. Unit and window of a scope never change.
 
         :raises LedgerError: a known scope with another unit or window.
         """
 
-    def scopes(self) -> Sequence[Scope]:
-        """Every scope that was ever configured, as it is now, by key."""
+    def set_cap(self, scope: str, cap: int | None) -> None:
+        """Hold a scope's cap down to `cap`, whatever policies say, until it is unset (`None`).
 
-    def reserve(self, hold: str, amounts: Mapping[str, int], lease: float) -> Denied | None:
+        :raises LedgerError: a scope that was never configured.
+        """
+
+    def scopes(self) -> Sequence[Scope]:
+        """Every scope that was ever configured, by key, with the cap that counts now."""
+
+    def reserve(
+        self, hold: str, amounts: Mapping[str, int], lease: float, caps: Mapping[str, int] | None = None
+    ) -> Denied | None:
         """Put `amounts` aside in all scopes, or in none. The same id again changes nothing.
+
+        The smallest cap of a scope counts: the caller's in `caps`, the one last configured, the one that was set.
 
         :raises LedgerError: a scope that was never configured.
         """
@@ -152,7 +180,10 @@ class Store(Protocol):
         """
 
     def settle(self, hold: str, settlements: Mapping[str, Settlement]) -> bool:
-        """Close a hold: once; later calls change nothing and return False. A scope left out stays uncertain."""
+        """Close a hold: once; later calls change nothing and return False. A scope left out stays uncertain.
+
+        What a hold spent that was reconciled, or freed by time, before it was settled is added: nobody had counted it.
+        """
 
     def reconcile_hold(self, hold: str, settled: Mapping[str, int]) -> bool:
         """Replace what a closed or swept hold left uncertain by what it truly cost; False if nothing was uncertain.
@@ -160,8 +191,14 @@ class Store(Protocol):
         A scope without amount keeps what it has.
         """
 
-    def reconcile_scope(self, scope: str, settled: int, window: str | None = None) -> bool:
-        """Replace all that is uncertain in a scope (in its present window, if none is named) by what it truly cost."""
+    def reconcile_scope(self, scope: str, settled: int, window: str | None = None, before: float | None = None) -> bool:
+        """Replace all that is uncertain in a scope (in its present window, if none is named) by what it truly cost.
+
+        :param before: Unix seconds: only what has been uncertain since before then.
+        """
+
+    def uncertain(self, scope: str, window: str | None = None) -> Sequence[Doubt]:
+        """What is uncertain in a scope, by kind."""
 
     def balance(self, scope: str, window: str | None = None) -> Balance:
         """The account of a scope, in its present window if none is named."""
@@ -203,25 +240,34 @@ class Ledger:
         """See `Store.scopes`."""
         return await self._call(self.store.scopes)
 
-    async def set_cap(self, scope: Scope, cap: int) -> Scope:
-        """Give a scope another cap, at once and for everybody; returns the scope as it is now."""
-        changed = msgspec.structs.replace(scope, cap=cap)
-        await self.configure([changed])
-        return changed
+    async def set_cap(self, scope: str, cap: int | None) -> None:
+        """See `Store.set_cap`."""
+        await self._call(self.store.set_cap, scope, cap)
 
-    async def reserve(self, amounts: Mapping[str, int], *, lease: float = DEFAULT_LEASE) -> Hold | Denied:
+    async def reserve(
+        self,
+        amounts: Mapping[str, int],
+        *,
+        lease: float = DEFAULT_LEASE,
+        caps: Mapping[str, int] | None = None,
+    ) -> Hold | Denied:
         """Put `amounts` (scope key → amount) aside in one atomic step over all scopes, or in none.
 
+        :param caps: scope key → the caller's own cap; the smallest one counts.
         :raises LedgerLost: the store cannot be reached.
         :raises LedgerError: a scope that was never configured.
         """
         hold = Hold(id=secrets.token_hex(8), amounts=dict(amounts), lease=lease, heartbeat_due=_due(lease))
         task = _Errand(
-            lambda: self.store.reserve(hold.id, hold.amounts, lease),
+            lambda: self.store.reserve(hold.id, hold.amounts, lease, caps),
             undo=lambda: self.store.settle(hold.id, dict.fromkeys(hold.amounts, Settlement(0))),
         )
         try:
             denied = await self._call(task.run, leave=True)
+        except LedgerLost:
+            # The store may have taken the hold all the same, or take it as soon as it wakes.
+            self._late.add(task.take_back)
+            raise
         except anyio.get_cancelled_exc_class():
             # Nobody will ever settle this hold: its thread may be at work still, or be done without our knowing.
             if task.abandon():
@@ -253,9 +299,15 @@ class Ledger:
         """See `Store.reconcile_hold`."""
         return await self._call(self.store.reconcile_hold, hold if isinstance(hold, str) else hold.id, dict(settled))
 
-    async def reconcile_scope(self, scope: str, settled: int, window: str | None = None) -> bool:
+    async def reconcile_scope(
+        self, scope: str, settled: int, window: str | None = None, before: float | None = None
+    ) -> bool:
         """See `Store.reconcile_scope`."""
-        return await self._call(self.store.reconcile_scope, scope, settled, window)
+        return await self._call(self.store.reconcile_scope, scope, settled, window, before)
+
+    async def uncertain(self, scope: str, window: str | None = None) -> Sequence[Doubt]:
+        """See `Store.uncertain`."""
+        return await self._call(self.store.uncertain, scope, window)
 
     async def balance(self, scope: str, window: str | None = None) -> Balance:
         """See `Store.balance`."""

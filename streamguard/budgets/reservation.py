@@ -95,7 +95,7 @@ class Accounts:
             scopes = {scope.key: scope for its, _, scope in places if its is queue}
             if len(scopes) < sum(its is queue for its, _, _ in places):
                 raise LedgerError(f"two budgets are called the same in one ledger: {', '.join(scopes)}; rename one")
-            await queue.ledger.configure(scopes.values())
+            await queue.configure(scopes.values())
         return CallAccount(places)
 
     async def sweep(self) -> int:
@@ -157,7 +157,7 @@ class CallAccount:
         reservation = Reservation()
         try:
             for queue, its in claims.items():
-                answer = await self._reserve(queue, its, deadline, lease)
+                answer = await self._alive(reservation, queue, its, deadline, lease)
                 if isinstance(answer, Denied):
                     with contextlib.suppress(LedgerLost):
                         await reservation.settle(NotBilled(), until=max(deadline, anyio.current_time() + TAKE_BACK))
@@ -177,16 +177,57 @@ class CallAccount:
         """
         return {scope.key: (await queue.ledger.balance(scope.key)).available for queue, _, scope in self._places}
 
+    async def _alive(
+        self,
+        reservation: Reservation,
+        queue: ReservationQueue,
+        claims: Sequence[_Claim],
+        deadline: float,
+        lease: float,
+    ) -> Hold | Denied:
+        """Reserve in one more ledger, and keep what the others hold alive meanwhile: the wait may outlast a lease.
+
+        :raises LedgerLost: one of them is lost.
+        """
+        if not reservation or not any(claim.spec.wait for claim in claims):
+            return await self._reserve(queue, claims, deadline, lease)
+        lost: LedgerLost | None = None
+        answer: Hold | Denied | None = None
+        async with anyio.create_task_group() as beside:
+
+            async def keep() -> None:
+                nonlocal lost
+                try:
+                    while True:
+                        await anyio.sleep(max(0.0, reservation.heartbeat_due - anyio.current_time()))
+                        await reservation.heartbeat()
+                except LedgerLost as error:
+                    lost = error
+                    beside.cancel_scope.cancel()
+
+            beside.start_soon(keep)
+            try:
+                answer = await self._reserve(queue, claims, deadline, lease)
+            except LedgerLost as error:
+                lost = error
+            beside.cancel_scope.cancel()
+        if answer is None or lost is not None:
+            if isinstance(answer, Hold):
+                reservation.add(queue, answer, list(claims))
+            raise lost or LedgerLost("stopped while waiting for another ledger")
+        return answer
+
     async def _reserve(
         self, queue: ReservationQueue, claims: Sequence[_Claim], deadline: float, lease: float
     ) -> Hold | Denied:
         amounts = {claim.scope.key: claim.amount for claim in claims}
         wait = max(claim.spec.wait for claim in claims)
         until = min(deadline, anyio.current_time() + wait) if wait else -math.inf
-        answer = await queue.reserve(amounts, wait_until=until, lease=lease)
+        caps = {claim.scope.key: claim.scope.cap for claim in claims}
+        answer = await queue.reserve(amounts, wait_until=until, lease=lease, caps=caps)
         releases = any(claim.scope.release_after is not None for claim in claims)
         if isinstance(answer, Denied) and releases and await queue.ledger.sweep():
-            answer = await queue.reserve(amounts, wait_until=until, lease=lease)
+            answer = await queue.reserve(amounts, wait_until=until, lease=lease, caps=caps)
         return answer
 
 
@@ -195,6 +236,10 @@ class Reservation:
 
     def __init__(self) -> None:
         self._parts: list[tuple[ReservationQueue, Hold, list[_Claim]]] = []
+
+    def __bool__(self) -> bool:
+        """Whether anything is held."""
+        return bool(self._parts)
 
     def add(self, queue: ReservationQueue, hold: Hold, claims: list[_Claim]) -> None:
         """Another ledger's hold."""

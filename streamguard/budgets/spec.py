@@ -10,13 +10,15 @@ or tokens), perhaps per window of time.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import Field, field_validator, model_validator
 
 from streamguard.budgets.upper_bound import MAX_AMOUNT, Bound, BudgetMode
+from streamguard.errors import ConfigError
 from streamguard.events import Usage
 from streamguard.guards.base import Spec
 from streamguard.pricing.bill import all_tokens, bill
@@ -27,6 +29,9 @@ Window = Literal["hour", "day", "month"]
 
 ABORT_LAG_TOKENS = 256
 """Output tokens that may be generated between our abort and the provider's noticing: one second of a fast model."""
+
+ABSURD = 10
+"""Times the hold beyond which a final count is not believed for sure."""
 
 _DAY = 86_400.0
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -154,11 +159,39 @@ class BudgetSpec(Spec):
     def _shared_by(self, job: str | None, labels: Mapping[str, Any]) -> str:
         def label(match: re.Match[str]) -> str:
             name = match[1]
-            if labels.get(name) in (None, ""):
+            value = plain_key(str(labels.get(name) or ""))
+            if not value:
                 raise ValueError(f"budget {self.name!r} is per {self.per!r}, but the call has no label {name!r}")
-            return str(labels[name])
+            return value
 
-        return (f"job:{job}" if job else "job") if self.per == "job" else _PLACEHOLDER.sub(label, self.per)
+        if self.per == "job":
+            return f"job:{plain_key(job)}" if job else "job"
+        return plain_key(_PLACEHOLDER.sub(label, self.per))
+
+
+def plain_key(name: str) -> str:
+    """Return a name as ledgers keep it: characters composed, blanks single and none at the ends.
+
+    :raises ValueError: half an emoji, which no ledger can store.
+    """
+    try:
+        return " ".join(unicodedata.normalize("NFC", name).encode().decode().split())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a budget cannot be named {name!r}: half of a character is no text") from error
+
+
+def refuse_unshared(budgets: Sequence[BudgetSpec]) -> None:
+    """Refuse budgets that calls are to share, and that every call would have for itself.
+
+    :raises ConfigError: says which one, and what to do.
+    """
+    for spec in budgets:
+        if spec.per != "call" and spec.ledger == "memory:":
+            raise ConfigError(
+                f"budget {spec.name!r} is shared per {spec.per!r} in a ledger in memory, and this call has a runtime "
+                "of its own: pass runtime=streamguard.Runtime() to all calls that share it, give it a ledger in a file "
+                "(ledger: sqlite:PATH), or say per: call"
+            )
 
 
 class NotBilled(msgspec.Struct, frozen=True):
@@ -211,7 +244,11 @@ def settle(
         usage = evidence.usage
         money = unit == "micro_usd"
         spent = bill(price, usage, served=evidence.served, models=evidence.models) if money else all_tokens(usage)
-        return Settlement(0, held) if spent is None else Settlement(min(spent, MAX_AMOUNT))
+        if spent is None:
+            return Settlement(0, held)
+        # A count far beyond what was bounded may be a mistake of its own. It stays correctable: see `reconcile`.
+        sure = min(spent, max(ABSURD * held, ABSURD))
+        return Settlement(sure, min(spent, MAX_AMOUNT) - sure)
     if (
         isinstance(evidence, Aborted)
         and spec.abort_stops_billing

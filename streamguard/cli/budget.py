@@ -46,13 +46,19 @@ def budget_reconcile(
     ],
     hold: Annotated[str | None, typer.Option("--hold", help="Of one hold only.")] = None,
     window: Annotated[str | None, typer.Option("--window", help="Of an earlier hour, day or month.")] = None,
+    before: Annotated[
+        str | None,
+        typer.Option("--before", metavar="TIME", help="Only what is uncertain since before then, such as 2026-12-01."),
+    ] = None,
 ) -> None:
     """Replace what is uncertain by what it truly cost, once the bill is known."""
 
     def body() -> int:
         from streamguard.cli.commands import budget as command
 
-        return command.reconcile(ledger, command.Options(scope=scope, amount=settled, hold=hold, window=window))
+        return command.reconcile(
+            ledger, command.Options(scope=scope, amount=settled, hold=hold, window=window, before=before)
+        )
 
     finish(context, body)
 
@@ -62,13 +68,14 @@ def budget_set(
     context: typer.Context,
     ledger: LedgerAddress,
     scope: ScopeKey,
-    cap: Annotated[str, typer.Option("--cap", help="The new cap: US dollars, or tokens.")],
+    cap: Annotated[str | None, typer.Option("--cap", help="The cap: US dollars, or tokens.")] = None,
+    unset: Annotated[bool, typer.Option("--unset", help="Let the policies' own caps count again.")] = False,
 ) -> None:
-    """Give a budget another cap, at once and for everybody who shares it."""
+    """Hold a budget's cap down, at once and for everybody who shares it, running processes too, until it is unset."""
 
     def body() -> int:
         from streamguard.cli.commands import budget as command
 
-        return command.set_cap(ledger, command.Options(scope=scope, amount=cap))
+        return command.set_cap(ledger, command.Options(scope=scope, amount=cap, unset=unset))
 
     finish(context, body)

@@ -14,6 +14,7 @@ import msgspec
 
 from streamguard.budgets.ledger import LedgerError, LedgerLost
 from streamguard.budgets.reservation import Reservation
+from streamguard.budgets.spec import refuse_unshared
 from streamguard.engine.attempt import End, RunningAttempt, unexpected
 from streamguard.engine.clock import CallClock
 from streamguard.engine.delivery import Delivery
@@ -92,6 +93,8 @@ class Call:
         self.running: RunningAttempt | None = None
         """The attempt that is open, if one is."""
         self._source = source
+        if runtime is None:
+            refuse_unshared(policy.budgets)
         self._runtime = runtime or Runtime()
         self._owns_runtime = runtime is None
         self._deliver: Deliver = deliver or policy.deliver or "committed"
@@ -264,6 +267,10 @@ class Call:
             why = f"the patched request cannot be guarded: {error}"
             await self._unsent(number, Failed(reason="source.error", message=why, sent=False, billable=False))
             return []
+        if (lost := await self._held()) is not None:
+            await self._release()
+            await self._unsent(number, lost)
+            return []
         self._delivery = Delivery(self._deliver, keep=self._keep)
         running = RunningAttempt(number, permit.request, panel, self._delivery, self.clock)
         model = permit.request.model if permit.request else None
@@ -277,6 +284,14 @@ class Call:
         if number > 1 and self._deliver == "restarting" and self._keep:
             return [Restarted(attempt=number, decision=self._decision)]
         return []
+
+    async def _held(self) -> Trip | None:
+        """Whether what was reserved is held still: a machine may have been suspended since. The reason if it is not."""
+        reservation, lost = self._reservation, None
+        if reservation is not None and self.clock.now() >= reservation.heartbeat_due:
+            with self.clock.until(self.clock.deadline):
+                lost = await self._beat(reservation)
+        return lost
 
     async def _settle(self, running: RunningAttempt) -> tuple[Charge, ...]:
         reservation, self._reservation = self._reservation, None

@@ -13,8 +13,11 @@ from typing import Literal
 import msgspec
 
 from streamguard.budgets.ledger import (
+    LATE,
     Balance,
     Denied,
+    Doubt,
+    DoubtKind,
     Repair,
     check_amounts,
     check_same,
@@ -26,6 +29,9 @@ from streamguard.budgets.ledger import (
 )
 from streamguard.budgets.spec import Scope, Settlement
 
+KEPT_WINDOWS = 3
+"""Windows of a scope that are kept though they are over."""
+
 
 class _Row(msgspec.Struct):
     """A hold in one scope and window."""
@@ -33,7 +39,7 @@ class _Row(msgspec.Struct):
     window: str
     amount: int
     lease: float
-    state: Literal["held", "swept", "closed"] = "held"
+    state: Literal["held", "swept", "closed", "reconciled"] = "held"
     uncertain: int = 0
     since: float = 0.0
     """When it became uncertain."""
@@ -66,6 +72,8 @@ class MemoryStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._scopes: dict[str, Scope] = {}
+        self._set: dict[str, int] = {}
+        """Caps that were set by hand."""
         self._accounts: dict[str, dict[str, _Account]] = {}
         """Scope key → window → account. A finished window is kept only while something in it is open."""
         # Rows of holds that are open or partly uncertain. What is finished is folded into one sum per window, so memory
@@ -82,11 +90,26 @@ class MemoryStore:
                 self._scopes[scope.key] = scope
                 self._accounts.setdefault(scope.key, {})
 
+    def set_cap(self, scope: str, cap: int | None) -> None:
+        with self._lock:
+            known = self._scope(scope)
+            if cap is None:
+                self._set.pop(scope, None)
+            else:
+                check_scopes([msgspec.structs.replace(known, cap=cap)])
+                self._set[scope] = cap
+
     def scopes(self) -> Sequence[Scope]:
         with self._lock:
-            return [self._scopes[key] for key in sorted(self._scopes)]
+            return [msgspec.structs.replace(self._scopes[key], cap=self._cap(key)) for key in sorted(self._scopes)]
 
-    def reserve(self, hold: str, amounts: Mapping[str, int], lease: float) -> Denied | None:
+    def _cap(self, key: str, own: int | None = None) -> int:
+        caps = (self._scopes[key].cap, self._set.get(key), own)
+        return min(cap for cap in caps if cap is not None)
+
+    def reserve(
+        self, hold: str, amounts: Mapping[str, int], lease: float, caps: Mapping[str, int] | None = None
+    ) -> Denied | None:
         check_amounts(amounts)
         with self._lock:
             if hold in self._rows:
@@ -97,14 +120,15 @@ class MemoryStore:
                 scope = self._scope(key)
                 window = windows[key] = window_of(scope.window, now)
                 account = self._account(key, window)
-                free = scope.cap - sum(account.counts)
+                cap = self._cap(key, (caps or {}).get(key))
+                free = cap - sum(account.counts)
                 if amount > free:
                     return Denied(
                         scope=key,
                         unit=scope.unit,
                         asked=amount,
                         available=max(0, free),
-                        cap=scope.cap,
+                        cap=cap,
                         held=account.held,
                         window=window,
                     )
@@ -139,6 +163,8 @@ class MemoryStore:
 
     def _close(self, key: str, row: _Row, settlement: Settlement) -> None:
         account = self._account(key, row.window)
+        if row.state == "reconciled":
+            row.since = 0.0
         if row.state == "held":
             account.held -= row.amount
         account.uncertain += settlement.uncertain - row.uncertain
@@ -156,7 +182,7 @@ class MemoryStore:
             self._tidy(hold)
             return bool(rows)
 
-    def reconcile_scope(self, scope: str, settled: int, window: str | None = None) -> bool:
+    def reconcile_scope(self, scope: str, settled: int, window: str | None = None, before: float | None = None) -> bool:
         check_amounts({scope: settled})
         with self._lock:
             wanted = window if window is not None else window_of(self._scope(scope).window, self._clock())
@@ -164,6 +190,7 @@ class MemoryStore:
                 (hold, rows[scope])
                 for hold, rows in self._rows.items()
                 if scope in rows and rows[scope].window == wanted and rows[scope].uncertain
+                if before is None or rows[scope].since < before
             ]
             for index, (hold, row) in enumerate(found):
                 self._clear(scope, row, settled if index == 0 else 0)
@@ -175,7 +202,27 @@ class MemoryStore:
         account.uncertain -= row.uncertain
         account.settled += settled
         account.finished += settled
-        row.state, row.uncertain = "closed", 0
+        # Who holds it may still be at work, and settle late.
+        row.state, row.uncertain = "reconciled" if row.state == "swept" else "closed", 0
+        row.since = self._clock()
+
+    def uncertain(self, scope: str, window: str | None = None) -> Sequence[Doubt]:
+        with self._lock:
+            wanted = window if window is not None else window_of(self._scope(scope).window, self._clock())
+            found: dict[DoubtKind, list[_Row]] = {}
+            for rows in self._rows.values():
+                row = rows.get(scope)
+                if row is not None and row.window == wanted and row.uncertain:
+                    found.setdefault("lost" if row.state == "swept" else "aborted", []).append(row)
+            return [
+                Doubt(
+                    kind=kind,
+                    holds=len(rows),
+                    amount=sum(row.uncertain for row in rows),
+                    since=min(row.since for row in rows),
+                )
+                for kind, rows in sorted(found.items())
+            ]
 
     def _tidy(self, hold: str) -> None:
         """Forget a hold of which nothing is open."""
@@ -193,7 +240,7 @@ class MemoryStore:
             return Balance(
                 scope=scope,
                 unit=known.unit,
-                cap=known.cap,
+                cap=self._cap(scope),
                 settled=settled,
                 held=held,
                 uncertain=uncertain,
@@ -215,6 +262,8 @@ class MemoryStore:
                     elif row.uncertain and release is not None and row.since + release <= now:
                         self._clear(key, row, 0)
                         changed += 1
+                    elif row.state == "reconciled" and row.since + LATE <= now:
+                        row.state = "closed"
                 self._tidy(hold)
             return changed
 
@@ -244,8 +293,9 @@ class MemoryStore:
     def _account(self, key: str, window: str) -> _Account:
         windows = self._accounts[key]
         if window not in windows:
-            for old, account in list(windows.items()):
-                if not account.rows:
+            # A clock may step back, so a few windows are kept though they are over.
+            for old in sorted(windows)[:-KEPT_WINDOWS]:
+                if not windows[old].rows:
                     del windows[old]
             windows[window] = _Account()
         return windows[window]

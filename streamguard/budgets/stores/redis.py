@@ -16,7 +16,9 @@ Keys share a hash tag, so they live together in a cluster: `{streamguard:NAME}:e
 
 from __future__ import annotations
 
+import math
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -30,6 +32,8 @@ from redis.retry import Retry
 from streamguard.budgets.ledger import (
     Balance,
     Denied,
+    Doubt,
+    DoubtKind,
     LedgerError,
     LedgerLost,
     Repair,
@@ -56,7 +60,16 @@ NO_ADDRESS = (
 TIMEOUT = 5.0
 """Seconds for a connection or an answer. Scripts take well under a millisecond."""
 
-KEYS = ("epoch", "scopes", "counters", "holds", "leases", "uncertain", "log", "base")
+KEYS = ("epoch", "scopes", "counters", "holds", "leases", "uncertain", "log", "base", "late", "caps")
+
+TRIES = 3
+"""How often a verb that was not answered is sent again; every verb may run twice: see `Store`."""
+
+LONGEST_PAUSE = 0.2
+"""Seconds between tries."""
+
+LOOK_AGAIN = 60.0
+"""Seconds after which it is looked at again whether the server may forget."""
 
 
 class RedisStore:
@@ -77,6 +90,8 @@ class RedisStore:
         self._client, self._where, self._skew = client, f"{where} (ledger {name!r})", skew
         self._keys = tuple(f"{{streamguard:{name}}}:{key}" for key in KEYS)
         self._caveats: tuple[str, ...] = ()
+        self._looked = -math.inf
+        self._offset = 0.0
         self._refuse_forgetful()
         self._epoch = self._begin()
 
@@ -88,7 +103,7 @@ class RedisStore:
             address, and any part may be the password.
         """
         where = bare_address(address)
-        retry = Retry(ExponentialBackoff(cap=0.2, base=0.01), 3)  # every verb may run twice: see `Store`
+        retry = Retry(ExponentialBackoff(cap=LONGEST_PAUSE, base=0.01), TRIES)
         try:
             parts = urlsplit(address)
             options = dict(parse_qsl(parts.query))
@@ -136,10 +151,32 @@ class RedisStore:
             for key, unit, cap, span, release in rows
         ]
 
-    def reserve(self, hold: str, amounts: Mapping[str, int], lease: float) -> Denied | None:
+    def set_cap(self, scope: str, cap: int | None) -> None:
+        if cap is not None:
+            check_scopes([Scope(key=scope, unit="tokens", cap=cap)])
+        self._run("set_cap", scope, *([] if cap is None else [str(cap)]))
+
+    def reserve(
+        self, hold: str, amounts: Mapping[str, int], lease: float, caps: Mapping[str, int] | None = None
+    ) -> Denied | None:
         check_amounts(amounts)
-        pairs = [part for key, amount in amounts.items() for part in (key, str(amount))]
-        answer = self._run("reserve", hold, repr(float(lease)), *pairs)
+        if time.monotonic() - self._looked > LOOK_AGAIN:
+            self._refuse_forgetful()
+        own = {key: "" if caps is None or key not in caps else str(caps[key]) for key in amounts}
+        parts = [part for key, amount in amounts.items() for part in (key, str(amount), own[key])]
+        answer = ["late"]
+        for _ in range(3):
+            # A server that hangs runs what it was sent when it wakes. Nobody will settle that, so it is refused then.
+            until = time.monotonic() + self._offset + (TRIES + 1) * TIMEOUT + TRIES * LONGEST_PAUSE
+            answer = self._run("reserve", hold, repr(float(lease)), repr(until), *parts)
+            if answer[0] == "late":
+                self._offset = float(answer[1]) - time.monotonic()
+            elif answer[0] == "torn":
+                self.rebuild()
+            else:
+                break
+        if answer[0] in ("late", "torn"):
+            raise LedgerLost(f"{self._where}: the server's clock or counters cannot be relied on ({answer[0]})")
         if answer[0] == "ok":
             return None
         _, scope, unit, asked, available, cap, held, window = answer
@@ -171,9 +208,28 @@ class RedisStore:
         pairs = [part for key, amount in settled.items() for part in (key, str(amount))]
         return self._run("reconcile_hold", hold, *pairs)[0] == "ok"
 
-    def reconcile_scope(self, scope: str, settled: int, window: str | None = None) -> bool:
+    def reconcile_scope(self, scope: str, settled: int, window: str | None = None, before: float | None = None) -> bool:
         check_amounts({scope: settled})
-        return self._run("reconcile_scope", scope, str(settled), *([] if window is None else [window]))[0] == "ok"
+        named = "*" if window is None else window
+        until = "+inf" if before is None else f"({before!r}"
+        done, place = False, "0"
+        while place != "end":  # in pieces: a script holds everybody else up
+            answer = self._run("reconcile_scope", scope, str(settled), named, until, place, "1" if done else "0")
+            done, place = answer[0] == "ok", answer[1]
+        return done
+
+    def uncertain(self, scope: str, window: str | None = None) -> Sequence[Doubt]:
+        found: dict[DoubtKind, list[tuple[int, float]]] = {}
+        place = "0"
+        while place != "end":
+            _, place, *parts = self._run("uncertain", scope, "*" if window is None else window, place)
+            for index in range(0, len(parts), 3):
+                kind, amount, since = parts[index : index + 3]
+                found.setdefault(cast("DoubtKind", kind), []).append((int(amount), float(since)))
+        return [
+            Doubt(kind=kind, holds=len(rows), amount=sum(row[0] for row in rows), since=min(row[1] for row in rows))
+            for kind, rows in sorted(found.items())
+        ]
 
     def balance(self, scope: str, window: str | None = None) -> Balance:
         _, unit, cap, settled, held, uncertain, named = self._run(
@@ -190,7 +246,11 @@ class RedisStore:
         )
 
     def sweep(self) -> int:
-        return int(self._run("sweep")[1])
+        changed, place = 0, "0"
+        while place != "end":
+            _, done, place = self._run("sweep", place)
+            changed += int(done)
+        return changed
 
     def rebuild(self) -> Sequence[Repair]:
         found = self._run("rebuild")[1:]
@@ -234,6 +294,8 @@ class RedisStore:
         try:
             self._client.set(self._keys[0], f"{FORMAT}:{secrets.token_hex(8)}", nx=True)
             epoch = cast("str | None", self._client.get(self._keys[0]))
+            seconds, micros = self._client.time()
+            self._offset = seconds + micros / 1e6 + self._skew() - time.monotonic()
         except RedisError as error:
             raise LedgerLost(f"{self._where}: {type(error).__name__}: {redacted(str(error), 300)}") from error
         if epoch is None or epoch.partition(":")[0] != FORMAT:
@@ -243,6 +305,7 @@ class RedisStore:
         return epoch
 
     def _refuse_forgetful(self) -> None:
+        self._caveats, self._looked = (), time.monotonic()
         try:
             facts: dict[str, Any] = {}
             for section in ("memory", "persistence", "replication"):

@@ -14,8 +14,11 @@ from collections.abc import Mapping
 FOLD_AT = 1000
 """Rows of the log that are summed into `base` at once: some hundred microseconds of the server, and 60 KB of memory."""
 
+PIECE = 200
+"""Holds that one script goes through: a few milliseconds, in which the server answers nobody else."""
+
 _SHARED = """
-local EPOCH, SCOPES, COUNTERS, HOLDS, LEASES, UNCERTAIN, LOG, BASE = unpack(KEYS)
+local EPOCH, SCOPES, COUNTERS, HOLDS, LEASES, UNCERTAIN, LOG, BASE, LATE, CAPS = unpack(KEYS)
 if redis.call('GET', EPOCH) ~= ARGV[1] then return {'lost'} end
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) + tonumber(time[2]) / 1e6 + tonumber(ARGV[2])
@@ -82,21 +85,29 @@ local function load(id)
 end
 
 local function save(id, rows)
-  local open, doubtful = false, false
+  local open, doubtful, late = false, false, false
   for _, row in ipairs(rows) do
     if row.state == 'held' then open = true end
     if row.uncertain ~= '0' then doubtful = true end
+    if row.state == 'reconciled' then late = true end
   end
-  if open or doubtful then redis.call('HSET', HOLDS, id, cjson.encode(rows)) else redis.call('HDEL', HOLDS, id) end
+  if open or doubtful or late then redis.call('HSET', HOLDS, id, cjson.encode(rows))
+  else redis.call('HDEL', HOLDS, id) end
   if not open then redis.call('ZREM', LEASES, id) end
   if doubtful then redis.call('ZADD', UNCERTAIN, 'NX', string.format('%.6f', NOW), id)
   else redis.call('ZREM', UNCERTAIN, id) end
+  if late then redis.call('ZADD', LATE, 'NX', string.format('%.6f', NOW), id) else redis.call('ZREM', LATE, id) end
+end
+
+local function cap_of(key, scope)
+  return math.min(tonumber(scope.cap), tonumber(redis.call('HGET', CAPS, key) or scope.cap))
 end
 
 local function clear(row, settled)
   enter(row.scope, row.window, settled, 0, -tonumber(row.uncertain))
   row.uncertain = '0'
-  row.state = 'closed'
+  -- Who holds it may still be at work, and settle late.
+  row.state = row.state == 'swept' and 'reconciled' or 'closed'
 end
 """.replace("FOLD_AT", str(FOLD_AT))
 
@@ -118,25 +129,33 @@ return {'ok'}
 local answer, found = {'ok'}, redis.call('HGETALL', SCOPES)
 for i = 1, #found, 2 do
   local scope = cjson.decode(found[i + 1])
-  for _, part in ipairs({found[i], scope.unit, scope.cap, scope.span, scope.release}) do
+  for _, part in ipairs({found[i], scope.unit, text(cap_of(found[i], scope)), scope.span, scope.release}) do
     answer[#answer + 1] = part
   end
 end
 return answer
 """,
+    "set_cap": """
+if not scope_of(ARGV[3]) then return {'unknown', ARGV[3]} end
+if ARGV[4] then redis.call('HSET', CAPS, ARGV[3], ARGV[4]) else redis.call('HDEL', CAPS, ARGV[3]) end
+return {'ok'}
+""",
     "reserve": """
 local id = ARGV[3]
 if redis.call('HEXISTS', HOLDS, id) == 1 then return {'ok'} end
+if NOW > tonumber(ARGV[5]) then return {'late', text(NOW)} end
+if redis.call('EXISTS', COUNTERS) == 0 and redis.call('EXISTS', LOG, BASE) > 0 then return {'torn'} end
 local rows = {}
-for i = 5, #ARGV, 2 do
+for i = 6, #ARGV, 3 do
   local key, asked = ARGV[i], tonumber(ARGV[i + 1])
   local scope = scope_of(key)
   if not scope then return {'unknown', key} end
-  local window, cap = window_of(scope.span), tonumber(scope.cap)
+  local window, cap = window_of(scope.span), cap_of(key, scope)
+  if ARGV[i + 2] ~= '' then cap = math.min(cap, tonumber(ARGV[i + 2])) end
   local s, h, u = counts(key, window)
   local free = cap - s - h - u
   if asked > free then
-    return {'denied', key, scope.unit, ARGV[i + 1], text(math.max(0, free)), scope.cap, text(h), window}
+    return {'denied', key, scope.unit, ARGV[i + 1], text(math.max(0, free)), text(cap), text(h), window}
   end
   rows[#rows + 1] = {scope = key, window = window, amount = ARGV[i + 1], uncertain = '0', state = 'held'}
 end
@@ -190,8 +209,11 @@ return {'ok'}
 local key, settled = ARGV[3], tonumber(ARGV[4])
 local scope = scope_of(key)
 if not scope then return {'unknown', key} end
-local window, done = ARGV[5] or window_of(scope.span), false
-for _, id in ipairs(redis.call('ZRANGE', UNCERTAIN, 0, -1)) do
+local window, before, from, done = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8] == '1'
+if window == '*' then window = window_of(scope.span) end
+local ids = redis.call('ZRANGEBYSCORE', UNCERTAIN, '-inf', before, 'LIMIT', from, PIECE)
+local next_from = from
+for _, id in ipairs(ids) do
   local rows = load(id)
   for _, row in ipairs(rows) do
     if row.scope == key and row.window == window and row.uncertain ~= '0' then
@@ -200,19 +222,22 @@ for _, id in ipairs(redis.call('ZRANGE', UNCERTAIN, 0, -1)) do
     end
   end
   save(id, rows)
+  if redis.call('ZSCORE', UNCERTAIN, id) then next_from = next_from + 1 end
 end
-return {done and 'ok' or 'no'}
+return {done and 'ok' or 'no', #ids < PIECE and 'end' or text(next_from)}
 """,
     "balance": """
 local scope = scope_of(ARGV[3])
 if not scope then return {'unknown', ARGV[3]} end
 local window = ARGV[4] or window_of(scope.span)
 local s, h, u = counts(ARGV[3], window)
-return {'ok', scope.unit, scope.cap, text(s), text(h), text(u), window}
+return {'ok', scope.unit, text(cap_of(ARGV[3], scope)), text(s), text(h), text(u), window}
 """,
     "sweep": """
-local changed = 0
-for _, id in ipairs(redis.call('ZRANGE', UNCERTAIN, 0, -1)) do
+local changed, from = 0, tonumber(ARGV[3])
+local ids = redis.call('ZRANGE', UNCERTAIN, from, from + PIECE - 1)
+local next_from = from
+for _, id in ipairs(ids) do
   local since, rows = redis.call('ZSCORE', UNCERTAIN, id), load(id)
   for _, row in ipairs(rows) do
     local release = scope_of(row.scope).release
@@ -222,8 +247,16 @@ for _, id in ipairs(redis.call('ZRANGE', UNCERTAIN, 0, -1)) do
     end
   end
   save(id, rows)
+  if redis.call('ZSCORE', UNCERTAIN, id) then next_from = next_from + 1 end
 end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', string.format('%.6f', NOW))) do
+local given_up = string.format('%.6f', NOW - 604800)
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', LATE, '-inf', given_up, 'LIMIT', 0, PIECE)) do
+  local rows = load(id)
+  for _, row in ipairs(rows) do if row.state == 'reconciled' then row.state = 'closed' end end
+  save(id, rows)
+end
+local expired = redis.call('ZRANGEBYSCORE', LEASES, '-inf', string.format('%.6f', NOW), 'LIMIT', 0, PIECE)
+for _, id in ipairs(expired) do
   local rows = load(id)
   for _, row in ipairs(rows) do
     enter(row.scope, row.window, 0, -tonumber(row.amount), tonumber(row.amount))
@@ -233,7 +266,25 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', string.format('%
   end
   save(id, rows)
 end
-return {'ok', text(changed)}
+return {'ok', text(changed), (#ids < PIECE and #expired < PIECE) and 'end' or text(next_from)}
+""",
+    "uncertain": """
+local scope = scope_of(ARGV[3])
+if not scope then return {'unknown', ARGV[3]} end
+local window, from = ARGV[4], tonumber(ARGV[5])
+if window == '*' then window = window_of(scope.span) end
+local ids = redis.call('ZRANGE', UNCERTAIN, from, from + PIECE - 1)
+local answer = {'ok', #ids < PIECE and 'end' or text(from + PIECE)}
+for _, id in ipairs(ids) do
+  for _, row in ipairs(load(id)) do
+    if row.scope == ARGV[3] and row.window == window and row.uncertain ~= '0' then
+      answer[#answer + 1] = row.state == 'swept' and 'lost' or 'aborted'
+      answer[#answer + 1] = row.uncertain
+      answer[#answer + 1] = redis.call('ZSCORE', UNCERTAIN, id)
+    end
+  end
+end
+return answer
 """,
     "rebuild": """
 fold()
@@ -274,5 +325,7 @@ def _digested(script: str) -> tuple[str, str]:
     return script, hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
-SCRIPTS: Mapping[str, tuple[str, str]] = {verb: _digested(_SHARED + body) for verb, body in _VERBS.items()}
+SCRIPTS: Mapping[str, tuple[str, str]] = {
+    verb: _digested((_SHARED + body).replace("PIECE", str(PIECE))) for verb, body in _VERBS.items()
+}
 """Verb → script and its digest."""

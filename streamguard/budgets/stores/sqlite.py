@@ -1,7 +1,8 @@
 """Balances in one SQLite file: shared by every process of one machine.
 
 In charge of the file: its schema, its one connection per process, transactions, and refusing files that are not ours.
-Rows of `entries` are only ever appended; `counters` is a cache of their sums; `holds` has what is still open.
+Rows of `entries` are never changed, and summed up when they are old; `counters` is a cache of their sums; `holds`
+has what is still open.
 
 Local disks only: SQLite's locks do not work on network file systems. With `synchronous=NORMAL` (the default) a commit
 survives the death of any process; a power cut may take the last moments' commits with it, but never corrupts the file.
@@ -20,8 +21,10 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from streamguard.budgets.ledger import (
+    LATE,
     Balance,
     Denied,
+    Doubt,
     LedgerError,
     LedgerLost,
     Repair,
@@ -34,9 +37,22 @@ from streamguard.budgets.ledger import (
     window_of,
 )
 from streamguard.budgets.spec import Scope, Settlement, Window
+from streamguard.budgets.stores.sqlite_tables import (
+    CAPS,
+    CLOSED,
+    COUNT,
+    ENTER,
+    FOLD_AT,
+    FORMAT,
+    HELD,
+    OPEN,
+    READ,
+    RECONCILED,
+    SWEEPABLE,
+    SWEPT,
+)
 from streamguard.files.sqlite_file import (
     ForeignFile,
-    Format,
     check_path,
     claim,
     is_busy,
@@ -45,62 +61,11 @@ from streamguard.files.sqlite_file import (
 )
 from streamguard.usage import Unit
 
-APPLICATION_ID = 0x53674C64
-"""`SgLd`: tells our files from anybody else's."""
-
-VERSION = 1
-"""Of the schema."""
-
 BUSY = 30.0
 """Seconds to wait for other processes' transactions, each of which takes well under a millisecond."""
 
 CHECKED_BYTES = 16 * 1024 * 1024
 """Files up to this size are checked when they are opened (about 0.1 s)."""
-
-HELD, SWEPT, CLOSED = 0, 1, 2
-
-SCHEMA = """
-CREATE TABLE scopes (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, unit TEXT NOT NULL, cap INTEGER NOT NULL,
-    span TEXT, release_after REAL
-) STRICT;
-CREATE TABLE entries (
-    seq INTEGER PRIMARY KEY, at REAL NOT NULL, what TEXT NOT NULL, hold TEXT NOT NULL, scope INTEGER NOT NULL,
-    window TEXT NOT NULL, settled INTEGER NOT NULL, held INTEGER NOT NULL, uncertain INTEGER NOT NULL
-) STRICT;
-CREATE TRIGGER entries_stay BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
-CREATE TRIGGER entries_live BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
-CREATE TABLE counters (
-    scope INTEGER NOT NULL, window TEXT NOT NULL, settled INTEGER NOT NULL, held INTEGER NOT NULL,
-    uncertain INTEGER NOT NULL, PRIMARY KEY (scope, window)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE holds (
-    hold TEXT NOT NULL, scope INTEGER NOT NULL, window TEXT NOT NULL, amount INTEGER NOT NULL,
-    uncertain INTEGER NOT NULL, state INTEGER NOT NULL, lease REAL NOT NULL, since REAL NOT NULL,
-    PRIMARY KEY (hold, scope)
-) STRICT, WITHOUT ROWID;
-"""
-
-FORMAT = Format(application_id=APPLICATION_ID, version=VERSION, tables=SCHEMA)
-
-READ = """
-SELECT s.id, s.unit, s.cap, s.span, coalesce(c.settled, 0), coalesce(c.held, 0), coalesce(c.uncertain, 0)
-FROM scopes s LEFT JOIN counters c ON c.scope = s.id AND c.window = ? WHERE s.key = ?
-"""
-COUNT = """
-INSERT INTO counters (scope, window, settled, held, uncertain) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET settled = settled + excluded.settled, held = held + excluded.held,
-                          uncertain = uncertain + excluded.uncertain
-"""
-ENTER = """
-INSERT INTO entries (at, what, hold, scope, window, settled, held, uncertain) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-"""
-OPEN = "SELECT scope, window, amount, uncertain, state, key FROM holds JOIN scopes ON id = scope WHERE hold = ?"
-SWEEPABLE = """
-SELECT hold, scope, window, amount, 0 FROM holds WHERE state = 0 AND lease <= :now UNION ALL
-SELECT hold, scope, window, uncertain, 1 FROM holds JOIN scopes ON id = scope
-WHERE uncertain > 0 AND release_after IS NOT NULL AND since + release_after <= :now
-"""
 
 
 class SqliteStore:
@@ -160,15 +125,29 @@ class SqliteStore:
                     (scope.key, scope.unit, scope.cap, scope.window, scope.release_after),
                 )
 
+    def set_cap(self, scope: str, cap: int | None) -> None:
+        with self._transaction() as db:
+            number, unit, *_ = self._read(db, scope, "")
+            if cap is None:
+                db.execute("DELETE FROM caps WHERE scope = ?", (number,))
+            else:
+                check_scopes([Scope(key=scope, unit=unit, cap=cap)])
+                db.execute("INSERT OR REPLACE INTO caps (scope, cap) VALUES (?, ?)", (number, cap))
+
     def scopes(self) -> Sequence[Scope]:
         with self._transaction("BEGIN") as db:
-            found = db.execute("SELECT key, unit, cap, span, release_after FROM scopes ORDER BY key").fetchall()
+            found = db.execute(
+                "SELECT key, unit, min(s.cap, coalesce(c.cap, s.cap)), span, release_after FROM scopes s "
+                "LEFT JOIN caps c ON c.scope = s.id ORDER BY key"
+            ).fetchall()
         return [
             Scope(key=key, unit=unit, cap=cap, window=span, release_after=release)
             for key, unit, cap, span, release in found
         ]
 
-    def reserve(self, hold: str, amounts: Mapping[str, int], lease: float) -> Denied | None:
+    def reserve(
+        self, hold: str, amounts: Mapping[str, int], lease: float, caps: Mapping[str, int] | None = None
+    ) -> Denied | None:
         check_amounts(amounts)
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM holds WHERE hold = ?", (hold,)).fetchone():
@@ -178,6 +157,7 @@ class SqliteStore:
             for key, amount in amounts.items():
                 window = window_of(self._span(db, key), now)
                 scope, unit, cap, _, settled, held, uncertain = self._read(db, key, window)
+                cap = min(cap, (caps or {}).get(key, cap))
                 free = cap - settled - held - uncertain
                 if amount > free:
                     return Denied(
@@ -237,18 +217,35 @@ class SqliteStore:
                 self._clear(db, "reconcile", hold, scope, window, uncertain, settled[key])
             return bool(found)
 
-    def reconcile_scope(self, scope: str, settled: int, window: str | None = None) -> bool:
+    def reconcile_scope(self, scope: str, settled: int, window: str | None = None, before: float | None = None) -> bool:
         check_amounts({scope: settled})
         with self._transaction() as db:
             if window is None:
                 window = window_of(self._span(db, scope), self._clock())
             number = self._read(db, scope, window)[0]
             found = db.execute(
-                "SELECT hold, uncertain FROM holds WHERE scope = ? AND window = ? AND uncertain > 0", (number, window)
+                "SELECT hold, uncertain FROM holds WHERE scope = ? AND window = ? AND uncertain > 0 "
+                "AND (?3 IS NULL OR since < ?3)",
+                (number, window, before),
             ).fetchall()
             for index, (hold, uncertain) in enumerate(found):
                 self._clear(db, "reconcile", hold, number, window, uncertain, settled if index == 0 else 0)
             return bool(found)
+
+    def uncertain(self, scope: str, window: str | None = None) -> Sequence[Doubt]:
+        with self._transaction("BEGIN") as db:
+            if window is None:
+                window = window_of(self._span(db, scope), self._clock())
+            number = self._read(db, scope, window)[0]
+            found = db.execute(
+                "SELECT state = ?, count(*), sum(uncertain), min(since) FROM holds "
+                "WHERE scope = ? AND window = ? AND uncertain > 0 GROUP BY 1",
+                (SWEPT, number, window),
+            ).fetchall()
+        return [
+            Doubt(kind="lost" if swept else "aborted", holds=holds, amount=amount, since=since)
+            for swept, holds, amount, since in found
+        ]
 
     def balance(self, scope: str, window: str | None = None) -> Balance:
         with self._transaction("BEGIN") as db:
@@ -272,7 +269,23 @@ class SqliteStore:
                     "UPDATE holds SET state = ?, uncertain = amount, since = ? WHERE hold = ? AND scope = ?",
                     (SWEPT, now, hold, scope),
                 )
+            db.execute("DELETE FROM holds WHERE state = ? AND since + ? <= ?", (RECONCILED, LATE, now))
+            self._fold(db, now)
             return len(found)
+
+    def _fold(self, db: sqlite3.Connection, now: float) -> None:
+        """Sum the oldest rows up, so that the file does not grow with the number of calls."""
+        first, last = db.execute("SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM entries").fetchone()
+        if last - first < 2 * FOLD_AT:
+            return
+        until = first + FOLD_AT
+        sums = db.execute(
+            "SELECT scope, window, sum(settled), sum(held), sum(uncertain) FROM entries "
+            "WHERE seq < ? OR what = 'fold' GROUP BY scope, window",
+            (until,),
+        ).fetchall()
+        db.execute("DELETE FROM entries WHERE seq < ? OR what = 'fold'", (until,))
+        db.executemany(ENTER, [(now, "fold", "", *row) for row in sums])
 
     def rebuild(self) -> Sequence[Repair]:
         with self._transaction() as db:
@@ -317,7 +330,9 @@ class SqliteStore:
         uncertain: int = 0,
     ) -> None:
         """Append a row and count it."""
-        db.execute(ENTER, (at, what, hold, scope, window, settled, held, uncertain))
+        entered = db.execute(ENTER, (at, what, hold, scope, window, settled, held, uncertain))
+        if (entered.lastrowid or 0) % FOLD_AT == 0:
+            self._fold(db, at)
         db.execute(COUNT, (scope, window, settled, held, uncertain))
 
     def _close(self, db: sqlite3.Connection, hold: str, scope: int, uncertain: int, now: float) -> None:
@@ -334,10 +349,15 @@ class SqliteStore:
     def _clear(
         self, db: sqlite3.Connection, what: str, hold: str, scope: int, window: str, uncertain: int, settled: int
     ) -> None:
-        """What was uncertain is known now."""
+        """What was uncertain is known now. Who holds it may still be at work, and settle late."""
         now = self._clock()
         self._enter(db, now, what, hold, scope, window, settled=settled, uncertain=-uncertain)
-        self._close(db, hold, scope, 0, now)
+        late = db.execute(
+            "UPDATE holds SET state = ?, uncertain = 0, since = ? WHERE hold = ? AND scope = ? AND state = ?",
+            (RECONCILED, now, hold, scope, SWEPT),
+        )
+        if not late.rowcount:
+            self._close(db, hold, scope, 0, now)
 
     def _span(self, db: sqlite3.Connection, key: str) -> Window | None:
         """A scope's window: it never changes, so it is read once."""
@@ -432,6 +452,8 @@ class SqliteStore:
                 raise LedgerError(f"{self._path}: the file is corrupt ({found}); restore it, or move it away")
         try:
             claim(db, FORMAT)
+            db.execute(CAPS)
+            db.execute("DROP TRIGGER IF EXISTS entries_live")  # of the first release, which kept every row
         except ForeignFile as error:
             raise self._foreign(error) from error
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from streamguard.budgets.ledger import Balance, Ledger, LedgerError
+from streamguard.budgets.ledger import Balance, Doubt, Ledger, LedgerError
 from streamguard.budgets.spec import Scope
 from streamguard.budgets.stores import open_ledger
 from streamguard.budgets.upper_bound import MAX_AMOUNT
@@ -32,21 +33,23 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     amount: str | None = None
     window: str | None = None
     hold: str | None = None
+    before: str | None = None
+    unset: bool = False
     as_json: bool = False
 
 
 def show(address: str, options: Options) -> int:
     """Print every scope's account."""
 
-    async def body(ledger: Ledger) -> list[Balance]:
+    async def body(ledger: Ledger) -> list[tuple[Balance, Sequence[Doubt]]]:
         await ledger.sweep()
-        return [await ledger.balance(scope.key) for scope in await ledger.scopes()]
+        return [(await ledger.balance(key), await ledger.uncertain(key)) for key in await _keys(ledger)]
 
-    balances = _with(address, body)
+    found = _with(address, body)
     if options.as_json:
-        sys.stdout.write("".join(f"{json.dumps(_balance_json(balance))}\n" for balance in balances))
+        sys.stdout.write("".join(f"{json.dumps(_balance_json(*one))}\n" for one in found))
     else:
-        _table(address, balances)
+        _table(address, found)
     return Exit.OK
 
 
@@ -60,8 +63,10 @@ def reconcile(address: str, options: Options) -> int:
             done = await ledger.reconcile_hold(options.hold, {scope.key: amount})
             what = f"of hold {options.hold}"
         else:
-            done = await ledger.reconcile_scope(scope.key, amount, options.window)
+            before = None if options.before is None else _moment(options.before)
+            done = await ledger.reconcile_scope(scope.key, amount, options.window, before)
             what = f"in window {options.window}" if options.window else "now"
+            what += f", since before {options.before}" if options.before else ""
         if not done:
             raise LedgerError(f"{scope.key}: nothing is uncertain {what}")
         return f"{scope.key}: what was uncertain {what} is settled at {_amount_text(amount, scope.unit)}"
@@ -71,16 +76,20 @@ def reconcile(address: str, options: Options) -> int:
 
 
 def set_cap(address: str, options: Options) -> int:
-    """Give a scope another cap."""
+    """Hold a scope's cap down, or let go of it."""
 
     async def body(ledger: Ledger) -> str:
         scope = await _scope(ledger, options.scope)
-        cap = _amount(options.amount, scope.unit, "--cap")
-        await ledger.set_cap(scope, cap)
+        if options.unset == (options.amount is not None):
+            raise LedgerError("give --cap AMOUNT, or --unset")
+        await ledger.set_cap(scope.key, None if options.unset else _amount(options.amount, scope.unit, "--cap"))
+        now = (await _scope(ledger, scope.key)).cap
+        said = f"{scope.key}: the cap is {_amount_text(now, scope.unit)} now"
+        if options.unset:
+            return f"{said}, as the policy says that was used last"
         return (
-            f"{scope.key}: the cap is {_amount_text(cap, scope.unit)} now, it was "
-            f"{_amount_text(scope.cap, scope.unit)}. It holds at once and for everybody, until a run begins "
-            "under a policy that says otherwise"
+            f"{said}, it was {_amount_text(scope.cap, scope.unit)}. It holds at once and for everybody, running "
+            "processes too, until --unset; a policy's own smaller cap still counts"
         )
 
     sys.stdout.write(printable(_with(address, body)) + "\n")
@@ -110,6 +119,19 @@ def _with(address: str, body: Any) -> Any:
     return anyio.run(main)
 
 
+def _moment(text: str) -> float:
+    """A time as people write it, as Unix seconds; UTC, if it says no zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise LedgerError(f"--before {text!r}: give a time such as 2026-12-01T03:00 (UTC)") from error
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+
+
+async def _keys(ledger: Ledger) -> list[str]:
+    return [scope.key for scope in await ledger.scopes()]
+
+
 async def _scope(ledger: Ledger, key: str | None) -> Scope:
     known = {scope.key: scope for scope in await ledger.scopes()}
     if key in known:
@@ -137,14 +159,22 @@ def _amount_text(amount: int, unit: Unit) -> str:
     return f"${Decimal(amount) / MICRO:.6f}" if unit == "micro_usd" else f"{amount:,} tokens"
 
 
-def _balance_json(balance: Balance) -> Mapping[str, Any]:
-    return {**msgspec.structs.asdict(balance), "available": balance.available}
+def _balance_json(balance: Balance, doubts: Sequence[Doubt]) -> Mapping[str, Any]:
+    kinds = [msgspec.structs.asdict(doubt) for doubt in doubts]
+    return {**msgspec.structs.asdict(balance), "available": balance.available, "uncertain_kinds": kinds}
 
 
-def _table(address: str, balances: list[Balance]) -> None:
+_KINDS = {
+    "aborted": "aborted or cut before the provider counted",
+    "lost": "of processes that died, or whose lease ran out",
+}
+
+
+def _table(address: str, found: list[tuple[Balance, Sequence[Doubt]]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    balances = [balance for balance, _ in found]
     if not balances:
         sys.stdout.write(f"{printable(address)}: no budget was ever used here\n")
         return
@@ -156,6 +186,14 @@ def _table(address: str, balances: list[Balance]) -> None:
         shown = [_amount_text(amount, balance.unit) for amount in amounts]
         table.add_row(printable(balance.scope), balance.window or "-", *shown)
     Console().print(table)
+    for balance, doubts in found:
+        for doubt in doubts:
+            since = datetime.fromtimestamp(doubt.since, UTC).strftime("%Y-%m-%d %H:%M UTC")
+            Console().print(
+                f"{printable(balance.scope)}: {_amount_text(doubt.amount, balance.unit)} uncertain in {doubt.holds} "
+                f"attempts {_KINDS[doubt.kind]}, the oldest since {since}",
+                highlight=False,
+            )
     if any(balance.uncertain for balance in balances):
         Console().print(
             "uncertain: calls that were aborted or crashed before the provider counted. It stays taken until somebody "
