@@ -3,38 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Generic, Literal, Self, overload
 
 import anyio
+from typing_extensions import TypeVar
 
 from streamguard.engine.call import Call
 from streamguard.engine.runtime import Runtime
 from streamguard.errors import PolicyError, StreamguardError
 from streamguard.events import Event
 from streamguard.outcome import CallRecord, Outcome
+from streamguard.policy.file import as_policy
 from streamguard.policy.model import Deliver, Policy
 from streamguard.retry.rules import Retry
 from streamguard.source import CLOSE_LIMIT, Source
+
+T = TypeVar("T", default=Any)
+PolicyLike = Policy | str | PathLike[str]
+"""A policy, or the name of one: `streamguard:NAME`, or the path of a policy file."""
+
+
+@overload
+async def run(
+    source: Source,
+    *,
+    policy: PolicyLike,
+    output: type[T],
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> Outcome[T]: ...
+
+
+@overload
+async def run(
+    source: Source,
+    *,
+    policy: PolicyLike,
+    output: Any = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> Outcome[Any]: ...
 
 
 async def run(
     source: Source,
     *,
-    policy: Policy,
+    policy: PolicyLike,
+    output: Any = None,
     runtime: Runtime | None = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
-) -> Outcome:
-    """Ask a source under a policy until an answer stands.
+) -> Outcome[Any]:
+    """Send the source's request and return the first answer that passes every guard. Retries as `policy.retry` says.
 
+        outcome = await streamguard.run(source, policy="streamguard:extraction", output=Invoice)
+        outcome.value.total
+
+    :param policy: a `Policy`, or the name of one: `streamguard:NAME`, or the path of a policy file.
+    :param output: the type of the answer's document: a Pydantic model class, or anything that `pydantic.TypeAdapter`
+        takes. `outcome.value` is then an instance of it. Left out: plain JSON data, as the policy says.
     :param runtime: what calls share; a fresh one by default.
     :param labels: go into every record and log line of the call.
     :param group: calls of one group are shown together, such as the steps of one agent run.
     :raises PolicyError: the policy does not fit the source. Nothing was sent.
     :raises CallError: the call ended otherwise; its `record` has every attempt.
     """
-    return await Call(source, policy, runtime, keep=False, labels=labels, group=group).run()
+    chosen = policy_for(policy, output)
+    return await Call(source, chosen, runtime, keep=False, labels=labels, group=group).run()
+
+
+def policy_for(policy: PolicyLike, output: Any = None) -> Policy:
+    """Return the policy of a call.
+
+    :raises PolicyError: there is no such policy, or it says otherwise than `output` what the document is.
+    """
+    chosen = as_policy(policy)
+    return chosen if output is None else chosen.with_output(output)
 
 
 LEAVE_LIMIT = 2 * CLOSE_LIMIT
@@ -49,7 +97,7 @@ _UNUSABLE = {
 """Why a guarded stream cannot be read, by its state; `open` is the one in which it can."""
 
 
-class GuardedStream:
+class GuardedStream(Generic[T]):
     """The events of one call; made by `stream()`. Enter it with `async with` and iterate, in one task.
 
     What comes when is the policy's `deliver`. The iteration ends when the answer stands (`outcome`), or raises a
@@ -128,9 +176,23 @@ class GuardedStream:
         return batch
 
     @property
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> Outcome[T] | None:
         """The outcome, once the iteration has ended well."""
         return self._call.outcome
+
+    def result(self) -> Outcome[T]:
+        """Return the outcome of a call that has ended well.
+
+        :raises RuntimeError: it has not ended yet, or was left.
+        :raises CallError: it ended otherwise.
+        """
+        if self._call.outcome is not None:
+            return self._call.outcome
+        if self._call.failure is not None:
+            raise self._call.failure
+        if self._state in ("cut", "left"):
+            raise RuntimeError(f"there is no outcome: {_UNUSABLE[self._state]}")
+        raise RuntimeError("there is no outcome yet: read the events to their end first")
 
     @property
     def record(self) -> CallRecord:
@@ -145,32 +207,87 @@ class GuardedStream:
         self._call.interrupt(by)
 
 
+@overload
 def stream(
     source: Source,
     *,
-    policy: Policy,
+    policy: PolicyLike,
+    output: type[T],
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
-) -> GuardedStream:
+) -> GuardedStream[T]: ...
+
+
+@overload
+def stream(
+    source: Source,
+    *,
+    policy: PolicyLike,
+    output: Any = None,
+    deliver: Deliver | None = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> GuardedStream[Any]: ...
+
+
+def stream(
+    source: Source,
+    *,
+    policy: PolicyLike,
+    output: Any = None,
+    deliver: Deliver | None = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> GuardedStream[Any]:
     """Like `run`, for a consumer of events: `async with stream(…) as events: async for event in events`.
 
     Call it inside the event loop. The clock of `timeouts.total` starts now.
 
+    :param policy: a `Policy`, or the name of one.
+    :param output: the type of the answer's document, as in `run`.
     :param deliver: instead of the policy's.
     """
-    return GuardedStream(Call(source, policy, runtime, deliver=deliver, labels=labels, group=group))
+    chosen = policy_for(policy, output)
+    return GuardedStream(Call(source, chosen, runtime, deliver=deliver, labels=labels, group=group))
+
+
+@overload
+def guarded(
+    sdk_stream: Any,
+    *,
+    policy: PolicyLike,
+    output: type[T],
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> GuardedStream[T]: ...
+
+
+@overload
+def guarded(
+    sdk_stream: Any,
+    *,
+    policy: PolicyLike,
+    output: Any = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> GuardedStream[Any]: ...
 
 
 def guarded(
     sdk_stream: Any,
     *,
-    policy: Policy,
+    policy: PolicyLike,
+    output: Any = None,
     runtime: Runtime | None = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
-) -> GuardedStream:
+) -> GuardedStream[Any]:
     """Guard a stream that is already open: one attempt, no retries; a trip raises `GaveUp`.
 
     Events are delivered at once, unless the policy itself says `deliver: committed`: there is no second attempt that
@@ -183,12 +300,13 @@ def guarded(
     """
     from streamguard.adapters.anthropic.source import sdk_events
 
-    policy = policy.model_copy(update={"retry": Retry()})
-    deliver: Deliver = policy.deliver if "deliver" in policy.model_fields_set else "live"
+    chosen = policy_for(policy, output)
+    chosen = chosen if chosen.retry == Retry() else chosen.replace(retry=Retry())
+    deliver: Deliver = chosen.deliver or "live"
     if deliver == "restarting":
         raise PolicyError(
             "deliver: restarting needs a source that can be asked again; use messages(client, …) with stream()"
         )
     opened = sdk_events(sdk_stream)
-    call = Call(opened, policy, runtime, deliver=deliver, labels=labels, group=group)
+    call = Call(opened, chosen, runtime, deliver=deliver, labels=labels, group=group)
     return GuardedStream(call, close=opened.aclose)

@@ -252,7 +252,7 @@ def _cut(blocks: list[Block], outcome: Outcome) -> list[Block]:
     """The answer up to the end of its document, which is all that was accepted of it."""
     if blocks and blocks[-1].get("type") == "tool_use":
         call = {name: value for name, value in blocks[-1].items() if name not in _MARKS}
-        return [*blocks[:-1], call | {"input": copy.deepcopy(outcome.value)}]
+        return [*blocks[:-1], call | {"input": copy.deepcopy(outcome.data)}]
     return [*(block for block in blocks if block.get("type") != "text"), _text(outcome.text)]
 
 

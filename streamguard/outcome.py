@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Generic, cast
 
 import msgspec
+from typing_extensions import TypeVar
 
 from streamguard.events import Failed
 from streamguard.usage import Unit, UsageRange
 from streamguard.verdict import Completed, Decision, Trip
+
+T_co = TypeVar("T_co", default=Any, covariant=True)
+"""What an outcome's value is; `Any` where nobody said."""
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -141,16 +145,23 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(attempt.ended.reason for attempt in self.attempts if attempt.ended is not None)
 
 
-class Outcome(CallRecord, frozen=True, kw_only=True):
-    """A call that succeeded."""
+class Outcome(CallRecord, Generic[T_co], frozen=True, kw_only=True):
+    """A call that succeeded. `Outcome[Invoice]` has an `Invoice` as its value."""
 
     completed: Completed | None
     """`whole`: read to the provider's end and fully checked. `cut`: stopped when the document closed, fully checked.
     `enough`: the named parts are complete and valid, nothing else is claimed. `None`: a guard in `mode: observe` would
     have rejected the answer, so nothing is claimed; see `attempts[-1].observed`."""
-    value: Any = None
-    """The parsed and checked JSON; `None` without a `json` section."""
+    value: T_co = cast("T_co", None)
+    """The parsed and checked JSON, or the instance of the type that was asked for; `None` without a `json` section."""
+    plain: Any = msgspec.UNSET
+    """What `data` gives; unset where `value` is plain JSON data itself."""
     text: str = ""
     """The answer's text; with a document, the document's own text."""
     message: Any = None
     """The provider's own message object."""
+
+    @property
+    def data(self) -> Any:
+        """The value as plain JSON data: the same object, unless a type was asked for."""
+        return self.value if self.plain is msgspec.UNSET else self.plain

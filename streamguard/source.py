@@ -16,6 +16,7 @@ from streamguard.errors import PolicyError
 from streamguard.events import Event, Failed
 from streamguard.policy.model import Policy
 from streamguard.request import Request
+from streamguard.verdict import Trip
 
 CLOSE_LIMIT = 0.05
 """Seconds that closing a connection may take, everything in it. A call returns at most 0.1 s after its deadline."""
@@ -70,6 +71,14 @@ class SourceFailed(Exception):
     def __init__(self, failed: Failed) -> None:
         super().__init__(failed.message)
         self.failed = failed
+
+
+class MessageRefused(Exception):
+    """Raised by whoever has the last word on an assembled message; the engine makes the attempt's end of it."""
+
+    def __init__(self, trip: Trip) -> None:
+        super().__init__(trip.message)
+        self.trip = trip
 
 
 def check_source(source: Source, policy: Policy) -> None:

@@ -8,42 +8,71 @@ doors.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from typing import Any, Generic, overload
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from streamguard import api
+from streamguard.api import PolicyLike, T
 from streamguard.engine.portal import Backend, isolated, run_in_thread
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Event
 from streamguard.outcome import CallRecord, Outcome
-from streamguard.policy.model import Deliver, Policy
+from streamguard.policy.model import Deliver
 from streamguard.source import Source
+
+
+@overload
+def run(
+    source: Source,
+    *,
+    policy: PolicyLike,
+    output: type[T],
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    backend: Backend = "asyncio",
+) -> Outcome[T]: ...
+
+
+@overload
+def run(
+    source: Source,
+    *,
+    policy: PolicyLike,
+    output: Any = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    backend: Backend = "asyncio",
+) -> Outcome[Any]: ...
 
 
 def run(
     source: Source,
     *,
-    policy: Policy,
+    policy: PolicyLike,
+    output: Any = None,
     runtime: Runtime | None = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
     backend: Backend = "asyncio",
-) -> Outcome:
+) -> Outcome[Any]:
     """`streamguard.run` for a thread: blocks until the call is over. Parameters and errors are the same."""
+    chosen = api.policy_for(policy, output)
 
-    async def drive(own: Source) -> Outcome:
-        return await api.run(own, policy=policy, runtime=runtime, labels=labels, group=group)
+    async def drive(own: Source) -> Outcome[Any]:
+        return await api.run(own, policy=chosen, runtime=runtime, labels=labels, group=group)
 
     return run_in_thread(source, drive, backend)
 
 
-class SyncStream:
+class SyncStream(Generic[T]):
     """The events of one call, for a thread; made by `stream()`."""
 
-    def __init__(self, portal: BlockingPortal, events: api.GuardedStream) -> None:
+    def __init__(self, portal: BlockingPortal, events: api.GuardedStream[T]) -> None:
         self._portal = portal
         self._events = events
 
@@ -52,9 +81,17 @@ class SyncStream:
             yield from batch
 
     @property
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> Outcome[T] | None:
         """The outcome, once the iteration has ended well."""
         return self._events.outcome
+
+    def result(self) -> Outcome[T]:
+        """Return the outcome of a call that has ended well.
+
+        :raises RuntimeError: it has not ended yet, or was left.
+        :raises CallError: it ended otherwise.
+        """
+        return self._events.result()
 
     @property
     def record(self) -> CallRecord:
@@ -70,26 +107,62 @@ class SyncStream:
             self._events.interrupt(by)
 
 
-@contextmanager
+@overload
 def stream(
     source: Source,
     *,
-    policy: Policy,
+    policy: PolicyLike,
+    output: type[T],
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
     backend: Backend = "asyncio",
-) -> Iterator[SyncStream]:
+) -> AbstractContextManager[SyncStream[T]]: ...
+
+
+@overload
+def stream(
+    source: Source,
+    *,
+    policy: PolicyLike,
+    output: Any = None,
+    deliver: Deliver | None = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    backend: Backend = "asyncio",
+) -> AbstractContextManager[SyncStream[Any]]: ...
+
+
+def stream(
+    source: Source,
+    *,
+    policy: PolicyLike,
+    output: Any = None,
+    deliver: Deliver | None = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    backend: Backend = "asyncio",
+) -> AbstractContextManager[SyncStream[Any]]:
     """`streamguard.stream` for a thread: `with stream(…) as events: for event in events`."""
+    chosen = api.policy_for(policy, output)
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[api.GuardedStream]:
+    async def opened() -> AsyncIterator[api.GuardedStream[Any]]:
         async with (
             isolated(source) as own,
-            api.stream(own, policy=policy, deliver=deliver, runtime=runtime, labels=labels, group=group) as events,
+            api.stream(own, policy=chosen, deliver=deliver, runtime=runtime, labels=labels, group=group) as events,
         ):
             yield events
 
+    return _in_a_portal(opened, backend)
+
+
+@contextmanager
+def _in_a_portal(
+    opened: Callable[[], AbstractAsyncContextManager[api.GuardedStream[Any]]], backend: Backend
+) -> Iterator[SyncStream[Any]]:
     with start_blocking_portal(backend) as portal, portal.wrap_async_context_manager(opened()) as events:
         yield SyncStream(portal, events)

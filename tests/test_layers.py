@@ -44,28 +44,28 @@ MAY_IMPORT: dict[str, str] = {
     "budgets.upper_bound": "request usage pricing",
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
     "budgets.spec": "events usage pricing guards budgets.upper_bound",
-    "policy": "request verdict errors files pricing guards retry budgets.spec",
+    "policy": "redaction request verdict errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
-    "policy.file": "errors files files.reading files.python_names files.schema_file policy",
+    "policy.file": "errors files files.reading files.python_names files.schema_file models policy",
     "pricing.book": "request errors pricing",
-    "budgets": "request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
+    "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
-    "source": "request events errors policy",
+    "source": "request verdict events errors policy",
     "engine": "redaction request verdict events usage outcome errors files pricing pricing.book guards retry budgets"
     " budgets.upper_bound budgets.max_tokens budgets.spec policy source",
     # the outside world
     "adapters.sse": "request events errors source",
-    "adapters.anthropic": "redaction request verdict events usage outcome errors files pricing policy source engine"
-    " adapters.sse",
-    "api": "events outcome errors retry policy source engine adapters.anthropic",
+    "adapters.anthropic": "redaction request verdict events usage outcome errors files pricing models guards policy"
+    " policy.file source engine adapters.sse",
+    "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
     "sync": "events outcome policy source engine api",
     "relay": "verdict events outcome errors api",
     "http": "redaction terminal errors files guards",
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
     "replay": "request verdict events usage outcome errors files pricing pricing.book guards policy adapters.sse"
     " adapters.anthropic",
-    "jobs": "redaction request terminal verdict events usage outcome errors files files.sqlite_file files.reading files.schema_file"
-    " pricing pricing.book guards budgets budgets.upper_bound budgets.spec policy policy.file source engine",
+    "jobs": "redaction request terminal verdict events usage outcome errors files files.sqlite_file files.reading"
+    " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine",
     "testing": "request verdict events usage errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
     "proxy": "http redaction request terminal verdict events usage outcome errors files files.reading guards retry"

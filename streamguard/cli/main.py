@@ -92,7 +92,9 @@ def run(
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="One result per row; run again to go on where it stopped.")
     ] = None,
-    schema: Annotated[str | None, typer.Option("--schema", help="A JSON Schema, instead of the policy's.")] = None,
+    schema: Annotated[
+        str | None, typer.Option("--schema", help="A JSON Schema, or module:Name, instead of the policy's.")
+    ] = None,
     template: Template = None,
     model: Model = None,
     max_tokens: MaxTokens = None,
@@ -309,7 +311,9 @@ def replay(
         typer.Argument(metavar="RECORDING…", help="SSE files, folders or zips of them; - is standard input."),
     ],
     policy: Policy,
-    schema: Annotated[str | None, typer.Option("--schema", help="A JSON Schema, instead of the policy's.")] = None,
+    schema: Annotated[
+        str | None, typer.Option("--schema", help="A JSON Schema, or module:Name, instead of the policy's.")
+    ] = None,
     fail_on: Annotated[
         str | None, typer.Option("--fail-on", help="Exit with 3 if so many would be ended: 10, or 1%. By default 1.")
     ] = None,

@@ -6,7 +6,7 @@ elsewhere; this file only keeps the order, and keeps the promise that nothing is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
@@ -46,7 +46,7 @@ from streamguard.retry.cooldown import COOLING, Cooldown
 from streamguard.retry.feedback import Feedback
 from streamguard.retry.quota import is_outage
 from streamguard.retry.rules import RetryState, decide
-from streamguard.source import Source, check_source
+from streamguard.source import MessageRefused, Source, check_source
 from streamguard.usage import UsageRange
 from streamguard.verdict import Completed, Decision, Enough, Trip
 
@@ -58,6 +58,11 @@ where the end came with the message, too short to delay a retry."""
 CUT_GRACE = 0.1
 """Seconds to wait at least for the provider's own end once a document closed; `timeouts.close_grace`, if that is
 longer, as long as only closing frames come. It usually comes within milliseconds."""
+
+
+Judge = Callable[[Any, Document | None], Any]
+"""Has the last word on the assembled message of an answer that stands: gives the message to hand on, or raises
+`MessageRefused`."""
 
 
 class Call:
@@ -76,6 +81,7 @@ class Call:
         *,
         deliver: Deliver | None = None,
         keep: bool = True,
+        judge: Judge | None = None,
         labels: Mapping[str, Any] | None = None,
         group: str | None = None,
         patient: bool = False,
@@ -92,8 +98,9 @@ class Call:
         self._source = source
         self._runtime = runtime or Runtime()
         self._owns_runtime = runtime is None
-        self._deliver: Deliver = deliver or policy.deliver
+        self._deliver: Deliver = deliver or policy.deliver or "committed"
         self._keep = keep
+        self._judge = judge
         self._records: list[AttemptRecord] = []
         self._used: list[int] = []
         self._decision: Decision | None = None
@@ -105,7 +112,7 @@ class Call:
         )
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
         self._delivery = Delivery(self._deliver, keep=keep)
-        self._failure: CallError | None = None
+        self.failure: CallError | None = None
         self._patched: Request | None = None
         self._recorder = Recorder(self._runtime, policy, self.clock)
 
@@ -151,7 +158,7 @@ class Call:
         :raises CallError: the call ended otherwise.
         """
         try:
-            while self.outcome is None and self._failure is None:
+            while self.outcome is None and self.failure is None:
                 events = await self._advance()
                 if events:
                     return events
@@ -159,8 +166,8 @@ class Call:
             await self.close()
             raise
         await self._over()
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         return None
 
     async def close(self) -> None:
@@ -324,8 +331,9 @@ class Call:
         message = None
         try:
             message = running.stream.message() if running.stream is not None else None
+            message = self._judge(message, document) if self._judge is not None else message
         except Exception as error:  # whatever a source of one's own raises: the call must end in one typed error
-            await self._abort(running, unexpected(error))
+            await self._abort(running, error.trip if isinstance(error, MessageRefused) else unexpected(error))
             return []
         await running.close()
         self._answered(running)
@@ -338,7 +346,8 @@ class Call:
         self.outcome = Outcome(
             **self._sums(),
             completed=completed,
-            value=document.value if document else None,
+            value=document.result if document else None,
+            plain=document.value if document and document.instance is not msgspec.UNSET else msgspec.UNSET,
             text=document.text if document else panel.transcript.text,
             message=message,
         )
@@ -424,7 +433,7 @@ class Call:
             self._used.append(decision.rule)
             runtime.emit(RetryScheduled(call=self.id, attempt=number + 1, decision=decision, **self.about))
             return
-        self._failure = failure = call_error(end, decision, self.record, self._dispatch.denied)
+        self.failure = failure = call_error(end, decision, self.record, self._dispatch.denied)
         self._runtime.calls.pop(self.id, None)
         runtime.emit(
             CallGaveUp(call=self.id, reason=end.reason, message=str(failure), record=failure.record, **self.about)

@@ -7,8 +7,8 @@ order, until it trips, has enough or the attempt ends. It never sees the consume
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import msgspec
 from pydantic import BaseModel, ConfigDict
@@ -32,6 +32,20 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, validate_default=True, ser_json_inf_nan="strings"
     )
+
+    def replace(self, **fields: Any) -> Self:
+        """Return the same with some fields replaced, checked like a new one.
+
+        :param fields: by their names in policy files, or by their names in Python.
+        """
+        names = {field.alias or name: name for name, field in type(self).model_fields.items()}
+        aliases = {name: alias for alias, name in names.items()}
+        kept = {aliases[name]: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**kept | {aliases.get(name, name): value for name, value in fields.items()})
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Pydantic's own, but for `update`, which it would take unchecked: see `replace`."""
+        return self.replace(**update) if update else super().model_copy(deep=deep)
 
 
 class AttemptContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +137,13 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """The parsed value, checked if `complete`; else as much as was finished."""
     complete: bool = False
     """Whether `value` was accepted: parsed strictly in full and valid."""
+    instance: Any = msgspec.UNSET
+    """What the policy's type made of the accepted document; unset without a type."""
+
+    @property
+    def result(self) -> Any:
+        """What a call gives its caller: the instance if there is a type, else the value."""
+        return self.value if self.instance is msgspec.UNSET else self.instance
 
 
 @runtime_checkable

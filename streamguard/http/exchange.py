@@ -22,6 +22,9 @@ KNOWN: Final = "streamguard.known"
 """The key of the scope that an application sets when it knows who asks: the connection is no stranger's any more, and
 is not the one that has to go when there are too many."""
 
+STRANGERS: Final = {"strangers": True}
+"""The mark (`extra`) of a log line that anybody can cause: whoever writes the log may limit how many there are."""
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 App = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -127,7 +130,7 @@ class Exchange:
             self._wire.broken()
             raise
         except Exception:
-            _log.exception("an error in the application")
+            _log.exception("an error in the application", extra=STRANGERS)
             await self._fail()
         else:
             if not self.ended and not self._gone:

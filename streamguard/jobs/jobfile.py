@@ -20,6 +20,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 from streamguard.budgets.spec import BudgetSpec
 from streamguard.errors import JobError, Problem
 from streamguard.files.json_pointer import pointer
+from streamguard.files.python_names import is_python_name
 from streamguard.files.yaml import MAX_BYTES, Loaded, load
 from streamguard.guards.base import Spec
 from streamguard.jobs.amount import Amount, parse_amount
@@ -65,11 +66,11 @@ class JobFile(Spec):
     template: FilePath | None = None
     """A Jinja2 text that makes the user's message of a row. Batch lines need none."""
     schema_: Annotated[FilePath | None, Field(alias="schema")] = None
-    """The path of a JSON Schema; instead of the policy's own."""
+    """The path of a JSON Schema, or a type as module:Name if imports are allowed; instead of the policy's own."""
     policy: FilePath
     """The path of a policy, or `streamguard:NAME` for a shipped one."""
     allow_imports: bool = False
-    """Whether the policy may import Python code (guards of one's own)."""
+    """Whether the policy and the schema may import Python code (guards of one's own, a type)."""
     model: Annotated[str, Field(min_length=1)] | None = None
     """For every row, whatever it or the template says; so is `max_tokens`."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -79,6 +80,8 @@ class JobFile(Spec):
     """Rows at a time; 8 by default."""
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?]+[^\s@?]*$")] | None = None
     """Of the API; without it the environment's ANTHROPIC_BASE_URL, or the provider's."""
+    max_event_bytes: Annotated[int, Field(ge=1024, le=1024**3)] | None = None
+    """The most bytes of one event of an answer; 16 MiB by default. A larger one ends the attempt."""
     retry_failed: bool = True
     """Whether rows that failed in an earlier run are asked again."""
     max_row_failures: Annotated[int, Field(ge=1, le=1000)] = MAX_ROW_FAILURES
@@ -177,7 +180,7 @@ def is_job(path: Path) -> bool:
 
 
 def _beside(folder: Path, name: str | None) -> str | None:
-    if name is None or name == STDIN or name.startswith(SHIPPED):
+    if name is None or name == STDIN or name.startswith(SHIPPED) or is_python_name(name):
         return name
     return os.path.normpath(folder / name)
 

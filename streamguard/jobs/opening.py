@@ -19,7 +19,7 @@ import msgspec
 
 from streamguard.budgets.spec import BudgetSpec
 from streamguard.errors import ConfigError, JobError, PolicyError, Problem
-from streamguard.files.frozen_json import FrozenJson
+from streamguard.files.python_names import import_name, is_python_name
 from streamguard.files.schema_file import read_schema
 from streamguard.guards.base import AttemptContext
 from streamguard.guards.document.guard import JsonDocument
@@ -32,7 +32,8 @@ from streamguard.jobs.store.fingerprint import Fingerprint, fingerprint
 from streamguard.jobs.store.journal import Journal, copied_journal, journal_path, open_journal
 from streamguard.jobs.store.output import Output, open_output, writable
 from streamguard.jobs.store.resume import Rules
-from streamguard.policy.file import PolicyFile, read_policy
+from streamguard.models.model import OutputType
+from streamguard.policy.file import PolicyFile, output_type, read_policy
 from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook, unknown_price
 from streamguard.request import Request
@@ -130,7 +131,7 @@ def _policy(spec: JobSpec, problems: Problems, notices: list[str]) -> Policy | N
     if policy.timeouts.total is None:
         problems.add(_no_total(spec, file))
     if spec.schema is not None:
-        schema = read_schema(Path(spec.schema))
+        schema = read_schema_or_type(spec.schema, allow_imports=spec.allow_imports)
         if isinstance(schema, Problem):
             problems.add(schema)
             return None
@@ -242,11 +243,25 @@ def _no_total(spec: JobSpec, file: PolicyFile) -> Problem:
     return Problem(file=at.file, line=at.line, column=at.column, pointer="/timeouts/total", problem=TOTAL)
 
 
-def with_schema(policy: Policy, schema: Mapping[str, Any]) -> Policy:
+def read_schema_or_type(name: str, *, allow_imports: bool) -> Mapping[str, Any] | OutputType | Problem:
+    """Read a JSON Schema from a file, or import the type that `module:Name` names.
+
+    :param allow_imports: whether to import; that runs the module's code.
+    :returns: the schema, the type, or what is wrong.
+    """
+    if not is_python_name(name):
+        return read_schema(Path(name))
+    if not allow_imports:
+        what = "is Python code, and nothing may be imported here (allow_imports, --allow-imports)"
+        return Problem(problem=f"{name} {what}", pointer="/schema")
+    found = output_type(name, import_name(name))
+    return Problem(problem=found, pointer="/schema") if isinstance(found, str) else found
+
+
+def with_schema(policy: Policy, schema: Mapping[str, Any] | OutputType) -> Policy:
     """The policy with this schema in its `json` section; one with the defaults if it has none."""
     section = policy.json_document or JsonDocument()
-    section = section.model_copy(update={"schema_": FrozenJson(schema), "schema_file": None})
-    return policy.model_copy(update={"json_document": section})
+    return policy.replace(json=section.replace(schema=schema, schema_file=None))
 
 
 def check_schema(policy: Policy) -> None:
@@ -293,7 +308,11 @@ def _salt(policy: Policy | None) -> str:
     """What decides, besides the request, which answer is right: the document's section of the policy."""
     if policy is None or policy.json_document is None:
         return ""
-    section = policy.json_document.model_dump(mode="json", by_alias=True, exclude={"mode"})
+    output = policy.json_document.output
+    left_out = {"mode", "field_validators"} if output is not None else {"mode", "field_validators", "model"}
+    section = policy.json_document.model_dump(mode="json", by_alias=True, exclude=left_out)
+    if output is not None:
+        section["schema"] = [output.plan().accepts, output.plan().wire]
     return hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()
 
 

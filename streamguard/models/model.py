@@ -13,8 +13,15 @@ from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
-from pydantic import GetCoreSchemaHandler, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic import (
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PydanticSchemaGenerationError,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation, PydanticUserError
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from streamguard.errors import Problem, SchemaError
@@ -28,6 +35,11 @@ MAX_DEPTH: Final = 200
 
 _NO_TYPES: Final = (str, bytes, int, float, bool, Mapping, list, tuple, set, type(None))
 """Values that are no type, whatever else they are."""
+
+
+def is_type(value: Any) -> bool:
+    """Whether a value may be a type that Pydantic validates, and not a wrapped one."""
+    return not isinstance(value, (*_NO_TYPES, OutputType))
 
 
 class OutputType:
@@ -78,8 +90,8 @@ class OutputType:
         """
         if isinstance(kind, OutputType):
             return kind
-        if isinstance(kind, _NO_TYPES):
-            raise ValueError("must be a JSON Schema, `request`, or a type that Pydantic validates")  # noqa: TRY004
+        if not is_type(kind):
+            raise ValueError(f"must be a type that Pydantic validates, such as a model class, not {kind!r}")
         return cls(kind)
 
     @classmethod
@@ -88,6 +100,11 @@ class OutputType:
         return core_schema.is_instance_schema(
             cls, serialization=core_schema.plain_serializer_function_ser_schema(lambda output: output.name)
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """In a file a type is named."""
+        return {"type": "string", "pattern": r"^[\w.]+:[\w.]+$"}
 
 
 class ModelPlan:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from streamguard.policy.checks import reasons_of
 from streamguard.policy.model import Policy
+from streamguard.redaction import bare_address
 from streamguard.retry.rules import NEVER_RETRIED, Backoff, Rule
 from streamguard.verdict import REASONS
 
@@ -68,7 +69,7 @@ def explain(policy: Policy) -> Explanation:
     """Everything that a policy says or leaves to its defaults."""
     return Explanation(
         mode=policy.mode,
-        deliver=policy.deliver,
+        deliver=policy.deliver or "committed",
         clocks=_rows("timeouts", policy.timeouts),
         caps=_rows("caps", policy.caps),
         json=_rows("json", policy.json_document),
@@ -129,7 +130,7 @@ def _value(name: str, value: Any) -> str:
         return ", ".join(map(str, value)) or "none"
     if isinstance(value, BaseModel):
         return ", ".join(f"{key} {_value(key, getattr(value, key))}" for key in type(value).model_fields)
-    return str(value)
+    return bare_address(str(value)) if name.rpartition(".")[2] == "ledger" else str(value)
 
 
 def _consequences(policy: Policy) -> Iterator[Consequence]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from streamguard.errors import PolicyError, Problem
+from streamguard.errors import ConfigError, PolicyError, Problem
 from streamguard.files.json_pointer import pointer
 from streamguard.files.python_names import NotImported, import_name, is_python_name
 from streamguard.files.reading import identity, read_bytes, shipped_policies
@@ -30,6 +30,7 @@ from streamguard.files.schema_file import read_schema
 from streamguard.files.suggest import did_you_mean
 from streamguard.files.yaml import MAX_BYTES, Loaded, Position, Positions, Span, load
 from streamguard.files.yaml import Path as At
+from streamguard.models.model import OutputType
 from streamguard.policy.checks import check_policy, unknown_reasons
 from streamguard.policy.json_schema import policy_schema
 from streamguard.policy.model import Policy
@@ -37,6 +38,7 @@ from streamguard.policy.problems import Mistake, mistakes, shown
 
 __all__ = [
     "PolicyFile",
+    "as_policy",
     "check_policy",
     "load_policy",
     "loads_policy",
@@ -76,6 +78,28 @@ def load_policy(path: str | os.PathLike[str], *, allow_imports: bool = False) ->
     :raises PolicyError: every mistake at once, in order of position.
     """
     return read_policy(path, allow_imports=allow_imports).policy
+
+
+def as_policy(policy: Policy | str | os.PathLike[str]) -> Policy:
+    """Return a policy that is given as such, or by name: `streamguard:extraction`, or the path of a file.
+
+    :raises PolicyError: there is none of that name, it cannot be used, or something else was given.
+    """
+    if isinstance(policy, Policy):
+        return policy
+    if isinstance(policy, str) and policy.startswith(SHIPPED):
+        return _shipped_policy(policy)
+    if isinstance(policy, str | os.PathLike):
+        return load_policy(policy)
+    raise PolicyError(
+        f"policy must be a Policy or the name of one, such as {SHIPPED}extraction or the path of a policy file, "
+        f"not {type(policy).__name__}"
+    )
+
+
+@lru_cache(maxsize=32)
+def _shipped_policy(name: str) -> Policy:
+    return load_policy(name)
 
 
 def loads_policy(
@@ -164,6 +188,7 @@ class _Reading:
             return None
         self.take_schema_file(own, folder)
         self.take_guards(own)
+        self.take_type(own)
         if "extends" not in own.data:
             self.warn_of_nothing(own, {})
             return _without_nulls(own)
@@ -246,6 +271,28 @@ class _Reading:
         else:
             self.problems.append(schema)
 
+    def take_type(self, own: Loaded) -> None:
+        """Import the type that `json.schema` names, if the caller allows it."""
+        section = own.data.get("json")
+        name = section.get("schema") if isinstance(section, dict) else None
+        if not isinstance(section, dict) or not isinstance(name, str) or not is_python_name(name):
+            return
+        at: At = ("json", "schema")
+        found = output_type(name, self.imported(name))
+        if isinstance(found, OutputType):
+            section["schema"] = found
+        else:
+            del section["schema"]
+            self.problem(found, own.positions[at].value, at)
+
+    def imported(self, name: str) -> Any:
+        """What a name stands for, or why it is refused."""
+        if not self.allow_imports:
+            return NotImported(
+                f"{name} is Python code, and this caller does not let policies import any (allow_imports)"
+            )
+        return import_name(name)
+
     def take_guards(self, own: Loaded) -> None:
         """Import what `guards` names, if the caller allows it."""
         named = own.data.get("guards")
@@ -264,9 +311,7 @@ class _Reading:
     def guard(self, name: Any) -> Any:
         if not isinstance(name, str) or not is_python_name(name):
             return _Refused(f'must be "module:name", got {shown(name)}')
-        if not self.allow_imports:
-            return _Refused(f"{name} is Python code, and this caller does not let policies import any (allow_imports)")
-        found = import_name(name)
+        found = self.imported(name)
         if isinstance(found, NotImported):
             return _Refused(found.why)
         if not callable(getattr(found, "watch", None)):
@@ -313,6 +358,20 @@ class _Reading:
             dict.fromkeys(problems),
             key=lambda problem: (rank.get(problem.file or "", MAX_CHAIN), problem.line or 0, problem.column or 0),
         )
+
+
+def output_type(name: str, found: Any) -> OutputType | str:
+    """The type that a name stands for, or what is wrong with it."""
+    if isinstance(found, NotImported):
+        return found.why
+    try:
+        output = OutputType.of(found)
+        output.plan()
+    except ConfigError as mistake:
+        return mistake.problem
+    except ValueError:
+        return f"{name} is no type that Pydantic validates"
+    return output
 
 
 def _patterns(data: Any) -> Iterator[tuple[At, str]]:

@@ -5,11 +5,13 @@ This file is only the shape. The sections are the guards' own specs; files are r
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SkipValidation, field_validator
 
 from streamguard.budgets.spec import BudgetSpec
+from streamguard.errors import PolicyError, Problem
 from streamguard.guards.base import Guard, Mode, Spec
 from streamguard.guards.caps import Caps
 from streamguard.guards.completion import Completion
@@ -17,12 +19,27 @@ from streamguard.guards.content import Content
 from streamguard.guards.document.guard import JsonDocument
 from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import Timeouts
+from streamguard.models.model import OutputType
 from streamguard.pricing.price import Prices
 from streamguard.retry.rules import Retry
 
 Deliver = Literal["committed", "live", "restarting"]
 """When output reaches the consumer: after the attempt stands; at once, without silent restarts; or at once, with a
 `Restarted` event before a new attempt's."""
+
+
+@lru_cache(maxsize=256)
+def _with_output(policy: Policy, output: OutputType) -> Policy:
+    section = policy.json_document or JsonDocument()
+    if section.schema_ == output:
+        return policy
+    if section.schema_ not in (None, "request"):
+        problem = "output= and json.schema both say what the document is: leave one of them out"
+        raise PolicyError(Problem(pointer="/json/schema", problem=problem))
+    if section.schema_file is not None:
+        problem = "output= and json.schema_file both say what the document is: leave one of them out"
+        raise PolicyError(Problem(pointer="/json/schema_file", problem=problem))
+    return policy.replace(json=section.replace(schema=output))
 
 
 class Policy(Spec):
@@ -32,7 +49,8 @@ class Policy(Spec):
     version: Literal[1] = 1
     mode: Mode = "enforce"
     """For every guard without a mode of its own."""
-    deliver: Deliver = "committed"
+    deliver: Deliver | None = None
+    """Left out: as each door does by itself, which is `committed`, but at once for a stream that the caller opened."""
     timeouts: Timeouts = Timeouts()
     caps: Caps | None = None
     json_document: Annotated[JsonDocument | None, Field(alias="json")] = None
@@ -59,6 +77,17 @@ class Policy(Spec):
                     f"{item!r} is no guard: it has no watch(ctx, now); wrap a function with @streamguard.guard"
                 )
         return guards
+
+    def with_output(self, output: Any) -> Policy:
+        """The policy whose document must be a type, or satisfy the policy's own schema if that is the same type.
+
+        :param output: a type that Pydantic validates, such as a model class.
+        :raises PolicyError: the policy already says otherwise what the document is.
+        """
+        try:
+            return _with_output(self, OutputType.of(output))
+        except ValueError as mistake:
+            raise PolicyError(f"output {mistake}") from None
 
     @property
     def panel_guards(self) -> tuple[Guard, ...]:

@@ -17,7 +17,7 @@ import anyio
 
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.telemetry_structlog import structlog_hook
-from streamguard.http.exchange import KNOWN
+from streamguard.http.exchange import KNOWN, STRANGERS
 from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Access, Caller, Headers, value
 from streamguard.proxy.answers.passthrough import Cut, relay
@@ -155,7 +155,7 @@ class Proxy:
     def count_refusal(self, refusal: Refused) -> None:
         """Count a refusal, wherever it was made."""
         self.metrics.refused.labels(refusal.name).inc()
-        _log.info("refused: %s, status %d", refusal.name, refusal.status)
+        _log.info("refused: %s, status %d", refusal.name, refusal.status, extra=STRANGERS)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """ASGI's messages about a server's start and end."""
@@ -200,7 +200,7 @@ class Proxy:
             return
         except Cut as cut:
             # Returning without an end makes the server break the connection off.
-            _log.warning("%s for %s was cut: %s", kind, caller.name, cut)
+            _log.warning("%s for %s was cut: %s", kind, caller.name, cut, extra=STRANGERS)
         except Refused as refusal:
             await self.refuse(reply, refusal)
         self.metrics.requests.labels(kind, str(reply.status or 0)).inc()
@@ -240,7 +240,13 @@ class Proxy:
                 await measure(question, budgets=bool(policy.budgets))
                 if self.setup.key is None:
                     KEY.set(fingerprint(upstream_ones))
-                source = UpstreamSource(self._upstream, question, query=query, headers=upstream_ones)
+                source = UpstreamSource(
+                    self._upstream,
+                    question,
+                    query=query,
+                    headers=upstream_ones,
+                    max_event_bytes=self.setup.config.max_event_bytes,
+                )
                 order = Order(
                     asked=question,
                     policy=policy,
@@ -248,7 +254,7 @@ class Proxy:
                     group=group_of(headers),
                     alone=self.setup.config.open_to_all,
                 )
-                answer = GuardedAnswer(order, source, self.runtime, reply, self.setup.config.keep_alive)
+                answer = GuardedAnswer(order, source, self.runtime, reply, self.setup.config)
                 if not await answer.run(receive):
                     self.metrics.left.labels(name).inc()
                 return

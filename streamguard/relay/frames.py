@@ -131,7 +131,7 @@ class Frames:
             "attempts": len(outcome.attempts),
         }
         if "value" in self._include:
-            told["value"] = outcome.value
+            told["value"] = outcome.data
         if "usage" in self._include:
             usage, usd = outcome.usage, outcome.cost.usd
             told["usage"] = {"low": _counts(usage.low), "high": _counts(usage.high), "exact": usage.exact}

@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 
 from streamguard.engine.runtime import Runtime
-from streamguard.http.exchange import KNOWN
+from streamguard.http.exchange import KNOWN, STRANGERS
 from streamguard.relay.frames import json_bytes
 from streamguard.relay.response import serve
 from streamguard.view.access import checked_token, refused
@@ -103,7 +103,7 @@ class View:
         if refusal is None and not public:
             scope[KNOWN] = True
         if refusal is not None:
-            _log.warning("the live view refused %s %s: %s", scope["method"], path, refusal.why)
+            _log.warning("the live view refused %s %.64s: %s", scope["method"], path, refusal.why, extra=STRANGERS)
             more = {"www-authenticate": "Bearer"} if refusal.status == 401 else {}
             await _json({"error": refusal.why}, refusal.status, more)(scope, receive, send)
         elif not path:

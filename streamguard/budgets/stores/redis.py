@@ -42,10 +42,16 @@ from streamguard.budgets.ledger import (
 )
 from streamguard.budgets.spec import Scope, Settlement, Window
 from streamguard.budgets.stores.redis_scripts import SCRIPTS
+from streamguard.redaction import bare_address, redacted
 from streamguard.usage import Unit
 
 FORMAT = "1"
 """Of the keys; stands before the epoch."""
+
+NO_ADDRESS = (
+    "this is no address that redis-py takes; it is like redis://USER:PASSWORD@HOST:PORT/DB?ledger=NAME, with @, : and /"
+    " in the password percent-encoded, and with no options but redis-py's own"
+)
 
 TIMEOUT = 5.0
 """Seconds for a connection or an answer. Scripts take well under a millisecond."""
@@ -78,14 +84,15 @@ class RedisStore:
     def at(cls, address: str) -> RedisStore:
         """The store at `redis://HOST:PORT/DB?ledger=NAME`; other options go to redis-py.
 
-        :raises LedgerError: an address that redis-py does not take.
+        :raises LedgerError: an address that redis-py does not take. Its words are left out: they repeat parts of the
+            address, and any part may be the password.
         """
-        parts = urlsplit(address)
-        options = dict(parse_qsl(parts.query))
-        name = options.pop("ledger", "default")
-        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        where = bare_address(address)
         retry = Retry(ExponentialBackoff(cap=0.2, base=0.01), 3)  # every verb may run twice: see `Store`
         try:
+            parts = urlsplit(address)
+            options = dict(parse_qsl(parts.query))
+            name = options.pop("ledger", "default")
             client = Redis.from_url(
                 urlunsplit(parts._replace(query=urlencode(options))),
                 decode_responses=True,
@@ -93,8 +100,10 @@ class RedisStore:
                 socket_connect_timeout=TIMEOUT,
                 retry=retry,
             )
-        except (TypeError, ValueError) as error:
-            raise LedgerError(f"{where}: {error}") from error
+            # Options are only looked at when a connection is made.
+            client.connection_pool.make_connection()
+        except (TypeError, ValueError, AttributeError):
+            raise LedgerError(f"{where}: {NO_ADDRESS}") from None
         return cls(client, name, where=where)
 
     @property
@@ -213,7 +222,7 @@ class RedisStore:
             except NoScriptError:
                 answer = self._client.eval(script, len(KEYS), *self._keys, *sent)
         except RedisError as error:
-            raise LedgerLost(f"{self._where}: {type(error).__name__}: {error}") from error
+            raise LedgerLost(f"{self._where}: {type(error).__name__}: {redacted(str(error), 300)}") from error
         if answer[0] == "lost":
             raise LedgerLost(f"{self._where}: this is no longer the ledger it was: emptied, or replaced by another")
         if answer[0] == "unknown":
@@ -226,7 +235,7 @@ class RedisStore:
             self._client.set(self._keys[0], f"{FORMAT}:{secrets.token_hex(8)}", nx=True)
             epoch = cast("str | None", self._client.get(self._keys[0]))
         except RedisError as error:
-            raise LedgerLost(f"{self._where}: {type(error).__name__}: {error}") from error
+            raise LedgerLost(f"{self._where}: {type(error).__name__}: {redacted(str(error), 300)}") from error
         if epoch is None or epoch.partition(":")[0] != FORMAT:
             raise LedgerError(
                 f"{self._where}: holds a ledger of another format, and this version reads format {FORMAT}"
@@ -239,7 +248,7 @@ class RedisStore:
             for section in ("memory", "persistence", "replication"):
                 facts |= self._client.info(section)
         except RedisError as error:
-            raise LedgerLost(f"{self._where}: {type(error).__name__}: {error}") from error
+            raise LedgerLost(f"{self._where}: {type(error).__name__}: {redacted(str(error), 300)}") from error
         policy = facts.get("maxmemory_policy")
         if policy != "noeviction":
             raise LedgerError(

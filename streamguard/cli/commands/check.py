@@ -96,8 +96,13 @@ def _policy(name: str, options: Options) -> Notes:
     complain(msgspec.structs.replace(warning, problem=f"warning: {warning.problem}") for warning in found.warnings)
     section = found.policy.json_document
     schema = None if section is None else section.own_schema()
-    notes = [f"{name}: fine", *(_late(schema) if schema is not None else ())]
-    return [*notes, *_explained(found.policy)] if options.explain else notes
+    output = None if section is None else section.output
+    late = _late(schema) if schema is not None and output is None else ()
+    notes = [f"{name}: fine", *late]
+    if not options.explain:
+        return notes
+    left_open = () if output is None else output.plan().open
+    return [*notes, *_explained(found.policy), *(f"  {place}" for place in left_open)]
 
 
 def _schema(name: str, options: Options) -> Notes:  # noqa: ARG001  every kind is called alike

@@ -110,10 +110,11 @@ def _say(text: str) -> None:
 
 
 def _log_to_stderr(setup: Setup, *, verbose: bool) -> None:
-    from streamguard.proxy.log_redaction import RedactingFormatter
+    from streamguard.proxy.log_redaction import RedactingFormatter, StrangersFilter
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(RedactingFormatter([*setup.tokens.values(), setup.key or ""]))
+    handler.addFilter(StrangersFilter())
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)

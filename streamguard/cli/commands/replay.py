@@ -10,7 +10,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -85,10 +84,9 @@ def _policy(options: Options) -> Policy:
     complain(msgspec.structs.replace(warning, problem=f"warning: {warning.problem}") for warning in found.warnings)
     policy = found.policy
     if options.schema is not None:
-        from streamguard.files.schema_file import read_schema
-        from streamguard.jobs.opening import check_schema, with_schema
+        from streamguard.jobs.opening import check_schema, read_schema_or_type, with_schema
 
-        schema = read_schema(Path(options.schema))
+        schema = read_schema_or_type(options.schema, allow_imports=options.allow_imports)
         if isinstance(schema, Problem):
             raise JobError(schema)
         policy = with_schema(policy, schema)

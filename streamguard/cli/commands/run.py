@@ -49,7 +49,7 @@ LEAVING = 1.0
 COLLECT_AFTER = 10_000
 """New objects between two collections; 700 by default."""
 
-KEPT_OPTIONS = ("base_url", "concurrency", "fail_on", "partials", "drain")
+KEPT_OPTIONS = ("base_url", "max_event_bytes", "concurrency", "fail_on", "partials", "drain")
 """What a retry does as the run before it did."""
 
 
@@ -57,6 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How a job is run, beside what it is."""
 
     base_url: str | None = None
+    max_event_bytes: int | None = None
     concurrency: int = CONCURRENCY
     fail_on: str | None = None
     partials: bool = False
@@ -147,6 +148,7 @@ def order(flags: Flags) -> tuple[JobSpec, Options]:
     fail_on = pick("fail_on")
     options = Options(
         base_url=pick("base_url"),
+        max_event_bytes=pick("max_event_bytes"),
         concurrency=pick("concurrency", default=CONCURRENCY),
         fail_on=None if fail_on is None else str(fail_on).replace(" ", ""),
         partials=pick("partials") in (True, "keep"),
@@ -268,8 +270,10 @@ def carried(job: Job) -> Carried:
 async def _run(job: Job, client: Any, options: Options) -> _Ran:
     from streamguard.adapters.anthropic.source import messages
 
+    bound: dict[str, Any] = {} if options.max_event_bytes is None else {"max_event_bytes": options.max_event_bytes}
+
     def source(params: Mapping[str, Any]) -> Source:
-        return messages(client, **params)
+        return messages(client, **bound, **params)
 
     tally = Tally(job.rows, job.kept, backend_clock(), carried=carried(job))
     runtime = Runtime(accounts=Accounts(), job=job.name, hooks=[tally.hook])

@@ -39,7 +39,7 @@ from streamguard.guards.base import AttemptContext, BaseWatch, Document, Mode, S
 from streamguard.guards.document.lookahead import Ahead
 from streamguard.guards.document.reader import GUARD, DocumentReader, Plan
 from streamguard.guards.document.surroundings import Expect
-from streamguard.models.model import MAX_DEPTH, OutputType
+from streamguard.models.model import MAX_DEPTH, OutputType, is_type
 from streamguard.request import Request
 from streamguard.verdict import Enough, Trip, Where
 from streamguard.viability.schema.subschema import subschema
@@ -53,14 +53,11 @@ TOOL: Final = "tool:"
 
 def _as_schema(value: Any) -> Any:
     """A schema as the field holds it: mappings frozen, types wrapped."""
-    if value is None or isinstance(value, FrozenJson | OutputType) or value == "request":
-        return value
-    if isinstance(value, str):
-        raise ValueError(  # noqa: TRY004  what pydantic reports as a mistake in the policy
-            f"{value!r} is no schema: give a JSON Schema, `request`, or a type; in a policy file a type is named "
-            "as module:Name, where imports are allowed"
+    if isinstance(value, str) and ":" in value:
+        raise ValueError(
+            f"{value} names a type, which only a policy file can, where imports are allowed: give the type itself"
         )
-    return value if isinstance(value, Mapping) else OutputType.of(value)
+    return OutputType.of(value) if is_type(value) else value
 
 
 _OPENS: Final[Mapping[str, Expect]] = {"object": "object", "array": "array"}
@@ -371,16 +368,23 @@ class ToolWatch(BaseWatch):
         """The document so far, or all of them."""
         found = [(index, ahead.document()) for index, ahead in sorted(self._aheads.items())]
         if self._name is None:
-            value = [
-                {"id": self._blocks[index].id, "name": self._blocks[index].name, "input": document.value}
+            calls = [
+                ({"id": self._blocks[index].id, "name": self._blocks[index].name}, document)
                 for index, document in found
             ]
-            text = "\n".join(document.text for _, document in found)
-            return Document(text=text, value=value, complete=self._accepted)
+            return Document(
+                text="\n".join(document.text for _, document in calls),
+                value=[{**call, "input": document.value} for call, document in calls],
+                complete=self._accepted,
+                instance=[{**call, "input": document.result} for call, document in calls]
+                if self._spec.output is not None and self._accepted
+                else msgspec.UNSET,
+            )
         if not found:
             return Document(text="")
         first = found[0][1]
-        return Document(text=first.text, value=first.value, complete=all(document.complete for _, document in found))
+        complete = all(document.complete for _, document in found)
+        return Document(text=first.text, value=first.value, complete=complete, instance=first.instance)
 
     def _plan_for(self, name: str | None) -> Plan:
         return self._spec.plan(self._schemas.get(name or "") if self._own else self._spec.own_schema())

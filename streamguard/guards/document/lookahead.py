@@ -64,7 +64,8 @@ class Ahead:
         """The document, as far as the events have come."""
         reader = self._reader
         if not self.left:
-            return Document(text=reader.text, value=reader.value, complete=reader.complete)
+            complete, instance = reader.complete, reader.instance
+            return Document(text=reader.text, value=reader.value, complete=complete, instance=instance)
         text = reader.text_before(self._back)
         values = FinishedValues()
         values.feed(text)

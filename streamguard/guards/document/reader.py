@@ -116,6 +116,7 @@ class DocumentReader:
         "_eager",
         "_following",
         "_frame",
+        "_instance",
         "_over",
         "_parsed",
         "_partial",
@@ -154,6 +155,7 @@ class DocumentReader:
         self._died_at: int | None = None  # the first dead character
         self._over = False  # a verdict of no has been given
         self._parsed: Any = None  # by the full parse
+        self._instance: Any = msgspec.UNSET  # by the model
         self._partial: Any = None  # what enough was said of, or what is known of a document that is over
         self._room = math.inf if plan.max_bytes is None else plan.max_bytes // 4
         self._sized = (0, 0)  # pieces whose bytes were counted, and their bytes
@@ -228,6 +230,11 @@ class DocumentReader:
                 return values.value
             self._partial = values.value
         return self._partial
+
+    @property
+    def instance(self) -> Any:
+        """What the policy's type made of the accepted document; unset without a type."""
+        return self._instance if self.complete else msgspec.UNSET
 
     def finish(self) -> Trip | None:
         """The text has ended: accept the document, or say why not."""
@@ -362,7 +369,7 @@ class DocumentReader:
                 return self._disproved(found)
             if isinstance(found, Raised):
                 return self._raised(found.error)
-            self._parsed = found.value
+            self._instance = found.value
         self.complete = True
         return None
 

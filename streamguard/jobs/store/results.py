@@ -73,7 +73,7 @@ def outcome_of(came: Outcome | CallError) -> tuple[str, str | None]:
 def _accepted(came: Outcome | CallError) -> dict[str, Any]:
     if isinstance(came, CallError):
         return {"output": None, "completed": None}
-    return {"output": came.value, "completed": came.completed}
+    return {"output": came.data, "completed": came.completed}
 
 
 def _result(came: Outcome | CallError) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def test_an_error_body_may_be_the_error_itself() -> None:
     ("text", "expected"),
     [
         ("key sk-ant-api03-AbC_d-123456 refused", "key [redacted] refused"),
-        ("Authorization: Bearer abcdefgh12345 x", "Authorization: [redacted] x"),
+        ("Authorization: Bearer abcdefgh12345 x", "[redacted]"),
         ('{"api_key": "abcdef123456", "a": 1}', '{"[redacted]", "a": 1}'),
         ("http://user:pa55word@proxy:3128 failed", "http://[redacted]@proxy:3128 failed"),
         ("eyJhbGciOiJI.eyJzdWIiOiIx.c2ln", "[redacted]"),

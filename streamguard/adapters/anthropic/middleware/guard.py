@@ -18,7 +18,8 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from os import PathLike
+from typing import Any, Final, cast
 
 import anthropic
 import httpx2
@@ -27,6 +28,7 @@ from anthropic.types.beta import BetaRawMessageStreamEvent
 
 from streamguard.adapters.anthropic.middleware import span
 from streamguard.adapters.anthropic.middleware.blocking import BlockingSource
+from streamguard.adapters.anthropic.middleware.parsed import Parser
 from streamguard.adapters.anthropic.middleware.source import RAW_HEADER, ChainSource, Guarded, GuardedSync
 from streamguard.adapters.anthropic.middleware.stream import EXTENSION, GuardedBody, GuardedEvents, Reading
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
@@ -36,6 +38,7 @@ from streamguard.engine.portal import run_in_thread
 from streamguard.engine.runtime import Runtime
 from streamguard.errors import CallError, ConfigError, GaveUp, PolicyError, Problem
 from streamguard.outcome import Outcome
+from streamguard.policy.file import as_policy
 from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
 from streamguard.source import Source
@@ -60,7 +63,8 @@ class GuardMiddleware(anthropic.Middleware):
 
     On a synchronous client only non-streaming calls are guarded; streaming ones are refused.
 
-    :param policy: the policy of all calls, or a function that chooses one by request. `json.schema: request` takes the
+    :param policy: the policy of all calls, the name of one (`streamguard:NAME`, or a path), or a function that chooses
+        one by request. `json.schema: request` takes the
         schema from the request: its structured output format, or each tool's `input_schema`.
     :param runtime: what the calls share; a fresh one by default. Its hooks see every outcome.
     :param deliver: when output of *streaming* calls is handed on: `committed` after the whole answer has passed, `live`
@@ -73,7 +77,7 @@ class GuardMiddleware(anthropic.Middleware):
 
     def __init__(
         self,
-        policy: Policy | PolicyFor,
+        policy: Policy | str | PathLike[str] | PolicyFor,
         *,
         runtime: Runtime | None = None,
         deliver: Deliver | None = None,
@@ -85,8 +89,9 @@ class GuardMiddleware(anthropic.Middleware):
         if deliver not in (None, "committed", "live"):
             raise PolicyError(f"deliver is committed or live, not {deliver!r}")
         self.runtime = runtime or Runtime()
-        self._choose: PolicyFor | None = None if isinstance(policy, Policy) else policy
-        self._policy = to_the_end(policy) if isinstance(policy, Policy) else None
+        chooses = callable(policy) and not isinstance(policy, Policy)
+        self._choose: PolicyFor | None = cast("PolicyFor", policy) if chooses else None
+        self._policy = None if chooses else to_the_end(as_policy(cast("Policy | str", policy)))
         self._deliver = deliver
         self._labels = labels
         self._max_event_bytes = max_event_bytes
@@ -98,14 +103,14 @@ class GuardMiddleware(anthropic.Middleware):
             return await call_next(request)
         if request.stream:
             return await self._stream(request, call_next, policy)
-        source = ChainSource(request, call_next, max_event_bytes=self._max_event_bytes)
+        source, parser = ChainSource(request, call_next, max_event_bytes=self._max_event_bytes), Parser(request)
         try:
-            outcome = await self._call(source, policy).run()
+            outcome = await self._call(source, policy, parser).run()
         except CallError as error:
             span.noted(span.current(), error.record, error.reason)
             raise raised(error, source) from None
         span.noted(span.current(), outcome)
-        return finished(outcome, source.response, request)
+        return finished(outcome, source.response, request, parser)
 
     def handle(self, request: anthropic.APIRequest, call_next: Any) -> Any:
         """The SDK's hook of synchronous clients."""
@@ -120,13 +125,14 @@ class GuardMiddleware(anthropic.Middleware):
         source = BlockingSource(
             request, call_next, max_event_bytes=self._max_event_bytes, connect=policy.timeouts.connect
         )
+        parser = Parser(request)
         try:
-            outcome = run_in_thread(source, lambda own: self._call(own, policy).run())
+            outcome = run_in_thread(source, lambda own: self._call(own, policy, parser).run())
         except CallError as error:
             span.noted(span.current(), error.record, error.reason)
             raise raised(error, source) from None
         span.noted(span.current(), outcome)
-        return finished(outcome, source.response, request)
+        return finished(outcome, source.response, request, parser)
 
     def _guarding(self, request: anthropic.APIRequest) -> Policy | None:
         """The policy of a request; `None` if it passes untouched."""
@@ -146,8 +152,10 @@ class GuardMiddleware(anthropic.Middleware):
         chosen = self._choose(Request(body))
         return None if chosen is None else to_the_end(chosen)
 
-    def _call(self, source: Source, policy: Policy) -> Call:
-        return Call(source, policy, self.runtime, keep=False, labels=self._labels)
+    def _call(self, source: Source, policy: Policy, parser: Parser) -> Call:
+        judge = parser.judge if parser.wanted else None
+        chosen = parser.policy(policy)
+        return Call(source, chosen, self.runtime, keep=False, judge=judge, labels=self._labels)
 
     def _dropped(self, call: Call) -> None:
         self.runtime.calls.pop(call.id, None)
@@ -234,7 +242,7 @@ def to_the_end(policy: Policy) -> Policy:
         raise PolicyError(Problem(pointer="/json/enough_when", problem=problem))
     if document.trailing != "cut":
         return policy
-    return policy.model_copy(update={"json_document": document.model_copy(update={"trailing": "allow"})})
+    return policy.replace(json=document.replace(trailing="allow"))
 
 
 def raised(error: CallError, source: ChainSource | BlockingSource) -> BaseException:
@@ -245,7 +253,7 @@ def raised(error: CallError, source: ChainSource | BlockingSource) -> BaseExcept
     return error
 
 
-def finished(outcome: Outcome, upstream: Any, request: anthropic.APIRequest) -> Any:
+def finished(outcome: Outcome, upstream: Any, request: anthropic.APIRequest, parser: Parser) -> Any:
     """The ordinary result of a call: the response that a request without `stream` would have had."""
     if outcome.completed in ("cut", "enough"):
         raise PolicyError(
@@ -264,14 +272,20 @@ def finished(outcome: Outcome, upstream: Any, request: anthropic.APIRequest) -> 
         request=http.request,
         extensions=http.extensions,
     )
-    made = _response(upstream, response, request, stream=False, stream_cls=None, retries=len(outcome.attempts) - 1)
+    made = _response(
+        upstream,
+        response,
+        request,
+        stream=False,
+        stream_cls=None,
+        retries=len(outcome.attempts) - 1,
+        options=parser.hand_on(request.options),
+    )
     if made is not None:
         return made
     if RAW_HEADER in {name.lower() for name in request.headers}:
         raise ConfigError(_NO_WRAPPER)
-    message = request.cast_to.construct(**outcome.message)
-    parser = request.options.post_parser
-    return message if isinstance(parser, anthropic.NotGiven) else parser(message)
+    return parser.result if parser.wanted else request.cast_to.construct(**outcome.message)
 
 
 def _response(
@@ -282,6 +296,7 @@ def _response(
     stream: bool,
     stream_cls: Any,
     retries: int = 0,
+    options: Any = None,
 ) -> Any:
     """The SDK's wrapper of a response; `None` if this SDK makes them in another way than we know."""
     client = getattr(upstream, "_client", None)
@@ -294,7 +309,7 @@ def _response(
             client=client,
             stream=stream,
             stream_cls=stream_cls,
-            options=request.options,
+            options=request.options if options is None else options,
             retries_taken=retries,
         )
     except TypeError:

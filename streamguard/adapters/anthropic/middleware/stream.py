@@ -15,6 +15,7 @@ import httpx2
 from streamguard.adapters.anthropic.events import Kept
 from streamguard.adapters.anthropic.middleware.events import SdkEvents
 from streamguard.adapters.anthropic.middleware.source import ChainSource
+from streamguard.adapters.sse.frame_names import named
 from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.engine.call import Call
 from streamguard.errors import CallError, ConfigError
@@ -172,9 +173,9 @@ class GuardedBody(httpx2.AsyncByteStream):
             )
         while (events := await self._reading.batch()) is not None:
             if frames := log.release(events):
-                yield b"".join(frames)
+                yield b"".join(map(named, frames))
         if frames := log.rest():
-            yield b"".join(frames)
+            yield b"".join(map(named, frames))
 
     async def aclose(self) -> None:
         await self._reading.close()
