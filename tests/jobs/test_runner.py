@@ -560,7 +560,7 @@ def test_what_stays_uncertain_stops_a_job_and_says_so(tmp_path) -> None:
     scope = next(iter(runner._job.policy.budgets)).scopes(job=runner._job.name)[0].key
     assert runner.stopped.kind == "budget"
     assert runner.stopped.why == (
-        f"not sent: the next request may cost up to $0.018400, and budget {scope} has $0.013200 left of $0.050000: "
+        f"not sent: the request may cost up to $0.018400, and budget {scope} has $0.013200 left of $0.050000: "
         "$0.000000 spent, $0.000000 held, $0.036800 uncertain (answers that ended before the provider had counted "
         "them). To go on: raise the budget and run again; ask with a smaller max_tokens, so that each request holds "
         f"less; tell what the bill says (streamguard budget reconcile {spec.out}.ledger {scope} --settled …); say "

@@ -22,7 +22,7 @@ def budget_stop(denied: BudgetExhausted, balance: Balance, spec: BudgetSpec) -> 
     uncertain = " (answers that ended before the provider had counted them)" if balance.uncertain else ""
     held = " (by other runs, or by one that was killed)" if balance.held else ""
     return (
-        f"not sent: the next request may cost {asked}, and budget {balance.scope} has {amount(balance.available)} left "
+        f"not sent: the request may cost {asked}, and budget {balance.scope} has {amount(balance.available)} left "
         f"of {amount(balance.cap)}: {amount(balance.settled)} spent, {amount(balance.held)} held{held}, "
         f"{amount(balance.uncertain)} uncertain{uncertain}. To go on: {'; '.join(_ways(balance, spec))}"
     )
