@@ -22,7 +22,7 @@ from streamguard.adapters.anthropic import failures
 from streamguard.adapters.anthropic.stream import BodyStream
 from streamguard.adapters.sse.content_encoding import Decompressor, UnreadableEncoding, decompressor
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
-from streamguard.events import Event, Failed, Ping
+from streamguard.events import Delta, Event, Failed, Ping
 from streamguard.http.client import Answer, HeaderList, Origin
 from streamguard.http.network import Network
 from streamguard.proxy.body import Asked, content_of
@@ -35,6 +35,10 @@ from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
 
 MAX_STATUS: Final = 599
 """The last status that HTTP has (RFC 9110, 15)."""
+
+MAX_IDLE_EVENTS: Final = 20_000
+"""Events of an answer that are no output: starts and ends of blocks, pings, comments, what is unknown. A long answer of
+many tool calls has a few hundred; they are kept until something is released."""
 
 ERROR_BYTES: Final = 65_536
 """The most of an error's body that is read and handed on."""
@@ -238,14 +242,22 @@ class UpstreamStream(BodyStream):
 
     def __init__(self, response: UpstreamAnswer, max_event_bytes: int) -> None:
         super().__init__(_Opened(response), beta=False, max_event_bytes=max_event_bytes)
+        self._idle = 0
 
     def message(self) -> dict[str, Any] | None:
         """The message as the wire has it, as far as it has come: JSON to be, with every field."""
         return self._assembly.message()
 
     def _decoded(self, data: bytes) -> list[Event]:
-        """The events of some bytes. A comment of its own is a keep-alive too, and passes at once as pings do."""
+        """The events of some bytes. A comment of its own is a keep-alive too, and passes at once as pings do.
+
+        Of an upstream that sends events without output for ever no more are taken than memory is there for.
+        """
         events = super()._decoded(data)
+        self._idle += sum(type(event) is not Delta for event in events)
+        if self._idle > MAX_IDLE_EVENTS:
+            said = f"the answer has more than {MAX_IDLE_EVENTS} events without output"
+            return [Failed(reason="transport.decode", message=said, status=200)]
         if not events and data[:1] == b":" and data[-2:] in (b"\n\n", b"\r\r", b"\r\n"):
             return [Ping()]
         return events

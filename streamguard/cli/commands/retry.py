@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
-from streamguard.cli.commands.run import KEPT_OPTIONS, Options, execute
+from streamguard.cli.commands.run import KEPT_OPTIONS, RUNS_CODE, Options, execute
 from streamguard.errors import JobError, Problem
 from streamguard.jobs.amount import Amount
 from streamguard.jobs.jobfile import SHIPPED, STDIN, JobBudget
 from streamguard.jobs.opening import JobSpec
 from streamguard.jobs.store.journal import read_journal
+from streamguard.jobs.store.journal_records import believed
 from streamguard.jobs.store.resume import Rules, Selection
 
 
@@ -24,6 +25,8 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     base_url: str | None = None
+    allow_hosts: tuple[str, ...] = ()
+    allow_imports: bool = False
     concurrency: int | None = None
     fail_on: str | None = None
     drain: float | None = None
@@ -41,10 +44,24 @@ def main(flags: Flags) -> int:
     spec, kept = last_order(flags.out)
     rules = Rules(max_row_failures=spec.rules.max_row_failures, only=Selection(reasons=flags.reasons, ids=flags.ids))
     said = {name: getattr(flags, name) for name in KEPT_OPTIONS if getattr(flags, name, None) is not None}
+    if spec.allow_imports and not flags.allow_imports:
+        raise JobError(Problem(file=flags.out, problem=f"its job imports code: {RUNS_CODE}"))
     options = Options(
-        **{**kept, **said}, as_json=flags.as_json, quiet=flags.quiet, trace=flags.trace, dry_run=flags.dry_run
+        **{**kept, **said},
+        # Whatever its journal says, where the key goes is the operator's word.
+        base_url_in=None if flags.base_url is not None else flags.out,
+        allow_hosts=flags.allow_hosts,
+        as_json=flags.as_json,
+        quiet=flags.quiet,
+        trace=flags.trace,
+        dry_run=flags.dry_run,
     )
-    return execute(msgspec.structs.replace(spec, rules=rules, limit=None, sample=None, fresh=False), options)
+    return execute(
+        msgspec.structs.replace(
+            spec, rules=rules, limit=None, sample=None, fresh=False, allow_imports=flags.allow_imports
+        ),
+        options,
+    )
 
 
 def last_order(out: str) -> tuple[JobSpec, dict[str, Any]]:
@@ -59,17 +76,18 @@ def last_order(out: str) -> tuple[JobSpec, dict[str, Any]]:
         said, folder, options = journal.about("spec"), journal.about("folder"), journal.about("options")
     if said is None:
         raise JobError(Problem(file=out, problem="its job was never started"))
-    budgets = tuple(JobBudget.model_validate(one, strict=False) for one in said.pop("budgets"))
-    sample = said.pop("sample")
-    spec = msgspec.convert(said, JobSpec)
+    with believed(str(journal.path)):
+        budgets = tuple(JobBudget.model_validate(one, strict=False) for one in said.pop("budgets"))
+        sample = said.pop("sample")
+        spec = msgspec.convert(said, JobSpec)
+        amount = None if sample is None else msgspec.convert(sample, Amount)
+        options = {name: value for name, value in (options or {}).items() if name in KEPT_OPTIONS}
+        msgspec.convert(options, Options)
     if spec.input == STDIN:
         what = "the input was standard input, which is gone: run the job again with it, and --retry-failed"
         raise JobError(Problem(file=out, problem=what))
     here = {name: _from_here(getattr(spec, name), folder) for name in ("input", "policy", "schema", "template")}
-    spec = msgspec.structs.replace(
-        spec, **here, out=out, budgets=budgets, sample=None if sample is None else msgspec.convert(sample, Amount)
-    )
-    return spec, {name: value for name, value in (options or {}).items() if name in KEPT_OPTIONS}
+    return msgspec.structs.replace(spec, **here, out=out, budgets=budgets, sample=amount), options
 
 
 def _from_here(name: str | None, folder: str | None) -> str | None:

@@ -31,6 +31,7 @@ from streamguard.adapters.anthropic.middleware.source import (
     content_type,
 )
 from streamguard.adapters.sse.content_encoding import UnreadableEncoding, codings
+from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.redaction import EXCERPT_BYTES
 from streamguard.source import CLOSE_LIMIT, Attempt
 
@@ -55,8 +56,9 @@ class BlockingSource(ChainSource):
         *,
         max_event_bytes: int,
         connect: float | None,
+        log: FrameLog | None = None,
     ) -> None:
-        super().__init__(request, call_next, max_event_bytes=max_event_bytes)
+        super().__init__(request, call_next, max_event_bytes=max_event_bytes, log=log)
         self._connect = connect
         # What the caller's thread has set, tracing for one, is seen by the threads that ask.
         self._context = contextvars.copy_context()
@@ -81,7 +83,7 @@ class BlockingSource(ChainSource):
             response = self._looked_at(await self._answer(exchange))
             if response.http_response.status_code >= 400:
                 self.refuse(response)
-            stream = MessageStream(exchange, beta=False, max_event_bytes=self._max_event_bytes)
+            stream = self._stream_of(exchange)
             kind = content_type(response.http_response)
             if kind not in ("", "text/event-stream"):
                 self.refuse_kind(kind, await stream.beginning(EXCERPT_BYTES), stream.headers)
