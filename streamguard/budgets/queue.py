@@ -1,39 +1,44 @@
 """Waiting for room in a budget: first come, first served, until a deadline.
 
 In charge of the queue in front of a ledger. Within a process it is strict among calls that wait and share a scope:
-small ones do not pass a large one that came before them, for as long as it may wait. Who is in front is woken by what
-is settled here, and looks again at growing intervals for what other processes settle. A call that may not wait asks at
-once and does not queue. It knows nothing of attempts, and a denial is no provider's failure.
+small ones do not pass a large one that came before them where that one is short, for as long as it may wait. Who is in
+front is woken by what is settled here, and looks again at growing intervals for what other processes settle. A call
+that may not wait asks at once and does not queue. What is held here comes back for sure, so it may be waited for longer
+than what others hold. It knows nothing of attempts, and a denial is no provider's failure.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
 import msgspec
 
-from streamguard.budgets.ledger import DEFAULT_LEASE, Denied, Hold, Ledger
+from streamguard.budgets.ledger import DEFAULT_LEASE, Denied, Hold, Ledger, LedgerLost
 from streamguard.budgets.spec import Scope, Settlement
 
 FIRST_LOOK = 0.02
-MAX_KNOWN = 4096
-"""Scopes that are remembered as known to the ledger: tenants are any number."""
-
 LAST_LOOK = 1.0
 """Seconds between looks for room that other processes made: they double from the first to the last, so that a queue
 costs the ledger at most a few transactions a second."""
+
+MAX_KNOWN = 4096
+"""Scopes that are remembered as known to the ledger: tenants are any number."""
+
+ANSWER_LIMIT = 30.0
+"""Seconds that a ledger may take to answer a call that waits without a deadline."""
 
 
 class _Turn:
     """A call that waits."""
 
-    def __init__(self, scopes: frozenset[str]) -> None:
-        self.scopes = scopes
+    def __init__(self, scopes: Iterable[str]) -> None:
+        self.lines = set(scopes)
+        """The scopes in whose lines it stands: all of its own at first, then the one that it was denied in."""
         self.came = anyio.Event()
         self.denied: Denied | None = None
         """What it was last told, in front."""
@@ -50,15 +55,35 @@ class _Queue:
     def join(self, turn: _Turn) -> None:
         """Stand at the end of every line."""
         self.waiting += 1
-        for scope in turn.scopes:
+        for scope in turn.lines:
             self.lines.setdefault(scope, deque()).append(turn)
         self._call(turn)
 
     def leave(self, turn: _Turn) -> None:
         """Leave all lines, and let those come who are in front now."""
         self.waiting -= 1
+        self._leave(turn, set(turn.lines))
+
+    def deny(self, turn: _Turn, denied: Denied) -> None:
+        """Stand in front of the one line where there is no room: nobody is held up elsewhere."""
+        turn.denied = denied
+        if denied.scope not in turn.lines:
+            self.lines.setdefault(denied.scope, deque()).appendleft(turn)
+            turn.lines.add(denied.scope)
+        self._leave(turn, turn.lines - {denied.scope})
+
+    def ahead(self, turn: _Turn) -> Denied | None:
+        """What somebody ahead was told of a scope that both want."""
+        for scope in turn.lines:
+            denied = self.lines[scope][0].denied
+            if denied is not None and denied.scope == scope:
+                return denied
+        return None
+
+    def _leave(self, turn: _Turn, scopes: set[str]) -> None:
         firsts = []
-        for scope in turn.scopes:
+        for scope in scopes:
+            turn.lines.discard(scope)
             line = self.lines[scope]
             line.remove(turn)
             if line:
@@ -68,16 +93,8 @@ class _Queue:
         for first in dict.fromkeys(firsts):
             self._call(first)
 
-    def ahead(self, turn: _Turn) -> Denied | None:
-        """What somebody ahead was told of a scope that both want."""
-        for scope in turn.scopes:
-            denied = self.lines[scope][0].denied
-            if denied is not None and denied.scope in turn.scopes:
-                return denied
-        return None
-
     def _call(self, turn: _Turn) -> None:
-        if all(self.lines[scope][0] is turn for scope in turn.scopes):
+        if all(self.lines[scope][0] is turn for scope in turn.lines):
             turn.came.set()
 
 
@@ -90,8 +107,10 @@ class ReservationQueue:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._known: dict[str, Scope] = {}
         self._queues: WeakKeyDictionary[object, _Queue] = WeakKeyDictionary()
+        self._known: dict[str, Scope] = {}
+        self._own: dict[object, Container[str]] = {}
+        """The scopes of what is held through this queue, or is about to be, and not settled yet."""
 
     def _queue(self) -> _Queue:
         loop = anyio.lowlevel.current_token().native_token
@@ -105,31 +124,41 @@ class ReservationQueue:
         """Calls in the queue, those in front included."""
         return sum(queue.waiting for queue in list(self._queues.values()))
 
+    def holds(self, scope: str) -> bool:
+        """Whether some of a scope is held through this queue: it comes back as soon as the calls of this process end.
+
+        :param scope: the scope's key.
+        """
+        return any(scope in scopes for scopes in list(self._own.values()))
+
     async def reserve(
         self,
         amounts: Mapping[str, int],
         *,
         wait_until: float = -math.inf,
+        own_until: float = -math.inf,
         lease: float = DEFAULT_LEASE,
         caps: Mapping[str, int] | None = None,
     ) -> Hold | Denied:
         """Reserve as soon as there is room, in turn; `Denied` at the deadline, or at once where waiting cannot help.
 
         :param wait_until: on the running backend's clock; in the past for not waiting.
+        :param own_until: the same as long as some of what is missing is held through this queue.
         :param caps: scope key → the caller's own cap.
-        :raises LedgerLost: the store cannot be reached.
+        :raises LedgerLost: the store cannot be reached; or, for a call without a deadline, does not answer.
         """
-        if wait_until <= anyio.current_time():
-            return await self.ledger.reserve(amounts, lease=lease, caps=caps)
-        queue, turn = self._queue(), _Turn(frozenset(amounts))
+        last = max(wait_until, own_until)
+        if last <= anyio.current_time():
+            return await self._reserve(amounts, lease, caps, math.inf)
+        queue, turn = self._queue(), _Turn(amounts)
         queue.join(turn)
         try:
             if not turn.came.is_set():
-                with anyio.move_on_at(wait_until):
+                with anyio.move_on_at(last):
                     await turn.came.wait()
                 if not turn.came.is_set() and (denied := queue.ahead(turn)) is not None:
                     return msgspec.structs.replace(denied, asked=amounts[denied.scope])
-            return await self._in_front(queue, turn, amounts, wait_until, lease, caps)
+            return await self._in_front(queue, turn, amounts, (wait_until, own_until), lease, caps)
         finally:
             queue.leave(turn)
 
@@ -148,29 +177,50 @@ class ReservationQueue:
         try:
             return await self.ledger.settle(hold, settlements, until=until)
         finally:
+            self._own.pop(hold.id, None)
             queue = self._queue()
             freed, queue.freed = queue.freed, None
             if freed is not None:
                 freed.set()
+
+    async def _reserve(
+        self, amounts: Mapping[str, int], lease: float, caps: Mapping[str, int] | None, limit: float
+    ) -> Hold | Denied:
+        asking = object()
+        self._own[asking] = amounts  # the store has the hold before its answer is here
+        try:
+            with anyio.move_on_after(limit):
+                answer = await self.ledger.reserve(amounts, lease=lease, caps=caps)
+                if isinstance(answer, Hold):
+                    self._own[answer.id] = amounts
+                return answer
+            raise LedgerLost(f"the ledger has not answered for {limit:g} s")
+        finally:
+            del self._own[asking]
 
     async def _in_front(
         self,
         queue: _Queue,
         turn: _Turn,
         amounts: Mapping[str, int],
-        wait_until: float,
+        until: tuple[float, float],
         lease: float,
         caps: Mapping[str, int] | None,
     ) -> Hold | Denied:
         look = FIRST_LOOK
+        limit = ANSWER_LIMIT if max(until) == math.inf else math.inf
         while True:
             if queue.freed is None:
                 queue.freed = anyio.Event()
             freed = queue.freed  # taken before asking, so that what is settled meanwhile is not missed
-            answer = await self.ledger.reserve(amounts, lease=lease, caps=caps)
-            if isinstance(answer, Hold) or answer.hopeless or anyio.current_time() >= wait_until:
+            answer = await self._reserve(amounts, lease, caps, limit)
+            if isinstance(answer, Hold) or answer.hopeless:
                 return answer
-            turn.denied = answer
-            with anyio.move_on_at(min(wait_until, anyio.current_time() + look)):
+            # Asked after the denial: what is settled in between has rung, so it is looked for once more.
+            last = max(until) if self.holds(answer.scope) or freed.is_set() else until[0]
+            if anyio.current_time() >= last:
+                return answer
+            queue.deny(turn, answer)
+            with anyio.move_on_at(min(last, anyio.current_time() + look)):
                 await freed.wait()
             look = min(LAST_LOOK, look * 2)

@@ -124,6 +124,7 @@ class CallAccount:
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         lease: float = DEFAULT_LEASE,
+        own_until: float = -math.inf,
     ) -> Reservation | Denied | Unbounded:
         """Hold the most that `request` can cost, in every budget or in none, before its first byte is sent.
 
@@ -132,6 +133,7 @@ class CallAccount:
         :param price: of this very request (`PriceBook.for_request`).
         :param input_tokens: an upper estimate of the input, for calibrated budgets.
         :param output_tokens: an upper estimate of the output, for calibrated budgets.
+        :param own_until: how long to queue, beyond the budgets' `wait`, for what other calls of this process hold.
         :raises LedgerLost: a ledger cannot be reached; nothing may be sent.
         """
         claims: dict[ReservationQueue, list[_Claim]] = {}
@@ -157,7 +159,7 @@ class CallAccount:
         reservation = Reservation()
         try:
             for queue, its in claims.items():
-                answer = await self._alive(reservation, queue, its, deadline, lease)
+                answer = await self._alive(reservation, queue, its, (deadline, own_until), lease)
                 if isinstance(answer, Denied):
                     with contextlib.suppress(LedgerLost):
                         await reservation.settle(NotBilled(), until=max(deadline, anyio.current_time() + TAKE_BACK))
@@ -182,15 +184,16 @@ class CallAccount:
         reservation: Reservation,
         queue: ReservationQueue,
         claims: Sequence[_Claim],
-        deadline: float,
+        until: tuple[float, float],
         lease: float,
     ) -> Hold | Denied:
         """Reserve in one more ledger, and keep what the others hold alive meanwhile: the wait may outlast a lease.
 
         :raises LedgerLost: one of them is lost.
         """
-        if not reservation or not any(claim.spec.wait for claim in claims):
-            return await self._reserve(queue, claims, deadline, lease)
+        waits = until[1] > -math.inf or any(claim.spec.wait for claim in claims)
+        if not reservation or not waits:
+            return await self._reserve(queue, claims, until, lease)
         lost: LedgerLost | None = None
         answer: Hold | Denied | None = None
         async with anyio.create_task_group() as beside:
@@ -207,7 +210,7 @@ class CallAccount:
 
             beside.start_soon(keep)
             try:
-                answer = await self._reserve(queue, claims, deadline, lease)
+                answer = await self._reserve(queue, claims, until, lease)
             except LedgerLost as error:
                 lost = error
             beside.cancel_scope.cancel()
@@ -218,16 +221,19 @@ class CallAccount:
         return answer
 
     async def _reserve(
-        self, queue: ReservationQueue, claims: Sequence[_Claim], deadline: float, lease: float
+        self, queue: ReservationQueue, claims: Sequence[_Claim], until: tuple[float, float], lease: float
     ) -> Hold | Denied:
+        """:param until: the call's deadline; and how long to queue for what other calls of this process hold."""
         amounts = {claim.scope.key: claim.amount for claim in claims}
         wait = max(claim.spec.wait for claim in claims)
-        until = min(deadline, anyio.current_time() + wait) if wait else -math.inf
+        deadline, own_until = until
+        others = min(deadline, anyio.current_time() + wait) if wait else -math.inf
+        own_until = min(deadline, own_until)
         caps = {claim.scope.key: claim.scope.cap for claim in claims}
-        answer = await queue.reserve(amounts, wait_until=until, lease=lease, caps=caps)
+        answer = await queue.reserve(amounts, wait_until=others, own_until=own_until, lease=lease, caps=caps)
         releases = any(claim.scope.release_after is not None for claim in claims)
         if isinstance(answer, Denied) and releases and await queue.ledger.sweep():
-            answer = await queue.reserve(amounts, wait_until=until, lease=lease, caps=caps)
+            answer = await queue.reserve(amounts, wait_until=others, own_until=own_until, lease=lease, caps=caps)
         return answer
 
 
