@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -29,10 +29,12 @@ class Request:
     """A Messages API request body, with the facts that guards read from it.
 
     :param body: the JSON body; copied, and not to be changed afterwards.
+    :param betas: beta features that go with it in a header; each entry one name, or several between commas.
     """
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
+    def __init__(self, body: Mapping[str, Any], *, betas: Sequence[str] = ()) -> None:
         self.body: Mapping[str, Any] = copy.deepcopy(dict(body))
+        self.betas = tuple(betas)
         self.known: dict[str, Any] = {}
         """What was worked out of `system`, `messages` and `tools`, by name: a long input is gone through once."""
 
@@ -43,7 +45,7 @@ class Request:
         :param known: of a request with the same `system`, `messages` and `tools`.
         """
         request = cls.__new__(cls)
-        request.body, request.known = body, {} if known is None else known
+        request.body, request.known, request.betas = body, {} if known is None else known, ()
         return request
 
     def __repr__(self) -> str:
@@ -139,7 +141,9 @@ class Request:
     def _with(self, body: Mapping[str, Any]) -> Request:
         """The request of another body; what both have in common is not copied, since neither changes."""
         same = all(body.get(key) is self.body.get(key) for key in INPUT)
-        return Request.owning(body, self.known if same else None)
+        request = Request.owning(body, self.known if same else None)
+        request.betas = self.betas
+        return request
 
 
 def encoded(value: Any) -> bytes:

@@ -7,9 +7,10 @@ below the thinking budget, which `max_tokens` has to exceed.
 
 from __future__ import annotations
 
-from streamguard.budgets.upper_bound import Bound
+from streamguard.budgets.upper_bound import Bound, most_input
 from streamguard.guards.base import Mode
 from streamguard.guards.caps import Caps
+from streamguard.pricing.input_upper import cache_lifetime
 from streamguard.pricing.price import Price, affordable_output
 from streamguard.request import Request
 
@@ -43,7 +44,8 @@ def within_budget(
     if unit == "tokens":
         most = available - bounds.input_tokens - beyond
     elif price is not None:
-        most = affordable_output(price, available, bounds.input_tokens) - beyond
+        caching = cache_lifetime(most_input(request), request.body)
+        most = affordable_output(price, available, bounds.input_tokens, caching=caching) - beyond
     else:
         return None
     return _lowered(request, most) if most >= least else None

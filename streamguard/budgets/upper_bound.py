@@ -97,7 +97,6 @@ def bound(
     needs_price: bool = True,
     input_tokens: int | None = None,
     output_tokens: int | None = None,
-    betas: object = None,
 ) -> Bound | Unbounded:
     """The most that sending `request` once can cost.
 
@@ -111,7 +110,6 @@ def bound(
     :param needs_price: whether money is limited at all; token budgets need no price.
     :param input_tokens: an upper estimate of the input, for `calibrated`.
     :param output_tokens: an upper estimate of the output, for `calibrated`.
-    :param betas: those that go with the request outside its body.
     """
     if request is None:
         return Unbounded(why="the source does not show its request, so nothing bounds its cost")
@@ -120,7 +118,7 @@ def bound(
     if isinstance(most_output, Unbounded):
         return most_output
     if problem is None and mode == "strict":
-        problem = _unbounded(request, betas)
+        problem = _unbounded(request)
     if problem is not None:
         return Unbounded(why=problem)
     try:
@@ -166,14 +164,14 @@ def _most_output(request: Request) -> int | Unbounded:
     return limit + extra
 
 
-def _unbounded(request: Request, betas: object) -> str | None:
+def _unbounded(request: Request) -> str | None:
     """What in the request may make the provider sample, and bill, more than once."""
     for name, value in request.body.items():
         if name == "context_management" and _only_clears(value):
             continue
         if name not in BOUNDED_FIELDS and value is not None:
             return f"{name!r} may make the provider work more than once; leave it out, or say mode: calibrated"
-    for named in (betas, request.body.get("betas")):
+    for named in (request.betas, request.body.get("betas")):
         if (beta := unbounded_beta(named)) is not None:
             return f"beta {beta!r} may change what is billed; leave it out, or say mode: calibrated"
     return None

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from streamguard.budgets.upper_bound import unbounded_beta
 from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Headers
 
@@ -43,7 +44,10 @@ def upstream_headers(
     out: list[tuple[bytes, bytes]] = []
     credentials: list[tuple[bytes, bytes]] = []
     for name, value in headers:
-        if name in wanted:
+        if name == b"anthropic-beta":
+            if known := _known_betas(_checked(name, value)):
+                out.append((name, known))
+        elif name in wanted:
             out.append((name, _checked(name, value)))
         elif name in CREDENTIALS and key is None:
             credentials.append((name, _checked(name, value)))
@@ -58,6 +62,15 @@ def upstream_headers(
         out.append((b"content-type", b"application/json"))
     # A compressed stream is held back by compressors and hides where it was cut.
     return [*out, *credentials, (b"accept-encoding", b"identity")]
+
+
+def _known_betas(value: bytes) -> bytes:
+    """Those betas of which it is known that they leave the bill of a request as it is.
+
+    A client chooses them, and a budget rests on what they do; others stay here.
+    """
+    names = [name.strip() for name in value.decode("ascii").split(",")]
+    return ", ".join(name for name in names if name and unbounded_beta(name) is None).encode("ascii")
 
 
 def client_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -33,10 +33,12 @@ class Gated(MemoryStore):
         self.entered, self.gate = threading.Event(), threading.Event()
         self.gate.set()
 
-    def reserve(self, hold: str, amounts: Mapping[str, int], lease: float) -> Denied | None:
+    def reserve(
+        self, hold: str, amounts: Mapping[str, int], lease: float, caps: Mapping[str, int] | None = None
+    ) -> Denied | None:
         self.entered.set()
         assert self.gate.wait(10)
-        return super().reserve(hold, amounts, lease)
+        return super().reserve(hold, amounts, lease, caps)
 
     def settle(self, hold: str, settlements: Mapping[str, Settlement]) -> bool:
         self.entered.set()
@@ -68,11 +70,12 @@ def test_every_verb_on_both_backends(run_real: Run, sqlite: SqliteStore) -> None
         second = await ledger.reserve({"job": 5})
         assert isinstance(second, Hold)
         released = await ledger.settle(second, {"job": Settlement(0)})
-        smaller = await ledger.set_cap(JOB, 500)
+        await ledger.set_cap("job", 500)
+        smaller = next(scope for scope in await ledger.scopes() if scope.key == "job")
         nothing = await ledger.reconcile_scope("job", 7)
         job, tenant = await ledger.balance("job"), await ledger.balance("tenant")
         swept, repairs = await ledger.sweep(), await ledger.rebuild()
-        await ledger.set_cap(JOB, 1000)
+        await ledger.set_cap("job", None)
         return (
             denied,
             (settled, again, reconciled, released, nothing, smaller.cap),

@@ -273,4 +273,4 @@ def test_betas_are_known_by_name(betas: object, unknown: str | None) -> None:
 
 def test_betas_beside_the_body_count_too() -> None:
     """A header changes the bill as a field does."""
-    assert isinstance(bound(Request(PLAIN), PRICE, betas="compact-2026-01-12"), Unbounded)
+    assert isinstance(bound(Request(PLAIN, betas=["compact-2026-01-12"]), PRICE), Unbounded)

@@ -191,7 +191,7 @@ def test_what_has_no_bound_is_not_sent(virtual: Callable[..., Any]) -> None:
     async def main() -> None:
         source = script(good(), request={**REQUEST, "mcp_servers": [{"url": "x"}]})
         with pytest.raises(GaveUp, match=r"budget\.unbounded: not sent: budget 'b': .*mcp_servers"):
-            await streamguard.run(source, policy=policy(budget()))
+            await streamguard.run(source, policy=policy(budget()), runtime=Runtime())
         assert source.opened == 0
 
     virtual(main)
@@ -369,7 +369,11 @@ def test_more_tokens_within_the_remaining_budget(virtual: Callable[..., Any], ro
         source = ask([*good()[:4], [nothing], [Stopped("max_tokens")]], good())
         rules = [Rule(when=["stop.max_tokens"], patch={"max_tokens": {"multiply": 4}})]
         with pytest.raises(BudgetExhausted) if len(asked) == 1 else contextlib.nullcontext():
-            await streamguard.run(source, policy=policy(budget(usd(room)), retry=Retry(attempts=2, rules=rules)))
+            await streamguard.run(
+                source,
+                policy=policy(budget(usd(room)), retry=Retry(attempts=2, rules=rules)),
+                runtime=Runtime(),
+            )
         assert [body["max_tokens"] for body in source.requests] == asked
 
     virtual(main)

@@ -67,7 +67,7 @@ def messages(
     options: dict[str, Any] = {name: given.pop(name) for name in OPTIONS if name in given}
     extra = given.pop("extra_body", None) or {}
     try:
-        body = Request(_wire_value({**given, **extra}))
+        body = Request(_wire_value({**given, **extra}), betas=_betas(client, options))
     except TypeError as error:
         # An open file, for one: it could be read once only, and an attempt may not be the last.
         raise ConfigError(f"the request has a value that cannot be sent again: {error}") from error
@@ -79,6 +79,19 @@ def messages(
         http_client=http_client,
         max_event_bytes=max_event_bytes,
     )
+
+
+def _betas(client: Any, options: Mapping[str, Any]) -> list[str]:
+    """Every beta feature that goes with a request: its own, and those of headers."""
+    own = [str(name) for name in options.get("betas") or ()]
+    named = {
+        name.lower(): value
+        for headers in (getattr(client, "default_headers", None), options.get("extra_headers"))
+        if isinstance(headers, Mapping)
+        for name, value in headers.items()
+    }
+    header = named.get("anthropic-beta")
+    return own + ([header] if isinstance(header, str) else [])
 
 
 class AnthropicSource:

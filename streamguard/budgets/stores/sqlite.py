@@ -38,10 +38,10 @@ from streamguard.budgets.ledger import (
 )
 from streamguard.budgets.spec import Scope, Settlement, Window
 from streamguard.budgets.stores.sqlite_tables import (
-    CAPS,
     CLOSED,
     COUNT,
     ENTER,
+    FIRST_FORMAT,
     FOLD_AT,
     FORMAT,
     HELD,
@@ -50,9 +50,11 @@ from streamguard.budgets.stores.sqlite_tables import (
     RECONCILED,
     SWEEPABLE,
     SWEPT,
+    TO_SECOND,
 )
 from streamguard.files.sqlite_file import (
     ForeignFile,
+    check_owner,
     check_path,
     claim,
     is_busy,
@@ -451,11 +453,26 @@ class SqliteStore:
             if found != "ok":
                 raise LedgerError(f"{self._path}: the file is corrupt ({found}); restore it, or move it away")
         try:
+            self._bring_up(db)
             claim(db, FORMAT)
-            db.execute(CAPS)
-            db.execute("DROP TRIGGER IF EXISTS entries_live")  # of the first release, which kept every row
         except ForeignFile as error:
             raise self._foreign(error) from error
+
+    def _bring_up(self, db: sqlite3.Connection) -> None:
+        """Make a file of the first format one of this format.
+
+        :raises ForeignFile: it says that it is one, and is not.
+        """
+        db.execute("BEGIN IMMEDIATE")
+        first = (FIRST_FORMAT.application_id, FIRST_FORMAT.version)
+        if (
+            db.execute("PRAGMA application_id").fetchone()[0],
+            db.execute("PRAGMA user_version").fetchone()[0],
+        ) == first:
+            check_owner(db, FIRST_FORMAT)
+            for statement in TO_SECOND:
+                db.execute(statement)
+        db.execute("COMMIT")
 
     def _refusal(self, error: sqlite3.Error) -> LedgerError | LedgerLost:
         if is_no_database(error):

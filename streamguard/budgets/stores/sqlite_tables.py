@@ -7,7 +7,7 @@ from streamguard.files.sqlite_file import Format
 APPLICATION_ID = 0x53674C64
 """`SgLd`: tells our files from anybody else's."""
 
-VERSION = 1
+VERSION = 2
 """Of the schema."""
 
 HELD, SWEPT, CLOSED, RECONCILED = 0, 1, 2, 3
@@ -22,6 +22,7 @@ CREATE TABLE entries (
     window TEXT NOT NULL, settled INTEGER NOT NULL, held INTEGER NOT NULL, uncertain INTEGER NOT NULL
 ) STRICT;
 CREATE TRIGGER entries_stay BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
+CREATE TABLE caps (scope INTEGER PRIMARY KEY, cap INTEGER NOT NULL) STRICT;
 CREATE TABLE counters (
     scope INTEGER NOT NULL, window TEXT NOT NULL, settled INTEGER NOT NULL, held INTEGER NOT NULL,
     uncertain INTEGER NOT NULL, PRIMARY KEY (scope, window)
@@ -35,8 +36,16 @@ CREATE TABLE holds (
 
 FORMAT = Format(application_id=APPLICATION_ID, version=VERSION, tables=SCHEMA)
 
-CAPS = "CREATE TABLE IF NOT EXISTS caps (scope INTEGER PRIMARY KEY, cap INTEGER NOT NULL) STRICT"
-"""Caps that were set by hand. A file of the first release has no such table, nor needs one."""
+_CAPS = "CREATE TABLE caps (scope INTEGER PRIMARY KEY, cap INTEGER NOT NULL) STRICT"
+_KEPT = "CREATE TRIGGER entries_live BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END"
+
+FIRST_FORMAT = Format(
+    application_id=APPLICATION_ID, version=1, tables=SCHEMA.replace(f"{_CAPS};\n", "") + f"{_KEPT};\n"
+)
+"""Of files in which every row stayed, and no cap could be set by hand."""
+
+TO_SECOND = (_CAPS, "DROP TRIGGER entries_live", "PRAGMA user_version = 2")
+"""What makes a file of the second format out of one of the first."""
 
 FOLD_AT = 20_000
 """Rows of `entries` that are summed into one per scope and window at once: some 20 ms, and 2 MB of the file."""

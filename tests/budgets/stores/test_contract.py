@@ -170,8 +170,11 @@ def test_reconcile_a_scope(case: Case) -> None:
     assert account(case, JOB) == (10, 1, 800)
     assert case.store.reconcile_scope(JOB.key, 77)
     assert not case.store.reconcile_scope(JOB.key, 77)
+    # "b" was at work still: nobody had counted what it spent. "a" had been settled.
+    assert case.store.settle("b", {JOB.key: Settlement(300)})
     assert not case.store.settle("b", {JOB.key: Settlement(300)})
-    assert account(case, JOB) == (87, 1, 0)
+    assert not case.store.settle("a", {JOB.key: Settlement(300)})
+    assert account(case, JOB) == (387, 1, 0)
 
 
 def test_uncertain_amounts_are_freed_only_where_the_scope_says_so(case: Case) -> None:
@@ -331,3 +334,48 @@ def test_hopeless_or_worth_waiting() -> None:
         False,
         True,
     ]
+
+
+def test_only_what_is_old_enough_is_reconciled(case: Case) -> None:
+    """What became uncertain after the bill was read stays."""
+    case.store.configure([JOB])
+    for name in ("old", "new"):
+        case.store.reserve(name, {JOB.key: 100}, 600)
+        case.store.settle(name, {JOB.key: Settlement(0, 100)})
+        case.advance(100)
+    oldest = [(doubt.kind, doubt.holds, doubt.amount) for doubt in case.store.uncertain(JOB.key)]
+    assert oldest == [("aborted", 2, 200)]
+    since = case.store.uncertain(JOB.key)[0].since
+    assert case.store.reconcile_scope(JOB.key, 7, None, since + 50)
+    assert account(case, JOB) == (7, 0, 100)
+    assert not case.store.reconcile_scope(JOB.key, 7, None, since + 50)
+
+
+def test_the_smallest_cap_counts(case: Case) -> None:
+    """A policy's own cap travels with the reservation; a cap that was set holds until it is unset."""
+    case.store.configure([JOB])
+    assert case.store.reserve("a", {JOB.key: 100}, 60, {JOB.key: 99}) is not None
+    case.store.set_cap(JOB.key, 50)
+    case.store.configure([JOB])
+    assert [scope.cap for scope in case.store.scopes()] == [50]
+    denied = case.store.reserve("a", {JOB.key: 60}, 60, {JOB.key: 10**6})
+    assert denied is not None
+    assert (denied.cap, denied.available, case.store.balance(JOB.key).cap) == (50, 50, 50)
+    case.store.set_cap(JOB.key, None)
+    assert case.store.reserve("a", {JOB.key: 60}, 60) is None
+    with pytest.raises(LedgerError):
+        case.store.set_cap("nobody", 1)
+
+
+def test_many_uncertain_holds_are_swept_and_reconciled(case: Case) -> None:
+    """More than one piece of a script: nothing is left out, nothing is counted twice."""
+    case.store.configure([JOB])
+    for number in range(450):
+        case.store.reserve(f"h{number}", {JOB.key: 1}, 1)
+    case.advance(10)
+    assert case.store.sweep() == 450
+    assert [(doubt.kind, doubt.holds) for doubt in case.store.uncertain(JOB.key)] == [("lost", 450)]
+    assert case.store.reconcile_scope(JOB.key, 3)
+    assert account(case, JOB) == (3, 0, 0)
+    assert case.store.settle("h7", {JOB.key: Settlement(1)})
+    assert account(case, JOB) == (4, 0, 0)

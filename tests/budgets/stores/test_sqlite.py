@@ -7,13 +7,16 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from streamguard.budgets.ledger import LedgerError, LedgerLost, Repair
 from streamguard.budgets.spec import Scope, Settlement
-from streamguard.budgets.stores.sqlite import VERSION, SqliteStore
+from streamguard.budgets.stores import sqlite
+from streamguard.budgets.stores.sqlite import SqliteStore
+from streamguard.budgets.stores.sqlite_tables import FIRST_FORMAT, VERSION
 
 JOB = Scope(key="job", unit="micro_usd", cap=1000)
 
@@ -112,11 +115,10 @@ def test_only_its_owner_reads_it(store: SqliteStore, path: Path) -> None:
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
 
 
-def test_rows_are_only_appended(store: SqliteStore, path: Path) -> None:
-    """Not even by hand can a row be changed or removed."""
-    for statement in ("UPDATE entries SET settled = 0", "DELETE FROM entries"):
-        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            raw(path, statement)
+def test_rows_are_never_changed(store: SqliteStore, path: Path) -> None:
+    """Not even by hand."""
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        raw(path, "UPDATE entries SET settled = 0")
     [rows] = raw(path, "SELECT what, hold, settled, held, uncertain FROM entries ORDER BY seq")
     assert rows == [
         ("reserve", "open", 0, 100, 0),
@@ -193,3 +195,33 @@ def test_caveats_name_what_the_promise_rests_on(store: SqliteStore, path: Path) 
     assert [str(path) in caveat for caveat in full.caveats] == [True]
     assert full.balance("job").settled == 150
     full.close()
+
+
+def test_old_rows_are_summed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file does not grow with the number of calls, and what it says stays the same."""
+    monkeypatch.setattr(sqlite, "FOLD_AT", 40)
+    store = SqliteStore(tmp_path / "l.db")
+    store.configure([JOB])
+    for number in range(200):
+        store.reserve(f"h{number}", {JOB.key: 2}, 60)
+        store.settle(f"h{number}", {JOB.key: Settlement(1)})
+    [[(rows,)]] = raw(tmp_path / "l.db", "SELECT count(*) FROM entries")
+    assert rows < 100
+    assert store.balance(JOB.key).settled == 200
+    assert store.rebuild() == []
+
+
+def test_a_file_of_the_first_format_is_brought_up(tmp_path: Path) -> None:
+    """Its balances stay; a file that only says so is refused."""
+    path = tmp_path / "l.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(FIRST_FORMAT.tables)
+        db.execute(f"PRAGMA application_id = {FIRST_FORMAT.application_id}")
+        db.execute("PRAGMA user_version = 1")
+        db.execute("INSERT INTO scopes (key, unit, cap) VALUES ('k', 'tokens', 5)")
+        db.commit()
+    store = SqliteStore(path)
+    store.set_cap("k", 3)
+    assert [scope.cap for scope in store.scopes()] == [3]
+    store.close()
+    assert SqliteStore(path).balance("k").cap == 3

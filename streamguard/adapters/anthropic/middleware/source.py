@@ -74,7 +74,10 @@ class ChainSource:
     ) -> None:
         body = request.json
         assert isinstance(body, Mapping)  # whoever makes a source has looked
-        self.request = Request({name: value for name, value in body.items() if name != "stream"})
+        self.request = Request(
+            {name: value for name, value in body.items() if name != "stream"},
+            betas=[str(value) for name, value in request.headers.items() if name.lower() == "anthropic-beta"],
+        )
         self._asked = request
         self._call_next = call_next
         self._max_event_bytes = max_event_bytes
