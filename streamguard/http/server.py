@@ -30,7 +30,7 @@ def _ignore(refusal: Refused) -> None:
     """Tell nobody."""
 
 
-AT_ONCE: Final = 32
+AT_ONCE: Final = 100
 """Connections that are accepted before those that are there have their turn."""
 
 
