@@ -147,7 +147,7 @@ def attack(port: int, token: str | None, seconds: float, counts: multiprocessing
     counts.put(attacker.counts)
 
 
-def started(folder: Path, upstream: str, log: Path) -> tuple[subprocess.Popen[bytes], int]:
+def started(folder: Path, upstream: str, log: Path, more: str = "") -> tuple[subprocess.Popen[bytes], int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     clients = [f"  - {{name: {name}, token_env: STREAMGUARD_{name.upper()}}}" for name in TOKENS]
@@ -155,7 +155,7 @@ def started(folder: Path, upstream: str, log: Path) -> tuple[subprocess.Popen[by
         f'version: 1\nlisten: "127.0.0.1:{port}"\nupstream: {upstream}\nkey_env: ANTHROPIC_API_KEY\nclients:',
         *clients,
     ]
-    (folder / "p.yaml").write_text("\n".join(lines) + "\n")
+    (folder / "p.yaml").write_text("\n".join(lines) + "\n" + more)
     environment = {"ANTHROPIC_API_KEY": KEY} | {f"STREAMGUARD_{name.upper()}": token for name, token in TOKENS.items()}
     with log.open("wb") as out:
         process = subprocess.Popen(
