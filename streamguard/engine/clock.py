@@ -68,6 +68,11 @@ class CallClock:
         if self._scope is not None:
             self._scope.cancel()
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count what has passed: as if the call had begun so much later."""
+        self.began += seconds
+        self.deadline += seconds
+
     def until(self, deadline: float) -> DeadlineScope:
         """A context that ends its body at `deadline`, or at an interrupt."""
         return DeadlineScope(self, deadline)
