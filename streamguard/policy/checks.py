@@ -6,7 +6,7 @@ a `warning` is allowed and probably not meant. It knows no files: each finding n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -128,7 +128,7 @@ def _unreachable_rules(policy: Policy) -> Iterator[Finding]:
         yield Finding("warning", ("retry", "rules"), "no effect: attempts is 1, so nothing is asked again")
 
 
-def _names_unknown(patterns: tuple[str, ...], known: list[str]) -> bool:
+def _names_unknown(patterns: Sequence[str], known: list[str]) -> bool:
     """Whether a rule is also about reasons of guards of one's own."""
     return any(not any(fnmatchcase(reason, pattern) for reason in known) for pattern in patterns)
 

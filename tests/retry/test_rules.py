@@ -7,8 +7,8 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
+from streamguard.errors import PolicyError
 from streamguard.events import Failed
 from streamguard.retry.rules import Backoff, Retry, RetryState, Rule, decide
 from streamguard.verdict import Decision, Trip
@@ -115,7 +115,7 @@ def test_backoff_is_bounded(retry: int, jitter: float) -> None:
 
 def test_give_up_stands_alone() -> None:
     """A rule that gives up cannot also wait or patch: the mistake is named."""
-    with pytest.raises(ValidationError, match="give_up ends the call, so patch can have no effect"):
+    with pytest.raises(PolicyError, match="give_up ends the call, so patch can have no effect"):
         Rule(when=["json.*"], give_up=True, patch={"model": "x"})
 
 

@@ -39,14 +39,12 @@ from streamguard.guards.base import AttemptContext, BaseWatch, Document, Mode, S
 from streamguard.guards.document.lookahead import Ahead
 from streamguard.guards.document.reader import GUARD, DocumentReader, Plan
 from streamguard.guards.document.surroundings import Expect
+from streamguard.guards.knobs import Items
 from streamguard.models.model import MAX_DEPTH, OutputType, is_type
 from streamguard.request import Request
 from streamguard.verdict import Enough, Trip, Where
 from streamguard.viability.schema.subschema import subschema
 from streamguard.viability.syntax.values import MOST_DIGITS
-
-Pointers = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
-"""JSON Pointers; a list will do."""
 
 TOOL: Final = "tool:"
 
@@ -100,7 +98,7 @@ class JsonDocument(Spec):
     """What to do with text before the document. `skip` takes the first bracket that can begin it."""
     trailing: Literal["reject", "allow", "cut"] = "reject"
     """What to do with text after the document. `cut`: stop paying as soon as the document is complete."""
-    enough_when: Pointers = ()
+    enough_when: Items[str] = ()
     """JSON Pointers: stop paying as soon as all these values are complete, and valid by their own subschemas."""
     max_depth: Annotated[int, Field(ge=1, le=256)] = 64
     """Open objects and arrays. At most 256: the full parse and the schema's judgement are recursive."""
