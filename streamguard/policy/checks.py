@@ -122,8 +122,6 @@ def _unreachable_rules(policy: Policy) -> Iterator[Finding]:
             )
         for reason in mine:
             taken.setdefault(reason, index)
-    if policy.retry.attempts > 1 and not policy.retry.rules:
-        yield Finding("warning", ("retry", "attempts"), "no effect: without rules nothing is asked again")
     if policy.retry.attempts == 1 and any(not rule.give_up for rule in policy.retry.rules):
         yield Finding("warning", ("retry", "rules"), "no effect: attempts is 1, so nothing is asked again")
 

@@ -70,7 +70,8 @@ class Rule(Spec):
     wait: Literal["none"] | Seconds | Backoff = "none"
     """Before asking again: nothing, a constant, or exponentially."""
     respect_retry_after: bool = False
-    """Wait as long as the provider asks, if it asks and if that fits the deadline, instead of `wait`."""
+    """Wait as long as the provider asks, if it asks, instead of `wait`. Where that does not fit the deadline the call
+    is given up at once, and the error says when to come back: an earlier attempt would fail."""
     max_uses: Annotated[int, Field(ge=1)] | None = None
     """How often this rule may ask again in one call; `None` for as often as `attempts` allows."""
     patch: JsonObject | None = None
@@ -103,6 +104,15 @@ class Retry(Spec):
     quota: Quota | None = Quota()
     """What an outage may cost, over all calls of a runtime; `null` for no limit but `attempts`."""
     rules: Items[Rule] = ()
+
+    @model_validator(mode="after")
+    def _asks_again_for_something(self) -> Retry:
+        if self.attempts > 1 and not self.rules:
+            raise ValueError(
+                f"attempts is {self.attempts}, but without rules nothing is asked again: add rules, such as "
+                "{when: [json.*, timeout.*, transport.*]}"
+            )
+        return self
 
 
 class RetryState(msgspec.Struct, frozen=True, kw_only=True):

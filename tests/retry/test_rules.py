@@ -82,7 +82,7 @@ def test_decisions(ended, at: RetryState, expected: Decision) -> None:
 
 def test_no_rule_gives_up() -> None:
     """Without a rule about the reason there is no second attempt."""
-    decision = decide(Retry(attempts=3), trip("json.schema"), RetryState(attempt=1))
+    decision = decide(Retry(attempts=3, rules=[Rule(when="stop.*")]), trip("json.schema"), RetryState(attempt=1))
     assert decision == no("json.schema", "no rule of retry.rules is about json.schema")
 
 
@@ -123,3 +123,15 @@ def test_policies_are_values() -> None:
     """Equal rules are equal, and hash alike."""
     assert Rule(when=["a.b"], patch={"x": {"y": 1}}) == Rule(when=("a.b",), patch={"x": {"y": 1}})
     assert hash(RULES) == hash(RULES.model_copy())
+
+
+def test_attempts_without_rules_are_refused() -> None:
+    """More than one attempt, and no rule that says for what: nothing would ever be asked again."""
+    with pytest.raises(PolicyError, match="attempts is 3, but without rules nothing is asked again: add rules"):
+        Retry(attempts=3)
+
+
+def test_a_single_reason_needs_no_list() -> None:
+    """`when` takes a reason as such, and equals the list of it."""
+    assert Rule(when="json.*") == Rule(when=["json.*"])
+    assert Rule(when="json.*").when == ("json.*",)

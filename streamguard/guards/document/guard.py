@@ -26,7 +26,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from itertools import takewhile
-from typing import Annotated, Any, Final, Literal, Self
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 import msgspec
 from pydantic import BeforeValidator, Field, model_validator
@@ -109,6 +110,30 @@ class JsonDocument(Spec):
     answers there are, come to at four bytes each: no real answer meets it, and it bounds memory and the time of the
     full parse."""
     mode: Mode | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            where: str = "text",
+            expect: Expect | None = None,
+            schema: Mapping[str, Any] | type[Any] | UnionType | OutputType | Literal["request"] | None = None,
+            model: Literal["accepts", "contract"] = "accepts",
+            field_validators: Literal["early", "final"] = "early",
+            schema_file: str | None = None,
+            assert_formats: bool = False,
+            numbers: Literal["exact", "plain"] = "exact",
+            duplicate_names: Literal["reject", "allow"] = "reject",
+            fence: Literal["reject", "strip"] = "reject",
+            preamble: Literal["reject", "skip"] = "reject",
+            trailing: Literal["reject", "allow", "cut"] = "reject",
+            enough_when: Sequence[str] = (),
+            max_depth: int = 64,
+            max_digits: int = 400,
+            max_bytes: int | None = 4_194_304,
+            mode: Mode | None = None,
+        ) -> None: ...
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
