@@ -13,6 +13,7 @@ import typer
 
 from streamguard.cli.budget import budget
 from streamguard.cli.options import (
+    AllowHost,
     AllowImports,
     AsJson,
     BaseUrl,
@@ -131,6 +132,7 @@ def run(
     as_json: AsJson = False,
     quiet: Quiet = False,
     allow_imports: AllowImports = False,
+    allow_host: AllowHost = None,
 ) -> None:
     """Run an extraction job: rows in, one checked result per row out. Run it again and it goes on where it stopped.
 
@@ -159,6 +161,7 @@ def run(
             max_row_failures=max_row_failures,
             partials=partials,
             allow_imports=allow_imports,
+            allow_hosts=tuple(allow_host or ()),
             fresh=fresh,
             limit=limit,
             sample=sample,
@@ -206,6 +209,8 @@ def retry(
     trace: Trace = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    allow_imports: AllowImports = False,
+    allow_host: AllowHost = None,
 ) -> None:
     """Ask failed rows of a job again, dead ones too, as its last run did: all of them, or some by reason or id."""
 
@@ -224,6 +229,8 @@ def retry(
             trace=trace,
             as_json=as_json,
             quiet=quiet,
+            allow_imports=allow_imports,
+            allow_hosts=tuple(allow_host or ()),
         )
         return command.main(flags)
 

@@ -13,6 +13,12 @@ MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="For every r
 Template = Annotated[
     str | None, typer.Option("--template", help="A Jinja2 text that makes the user's message of a row of data.")
 ]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host", metavar="HOST", help="Let a job file or policy send rows and the key to this host; repeatable."
+    ),
+]
 AllowImports = Annotated[
     bool, typer.Option("--allow-imports", help="Let the policy import guards from Python modules.")
 ]

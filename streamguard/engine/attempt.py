@@ -65,6 +65,12 @@ class RunningAttempt:
         self._drain_once = False
 
     @property
+    def request_id(self) -> str | None:
+        """The request's id by the response's head, where the source has one."""
+        found = getattr(self.stream, "request_id", None)
+        return found if isinstance(found, str) else None
+
+    @property
     def wait_until(self) -> float:
         """When the next read ends at the latest."""
         return min(self.panel.deadline, self._clock.deadline)

@@ -65,7 +65,7 @@ class Recorder:
             ended=end,
             completed=completed,
             stop_reason=transcript.stop_reason,
-            request_id=end.request_id if isinstance(end, Failed) and end.request_id else transcript.id,
+            request_id=(end.request_id if isinstance(end, Failed) else None) or running.request_id or transcript.id,
             text=transcript.text,
             value=document.value if document else None,
             usage=usage,

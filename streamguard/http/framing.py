@@ -174,7 +174,9 @@ class Framing:
             raise Refused("bad_method", headers={"allow": ", ".join(sorted(METHODS))})
         if len(target) > self._limits.target_bytes:
             raise Refused("target_too_long", f"more than {self._limits.target_bytes} bytes")
-        if not _TARGET.fullmatch(target) or target.startswith(b"//"):
+        if target.startswith(b"//"):
+            raise Refused("bad_target", "it begins with two slashes; leave the slash at the end of the base URL out")
+        if not _TARGET.fullmatch(target):
             raise Refused("bad_target")
         return method, target, version
 

@@ -70,7 +70,7 @@ class JobFile(Settings):
     policy: FilePath
     """The path of a policy, or `streamguard:NAME` for a shipped one."""
     allow_imports: bool = False
-    """Whether the policy and the schema may import Python code (guards of one's own, a type)."""
+    """Whether policy and schema need Python code (guards of one's own, a type); `--allow-imports` must say so, too."""
     model: Annotated[str, Field(min_length=1)] | None = None
     """For every row, whatever it or the template says; so is `max_tokens`."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -79,7 +79,10 @@ class JobFile(Settings):
     concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Rows at a time; 8 by default."""
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?]+[^\s@?]*$")] | None = None
-    """Of the API; without it the environment's ANTHROPIC_BASE_URL, or the provider's."""
+    """Of the API; without it the environment's ANTHROPIC_BASE_URL, or the provider's. Its host must be allowed by the
+    command line (`--allow-host`), since it gets the key."""
+    max_event_bytes: Annotated[int, Field(ge=1024, le=1024**3)] | None = None
+    """The most bytes of one event of an answer; 16 MiB by default. A larger one ends the attempt."""
     retry_failed: bool = True
     """Whether rows that failed in an earlier run are asked again."""
     max_row_failures: Annotated[int, Field(ge=1, le=1000)] = MAX_ROW_FAILURES

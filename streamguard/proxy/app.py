@@ -240,7 +240,13 @@ class Proxy:
                 await measure(question, budgets=bool(policy.budgets))
                 if self.setup.key is None:
                     KEY.set(fingerprint(upstream_ones))
-                source = UpstreamSource(self._upstream, question, query=query, headers=upstream_ones)
+                source = UpstreamSource(
+                    self._upstream,
+                    question,
+                    query=query,
+                    headers=upstream_ones,
+                    max_event_bytes=self.setup.config.max_event_bytes,
+                )
                 order = Order(
                     asked=question,
                     policy=policy,
@@ -248,7 +254,7 @@ class Proxy:
                     group=group_of(headers),
                     alone=self.setup.config.open_to_all,
                 )
-                answer = GuardedAnswer(order, source, self.runtime, reply, self.setup.config.keep_alive)
+                answer = GuardedAnswer(order, source, self.runtime, reply, self.setup.config)
                 if not await answer.run(receive):
                     self.metrics.left.labels(name).inc()
                 return

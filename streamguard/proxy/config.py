@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.files.frozen_json import FrozenJson
 from streamguard.guards.base import Settings
 from streamguard.http.limits import Limits
@@ -36,6 +37,7 @@ RESERVED_HEADERS = frozenset(
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,64}")
+_API_PATH = re.compile(r"(/v1)?/messages$|/v1$")
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 
 
@@ -128,8 +130,9 @@ class KeepAlive(Settings):
 
     stream: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 15.0
     """An SSE comment; the provider's own pings come every 15 to 30 s."""
-    json_body: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False, alias="json")] = 45.0
-    """A space before the JSON. Later than for streams: once it is sent, the status can only be 200."""
+    json_body: Annotated[float | None, Field(gt=0, le=3600, allow_inf_nan=False, alias="json")] = 45.0
+    """A space before the JSON; `null` for never. Once one is sent, the status is 200, and a failure can only break the
+    body off."""
 
 
 class ProxyConfig(Settings):
@@ -160,10 +163,15 @@ class ProxyConfig(Settings):
     """Policies that a request may choose itself, by the header `x-streamguard-policy`."""
     forward_headers: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Request headers to pass on, besides `anthropic-version`, `anthropic-beta` and `user-agent`."""
+    max_event_bytes: Annotated[int, Field(ge=1024, le=1024**3)] = MAX_EVENT_BYTES
+    """The most bytes of one event of the upstream's. A larger one ends the attempt (`transport.event_too_large`)."""
     view: bool = True
     """Whether the live view is served at `/_streamguard/`: to this machine, or to operators."""
     keep_alive: KeepAlive = KeepAlive()
     limits: Limits = Limits()
+    final_status: Annotated[int, Field(ge=400, le=499)] | None = 422
+    """The status of a failure that asking again will not mend, where clients would ask again after its own (408, 409,
+    425, 429, 500 and above). `null`: its own all the same."""
     drain: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 60.0
     """Seconds that running answers get to end after the first signal."""
 
@@ -181,7 +189,11 @@ class ProxyConfig(Settings):
             raise ValueError("must have no user and no password: they would end up in logs")
         if not re.fullmatch(r"[A-Za-z0-9._/~-]*", parts.path) or ".." in parts.path:
             raise ValueError("must have a plain path, or none")
-        return url.rstrip("/")
+        plain = url.rstrip("/")
+        if found := _API_PATH.search(plain):
+            path, without = found[0], plain[: found.start()]
+            raise ValueError(f"must not end in {path}, which the proxy adds itself: leave {path} out ({without})")
+        return plain
 
     @field_validator("origins")
     @classmethod

@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from streamguard.adapters.sse.frame_names import named
 from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.engine.call import Call
 from streamguard.engine.runtime import Runtime
@@ -30,7 +31,7 @@ from streamguard.proxy.answers import error_responses, report_headers
 from streamguard.proxy.answers.early_end import OpenBlocks, closed, closing_frames, without_surplus
 from streamguard.proxy.answers.reply import EVENTS, Reply, gone
 from streamguard.proxy.body import Asked, Receive
-from streamguard.proxy.config import KeepAlive
+from streamguard.proxy.config import ProxyConfig
 from streamguard.proxy.headers import without
 from streamguard.proxy.upstream import UpstreamSource
 
@@ -63,13 +64,14 @@ class GuardedAnswer:
     """One guarded answer to one client."""
 
     def __init__(
-        self, order: Order, source: UpstreamSource, runtime: Runtime, reply: Reply, keep_alive: KeepAlive
+        self, order: Order, source: UpstreamSource, runtime: Runtime, reply: Reply, config: ProxyConfig
     ) -> None:
         self._order = order
         self._source = source
         self._runtime = runtime
         self._reply = reply
-        self._keep_alive = keep_alive
+        self._keep_alive = config.keep_alive
+        self._final_status = config.final_status
         # The order of the wire, as long as the client is not kept waiting.
         self._log = FrameLog(keepalives="in order")
         self._streams = order.asked.streams
@@ -104,7 +106,8 @@ class GuardedAnswer:
                 beside.cancel_scope.cancel()
 
             beside.start_soon(watch)
-            beside.start_soon(reply.keep_alive, seconds, token)
+            if seconds is not None:
+                beside.start_soon(reply.keep_alive, seconds, token)
             try:
                 await self._answer(answer, call)
             finally:
@@ -147,7 +150,7 @@ class GuardedAnswer:
             blocks.see(batch)
             if reply.kept_alive:
                 log.overtake()
-            frames = log.release(batch)
+            frames = [named(frame) for frame in log.release(batch)]
             if call.outcome is not None:
                 break
             if frames:
@@ -159,7 +162,7 @@ class GuardedAnswer:
         if outcome.completed == "cut":
             frames = [*without_surplus(frames, outcome, blocks.text), closing_frames(blocks, outcome)]
         else:
-            frames += log.rest()
+            frames += map(named, log.rest())
         said = report_headers.report(call.id, outcome, await self._left())
         if reply.status is None:
             await reply.start(200, self._head(said))
@@ -203,10 +206,13 @@ class GuardedAnswer:
         refused = self._source.refused
         if refused is not None and isinstance(ended, Failed) and ended.status == refused.status >= 400:
             status = refused.status
-        if refused is not None and status == refused.status and refused.in_form:
+        as_it_came = refused is not None and status == refused.status and refused.in_form
+        if said.get("x-should-retry") == "false":
+            status = error_responses.final_status(status, self._final_status)
+        if refused is not None and as_it_came:
             # The provider's own error, as it came.
             names = [name for name, _ in own]
-            await self._reply.whole(refused.status, [*without(refused.headers, names), *own], refused.body)
+            await self._reply.whole(status, [*without(refused.headers, names), *own], refused.body)
             return
         await self._reply.whole(status, [*JSON, *own], body)
 
@@ -217,7 +223,9 @@ class GuardedAnswer:
         elif self._streams:
             await self._reply.end(error_responses.event_of(body) + (report_headers.as_comment(said) if said else b""))
         else:
-            await self._reply.end(body)
+            # The status says success, and most clients look at nothing else. So the body gets no end, and no last
+            # brace either, for hops that take the end of a connection for the end of a body.
+            await self._reply.write(body[:-1])
 
     async def _left(self) -> dict[str, str]:
         budgets = report_headers.visible(self._order.policy.budgets, alone=self._order.alone)

@@ -7,7 +7,7 @@ route that matches, else the default. What is not in this file's table is not se
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Headers, value
 from streamguard.proxy.config import ProxyConfig
+from streamguard.redaction import redacted
 
 CHOOSE: Final = "x-streamguard-policy"
 """The request header that names a policy."""
@@ -29,6 +30,24 @@ _MODEL: Final = re.compile(r"/v1/models(?:/[A-Za-z0-9][A-Za-z0-9._:@-]{0,199})?"
 
 METHODS: Final[Mapping[Kind, str]] = {"messages": "POST", "count_tokens": "POST", "models": "GET"}
 _PATHS: Final[Mapping[str, Kind]] = {"/v1/messages": "messages", "/v1/messages/count_tokens": "count_tokens"}
+
+
+_UNVERSIONED: Final = frozenset({"/messages", "/messages/count_tokens", "/models"})
+
+_CAUSES: Final[Mapping[re.Pattern[str], str]] = {
+    re.compile(r"/(chat/completions|completions|responses|embeddings)/?$"): (
+        "This is a path of OpenAI's API: choose Anthropic as the client's provider"
+    ),
+    re.compile(r"/v1/.*/v1(/|$)|/v1/messages/.*messages"): (
+        "The client adds a path to its base URL: give it the proxy's address alone"
+    ),
+    re.compile(r"//|/$"): "A slash is too many: leave the one at the end of the base URL out",
+    re.compile(r"^/(v1)?$"): "This is a base URL: the client has to add /v1/messages to it",
+    re.compile(r"/(messages/batches|files|skills|agents|complete)(/|$)"): (
+        "This endpoint is not passed on: ask the provider itself for it"
+    ),
+}
+"""How a path that is not served looks → why it was asked for, as a rule."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -56,10 +75,10 @@ class Routes:
         :raises Refused: there is none, or it does not take the method.
         """
         prefix = next((prefix for prefix in self._prefixes if path.startswith(prefix + "/")), "")
-        rest = path.removeprefix(prefix)
+        rest = _one_version(path.removeprefix(prefix))
         kind: Kind | None = _PATHS.get(rest) or ("models" if _MODEL.fullmatch(rest) else None)
         if kind is None:
-            raise Refused("no_such_path")
+            raise Refused("no_such_path", _way_out(path, self._prefixes))
         if method != METHODS[kind]:
             raise Refused("wrong_method", headers={"allow": METHODS[kind]})
         return Endpoint(kind, rest, prefix)
@@ -75,6 +94,24 @@ class Routes:
                 raise Refused("unknown_policy", headers={"vary": CHOOSE})
             return chosen
         return next((route.policy for route in self._routes if route.matches(prefix, model)), self._default)
+
+
+def _one_version(path: str) -> str:
+    """Return the path with `/v1` once: base URLs have it or lack it, and clients add it or not. What goes upstream is
+    one of the served paths all the same.
+    """
+    while path.startswith("/v1/v1/"):
+        path = path.removeprefix("/v1")
+    return path if path.startswith("/v1/") or path not in _UNVERSIONED else "/v1" + path
+
+
+def _way_out(path: str, prefixes: Sequence[str]) -> str:
+    """Say what was asked for, what is served, and the usual cause."""
+    served = "POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models"
+    under = f", each also under {', '.join(prefixes)}" if prefixes else ""
+    cause = next((cause for ending, cause in _CAUSES.items() if ending.search(path)), None)
+    found = f"{redacted(path, 200)!r}. Served are {served}{under}"
+    return found if cause is None else f"{found}. {cause}"
 
 
 def checked_query(query: bytes) -> bytes:

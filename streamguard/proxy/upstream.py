@@ -14,13 +14,15 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 import httpcore2
 import msgspec
 
 from streamguard.adapters.anthropic import failures
 from streamguard.adapters.anthropic.stream import BodyStream
+from streamguard.adapters.sse.content_encoding import Decompressor, UnreadableEncoding, decompressor
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
-from streamguard.events import Event, Failed, Ping
+from streamguard.events import Delta, Event, Failed, Ping
 from streamguard.http.client import Answer, HeaderList, Origin
 from streamguard.http.network import Network
 from streamguard.proxy.body import Asked, content_of
@@ -34,6 +36,10 @@ from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
 MAX_STATUS: Final = 599
 """The last status that HTTP has (RFC 9110, 15)."""
 
+MAX_IDLE_EVENTS: Final = 20_000
+"""Events of an answer that are no output: starts and ends of blocks, pings, comments, what is unknown. A long answer of
+many tool calls has a few hundred; they are kept until something is released."""
+
 ERROR_BYTES: Final = 65_536
 """The most of an error's body that is read and handed on."""
 
@@ -41,6 +47,10 @@ _CONNECTING: Final = (
     *(httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.PoolTimeout, httpcore2.ProxyError),
     *(httpcore2.UnsupportedProtocol, httpcore2.LocalProtocolError),
 )
+
+
+_OF_THE_CODING: Final = frozenset({b"content-encoding", b"content-length"})
+"""Headers that are not true of a body any more once it is decompressed."""
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -76,7 +86,7 @@ class Upstream:
     @asynccontextmanager
     async def send(
         self, method: str, path: str, query: bytes, headers: HeaderList, content: bytes | None
-    ) -> AsyncIterator[MaskedAnswer]:
+    ) -> AsyncIterator[UpstreamAnswer]:
         """The response to one request, its head arrived. Leaving closes it.
 
         :param path: a route's constant.
@@ -92,28 +102,60 @@ class Upstream:
             if response.status > MAX_STATUS:
                 message = f"the upstream answered with HTTP status {response.status}, which there is not"
                 raise SourceFailed(Failed(reason="transport.decode", message=message, status=response.status))
-            yield MaskedAnswer(response, self._mask)
+            yield UpstreamAnswer(response, self._mask)
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self.origin.aclose()
 
 
-class MaskedAnswer:
-    """A response without the proxy's key."""
+class UpstreamAnswer:
+    """A response in plain bytes: decompressed, and without the proxy's key."""
 
     def __init__(self, answer: Answer, mask: KeyMask) -> None:
         self._answer, self._mask = answer, mask
         self.status = answer.status
         self.headers = mask.headers(answer.headers)
+        """As they describe `pieces()`."""
+        self.unreadable: UnreadableEncoding | None = None
+        """What the body is compressed with, if that cannot be undone here; then its pieces are as they came."""
+        encoding = b", ".join(value for name, value in answer.headers if name.lower() == b"content-encoding")
+        self._inflate = None
+        try:
+            self._inflate = decompressor(encoding.decode("latin-1"))
+        except UnreadableEncoding as error:
+            self.unreadable = error
+        if self._inflate is not None:
+            self.headers = [(name, value) for name, value in self.headers if name.lower() not in _OF_THE_CODING]
 
     def pieces(self) -> AsyncIterator[bytes]:
-        """The body, in the pieces in which it arrives."""
-        return self._mask.pieces(self._answer.pieces())
+        """The body, in the pieces in which it arrives.
+
+        :raises SourceFailed: its compression is broken, or was cut.
+        """
+        pieces = self._answer.pieces()
+        return self._mask.pieces(pieces if self._inflate is None else _inflated(pieces, self._inflate))
 
     async def aclose(self) -> None:
         """Give the connection back, or close it."""
         await self._answer.aclose()
+
+
+async def _inflated(pieces: AsyncIterator[bytes], inflate: Decompressor) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        inflate.feed(piece)
+        while data := inflate.more():
+            yield data
+            # A small piece may hold a thousand times its size: everybody else's turn.
+            await anyio.lowlevel.checkpoint()
+        if data is None:
+            raise SourceFailed(_badly_compressed(f"the body's {inflate.name} compression is broken"))
+    if inflate.cut:
+        raise SourceFailed(_badly_compressed(f"the body's {inflate.name} compression ended before its end mark"))
+
+
+def _badly_compressed(message: str) -> Failed:
+    return Failed(reason="transport.decode", message=message, status=200)
 
 
 class UpstreamSource:
@@ -122,13 +164,19 @@ class UpstreamSource:
     sees_bytes = True
 
     def __init__(
-        self, upstream: Upstream, asked: Asked, *, query: bytes, headers: HeaderList, max_event_bytes: int | None = None
+        self,
+        upstream: Upstream,
+        asked: Asked,
+        *,
+        query: bytes,
+        headers: HeaderList,
+        max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
         self._upstream = upstream
         self._asked = asked
         self._query = query
         self._headers = [*headers, (b"accept", b"text/event-stream")]
-        self._max_event_bytes = max_event_bytes or MAX_EVENT_BYTES
+        self._max_event_bytes = max_event_bytes
         self._request = asked.request
         self.refused: Answered | None = None
         """What the upstream answered the last attempt with, if that was no stream."""
@@ -164,13 +212,13 @@ class UpstreamSource:
                 with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
                     await stream.aclose()
 
-    async def _refusal(self, response: MaskedAnswer) -> Failed | None:
+    async def _refusal(self, response: UpstreamAnswer) -> Failed | None:
         """Why an answer is no event stream, if it is none; its body is kept for the client."""
         headers = _mapping(response.headers)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if response.status == 200 and kind in ("", "text/event-stream"):
             return None
-        body = await beginning(response, ERROR_BYTES)
+        body = str(response.unreadable).encode() if response.unreadable else await beginning(response, ERROR_BYTES)
         try:
             parsed: object = json.loads(body)
         except (ValueError, RecursionError):
@@ -192,16 +240,24 @@ class UpstreamSource:
 class UpstreamStream(BodyStream):
     """An open event stream of the upstream."""
 
-    def __init__(self, response: MaskedAnswer, max_event_bytes: int) -> None:
+    def __init__(self, response: UpstreamAnswer, max_event_bytes: int) -> None:
         super().__init__(_Opened(response), beta=False, max_event_bytes=max_event_bytes)
+        self._idle = 0
 
     def message(self) -> dict[str, Any] | None:
         """The message as the wire has it, as far as it has come: JSON to be, with every field."""
         return self._assembly.message()
 
     def _decoded(self, data: bytes) -> list[Event]:
-        """The events of some bytes. A comment of its own is a keep-alive too, and passes at once as pings do."""
+        """The events of some bytes. A comment of its own is a keep-alive too, and passes at once as pings do.
+
+        Of an upstream that sends events without output for ever no more are taken than memory is there for.
+        """
         events = super()._decoded(data)
+        self._idle += sum(type(event) is not Delta for event in events)
+        if self._idle > MAX_IDLE_EVENTS:
+            said = f"the answer has more than {MAX_IDLE_EVENTS} events without output"
+            return [Failed(reason="transport.decode", message=said, status=200)]
         if not events and data[:1] == b":" and data[-2:] in (b"\n\n", b"\r\r", b"\r\n"):
             return [Ping()]
         return events
@@ -210,7 +266,7 @@ class UpstreamStream(BodyStream):
 class _Opened:
     """The response, as `BodyStream` reads one."""
 
-    def __init__(self, response: MaskedAnswer) -> None:
+    def __init__(self, response: UpstreamAnswer) -> None:
         self._response = response
         self.headers = _mapping(response.headers)
         self.aiter_bytes = self.aiter_raw = response.pieces
@@ -223,7 +279,7 @@ class _Opened:
         await self._response.aclose()
 
 
-async def beginning(response: MaskedAnswer, most: int) -> bytes:
+async def beginning(response: UpstreamAnswer, most: int) -> bytes:
     """The first `most` bytes of a body. What breaks it ends it."""
     data = b""
     try:
@@ -231,6 +287,8 @@ async def beginning(response: MaskedAnswer, most: int) -> bytes:
             data += chunk
             if len(data) >= most:
                 break
+    except SourceFailed:
+        pass
     except Exception as error:
         if failures.from_exception(error, in_stream=True) is None:
             raise

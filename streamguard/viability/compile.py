@@ -21,6 +21,7 @@ from streamguard.viability.schema.solver import Solver
 from streamguard.viability.state.machine import Machine
 from streamguard.viability.syntax.protocol import Cause, Dead, Duplicates
 from streamguard.viability.syntax.scanner import SyntaxPrefix
+from streamguard.viability.syntax.trampoline import need_room
 
 Numbers = Literal["exact", "plain"]
 """Whether a number may still get an exponent, or is assumed not to (and dies earlier, which is a guess)."""
@@ -123,9 +124,12 @@ def compile_schema(
             leads nowhere, a pattern that does not compile, a schema that refers to itself without end.
     """
     try:
+        need_room()
         graph = Graph(schema, registry=registry, assert_formats=assert_formats)
         return Schema(
             graph, duplicate_names=duplicate_names, numbers=numbers, max_depth=max_depth, max_digits=max_digits
         )
     except RecursionError:
-        raise SchemaError(Problem(problem="the schema is nested too deeply", pointer="")) from None
+        raise SchemaError(
+            Problem(problem="Python's stack is full: compile the schema from fewer levels down", pointer="")
+        ) from None

@@ -79,17 +79,17 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "stalled": (
         [*HALF, stall()],
         {"status": 200, "type": "timeout_error", "reason": "timeout.progress"},
-        {"status": 504, "type": "timeout_error", "reason": "timeout.progress"},
+        {"status": 422, "type": "timeout_error", "reason": "timeout.progress"},
     ),
     "silent": (
         [wire.message_start(), stall()],
-        {"status": 504, "type": "timeout_error", "reason": "timeout.first_token"},
-        {"status": 504, "type": "timeout_error", "reason": "timeout.first_token"},
+        {"status": 422, "type": "timeout_error", "reason": "timeout.first_token"},
+        {"status": 422, "type": "timeout_error", "reason": "timeout.first_token"},
     ),
     "cut_off": (
         [*HALF, pause(0.03), wire.block_stop(), wire.message_delta("max_tokens"), wire.message_stop()],
         {"status": 200, "type": "api_error", "reason": "stop.max_tokens"},
-        {"status": 502, "type": "api_error", "reason": "stop.max_tokens"},
+        {"status": 422, "type": "api_error", "reason": "stop.max_tokens"},
     ),
     "no_stream": (
         [b"<html>"],

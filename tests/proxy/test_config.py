@@ -88,6 +88,16 @@ def test_nothing_said_is_a_proxy_on_loopback() -> None:
         ),
         ("https://api.example.com", "http://api.example.com", "would carry the key in plain text over the network"),
         ("https://api.example.com", "ftp://api.example.com", "/upstream: must be like https://api.example.com"),
+        (
+            "https://api.example.com/anthropic/",
+            "https://api.example.com/v1/",
+            "/upstream: must not end in /v1, which the proxy adds itself: leave /v1 out (https://api.example.com)",
+        ),
+        (
+            "https://api.example.com/anthropic/",
+            "https://api.example.com/a/v1/messages",
+            "/upstream: must not end in /v1/messages, which the proxy adds itself: leave /v1/messages out (https://api.example.com/a)",
+        ),
         ("https://api.example.com/anthropic/", "https://api.example.com/?a=b", "/upstream: must be like"),
         ("https://api.example.com/anthropic/", "https://api.example.com/../x", "/upstream: must have a plain path"),
         ("name: ops", "name: n8n", "two clients are called 'n8n'"),

@@ -51,6 +51,8 @@ def test_the_example_is_a_configuration(tmp_path: Path) -> None:
         "drain",
         "view",
         "forward_headers",
+        "max_event_bytes",
+        "final_status",
     ):
         assert getattr(config, name) == getattr(plain, name)
     assert config.limits == Limits()

@@ -12,7 +12,7 @@ import pytest
 
 from streamguard import Caps, GaveUp, JsonDocument, Policy, Repetition, Retry, Rule, Timeouts
 from streamguard.engine.telemetry import CallCompleted, CallGaveUp
-from streamguard.proxy.answers.error_responses import status_of, type_of
+from streamguard.proxy.answers.error_responses import final_status, status_of, type_of
 from streamguard.testing import faults
 from streamguard.testing.oracle import Expectation
 from tests.proxy.running import HEADERS, Running, error_of, served
@@ -53,6 +53,7 @@ def proxy() -> Iterator[tuple[Running, Seen]]:
         POLICIES["committed"],
         policies=POLICIES,
         by_header=tuple(POLICIES),
+        max_event_bytes=1_048_576,
         forward_headers=("x-script",),
     ) as running:
         running.proxy.runtime.hooks = (*running.proxy.runtime.hooks, seen)
@@ -122,7 +123,9 @@ def test_each_fault_has_its_documented_result(
     if failed and response.status_code != 200:
         upstream = outcome.attempts[-1].ended
         own = getattr(upstream, "status", None) or 0
-        assert response.status_code == (own if own >= 400 else status_of(record.reason))
+        status = own if own >= 400 else status_of(record.reason)
+        final = response.headers.get("x-should-retry") == "false"
+        assert response.status_code == (final_status(status, 422) if final else status)
         if own < 400:
             assert response.json()["error"]["type"] in (type_of(record.reason), getattr(upstream, "type", None))
     if how == "json":

@@ -16,7 +16,7 @@ from streamguard.retry.rules import Backoff
 from streamguard.testing import error, fin, on_attempt, pause, stall, wire
 from streamguard.viability import compile as compile_module
 from tests.data import path
-from tests.proxy.running import COMMITTED, HEADERS, LIVE, REQUEST, TOTAL, Running, error_of, until, with_proxy
+from tests.proxy.running import COMMITTED, HEADERS, KEY, LIVE, REQUEST, TOTAL, Running, error_of, until, with_proxy
 
 SAMPLES = ("text_json_answer", "thinking_text", "tool_use_fine_grained", "max_tokens_truncated")
 ANY = Completion(accept=["end_turn", "stop_sequence", "tool_use", "max_tokens", "refusal"], require_content=False)
@@ -134,7 +134,7 @@ def test_giving_up_before_anything_was_sent_is_a_status() -> None:
 
     async def test(running: Running) -> None:
         response = await running.ask()
-        assert response.status_code == 502
+        assert response.status_code == 422
         assert response.headers["x-streamguard-reason"] == "json.malformed"
         assert response.headers["x-streamguard-attempts"] == "2"
         assert response.headers["x-should-retry"] == "false"
@@ -197,7 +197,7 @@ def test_a_retry_after_that_does_not_fit_is_handed_on() -> None:
 
     async def test(running: Running) -> None:
         response = await running.ask()
-        assert (response.status_code, response.headers["retry-after"]) == (429, "61")
+        assert (response.status_code, response.headers["retry-after"]) == (422, "61")
         assert response.headers["x-should-retry"] == "false"
 
     rule = Rule(when=["provider.*"], wait=Backoff(), respect_retry_after=True)
@@ -245,15 +245,74 @@ def test_a_json_client_is_kept_waiting_with_spaces() -> None:
     with_proxy([[*GOOD[:3], pause(0.35), *GOOD[3:]]], test, COMMITTED, **quick())
 
 
-def test_a_json_client_that_was_kept_waiting_is_told_in_the_body() -> None:
-    """The status has gone; the body is an error in the provider's form."""
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_a_failure_after_a_json_client_was_kept_waiting_breaks_the_body_off(version: str) -> None:
+    """The status says success and has gone: the body has no last chunk and is no JSON, so that every client fails."""
+
+    async def test(running: Running) -> None:
+        body = json.dumps(REQUEST).encode()
+        head = f"POST /v1/messages HTTP/{version}\r\nHost: localhost\r\nX-Api-Key: {KEY}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        found = await running.raw(head.encode() + body)
+        head_of, _, rest = found.partition(b"\r\n\r\n")
+        assert head_of.startswith(b"HTTP/1.1 200 OK")
+        assert b"transport.reset" in rest
+        assert not rest.endswith(b"0\r\n\r\n")
+        if version == "1.0":
+            with pytest.raises(ValueError, match="delimiter"):
+                json.loads(rest)
+
+    with_proxy([[*HALF, pause(0.25), fin()]], test, COMMITTED, **quick())
+
+
+def test_keep_alives_of_json_can_be_switched_off() -> None:
+    """`keep_alive.json: null` waits without a word, so that a failure is a status."""
 
     async def test(running: Running) -> None:
         response = await running.ask(stream=False)
-        assert response.status_code == 200
-        assert error_of(response.content.strip())["details"]["streamguard"]["reason"] == "transport.reset"
+        assert (response.status_code, response.json()["error"]["type"]) == (502, "api_error")
 
-    with_proxy([[*HALF, pause(0.25), fin()]], test, COMMITTED, **quick())
+    with_proxy([[*HALF, pause(0.25), fin()]], test, COMMITTED, keep_alive=KeepAlive(stream=0.1, json=None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "attempts", "configured", "status"),
+    [
+        ("overloaded_error", 2, 422, 422),
+        ("overloaded_error", 2, None, 529),
+        ("overloaded_error", 1, 422, 529),
+        ("rate_limit_error", 2, 418, 418),
+        ("invalid_request_error", 2, 422, 400),
+    ],
+)
+def test_what_was_given_up_has_a_status_that_nobody_asks_again_after(
+    kind: str, attempts: int, configured: int | None, status: int
+) -> None:
+    """`final_status`, where the policy has asked again itself; the provider's words stay."""
+
+    async def test(running: Running) -> None:
+        for stream in (True, False):
+            response = await running.ask(stream=stream)
+            assert (response.status_code, error_of(response.content)["type"]) == (status, kind)
+
+    rule = Rule(when=["provider.overloaded", "provider.rate_limited"])
+    policy = Policy(deliver="committed", timeouts=TOTAL, retry=Retry(attempts=attempts, rules=(rule,)))
+    with_proxy([[error(kind)]], test, policy, final_status=configured)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_frames_without_a_name_are_handed_on_with_one(stream: bool) -> None:
+    """SDKs drop an event whose frame has no `event:` line; its data says what it is."""
+    nameless = [re.sub(rb"^event: .*\n", b"", frame, flags=re.MULTILINE) for frame in GOOD]
+
+    async def test(running: Running) -> None:
+        response = await running.ask(stream=stream)
+        if stream:
+            assert response.content.startswith(b"".join(GOOD))
+        else:
+            assert response.json()["content"][0]["text"] == '{"a": 1}'
+
+    with_proxy([nameless], test, LIVE)
 
 
 @pytest.mark.parametrize("tail", ["", "\n\nHope this helps"])
@@ -305,7 +364,7 @@ def test_clocks_are_the_policys() -> None:
 
     async def silent(running: Running) -> None:
         response = await running.ask()
-        assert response.status_code == 504
+        assert response.status_code == 422
         found = error_of(response.content)
         assert found["type"] == "timeout_error"
         assert found["details"]["streamguard"]["knob"] == "timeouts.first_token"
@@ -320,11 +379,11 @@ def test_clocks_are_the_policys() -> None:
 
 
 def test_an_upstream_that_is_not_there_is_said_so() -> None:
-    """502, `transport.connect`; after the policy's tries."""
+    """`transport.connect`, after the policy's tries."""
 
     async def test(running: Running) -> None:
         response = await running.ask()
-        assert (response.status_code, response.headers["x-streamguard-reason"]) == (502, "transport.connect")
+        assert (response.status_code, response.headers["x-streamguard-reason"]) == (422, "transport.connect")
         assert response.headers["x-streamguard-attempts"] == "2"
 
     policy = Policy(deliver="live", timeouts=TOTAL, retry=AGAIN)
@@ -395,7 +454,7 @@ def test_a_clients_schema_does_not_hold_up_the_others(monkeypatch: pytest.Monkey
     async def test(running: Running) -> None:
         for schema in (branches, evil):
             response = await running.ask(output_config={"format": {"type": "json_schema", "schema": schema}})
-            assert response.status_code in (200, 502)
+            assert response.status_code in (200, 422)
         ((of_branches, there), (of_evil, here)) = compiled
         assert (of_branches, of_evil) == (len(branches), len(evil))
         assert there != threading.get_ident() == here
@@ -418,7 +477,7 @@ def test_an_interrupt_is_told() -> None:
             response = await running.ask()
         found = error_of(response.content)
         assert found["details"]["streamguard"]["reason"] == "operator.interrupt"
-        assert response.status_code in (200, 503)
+        assert response.status_code in (200, 422)
 
     with_proxy([[*HALF, stall()]], test, LIVE)
 

@@ -41,6 +41,14 @@ def result(call: Callable[[], object]) -> object:
         ("POST", "/v1/messages/count_tokens", Endpoint("count_tokens", "/v1/messages/count_tokens", "")),
         ("GET", "/v1/models", Endpoint("models", "/v1/models", "")),
         ("GET", "/invoices/v1/models/claude-x", Endpoint("models", "/v1/models/claude-x", "/invoices")),
+        ("POST", "/messages", Endpoint("messages", "/v1/messages", "")),
+        ("POST", "/v1/v1/messages", Endpoint("messages", "/v1/messages", "")),
+        (
+            "POST",
+            "/invoices/v1/v1/v1/messages/count_tokens",
+            Endpoint("count_tokens", "/v1/messages/count_tokens", "/invoices"),
+        ),
+        ("GET", "/models", Endpoint("models", "/v1/models", "")),
         ("GET", "/v1/messages", "wrong_method"),
         ("HEAD", "/v1/models", "wrong_method"),
         ("POST", "/v1/messages/", "no_such_path"),
@@ -56,6 +64,28 @@ def result(call: Callable[[], object]) -> object:
 def test_only_listed_paths_are_served(method: str, path: str, found: object) -> None:
     """Exactly; what goes upstream is the listed path, not the client's."""
     assert result(lambda: ROUTES.endpoint(method, path)) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "cause"),
+    [
+        ("/v1/chat/completions", "OpenAI"),
+        ("/responses", "OpenAI"),
+        ("/v1//messages", "slash is too many"),
+        ("/v1/messages/", "slash is too many"),
+        ("/v1", "a base URL"),
+        ("/v1/messages/v1/messages", "adds a path to its base URL"),
+        ("/v1/messages/batches", "not passed on"),
+        ("/elsewhere", "GET /v1/models, each also under /invoices"),
+    ],
+)
+def test_a_path_that_is_not_served_is_explained(path: str, cause: str) -> None:
+    """The refusal names the path, what is served, and why it was asked for, as a rule."""
+    with pytest.raises(Refused) as raised:
+        ROUTES.endpoint("POST", path)
+    assert path in raised.value.message
+    assert "POST /v1/messages, " in raised.value.message
+    assert cause in raised.value.message
 
 
 @pytest.mark.parametrize(
@@ -94,8 +124,8 @@ def test_each_route_has_its_policy() -> None:
             return response.status_code
 
         strict = {"x-streamguard-policy": "strict"}
-        assert [await status(), await status("/strict"), await status(model="claude-json-1")] == [200, 502, 502]
-        assert [await status(**strict), await status(**{"x-streamguard-policy": "other"})] == [502, 400]
+        assert [await status(), await status("/strict"), await status(model="claude-json-1")] == [200, 422, 422]
+        assert [await status(**strict), await status(**{"x-streamguard-policy": "other"})] == [422, 400]
 
     with_proxy(
         [prose],

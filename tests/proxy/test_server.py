@@ -97,7 +97,7 @@ def test_answers_that_do_not_end_in_time_are_interrupted_and_told() -> None:
         for stream, answer in answers.items():
             found = error_of(answer.content)["details"]["streamguard"]
             assert found["reason"] == "operator.interrupt"
-            assert answer.status_code == (200 if stream else 503)
+            assert answer.status_code == (200 if stream else 422)
         assert running.proxy.runtime.calls == {}
 
     with_proxy([[*HALF, stall()]], test, LIVE, drain=0.2)

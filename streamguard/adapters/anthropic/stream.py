@@ -7,7 +7,6 @@ behind. It knows neither requests nor policies.
 from __future__ import annotations
 
 import copy
-import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
@@ -20,14 +19,12 @@ from pydantic import ValidationError
 from streamguard.adapters.anthropic import failures
 from streamguard.adapters.anthropic.events import Translator
 from streamguard.adapters.anthropic.message_builder import Assembly, assembled
+from streamguard.adapters.sse.content_encoding import Decompressor, UnreadableEncoding, decompressor
 from streamguard.adapters.sse.decoder import Decoder, EventTooLarge
 from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.adapters.sse.read_ahead import ReadAhead
 from streamguard.events import DeltaKind, Event, Failed
 from streamguard.source import CLOSE_LIMIT, Attempt
-
-INFLATE_BYTES: Final = 1_048_576
-"""The most bytes that are decompressed at a time: a small body may hold a thousand times its size."""
 
 DERIVED: Final = frozenset({"text", "input_json", "thinking", "citation", "signature", "compaction"})
 """Events that `messages.stream()` adds to the ones on the wire, each saying again what a delta has just said."""
@@ -38,6 +35,9 @@ PIECES: Final[Mapping[str, tuple[DeltaKind, str]]] = {
     "input_json_delta": ("tool_input", "partial_json"),
 }
 """Deltas that are output: their kind, and the field with the text."""
+
+REQUEST_ID: Final = ("request-id", "x-request-id", "x-amzn-requestid")
+"""Response headers that name a request: the provider's, gateways', AWS's."""
 
 _Piece = tuple[int, str, str, str]
 
@@ -56,9 +56,9 @@ class BodyStream:
         self._decoder = Decoder(max_event_bytes)
         self._translator = Translator()
         self._assembly = Assembly(self._translator.kept)
-        gzip = self.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
         # The SDK's decompression does not tell a body that was cut from one that ended.
-        self._inflate = _Inflate() if gzip else None
+        self._inflate, self._unreadable = _decompression(self._http, self.headers)
+        self._plain = self._inflate is None and not self._unreadable
         self._body: AsyncIterator[bytes] | None = None
         self._chunks: ReadAhead[bytes] | None = None
         self._over = False
@@ -73,6 +73,11 @@ class BodyStream:
         """The response's headers; names in any case."""
         headers: Mapping[str, str] = self._http.headers
         return headers
+
+    @property
+    def request_id(self) -> str | None:
+        """The request's id, as the response's head has it."""
+        return next((found for name in REQUEST_ID if (found := self.headers.get(name))), None)
 
     async def beginning(self, limit: int) -> bytes:
         """The first bytes of a body that is no stream, a little more than `limit` at the most."""
@@ -97,10 +102,13 @@ class BodyStream:
             raise StopAsyncIteration
         if inflate is not None and inflate.has_more:
             return self._events(inflate.more())
+        if self._unreadable is not None and not self._unreadable.by_client:
+            self._over = True
+            return [self._signed(_undecodable(str(self._unreadable.error)))]
         if self._body is None:
             http = self._http
             # Bytes that nothing has to be done to come cheaper without the client's decoders.
-            plain = self.headers.get("content-encoding", "identity") == "identity"
+            plain = self._plain
             raw = inflate is not None or (plain and not getattr(http, "is_stream_consumed", False))
             stream: Any = getattr(http, "stream", None) if plain and raw else None
             body = stream if hasattr(stream, "__aiter__") else http.aiter_raw() if raw else http.aiter_bytes()
@@ -117,7 +125,7 @@ class BodyStream:
         except StopAsyncIteration:
             self._over = True
             if inflate is not None and inflate.cut:
-                return [self._signed(_broken_gzip("ended before its end mark"))]
+                return [self._signed(_undecodable(f"the body's {inflate.name} compression ended before its end mark"))]
             raise
         except Exception as error:
             self._over = True
@@ -135,13 +143,14 @@ class BodyStream:
                     return events
                 return self._ended(events)
             return self._events(chunk)
-        inflate.rest += chunk
+        inflate.feed(chunk)
         return self._events(inflate.more())
 
     def _events(self, chunk: bytes | None) -> list[Event]:
         if chunk is None:
             self._over = True
-            return [self._signed(_broken_gzip("is broken"))]
+            name = "" if self._inflate is None else self._inflate.name
+            return [self._signed(_undecodable(f"the body's {name} compression is broken"))]
         events = self._decoded(chunk) if self._log is None else self._log.take(chunk, self._decoded)
         return self._ended(events)
 
@@ -160,8 +169,7 @@ class BodyStream:
 
     def _signed(self, failed: Failed) -> Failed:
         """With the request's id, which a provider's support asks for first."""
-        request_id = failed.request_id or self.headers.get("request-id")
-        return msgspec.structs.replace(failed, request_id=request_id)
+        return msgspec.structs.replace(failed, request_id=failed.request_id or self.request_id)
 
     def message(self) -> Any:
         """The SDK's `Message` (`BetaMessage` for beta requests) as far as it has come; `None` before it started."""
@@ -284,42 +292,30 @@ def _whole(kept: _Piece | dict[str, Any]) -> dict[str, Any]:
     return {"type": "content_block_delta", "index": index, "delta": {"type": kind, field: text}}
 
 
-class _Inflate:
-    """A gzip body, decompressed in bounded steps."""
+class _Unreadable(msgspec.Struct, frozen=True):
+    """A body whose compression is not undone here."""
 
-    def __init__(self) -> None:
-        self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        self.rest = b""
-        """Compressed bytes not looked at yet."""
-        self._heard = self._full = False
-
-    @property
-    def has_more(self) -> bool:
-        """Whether there is more without another read. A full step may leave output behind though all input is in."""
-        return bool(self.rest) or self._full
-
-    @property
-    def cut(self) -> bool:
-        """Whether the body may not end here."""
-        return self._heard and not self._gzip.eof
-
-    def more(self) -> bytes | None:
-        """Some more of the body; `None` if it is broken."""
-        self._heard = True
-        if self._gzip.eof and self.rest:
-            self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        try:
-            data = self._gzip.decompress(self.rest, INFLATE_BYTES)
-        except zlib.error:
-            self.rest = b""
-            return None
-        self._full = len(data) == INFLATE_BYTES
-        self.rest = self._gzip.unused_data if self._gzip.eof else self._gzip.unconsumed_tail
-        return data
+    error: UnreadableEncoding
+    by_client: bool
+    """Whether the HTTP client undoes it: it has asked for it."""
 
 
-def _broken_gzip(what: str) -> Failed:
-    return Failed(reason="transport.decode", message=f"the body's gzip compression {what}", status=200)
+def _decompression(http: Any, headers: Mapping[str, str]) -> tuple[Decompressor | None, _Unreadable | None]:
+    """How the body of a response is decompressed: here, by the HTTP client, or not at all."""
+    encoding = headers.get("content-encoding", "")
+    try:
+        inflate = decompressor(encoding)
+    except UnreadableEncoding as error:
+        asked = getattr(getattr(http, "request", None), "headers", {}).get("accept-encoding", "")
+        wanted = {name.partition(";")[0].strip().lower() for name in asked.split(",")}
+        return None, _Unreadable(error, error.name in wanted)
+    if inflate is not None and getattr(http, "is_stream_consumed", False):
+        return None, None  # a middleware has read it, and so decompressed it
+    return inflate, None
+
+
+def _undecodable(message: str) -> Failed:
+    return Failed(reason="transport.decode", message=message, status=200)
 
 
 async def _finish(reading: AsyncIterator[Any]) -> None:

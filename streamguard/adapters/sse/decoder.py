@@ -16,8 +16,9 @@ from streamguard.events import Failed
 Frame = tuple[bytes, bytes]
 """An event's name (empty if it has none) and its data, with the lines of the data joined by LF."""
 
-MAX_EVENT_BYTES = 1_048_576
-"""The default bound on one event, 1 MiB, as `httpx2.EventSource` has it."""
+MAX_EVENT_BYTES = 16 * 1_048_576
+"""The default bound on one event, in bytes. A server tool's result comes whole in one event: a fetched PDF as base64
+has several MiB."""
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -30,7 +31,8 @@ class EventTooLarge(Exception):
     """An event, or one line, is larger than allowed. The decoder is of no use afterwards."""
 
     def __init__(self, limit: int, observed: int, frames: list[Frame]) -> None:
-        super().__init__(f"one event of the stream has {observed} bytes or more; at most {limit} are allowed")
+        what = f"one event of the stream has {observed} bytes or more"
+        super().__init__(f"{what}; at most {limit} are allowed (max_event_bytes)")
         self.limit = limit
         """The bound, in bytes."""
         self.observed = observed

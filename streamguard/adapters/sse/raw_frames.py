@@ -41,7 +41,9 @@ from streamguard.events import Event, Other, Ping
 from streamguard.request import Request
 from streamguard.source import Attempt, EventStream, Source
 
-_BLANK_LINE: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_BLANK_LINE: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2,}+")
+"""A frame's end; of more blank lines than one, all: they are frames without an event, which go with the one before."""
+
 _TAIL: Final = 3
 """The most bytes of a blank line, and of the line's end before it, that an earlier read can have brought."""
 

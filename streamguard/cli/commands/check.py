@@ -7,16 +7,19 @@ is wrong with the others.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from streamguard.cli.commands.exits import Exit, complain
 from streamguard.errors import ConfigError, JobError, Problem
 from streamguard.terminal import printable
+
+if TYPE_CHECKING:
+    from streamguard.cli.commands.hosts import Place
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +72,7 @@ def _yaml(name: str, options: Options) -> Notes:
 
 def _job(name: str, options: Options) -> Notes:
     """A job as `streamguard run` would start it: its files, its rows, and what is kept from earlier runs."""
+    from streamguard.cli.commands.hosts import Place, named
     from streamguard.cli.commands.run import Flags, order
     from streamguard.jobs.job import Job
 
@@ -79,10 +83,14 @@ def _job(name: str, options: Options) -> Notes:
         max_tokens=options.max_tokens,
         allow_imports=options.allow_imports,
     )
-    job = Job.open(order(flags)[0], dry=True)
+    spec, said = order(flags)
+    job = Job.open(spec, dry=True)
     try:
         rows = f"{name}: fine, {job.rows:,} rows, {job.todo:,} to ask"
-        return [rows, *(f"  {notice}" for notice in job.notices)]
+        places = list(named(job.policy, spec.policy))
+        if said.base_url is not None:
+            places.insert(0, Place(said.base_url, name, "/base_url"))
+        return [rows, *(f"  {notice}" for notice in (*job.notices, *_places(places)))]
     finally:
         job.close()
 
@@ -96,13 +104,28 @@ def _policy(name: str, options: Options) -> Notes:
     complain(msgspec.structs.replace(warning, problem=f"warning: {warning.problem}") for warning in found.warnings)
     section = found.policy.json_document
     schema = None if section is None else section.own_schema()
+    from streamguard.cli.commands.hosts import named
+
     output = None if section is None else section.output
     late = _late(schema) if schema is not None and output is None else ()
-    notes = [f"{name}: fine", *late]
+    notes = [f"{name}: fine", *(f"  {notice}" for notice in _places(named(found.policy, name))), *late]
+    if found.policy.guards:
+        notes.append("  imports Python code, which may do whatever you may: run takes it with --allow-imports only")
     if not options.explain:
         return notes
     left_open = () if output is None else output.plan().open
     return [*notes, *_explained(found.policy), *(f"  {place}" for place in left_open)]
+
+
+def _places(places: Iterable[Place]) -> Iterator[str]:
+    """Where rows and the key would go, and whether `run` would send them there."""
+    from streamguard.cli.commands.hosts import Allowed
+
+    allowed = Allowed()
+    for place in places:
+        yield from allowed.notices([place])
+        if place not in allowed:
+            yield f"{place.file}: {place.pointer}: run sends nothing there without --allow-host {place.host}"
 
 
 def _schema(name: str, options: Options) -> Notes:  # noqa: ARG001  every kind is called alike

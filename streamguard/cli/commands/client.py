@@ -27,7 +27,7 @@ def make_client(base_url: str | None) -> Any:
 
     url = base_url or os.environ.get("ANTHROPIC_BASE_URL")
     options: dict[str, Any] = {} if base_url is None else {"base_url": base_url}
-    if url is not None and is_loopback(url) and not _has_credentials():
+    if url is not None and is_loopback(url) and not has_credentials():
         options["api_key"] = NO_KEY
     here = url is not None and is_loopback(url)
     options["http_client"] = _http_client(anthropic)(**({"mounts": dict.fromkeys(DIRECT)} if here else {}))
@@ -55,7 +55,8 @@ def has_uvloop() -> bool:
     return importlib.util.find_spec("uvloop") is not None
 
 
-def _has_credentials() -> bool:
+def has_credentials() -> bool:
+    """Whether the environment has a key or a token of the provider's."""
     return any(os.environ.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from streamguard.cli.commands.run import KEPT_OPTIONS, Options, execute
+from streamguard.cli.commands.run import KEPT_OPTIONS, RUNS_CODE, Options, execute
 from streamguard.errors import JobError, Problem
 from streamguard.jobs.amount import Amount
 from streamguard.jobs.jobfile import SHIPPED, STDIN, JobBudget
@@ -24,6 +24,8 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     base_url: str | None = None
+    allow_hosts: tuple[str, ...] = ()
+    allow_imports: bool = False
     concurrency: int | None = None
     fail_on: str | None = None
     drain: float | None = None
@@ -41,10 +43,24 @@ def main(flags: Flags) -> int:
     spec, kept = last_order(flags.out)
     rules = Rules(max_row_failures=spec.rules.max_row_failures, only=Selection(reasons=flags.reasons, ids=flags.ids))
     said = {name: getattr(flags, name) for name in KEPT_OPTIONS if getattr(flags, name, None) is not None}
+    if spec.allow_imports and not flags.allow_imports:
+        raise JobError(Problem(file=flags.out, problem=f"its job imports code: {RUNS_CODE}"))
     options = Options(
-        **{**kept, **said}, as_json=flags.as_json, quiet=flags.quiet, trace=flags.trace, dry_run=flags.dry_run
+        **{**kept, **said},
+        # Whatever its journal says, where the key goes is the operator's word.
+        base_url_in=None if flags.base_url is not None else flags.out,
+        allow_hosts=flags.allow_hosts,
+        as_json=flags.as_json,
+        quiet=flags.quiet,
+        trace=flags.trace,
+        dry_run=flags.dry_run,
     )
-    return execute(msgspec.structs.replace(spec, rules=rules, limit=None, sample=None, fresh=False), options)
+    return execute(
+        msgspec.structs.replace(
+            spec, rules=rules, limit=None, sample=None, fresh=False, allow_imports=flags.allow_imports
+        ),
+        options,
+    )
 
 
 def last_order(out: str) -> tuple[JobSpec, dict[str, Any]]:

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from streamguard.budgets.reservation import Accounts
 from streamguard.cli.commands.client import checked_url, has_uvloop, make_client
 from streamguard.cli.commands.exits import Exit
+from streamguard.cli.commands.hosts import Allowed, Place, named
 from streamguard.engine.clock import backend_clock
 from streamguard.engine.runtime import Runtime
 from streamguard.errors import JobError, Problem
@@ -36,6 +37,9 @@ from streamguard.jobs.store.resume import MAX_ROW_FAILURES, Rules
 from streamguard.source import Source
 from streamguard.terminal import put, silence
 
+RUNS_CODE = "the policy's guards are Python code, which may do whatever you may: look at it, then say --allow-imports"
+"""Why a file's own word is not enough."""
+
 MOST_CONCURRENT = 1000
 """Connections that the SDK's pool has."""
 
@@ -49,7 +53,7 @@ LEAVING = 1.0
 COLLECT_AFTER = 10_000
 """New objects between two collections; 700 by default."""
 
-KEPT_OPTIONS = ("base_url", "concurrency", "fail_on", "partials", "drain")
+KEPT_OPTIONS = ("base_url", "max_event_bytes", "concurrency", "fail_on", "partials", "drain")
 """What a retry does as the run before it did."""
 
 
@@ -57,6 +61,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How a job is run, beside what it is."""
 
     base_url: str | None = None
+    base_url_in: str | None = None
+    """The file that names `base_url`; `None`: the operator does."""
+    allow_hosts: tuple[str, ...] = ()
+    max_event_bytes: int | None = None
     concurrency: int = CONCURRENCY
     fail_on: str | None = None
     partials: bool = False
@@ -90,6 +98,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     max_row_failures: int | None = None
     partials: bool | None = None
     allow_imports: bool = False
+    allow_hosts: tuple[str, ...] = ()
     fresh: bool = False
     limit: int | None = None
     sample: str | None = None
@@ -123,6 +132,8 @@ def order(flags: Flags) -> tuple[JobSpec, Options]:
     if flags.budget is not None:
         budgets = (*(one for one in budgets if one.name != "job"), *_budget(flags.budget, problems))
     sample = None if flags.sample is None else _sample(flags.sample, problems)
+    if job is not None and job.allow_imports and not flags.allow_imports:
+        problems.append(Problem(file=flags.job, pointer="/allow_imports", problem=RUNS_CODE))
     if problems:
         raise JobError(problems)
     spec = JobSpec(
@@ -142,11 +153,14 @@ def order(flags: Flags) -> tuple[JobSpec, Options]:
         limit=flags.limit,
         sample=sample,
         fresh=flags.fresh,
-        allow_imports=flags.allow_imports or (job is not None and job.allow_imports),
+        allow_imports=flags.allow_imports,
     )
     fail_on = pick("fail_on")
     options = Options(
         base_url=pick("base_url"),
+        base_url_in=flags.job if flags.base_url is None and job is not None and job.base_url is not None else None,
+        allow_hosts=flags.allow_hosts,
+        max_event_bytes=pick("max_event_bytes"),
         concurrency=pick("concurrency", default=CONCURRENCY),
         fail_on=None if fail_on is None else str(fail_on).replace(" ", ""),
         partials=pick("partials") in (True, "keep"),
@@ -208,8 +222,10 @@ def execute(spec: JobSpec, options: Options) -> int:
     if not 0 <= options.drain <= 86_400:
         raise JobError(f"--drain must be from 0 to 86400 seconds, got {options.drain:g}")
     base_url = checked_url(options.base_url)
+    notices = _places(_own_place(options), options)
     job = Job.open(spec, dry=options.dry_run)
     try:
+        job.notices += [*notices, *_places(named(job.policy, spec.policy), options)]
         if options.dry_run:
             return _dry_run(job, options)
         job.journal.say(options={name: getattr(options, name) for name in KEPT_OPTIONS})
@@ -220,6 +236,25 @@ def execute(spec: JobSpec, options: Options) -> int:
     finally:
         job.close()
     return _end(job, outcome, fail_on, options)
+
+
+def _own_place(options: Options) -> list[Place]:
+    """The address that a job file, or an earlier run's journal, names."""
+    if options.base_url is None or options.base_url_in is None:
+        return []
+    return [Place(options.base_url, options.base_url_in, "/base_url")]
+
+
+def _places(places: Iterable[Place], options: Options) -> list[str]:
+    """What is worth knowing about the addresses that files name.
+
+    :raises JobError: they are not the operator's.
+    """
+    places = list(places)
+    allowed = Allowed(options.allow_hosts, None if options.base_url_in else options.base_url)
+    if problems := list(allowed.problems(places)):
+        raise JobError(problems)
+    return list(allowed.notices(places))
 
 
 @contextmanager
@@ -268,8 +303,10 @@ def carried(job: Job) -> Carried:
 async def _run(job: Job, client: Any, options: Options) -> _Ran:
     from streamguard.adapters.anthropic.source import messages
 
+    bound: dict[str, Any] = {} if options.max_event_bytes is None else {"max_event_bytes": options.max_event_bytes}
+
     def source(params: Mapping[str, Any]) -> Source:
-        return messages(client, **params)
+        return messages(client, **bound, **params)
 
     tally = Tally(job.rows, job.kept, backend_clock(), carried=carried(job))
     runtime = Runtime(accounts=Accounts(), job=job.name, hooks=[tally.hook])

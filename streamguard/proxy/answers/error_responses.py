@@ -46,6 +46,9 @@ STATUSES: Final[Mapping[str, int]] = {
 }
 """Reason, or the first word of one, → status. An answer that a guard rejected is a bad answer from upstream: 502."""
 
+RETRIED: Final = frozenset({408, 409, 425, 429})
+"""Statuses below 500 after which clients ask again by themselves."""
+
 _OWN_TYPES: Final = {reason: kind for kind, reason in PROVIDER_TYPES.items() if kind in TYPES.values()}
 """Reason → the provider's own type of error. Other servers' words for the same are not spoken here."""
 
@@ -104,6 +107,14 @@ def body_of(error: CallError, call: str) -> bytes:
 def event_of(body: bytes) -> bytes:
     """An `error` event."""
     return b"event: error\ndata: " + body + b"\n\n"
+
+
+def final_status(status: int, configured: int | None) -> int:
+    """Return the status of a failure that must not be asked again for: `configured`, if clients would after `status`.
+
+    The Anthropic and OpenAI SDKs, the AI SDK and n8n ask again after these; only the first obey `x-should-retry`.
+    """
+    return configured if configured is not None and (status in RETRIED or status >= 500) else status
 
 
 def retry_headers(error: CallError, *, policy_retries: bool) -> dict[str, str]:

@@ -8,43 +8,36 @@ what, for `unevaluated*`. Does not know values or text.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final
 
-from streamguard.viability.patterns.regexes import PatternTimeout
 from streamguard.viability.schema.accepts import Acceptance
+from streamguard.viability.schema.disjoint import overlapping
 from streamguard.viability.schema.graph import Graph
 from streamguard.viability.schema.nodes import UNKNOWN, Atom, Group, Node, Op
+from streamguard.viability.schema.normal_form import (
+    FALSE,
+    MAX_ALTERNATIVES,
+    TRUE,
+    Conj,
+    Options,
+    conjoin,
+    either,
+    merged,
+    opposite,
+)
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING
+from streamguard.viability.syntax.trampoline import Steps, run
 from streamguard.viability.syntax.values_equal import canonical
 
-MAX_ALTERNATIVES: Final = 48
-"""Alternatives of one constraint that are multiplied out."""
 _KEPT: Final = 20_000
 """Constraints that are remembered, so that no document can fill the memory."""
 _SPLIT: Final = 4
 """Branches of an `anyOf` below `unevaluated*` of which every combination is followed."""
-
-Literal = tuple[Atom, bool]
-
-
-class Conj(NamedTuple):
-    """Atoms that hold (`True`) or fail (`False`) together. `cover`: the groups or items whose evaluation counts for an
-    `unevaluated*` further out; `rough`: there may be more of them than meant."""
-
-    atoms: frozenset[Literal]
-    cover: frozenset[Atom] = frozenset()
-    rough: bool = False
-
-    def ordered(self) -> list[Literal]:
-        """The atoms as they stand in the schema, so that the same verdict always has the same words."""
-        return sorted(self.atoms, key=lambda literal: (literal[0].pointer, literal[0].keyword, literal[1]))
-
-
-Options = tuple[Conj, ...]
-TRUE: Final[Options] = (Conj(frozenset()),)
-FALSE: Final[Options] = ()
+_EXCLUDED: Final = 64
+"""Branches of a `oneOf` that are kept out of another one, where nothing tells them apart."""
+_PAIRS: Final = 2_000
+"""Pairs of such branches that are looked at where a `oneOf` must fail."""
 
 
 class Constraint:
@@ -165,16 +158,31 @@ class Logic:
             query = self._queries[key] = AllOf(self, key)
         return query
 
-    def options(self, node: Node, kind: int, *, positive: bool, covering: bool = False) -> Options:
+    def options(self, node: Node, kind: int, *, positive: bool) -> Options:
         """When the node accepts, or rejects, a value of this kind."""
+        found = self._options.get((node.id, kind, positive, False))
+        return run(self._known_or_made(node, kind, positive)) if found is None else found
+
+    def _known_or_made(self, node: Node, kind: int, positive: bool, covering: bool = False) -> Steps[Options]:
         key = (node.id, kind, positive, covering)
         found = self._options.get(key)
         if found is None:
-            found = self._accepts(node, kind, covering) if positive else self._rejects(node, kind)
+            found = yield self._accepts(node, kind, covering) if positive else self._rejects(node, kind)
             self._options[key] = found
         return found
 
-    def _accepts(self, node: Node, kind: int, covering: bool) -> Options:
+    def _each(self, nodes: Iterable[Node | None], kind: int, positive: bool, covering: bool = False) -> Steps[Any]:
+        """What several nodes come to; one that is not there accepts everything."""
+        found = []
+        for node in nodes:
+            options = TRUE if positive else FALSE
+            if node is not None:
+                known = self._options.get((node.id, kind, positive, covering))
+                options = (yield self._known_or_made(node, kind, positive, covering)) if known is None else known
+            found.append(options)
+        return found
+
+    def _accepts(self, node: Node, kind: int, covering: bool) -> Steps[Options]:
         if not node.kinds & kind:
             return FALSE
         extra = {OBJECT: node.unevaluated_properties, ARRAY: node.unevaluated_items}.get(kind)
@@ -183,8 +191,8 @@ class Logic:
         cover = frozenset(a for a in atoms if inner and a.tag in ("group", "items", "contains"))
         parts: list[Options] = [(Conj(frozenset((a, True) for a in atoms), cover),)]
         if kind in node.structured:
-            parts.append(_either(self.options(n, kind, positive=True) for n in node.structured[kind]))
-        parts += [self._op(op, kind, inner) for op in node.ops]
+            parts.append(either((yield self._each(node.structured[kind], kind, True))))
+        parts += yield self._all_ops(node.ops, kind, inner)
         found = conjoin(parts)
         if extra is not None:
             found = tuple(self._uneval(node, extra, kind, conj) for conj in found)
@@ -192,88 +200,103 @@ class Logic:
                 found = tuple(dict.fromkeys(Conj(conj.atoms) for conj in found))
         return found
 
-    def _op(self, op: Op, kind: int, covering: bool) -> Options:
-        def yes(node: Node | None) -> Options:
-            return TRUE if node is None else self.options(node, kind, positive=True, covering=covering)
+    def _all_ops(self, ops: list[Op], kind: int, covering: bool) -> Steps[Any]:
+        found = []
+        for op in ops:
+            options = yield self._op(op, kind, covering)
+            found.append(options)
+        return found
 
-        def no(node: Node | None) -> Options:
-            return FALSE if node is None else self.options(node, kind, positive=False)
+    def _no_ops(self, ops: list[Op], kind: int) -> Steps[Any]:
+        found = []
+        for op in ops:
+            options = yield self._no_op(op, kind)
+            found.append(options)
+        return found
 
+    def _op(self, op: Op, kind: int, covering: bool) -> Steps[Any]:
         nodes = op.nodes
         if op.op == "all":
-            return conjoin([yes(n) for n in nodes])
+            return conjoin((yield self._each(nodes, kind, True, covering)))
         if op.op == "any":
+            yes = yield self._each(nodes, kind, True, covering)
             if not covering:
-                return _either(yes(n) for n in nodes)
+                return merged(either(yes), Atom("any", None, op.keyword, op.pointer))
             if len(nodes) <= _SPLIT:
-                return _either(
-                    conjoin([yes(n) if bits >> i & 1 else no(n) for i, n in enumerate(nodes)])
+                no = yield self._each(nodes, kind, False)
+                return either(
+                    conjoin([yes[i] if bits >> i & 1 else no[i] for i in range(len(nodes))])
                     for bits in range(1, 1 << len(nodes))
                 )
-            everything = frozenset(a for n in nodes for conj in yes(n) for a in conj.cover)
-            return tuple(Conj(conj.atoms, everything, True) for n in nodes for conj in yes(n))
+            everything = frozenset(a for options in yes for conj in options for a in conj.cover)
+            return tuple(Conj(conj.atoms, everything, True) for options in yes for conj in options)
         if op.op == "one":
-            accepted = [yes(n) for n in nodes]
-            most = max(MAX_ALTERNATIVES // len(nodes), _SPLIT)
-            return _either(
-                conjoin(
-                    [ours, *(no(n) for j, n in enumerate(nodes) if j != i and not apart(ours, accepted[j], kind))], most
-                )
-                for i, ours in enumerate(accepted)
-                if ours
-            )
+            return merged((yield self._one(nodes, kind, covering)), Atom("one", None, op.keyword, op.pointer))
         if op.op == "not":
-            return no(nodes[0])
+            return (yield self._each(nodes, kind, False))[0]
         if op.op == "if":
             test, then, otherwise = nodes
             if then is None and otherwise is None and not covering:
                 return TRUE
-            return _either([conjoin([yes(test), yes(then)]), conjoin([no(test), yes(otherwise)])])
+            holds = yield self._each([test, then], kind, True, covering)
+            fails = yield self._each([test], kind, False)
+            fails += yield self._each([otherwise], kind, True, covering)
+            return either([conjoin(holds), conjoin(fails)])
         if kind != OBJECT:  # dependent
             return TRUE
         has = Atom("required", (op.name,), op.keyword, op.pointer)
-        return _either(
-            [(Conj(frozenset({(has, False)})),), conjoin([(Conj(frozenset({(has, True)})),), yes(nodes[0])])]
-        )
+        yes = yield self._each(nodes, kind, True, covering)
+        return either([(Conj(frozenset({(has, False)})),), conjoin([(Conj(frozenset({(has, True)})),), yes[0]])])
 
-    def _rejects(self, node: Node, kind: int) -> Options:
+    def _one(self, nodes: list[Node | None], kind: int, covering: bool) -> Steps[Any]:
+        """One of them, and none of the others, as far as those are not told apart from it anyway."""
+        accepted = yield self._each(nodes, kind, True, covering)
+        most = max(MAX_ALTERNATIVES // max(len(nodes), 1), _SPLIT)
+        found: list[Options] = []
+        for i, others in enumerate(overlapping(nodes, accepted, kind)):
+            if len(others) > _EXCLUDED:  # at worst more is taken to be possible than is
+                found.append(accepted[i])
+            elif accepted[i]:
+                no = yield self._each([nodes[j] for j in others], kind, False)
+                found.append(conjoin([accepted[i], *no], most))
+        return either(found)
+
+    def _rejects(self, node: Node, kind: int) -> Steps[Options]:
         if not node.kinds & kind:
             return TRUE
-        parts: list[Options] = [_opposite(atom) for atom in node.atoms.get(kind, [])]
+        parts: list[Options] = [opposite(atom) for atom in node.atoms.get(kind, [])]
         if kind in node.structured:
-            parts.append(conjoin([self.options(n, kind, positive=False) for n in node.structured[kind]]))
-        parts += [self._no_op(op, kind) for op in node.ops]
+            parts.append(conjoin((yield self._each(node.structured[kind], kind, False))))
+        parts += yield self._no_ops(node.ops, kind)
         if {OBJECT: node.unevaluated_properties, ARRAY: node.unevaluated_items}.get(kind) is not None:
             parts.append((Conj(frozenset({(self._judge(node), False)})),))
-        return _either(parts)
+        return either(parts)
 
-    def _no_op(self, op: Op, kind: int) -> Options:
-        def yes(node: Node | None) -> Options:
-            return TRUE if node is None else self.options(node, kind, positive=True)
-
-        def no(node: Node | None) -> Options:
-            return FALSE if node is None else self.options(node, kind, positive=False)
-
+    def _no_op(self, op: Op, kind: int) -> Steps[Any]:
         nodes = op.nodes
         if op.op == "all":
-            return _either(no(n) for n in nodes)
+            return either((yield self._each(nodes, kind, False)))
         if op.op == "any":
-            return conjoin([no(n) for n in nodes])
+            return conjoin((yield self._each(nodes, kind, False)))
         if op.op == "one":
-            accepted = [yes(n) for n in nodes]
-            pairs = (
-                conjoin([a, b]) for i, a in enumerate(accepted) for b in accepted[i + 1 :] if not apart(a, b, kind)
-            )
-            return _either([conjoin([no(n) for n in nodes]), *pairs])
+            accepted = yield self._each(nodes, kind, True)
+            none = conjoin((yield self._each(nodes, kind, False)))
+            both = [(i, j) for i, others in enumerate(overlapping(nodes, accepted, kind)) for j in others if j > i]
+            if len(both) > _PAIRS:
+                return TRUE
+            return either([none, *(conjoin([accepted[i], accepted[j]]) for i, j in both)])
         if op.op == "not":
-            return yes(nodes[0])
+            return (yield self._each(nodes, kind, True))[0]
         if op.op == "if":
             test, then, otherwise = nodes
-            return _either([conjoin([yes(test), no(then)]), conjoin([no(test), no(otherwise)])])
+            holds = yield self._each([test], kind, True)
+            holds += yield self._each([then], kind, False)
+            fails = yield self._each([test, otherwise], kind, False)
+            return either([conjoin(holds), conjoin(fails)])
         if kind != OBJECT:
             return FALSE
         has = Atom("required", (op.name,), op.keyword, op.pointer)
-        return conjoin([(Conj(frozenset({(has, True)})),), no(nodes[0])])
+        return conjoin([(Conj(frozenset({(has, True)})),), *(yield self._each(nodes, kind, False))])
 
     # -- unevaluated ---------------------------------------------------------------------------------------------------
 
@@ -327,136 +350,3 @@ class Logic:
             made = self.graph.made_any([*tests, extra], extra)
             return [self.graph.anything] * first, made
         return [self.graph.anything] * first, extra
-
-
-def conjoin(parts: list[Options], most: int = MAX_ALTERNATIVES) -> Options:
-    """All of them, multiplied out as long as there are at most so many; the rest as choices."""
-    if not all(parts):
-        return FALSE
-    found: list[Conj] = [Conj(frozenset())]
-    choices: list[Options] = []
-    for part in sorted(parts, key=len):
-        if part is TRUE:
-            continue
-        if len(found) * len(part) > most and len(part) > 1:
-            choices.append(part)
-            continue
-        found = list(
-            dict.fromkeys(Conj(a.atoms | b.atoms, a.cover | b.cover, a.rough or b.rough) for a in found for b in part)
-        )
-        found = [conj for conj in found if not _contradicts(conj)]
-    for part in choices:
-        cover = frozenset(a for conj in part for a in conj.cover)
-        rough = bool(cover) or any(conj.rough for conj in part)
-        first = next(iter(part[0].atoms), None)
-        like = first[0] if first else Atom("choice", None, "anyOf", "")
-        atom = (like.like("choice", part), True)
-        found = [Conj(a.atoms | {atom}, a.cover | cover, a.rough or rough) for a in found]
-    return tuple(found)
-
-
-def _contradicts(conj: Conj) -> bool:
-    return any(not positive and (atom, True) in conj.atoms for atom, positive in conj.atoms)
-
-
-def _either(parts: Iterable[Options]) -> Options:
-    found = dict.fromkeys(conj for part in parts for conj in part)
-    plain = Conj(frozenset())
-    return TRUE if plain in found and len(found) == 1 else tuple(found)
-
-
-def _opposite(atom: Atom) -> Options:
-    """When one atom fails."""
-    found: Options | None = atom.opposites
-    if found is None:
-        found = atom.opposites = tuple(Conj(frozenset(literals)) for literals in _opposites(atom))
-    return found
-
-
-_FLIPPED: Final = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}
-
-
-def _opposites(atom: Atom) -> Iterator[list[Literal]]:
-    if atom.tag in ("length", "size"):
-        lo, hi = atom.arg
-        if lo > 0:
-            yield [(atom.like(atom.tag, (0, lo - 1)), True)]
-        if hi < math.inf:
-            yield [(atom.like(atom.tag, (hi + 1, math.inf)), True)]
-    elif atom.tag == "bound":
-        op, limit = atom.arg
-        yield [(atom.like("bound", (_FLIPPED[op], limit)), True)]
-    elif atom.tag == "contains":
-        node, lo, hi = atom.arg
-        if lo > 0:
-            yield [(atom.like("contains", (node, 0, lo - 1)), True)]
-        if hi < math.inf:
-            yield [(atom.like("contains", (node, hi + 1, math.inf)), True)]
-    elif atom.tag == "needs":
-        for name, needed in atom.arg.items():
-            yield [(atom.like("required", (name,)), True), (atom.like("required", needed), False)]
-    else:
-        yield [(atom, False)]
-
-
-_COMPARED: Final = 8
-"""Alternatives of a branch that are compared."""
-
-
-def apart(one: Options, other: Options, kind: int) -> bool:
-    """Whether no value of that kind satisfies both."""
-    if len(one) > _COMPARED or len(other) > _COMPARED:
-        return False
-    return kind == OBJECT and all(_apart(a, b) for a in one for b in other)
-
-
-def _apart(one: Conj, other: Conj) -> bool:
-    required = {
-        name
-        for atom, positive in (*one.atoms, *other.atoms)
-        if positive and atom.tag == "required"
-        for name in atom.arg
-    }
-    if not required:
-        return False
-    ours, theirs = _groups(one), _groups(other)
-    return any(_clash(_applying(ours, name), _applying(theirs, name)) for name in required)
-
-
-def _groups(conj: Conj) -> list[Group]:
-    return [atom.arg for atom, positive in conj.atoms if positive and atom.tag == "group"]
-
-
-def _applying(groups: list[Group], name: str) -> list[Node]:
-    try:
-        return [node for group in groups for node in group.applying(name)]
-    except PatternTimeout:
-        return []
-
-
-def _clash(ours: list[Node], theirs: list[Node]) -> bool:
-    for a in ours:
-        for b in theirs:
-            if not a.kinds & b.kinds:
-                return True
-            listed, other = _listed(a), _listed(b)
-            if listed is not None and other is not None and listed.isdisjoint(other):
-                return True
-    return not all(node.kinds for node in (*ours, *theirs))
-
-
-def _listed(node: Node, depth: int = 8) -> set[Any] | None:
-    """The values that a schema lists; `None` if it does not."""
-    schema = node.schema
-    if isinstance(schema, dict) and not (len(node.ops) == 1 and node.ops[0].keyword == "$ref"):
-        if "const" in schema:
-            return {canonical(schema["const"])} if node.lists else None
-        if "enum" in schema:
-            return set(map(canonical, schema["enum"])) if node.lists else None
-    for op in node.ops:
-        if op.op == "all" and depth:
-            for inner in op.nodes:
-                found = _listed(inner, depth - 1) if inner is not None else None
-                if found is not None:
-                    return found
-    return None

@@ -6,12 +6,10 @@ judged.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import regex
-from jsonschema_specifications import REGISTRY as STANDARD
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import lookup_recursive_ref
@@ -22,9 +20,9 @@ from streamguard.viability.patterns.formats import named
 from streamguard.viability.patterns.regexes import Pattern, compile_pattern
 from streamguard.viability.schema import keywords as kw
 from streamguard.viability.schema.nodes import INF, Atom, Group, Node, Op
+from streamguard.viability.schema.resources import Resource, combined, copy, pointers, resource
 from streamguard.viability.syntax.grammar import ARRAY, FALSE, NULL, NUMBER, OBJECT, STRING, TRUE
 from streamguard.viability.syntax.quote import quote
-from streamguard.viability.syntax.values_equal import Listed
 
 
 class Graph:
@@ -45,42 +43,26 @@ class Graph:
         self.longest = 0  # characters of the longest string that `enum`, `const` or a name lists
         self._problems: list[Problem] = []
         self._nodes: dict[tuple[Any, ...], Node] = {}
-        self._pointers: dict[int, str] = {}
         self._keep: list[Any] = []
-        self._blame: tuple[str, str] | None = None  # what stands in the schema for nodes that do not
-        try:
-            self.schema = json.loads(json.dumps(schema), object_hook=_listing)
-        except (TypeError, ValueError) as error:
-            raise SchemaError(Problem(problem=f"the schema is not JSON: {error}", pointer="")) from None
+        self._unfilled: list[Node] = []
+        self._scopes: dict[int, tuple[Any, tuple[str, ...]]] = {}
+        self._blame: dict[int, tuple[str, str]] = {}  # by node, what stands in the schema for nodes that do not
+        self.schema = copy(schema)
+        self._pointers: dict[int, str] | None = None
         draft = self._draft(self.schema, kw.D2020, "")
-        self._point(self.schema, "")
-        self.registry: Registry[Any] = STANDARD
-        if isinstance(registry, Registry):
-            self.registry = registry.combine(STANDARD) if len(registry) else STANDARD
-        elif registry:
-            self.registry = STANDARD.with_contents(registry.items(), default_specification=kw.SPECIFICATIONS[kw.D2020])
+        self.registry = combined(registry)
         self.draft = draft
-        self.resource = resource = kw.SPECIFICATIONS[draft].create_resource(self.schema)
-        self.resolver = self.registry.resolver_with_root(resource)
+        self.resolver = self.registry.resolver_with_root(resource(self.schema, draft))
         self.anything = self._node(True, self.resolver, "", draft, enter=False)
         self.root = self._node(self.schema, self.resolver, "", draft, enter=False)
+        while self._unfilled:  # a list in place of the stack: a schema may be deep, and its references far
+            self._fill(self._unfilled.pop())
         if not self._problems:
             self._find_loops()
         if self._problems:
             raise SchemaError(self._problems)
 
     # -- making nodes --------------------------------------------------------------------------------------------------
-
-    def _point(self, value: Any, at: str) -> None:
-        if isinstance(value, dict):
-            self._pointers[id(value)] = at
-            for name, inner in value.items():
-                if isinstance(inner, (dict, list)):
-                    self._point(inner, f"{at}/{escape(name)}")
-        elif isinstance(value, list):
-            for i, inner in enumerate(value):
-                if isinstance(inner, (dict, list)):
-                    self._point(inner, f"{at}/{i}")
 
     def _draft(self, schema: Any, default: int, at: str) -> int:
         uri = schema.get("$schema") if isinstance(schema, dict) else None
@@ -100,12 +82,12 @@ class Graph:
     def _node(self, schema: Any, resolver: Any, at: str, draft: int, *, enter: bool = True) -> Node:
         if enter and isinstance(schema, dict):
             draft = self._draft(schema, draft, at) if "$schema" in schema else draft
-            resolver = resolver.in_subresource(kw.SPECIFICATIONS[draft].create_resource(schema))
-        scope = dict.fromkeys(reversed([uri for uri, _ in resolver.dynamic_scope()]))
+            if "$id" in schema or "id" in schema:
+                resolver = resolver.in_subresource(Resource(schema, draft))
         key = (
             schema if isinstance(schema, bool) else id(schema),
             at if isinstance(schema, bool) else resolver._base_uri,  # noqa: SLF001  # the library has no public name for it
-            tuple(scope),
+            self._scope(resolver),
             draft,
         )
         known = self._nodes.get(key)
@@ -118,20 +100,22 @@ class Graph:
             node.kinds = 0
             node.kind_atom = Atom("false", None, "false schema", at)
         elif isinstance(schema, dict):
-            self._fill(node, schema)
-        if self._blame is not None:
-            own = [atom for atoms in node.atoms.values() for atom in atoms]
-            for atom in [*own, *([node.kind_atom] if node.kind_atom else [])]:
-                atom.keyword, atom.pointer = self._blame
+            self._unfilled.append(node)
         return node
+
+    def _scope(self, resolver: Any) -> tuple[str, ...]:
+        """The dynamic scope: the documents that led here, each once."""
+        known = self._scopes.get(id(resolver))
+        if known is None:
+            scope = tuple(dict.fromkeys(reversed([uri for uri, _ in resolver.dynamic_scope()])))
+            known = self._scopes[id(resolver)] = resolver, scope  # kept, so that no other gets its id
+        return known[1]
 
     def _made(self, schema: dict[str, Any], near: Node, keyword: str, at: str) -> Node:
         """A node for a value that `enum` or `const` lists; to blame is always that keyword."""
-        before, self._blame = self._blame, self._blame or (keyword, at)
-        try:
-            return self._node(schema, near.resolver, at, kw.D2020, enter=False)
-        finally:
-            self._blame = before
+        made = self._node(schema, near.resolver, at, kw.D2020, enter=False)
+        self._blame[made.id] = self._blame.get(near.id) or (keyword, at)
+        return made
 
     def made_any(self, nodes: list[Node], near: Node) -> Node:
         """A node that accepts what one of these accepts."""
@@ -140,8 +124,8 @@ class Graph:
         node.ops.append(Op("any", list(nodes), "unevaluatedItems", near.pointer))
         return node
 
-    def _fill(self, node: Node, schema: dict[str, Any]) -> None:
-        draft = node.draft
+    def _fill(self, node: Node) -> None:
+        draft, schema = node.draft, node.schema
         checks = kw.KEYWORDS[draft]
         if draft <= kw.D7 and isinstance(schema.get("$ref"), str):
             schema = {"$ref": schema["$ref"]}
@@ -166,6 +150,11 @@ class Graph:
         self._numbers(node, good)
         self._objects(node, good)
         self._arrays(node, good)
+        blame = self._blame.get(node.id)
+        if blame is not None:
+            for atom in [*(atom for atoms in node.atoms.values() for atom in atoms), node.kind_atom]:
+                if atom is not None:
+                    atom.keyword, atom.pointer = blame
 
     def asserts(self, schema: Any, resolver: Any) -> bool:
         """Whether the schema's meta-schema has the validation vocabulary, which is so unless it says otherwise."""
@@ -175,13 +164,16 @@ class Graph:
             return True
         try:
             vocabulary = resolver.lookup(uri).contents.get("$vocabulary")
-        except (Unresolvable, AttributeError):
+        except (Unresolvable, AttributeError, ValueError):
             return True
         return not isinstance(vocabulary, dict) or kw.VALIDATION in vocabulary
 
     def _child(self, node: Node, schema: Any, *path: str | int) -> Node:
         at = node.pointer + "".join(f"/{escape(part)}" for part in path)
-        return self._node(schema, node.resolver, at, node.draft)
+        made = self._node(schema, node.resolver, at, node.draft)
+        if node.id in self._blame:
+            self._blame[made.id] = self._blame[node.id]
+        return made
 
     def _ref(self, node: Node, keyword: str, ref: str) -> None:
         at = f"{node.pointer}/{escape(keyword)}"
@@ -196,10 +188,16 @@ class Graph:
         if not isinstance(found.contents, (dict, bool)):
             self._problem(at, f"{quote(ref, 80)} leads to something that is no schema")
             return
-        target_at = self._pointers.get(id(found.contents), ref)
+        target_at = self._place(found.contents, ref)
         draft = self._draft(found.contents, node.draft, target_at)
         target = self._node(found.contents, found.resolver, target_at, draft, enter=False)
         node.ops.append(Op("all", [target], keyword, at))
+
+    def _place(self, schema: Any, ref: str) -> str:
+        """Where a schema that a reference leads to stands; of another document the reference."""
+        if self._pointers is None:
+            self._pointers = pointers(self.schema)
+        return self._pointers.get(id(schema), ref)
 
     def _kinds(self, node: Node, schema: dict[str, Any]) -> None:
         if "type" not in schema:
@@ -303,10 +301,7 @@ class Graph:
                 atoms.append(Atom("bound", (op, exclusive), keyword, f"{node.pointer}/{keyword}"))
         if "multipleOf" in schema:
             at = f"{node.pointer}/multipleOf"
-            divisor = schema["multipleOf"]
-            atoms.append(Atom("multiple", divisor, "multipleOf", at))
-            if not (isinstance(divisor, int) or divisor.is_integer()):
-                self.late[at, "multipleOf"] = "a divisor that is no integer is divided in floats, once the number ends"
+            atoms.append(Atom("multiple", schema["multipleOf"], "multipleOf", at))
 
     def _objects(self, node: Node, schema: dict[str, Any]) -> None:
         atoms = node.atoms[OBJECT]
@@ -402,13 +397,6 @@ class Graph:
                 if inner[i].id not in done:
                     open_.add(inner[i].id)
                     path.append((inner[i], 0))
-
-
-def _listing(schema: dict[str, Any]) -> dict[str, Any]:
-    """Where a list may be an `enum`, it can be asked quickly."""
-    if isinstance(schema.get("enum"), list):
-        schema["enum"] = Listed(schema["enum"])
-    return schema
 
 
 def _same(value: Any) -> dict[str, Any]:

@@ -6,11 +6,10 @@ know what the keywords mean.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
-
-from referencing import Specification
-from referencing.jsonschema import DRAFT4, DRAFT6, DRAFT7, DRAFT201909, DRAFT202012
+from urllib.parse import urlsplit
 
 from streamguard.viability.syntax.grammar import ANY, ARRAY, FALSE, NULL, NUMBER, OBJECT, STRING, TRUE
 
@@ -24,13 +23,6 @@ DRAFTS: Final[dict[str, int]] = {
     "https://json-schema.org/draft/2020-12/schema": D2020,
 }
 REFUSED: Final = {"http://json-schema.org/draft-03/schema": "draft-03"}
-SPECIFICATIONS: Final[dict[int, Specification[Any]]] = {
-    D4: DRAFT4,
-    D6: DRAFT6,
-    D7: DRAFT7,
-    D2019: DRAFT201909,
-    D2020: DRAFT202012,
-}
 VALIDATION: Final = "https://json-schema.org/draft/2020-12/vocab/validation"
 
 TYPES: Final = {
@@ -52,12 +44,21 @@ def draft_of(uri: str) -> int | None:
     return DRAFTS.get(uri) or DRAFTS.get(uri.replace("https://json-schema.org/draft-", "http://json-schema.org/draft-"))
 
 
+def is_uri(text: str) -> bool:
+    """Whether a URI reference can be taken apart."""
+    try:
+        urlsplit(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_count(value: Any) -> bool:
-    return _is_number(value) and value >= 0 and int(value) == value
+    return _is_number(value) and math.isfinite(value) and value >= 0 and int(value) == value
 
 
 def _is_schema(value: Any) -> bool:
@@ -106,7 +107,11 @@ _ITEMS: Final[Check] = (lambda v: _is_schema(v) or _is_schemas(v), "a schema or 
 _EXTRA: Final[Check] = (_is_schema, "a schema")
 _TYPE: Final[Check] = (_is_types, f"one of {', '.join(TYPES)}, or a list of them")
 
+_URI: Final[Check] = (lambda v: isinstance(v, str) and is_uri(v), "a URI")
+_DEPENDENCIES: Final[Check] = (_is_dependencies, "an object of schemas or lists of names")
+
 _D4: Final[dict[str, Check]] = {
+    "id": _URI,
     "$ref": _STRING,
     "type": _TYPE,
     "enum": _LIST,
@@ -120,7 +125,7 @@ _D4: Final[dict[str, Check]] = {
     "required": _NAMES,
     "minProperties": _COUNT,
     "maxProperties": _COUNT,
-    "dependencies": (_is_dependencies, "an object of schemas or lists of names"),
+    "dependencies": _DEPENDENCIES,
     "items": _ITEMS,
     "additionalItems": _EXTRA,
     "minItems": _COUNT,
@@ -136,7 +141,8 @@ _D4: Final[dict[str, Check]] = {
     "exclusiveMaximum": _BOOL,
     "multipleOf": _DIVISOR,
 }
-_D6: Final = _D4 | {
+_D6: Final = {k: v for k, v in _D4.items() if k != "id"} | {
+    "$id": _URI,
     "const": _ANYTHING,
     "contains": _SCHEMA,
     "propertyNames": _SCHEMA,
@@ -145,6 +151,7 @@ _D6: Final = _D4 | {
 }
 _D7: Final = _D6 | {"if": _SCHEMA, "then": _SCHEMA, "else": _SCHEMA}
 _D2019: Final = {k: v for k, v in _D7.items() if k != "dependencies"} | {
+    "$anchor": _STRING,
     "$recursiveRef": _STRING,
     "dependentRequired": (_is_names_map, "an object of lists of names"),
     "dependentSchemas": _MAP,
@@ -154,11 +161,28 @@ _D2019: Final = {k: v for k, v in _D7.items() if k != "dependencies"} | {
     "unevaluatedProperties": _SCHEMA,
 }
 _D2020: Final = {k: v for k, v in _D2019.items() if k not in ("additionalItems", "$recursiveRef")} | {
+    "$dynamicAnchor": _STRING,
     "$dynamicRef": _STRING,
     "prefixItems": _SCHEMAS,
     "items": _SCHEMA,
 }
 KEYWORDS: Final[dict[int, dict[str, Check]]] = {D4: _D4, D6: _D6, D7: _D7, D2019: _D2019, D2020: _D2020}
+
+_SHAPE_OF: Final = {
+    id(_SCHEMA): "one",
+    id(_EXTRA): "one",
+    id(_SCHEMAS): "list",
+    id(_ITEMS): "one or list",
+    id(_MAP): "map",
+    id(_DEPENDENCIES): "map",
+}
+SHAPES: Final[dict[int, dict[str, str]]] = {
+    draft: {keyword: _SHAPE_OF[id(check)] for keyword, check in checks.items() if id(check) in _SHAPE_OF}
+    | {"definitions": "map"}
+    | ({"$defs": "map", "contentSchema": "one"} if draft >= D2019 else {})
+    for draft, checks in KEYWORDS.items()
+}
+"""Per draft, which keywords hold schemas: `one`, a `list` of them, a `map`, or `one or list`."""
 
 ASSERTIONS: Final = frozenset(
     [

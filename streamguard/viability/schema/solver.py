@@ -6,23 +6,24 @@ and of giving up soundly: what is too much work counts as satisfiable.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
 
-from streamguard.viability.schema.formula import AnyOf, Conj, Constraint, Logic
+from streamguard.viability.schema.formula import AnyOf, Constraint, Logic
 from streamguard.viability.schema.keywords import EVERY_KIND
 from streamguard.viability.schema.nodes import denied
+from streamguard.viability.schema.normal_form import Conj
 from streamguard.viability.state.arrays import ArrayAlt
 from streamguard.viability.state.numbers import NumberAlt
 from streamguard.viability.state.objects import ObjectAlt
 from streamguard.viability.state.strings import StringAlt, units
 from streamguard.viability.syntax.grammar import ARRAY, NUMBER, OBJECT, STRING
+from streamguard.viability.syntax.trampoline import Steps, run
+
+T = TypeVar("T")
 
 _WORK: Final = 20_000
 """Constraints looked at for one answer."""
-
-_DEPTH: Final = 50
-"""Levels looked down for one answer; each takes some ten calls of Python's stack."""
 
 _SCALARS_FIRST: Final = (*(k for k in EVERY_KIND if k not in (OBJECT, ARRAY)), ARRAY, OBJECT)
 
@@ -37,19 +38,77 @@ class ConstantAlt:
         self.wants_value = False
 
 
-class _Search:
-    """One answer, as far as it has got."""
+class Search:
+    """One answer, as far as it has got. Its questions are answered at once where that is known, else in steps."""
 
-    __slots__ = ("lowest", "open", "work")
+    __slots__ = ("_known", "_lowest", "_open", "_solver", "_work")
 
-    def __init__(self) -> None:
-        self.open: dict[tuple[Constraint, int], int] = {}
-        self.lowest = 0
-        self.work = 0
+    def __init__(self, solver: Solver, known: dict[tuple[Constraint, int], bool]) -> None:
+        self._solver = solver
+        self._known = known
+        self._open: dict[tuple[Constraint, int], int] = {}
+        self._lowest = 0
+        self._work = 0
 
+    def __call__(self, query: Constraint) -> bool | Steps[bool]:
+        """Whether some value meets the constraint."""
+        if not query.key:
+            return True
+        known = self._known
+        for kind in _SCALARS_FIRST:
+            found = known.get((query, kind))
+            if found is None:
+                return self._any_kind(query)
+            if found:
+                return True
+        return False
 
-_SEARCH: ContextVar[_Search | None] = ContextVar("_SEARCH", default=None)
-"""The one at hand. Of its own thread: what is open in another is no circle, and must not be remembered as one."""
+    def _any_kind(self, query: Constraint) -> Steps[bool]:
+        for kind in _SCALARS_FIRST:
+            if (yield self.any(query, kind)):
+                return True
+        return False
+
+    def choice(self, choice: AnyOf) -> bool | Steps[bool]:
+        """Whether some value meets the choice."""
+        return self.any(choice, choice.kind)
+
+    def any(self, constraint: Constraint, kind: int) -> bool | Steps[bool]:
+        """Whether some value of that kind meets the constraint."""
+        found = self._known.get((constraint, kind))
+        return self._look((constraint, kind)) if found is None else found
+
+    def _look(self, key: tuple[Constraint, int]) -> Steps[bool]:
+        if key in self._open:  # a circle: no finite value comes of it
+            self._lowest = min(self._lowest, self._open[key])
+            return False
+        depth = len(self._open)
+        self._work += 1
+        if self._work > _WORK:
+            return True
+        before, self._lowest = self._lowest, depth
+        self._open[key] = depth
+        found = False
+        for alt in self._solver.raw(*key):
+            if (yield self.possible(alt)):
+                found = True
+                break
+        del self._open[key]
+        lowest = self._lowest
+        self._lowest = min(before, lowest)
+        if found or lowest >= depth:
+            self._known[key] = found
+        return found
+
+    def possible(self, alt: Any) -> Steps[bool]:
+        """Whether some value meets an alternative."""
+        if isinstance(alt, (ObjectAlt, ArrayAlt)):
+            found: bool = yield alt.possible(self)
+            return found
+        for sub in alt.subs:
+            if not (yield self.choice(sub)):
+                return False
+        return True
 
 
 class Solver:
@@ -64,49 +123,18 @@ class Solver:
         self._known.clear()
         self._raw.clear()
 
+    def answer(self, question: Callable[[Search], bool | Steps[T]]) -> T:
+        """The answer to what is asked in steps."""
+        found = question(Search(self, self._known))
+        return cast("T", found) if isinstance(found, bool) else run(found)
+
     def __call__(self, query: Constraint) -> bool:
         """Whether some value meets the constraint."""
-        return not query.key or any(self.any(query, kind) for kind in _SCALARS_FIRST)
-
-    def choice(self, choice: AnyOf) -> bool:
-        return self.any(choice, choice.kind)
+        return self.answer(lambda search: search(query))
 
     def any(self, constraint: Constraint, kind: int) -> bool:
         """Whether some value of that kind meets the constraint."""
-        key = (constraint, kind)
-        known = self._known.get(key)
-        if known is not None:
-            return known
-        search = _SEARCH.get()
-        if search is None:
-            token = _SEARCH.set(_Search())
-            try:
-                return self.any(constraint, kind)
-            finally:
-                _SEARCH.reset(token)
-        if key in search.open:
-            search.lowest = min(search.lowest, search.open[key])
-            return False
-        depth = len(search.open)
-        search.work += 1
-        if search.work > _WORK or depth > _DEPTH:
-            return True
-        before, search.lowest = search.lowest, depth
-        search.open[key] = depth
-        try:
-            found = any(self._possible(alt) for alt in self.raw(constraint, kind))
-        finally:
-            del search.open[key]
-        lowest = search.lowest
-        search.lowest = min(before, lowest)
-        if found or lowest >= depth:
-            self._known[key] = found
-        return found
-
-    def _possible(self, alt: Any) -> bool:
-        if isinstance(alt, (ObjectAlt, ArrayAlt)):
-            return alt.possible(self)
-        return all(map(self.choice, alt.subs))
+        return self.answer(lambda search: search.any(constraint, kind))
 
     def raw(self, constraint: Constraint, kind: int) -> tuple[Any, ...]:
         """The alternatives that are not absurd in themselves."""
@@ -119,7 +147,7 @@ class Solver:
 
     def build(self, constraint: Constraint, kind: int) -> tuple[Any, ...]:
         """The alternatives that some value meets, ready for use."""
-        found = tuple(alt for alt in self.raw(constraint, kind) if self._possible(alt))
+        found = tuple(alt for alt in self.raw(constraint, kind) if run(Search(self, self._known).possible(alt)))
         for alt in found:
             if isinstance(alt, (ObjectAlt, ArrayAlt)):
                 alt.finish(self)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from streamguard.viability.schema.formula import AllOf, Conj, Logic
+from streamguard.viability.schema.formula import AllOf, Logic
 from streamguard.viability.schema.nodes import UNKNOWN, Atom, Node, Sources, denied
+from streamguard.viability.schema.normal_form import Conj
 from streamguard.viability.state.frames import Frame, Reasons, Tracker
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS
+from streamguard.viability.syntax.trampoline import Steps
 from streamguard.viability.syntax.values_equal import canonical
 
 
@@ -97,23 +99,27 @@ class ArrayAlt:
         node = first[i] if i < len(first) else rest
         return None if node is None else self.matching(i, node, False)
 
-    def possible(self, sat: Any) -> bool:
-        hi = self._reach(sat)
+    def possible(self, sat: Any) -> Steps[Any]:
+        """Whether some array satisfies it, by what is known of other constraints. Never wrongly `False` in the end."""
+        hi = yield self._reach(sat)
         lo = max(self.lo, *(least for _, least, _, _ in self.contains), 2 if self.no_unique else 0, 0)
         if lo > hi or any(least > most for _, least, most, _ in self.contains):
             return False
         for node, least, _, _ in self.contains:
-            if least and not self.some(sat, 0, hi, lambda i, node=node: self.matching(i, node, True)):
+            if least and not (yield self.some(sat, 0, hi, lambda i, node=node: self.matching(i, node, True))):
                 return False
         for bad in self.bad_items:
-            if not self.some(sat, 0, hi, lambda i, bad=bad: self.evidence(bad, i)):
+            if not (yield self.some(sat, 0, hi, lambda i, bad=bad: self.evidence(bad, i))):
                 return False
-        return all(sat.choice(sub) for sub in self.subs)
+        for sub in self.subs:
+            if not (yield sat.choice(sub)):
+                return False
+        return True
 
-    def _reach(self, sat: Any) -> float:
+    def _reach(self, sat: Any) -> Steps[Any]:
         """How many items there can be."""
         for i in range(int(min(self.hi, self.repeats_from + 1))):
-            if not sat(self.child(i)):
+            if not (yield sat(self.child(i))):
                 return i
         if self.unique and not self.repeats_from and self.hi > 1:
             finite = self.logic.finite(self.child(0))
@@ -121,13 +127,17 @@ class ArrayAlt:
                 return min(self.hi, len(finite))
         return self.hi
 
-    def some(self, sat: Any, start: int, hi: float, ask: Any) -> bool:
-        stop = min(hi, max(self.repeats_from, start) + 1)
-        return any(query is not None and sat(query) for query in (ask(i) for i in range(start, int(stop))))
+    def some(self, sat: Any, start: int, hi: float, ask: Any) -> Steps[bool]:
+        """Whether what is asked of some item from `start` on can be met."""
+        for i in range(start, int(min(hi, max(self.repeats_from, start) + 1))):
+            query = ask(i)
+            if query is not None and (yield sat(query)):
+                return True
+        return False
 
     def finish(self, sat: Any) -> None:
         self.simple = not (self.bad_items or self.contains or self.no_unique or self.subs)
-        reach = self._reach(sat)
+        reach = sat.answer(self._reach)
         if reach < self.hi:
             self.hi = reach
             self.sources["hi"] = self._blocking(reach, sat)
@@ -237,7 +247,10 @@ class ArrayState:
 
     def _could_still(self, frame: Frame, bad: Any) -> bool:
         alt = self.alt
-        return alt.some(alt.logic.sat, frame.count, alt.hi, lambda i: alt.evidence(bad, i))
+        found: bool = alt.logic.sat.answer(
+            lambda search: alt.some(search, frame.count, alt.hi, lambda i: alt.evidence(bad, i))
+        )
+        return found
 
     def child_closed(self, frame: Frame, value: Any) -> Any:
         alt = self.alt

@@ -27,6 +27,8 @@ SURE_DIGITS: Final = 15
 
 _PARTS = re.compile(r"(-?)([0-9]*)(\.?)([0-9]*)(?:([eE])([+-]?)([0-9]*))?").fullmatch
 _ZERO: Final = Decimal(0)
+_SMALL: Final = 2_048
+"""Bits of an integer within which decimals are divided: a quotient must have fewer digits than `EXACT`."""
 _OVERFLOW: Final = Decimal("1e309")
 
 
@@ -35,6 +37,22 @@ def decimal(value: Number) -> Decimal | None:
     if isinstance(value, int):
         return Decimal(value)
     return Decimal(repr(value)) if math.isfinite(value) else None
+
+
+def is_multiple(value: Number, divisor: Number) -> bool:
+    """Whether a number divides another without rest, both taken as the decimals they are written as.
+
+    jsonschema divides floats, to which 19.99 is no multiple of 0.01. An infinite number is a multiple of nothing.
+    """
+    if isinstance(value, int) and isinstance(divisor, int):
+        return not value % divisor
+    number, by = decimal(value), decimal(divisor)
+    if number is None or by is None:
+        return False
+    if isinstance(value, int) and value.bit_length() > _SMALL:  # more digits than are calculated with
+        numerator, denominator = by.as_integer_ratio()
+        return not value * denominator % numerator
+    return not EXACT.remainder(number, by)
 
 
 def parse(text: str) -> Number:

@@ -1,8 +1,8 @@
 """What a conjunction of number keywords says to an unfinished number, and to a finished one.
 
 From 15 significant digits on, bounds have a margin of a float's precision, since the final judge compares what
-`json.loads` reads: integers exactly, the rest as floats. For the same reason a divisor that is no integer has that
-margin always. Finished numbers are compared as read.
+`json.loads` reads: integers exactly, the rest as floats. Finished numbers are compared as read, and divided as the
+decimals they are written as.
 """
 
 from __future__ import annotations
@@ -10,13 +10,20 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
-from fractions import Fraction
+from decimal import ROUND_CEILING, Decimal
 from operator import itemgetter
 from typing import Any, Final
 
 from streamguard.viability.schema.nodes import Sources
-from streamguard.viability.state.number_text import EXACT, SURE_DIGITS, Interval, Number, NumberText, decimal
+from streamguard.viability.state.number_text import (
+    EXACT,
+    SURE_DIGITS,
+    Interval,
+    Number,
+    NumberText,
+    decimal,
+    is_multiple,
+)
 
 _LISTED_MARGIN: Final = Decimal(2) ** -52
 _SOME: Final = 12
@@ -124,8 +131,6 @@ def _holds(text: NumberText, magnitude: Decimal, *, margin: bool) -> bool:
 _TRIES: Final = 64
 """Multiples tried one by one where some values are excluded."""
 _MARGIN: Final = Decimal(2) ** -50
-_ROUGH: Final = Context(prec=60)
-"""Far more than that margin."""
 _ZERO: Final = Decimal(0)
 _FAR: Final = 330
 """Powers of ten beyond which a float is 0 or infinite."""
@@ -179,7 +184,6 @@ class NumberAlt:
         "below",
         "bounds",
         "candidates",
-        "divisors",
         "hi",
         "integer",
         "lo",
@@ -216,8 +220,7 @@ class NumberAlt:
         self.wants_value = False
         self.trivial = False
         self.unbounded = False  # whether no beginning without exponent can be dead, but by its way of writing
-        self.step = 0  # what every value must be a multiple of; 0: nothing
-        self.divisors: list[Decimal] = []  # those that are no integers
+        self.step = _ZERO  # what every value must be a multiple of; 0: nothing
         self._ranges: dict[tuple[bool, bool], _Range] = {}
 
     def limit(self, op: str, limit: Number, source: object) -> None:
@@ -246,13 +249,11 @@ class NumberAlt:
             return bool(self.candidates.values)
         if (self.integer and self.not_integer) or (self.strict_integer and self.no_strict):
             return False
-        self.step = int(self.integer or self.strict_integer)
-        for number, _ in self.multiples:
-            if isinstance(number, int) or number.is_integer():
-                self.step = math.lcm(self.step, int(number)) if self.step else int(number)
-            else:
-                self.divisors.append(Decimal(number))
-        if self.step and self.not_integer:
+        divisors = [decimal(number) for number, _ in self.multiples]
+        if self.integer or self.strict_integer:
+            divisors.append(Decimal(1))
+        self.step = _common_multiple([divisor for divisor in divisors if divisor is not None])
+        if self.step and self.not_integer and _is_whole(self.step):
             return False
         self._banned = {decimal(value) for value in self.banned}
         special = bool(self.not_integer or self.banned or self.no_multiples)
@@ -287,11 +288,11 @@ class NumberAlt:
         if bounds.lo is not None and bounds.lo > 0:
             low = bounds.lo.adjusted() - 1
         elif self.step:
-            low = 0
+            low = self.step.adjusted()
         if bounds.hi is not None:
             high = bounds.hi.adjusted() + 1
         elif text.exponent is None:
-            high = max(low, text.size) + self.step.bit_length() + 2
+            high = max(low, text.size) + max(self.step.adjusted(), 0) + 2
         return low, high
 
     def dead(self, text: NumberText, taken: Container[object] | None = None) -> object:
@@ -310,7 +311,9 @@ class NumberAlt:
         bounds = self._ranges[text.negative, text.size >= SURE_DIGITS]
         if free and text.digits and self._meets(text.as_written(), text.negative, bounds):  # the likely case
             return None
-        intervals = text.intervals(*self._powers(bounds, text))
+        intervals: Iterable[Interval] = text.intervals(*self._powers(bounds, text))
+        if self.step and text.size >= SURE_DIGITS:
+            intervals = map(_widened, intervals)
         if any(self._meets(interval, text.negative, bounds) for interval in intervals):
             return None
         return self._blamed(text)
@@ -333,29 +336,25 @@ class NumberAlt:
         if left is None:
             return False
         start, open_start, end, open_end = left
-        if any(not _divides(divisor, start, end) for divisor in self.divisors):
-            return False
         step = self.step
         if not step:
             return end is None or start != end or self._single(start, negative)
-        if end is not None and end.adjusted() < 0:  # below 1
+        if end is not None and end < step:
             return not start and not open_start and self._single(_ZERO, negative)
-        multiple = int(start.to_integral_value(ROUND_CEILING, EXACT))
-        multiple += -multiple % step
-        if open_start and multiple == start:
-            multiple += step
+        value = EXACT.multiply(EXACT.divide(start, step).to_integral_value(ROUND_CEILING, EXACT), step)
+        if value < start or (open_start and value == start):  # rounded, where the quotient has no end
+            value = EXACT.add(value, step)
         for _ in range(_TRIES):
-            value = Decimal(multiple)
             if end is not None and (value > end or (value == end and open_end)):
                 return False
             if self._single(value, negative):
                 return True
-            multiple += step
+            value = EXACT.add(value, step)
         return True
 
     def _single(self, value: Decimal, negative: bool) -> bool:
         """Whether a magnitude, with that sign, is not excluded."""
-        whole = value == value.to_integral_value(context=EXACT)
+        whole = _is_whole(value)
         if (self.not_integer and whole) or (self.integer and not whole):
             return False
         if self.banned and any(
@@ -382,10 +381,10 @@ class NumberAlt:
             if not _COMPARE[op](value, limit):
                 return source
         for number, source in self.multiples:
-            if not multiple_of(value, number):
+            if not is_multiple(value, number):
                 return source
         for number, source in self.no_multiples:
-            if multiple_of(value, number):
+            if is_multiple(value, number):
                 return source
         return None
 
@@ -398,22 +397,20 @@ _COMPARE: Final[dict[str, Any]] = {
 }
 
 
-def multiple_of(value: Number, number: Number) -> bool:
-    """As `jsonschema` divides: a float divisor by a quotient in floats."""
-    if isinstance(number, float):
-        try:
-            quotient = value / number
-            return int(quotient) == quotient
-        except OverflowError:
-            # Too large for a float; jsonschema then asks for an exact fraction.
-            return (isinstance(value, int) or math.isfinite(value)) and Fraction(value) % Fraction(number) == 0
-    return not value % number
+def _common_multiple(divisors: list[Decimal]) -> Decimal:
+    """The least number that all of them divide; 0 for none."""
+    scale = max((-int(divisor.as_tuple().exponent) for divisor in divisors), default=0)
+    scale = max(scale, 0)
+    whole = [int(divisor.scaleb(scale, EXACT)) for divisor in divisors]
+    return Decimal(math.lcm(*whole)).scaleb(-scale, EXACT) if whole else _ZERO
 
 
-def _divides(divisor: Decimal, start: Decimal, end: Decimal | None) -> bool:
-    """Whether some number from start to end may come to an integer, divided by this in floats."""
-    if end is None:
-        return True
-    low = _ROUGH.divide(_ROUGH.multiply(start, 1 - _MARGIN), divisor)
-    high = _ROUGH.divide(_ROUGH.multiply(end, 1 + _MARGIN), divisor)
-    return high.to_integral_value(ROUND_FLOOR, EXACT) >= low
+def _is_whole(value: Decimal) -> bool:
+    return value == value.to_integral_value(context=EXACT)
+
+
+def _widened(interval: Interval) -> Interval:
+    """With the margin of what floats cannot tell apart."""
+    start, end, _ = interval
+    start = EXACT.subtract(start, EXACT.multiply(start, _MARGIN))
+    return start, None if end is None else EXACT.add(end, EXACT.multiply(end, _MARGIN)), True

@@ -10,11 +10,13 @@ import math
 from typing import Any
 
 from streamguard.viability.patterns.regexes import PatternTimeout
-from streamguard.viability.schema.formula import AllOf, Conj, Logic
+from streamguard.viability.schema.formula import AllOf, Logic
 from streamguard.viability.schema.nodes import Atom, Group, Sources, denied
+from streamguard.viability.schema.normal_form import Conj
 from streamguard.viability.state.frames import Frame, Reasons, Tracker
 from streamguard.viability.state.strings import StringState, Text, begins, units
 from streamguard.viability.syntax.grammar import OBJECT, STRING
+from streamguard.viability.syntax.trampoline import Steps
 
 _CACHED = 4096
 """Names whose schemas are remembered per alternative."""
@@ -166,66 +168,89 @@ class ObjectAlt:
         except PatternTimeout:
             return []
 
-    def may_be_open(self, sat: Any) -> bool:
+    def may_be_open(self, sat: Any) -> Steps[bool]:
         """Whether a name that no keyword names may come, as far as one can tell."""
         if self.finite_names() is not None:
             return False
-        if self.names is not None and not sat.any(self.names, STRING):
+        if self.names is not None and not (yield sat.any(self.names, STRING)):
             return False
-        if any(sat(node) for g, _ in self.groups for _, node in self._live_patterns(g)):
-            # A name may match a pattern of one closed group; it must then suit every other closed one too.
-            return all(
-                g.additional is None or g.patterns or sat(self.logic.query([(g.additional, True)]))
-                for g, _ in self.groups
-            )
-        return bool(sat(self.other()))
+        for group, _ in self.groups:
+            for _, node in self._live_patterns(group):
+                if (yield sat(node)):
+                    suits: bool = yield self._suits_the_closed(sat)
+                    return suits
+        found: bool = yield sat(self.other())
+        return found
+
+    def _suits_the_closed(self, sat: Any) -> Steps[bool]:
+        """A name may match a pattern of one closed group; it must then suit every other closed one too."""
+        for group, _ in self.groups:
+            if group.additional is None or group.patterns:
+                continue
+            if not (yield sat(self.logic.query([(group.additional, True)]))):
+                return False
+        return True
 
     def _live_patterns(self, group: Group) -> list[tuple[Any, AllOf]]:
         return [(pattern, self.logic.query([(node, True)])) for pattern, node in group.patterns]
 
-    def possible(self, sat: Any) -> bool:
+    def possible(self, sat: Any) -> Steps[bool]:
         """Whether some object satisfies it, by what is known of other constraints. Never wrongly `False` in the end."""
         if self.lo > self.hi or len(self.required) > self.hi:
             return False
         if any(all(name in self.required for name in atom.arg) for atom in self.missing_some):
             return False
-        allowed = None
         for name in self.required:
-            if (self.names is not None and not holds(self.names, name)) or not sat(self.child(name)):
+            if self.names is not None and not holds(self.names, name):
                 return False
-        if self.lo > len(self.required) and not self.may_be_open(sat):
-            allowed = [name for name in self.names_named() if sat(self.child(name))]
+            if not (yield sat(self.child(name))):
+                return False
+        if self.lo > len(self.required) and not (yield self.may_be_open(sat)):
             forbidden = {atom.arg[0] for atom in self.missing_some if len(atom.arg) == 1}
-            if len(set(allowed) - forbidden) < self.lo:
+            allowed = 0
+            for name in self.names_named():
+                if name not in forbidden and (yield sat(self.child(name))):
+                    allowed += 1
+            if allowed < self.lo:
                 return False
         for group, _ in self.bad_groups:
-            if not any(self.could_violate(group, sat)):
+            other, named = yield self.could_violate(group, sat)
+            if not other and not named:
                 return False
         if (self.bad_groups or self.bad_names) and self.hi < 1:
             return False
         allowed_names = self.names.key if self.names is not None else frozenset()
-        if not all(sat.any(self.logic.query(allowed_names | {(a.arg, False)}), STRING) for a in self.bad_names):
-            return False
-        return all(sat.choice(sub) for sub in self.subs)
+        for atom in self.bad_names:
+            if not (yield sat.any(self.logic.query(allowed_names | {(atom.arg, False)}), STRING)):
+                return False
+        for sub in self.subs:
+            if not (yield sat.choice(sub)):
+                return False
+        return True
 
-    def could_violate(self, group: Group, sat: Any) -> tuple[bool, list[str]]:
+    def could_violate(self, group: Group, sat: Any) -> Steps[Any]:
         """Which members could violate the group: whether one of a name that no keyword names, and those of names."""
-        if self.names is not None and not sat.any(self.names, STRING):
+        if self.names is not None and not (yield sat.any(self.names, STRING)):
             return False, []
-        named = [name for name in self.names_named() if any(sat(query) for query in self.evidence(group, name))]
-        if any(sat(self.logic.query([(node, False)])) for _, node in group.patterns):
-            return True, named
-        if group.additional is not None and self.may_be_open(sat):
-            return bool(sat(self.logic.query(self.other().key | {(group.additional, False)}))) or any(
-                g.patterns for g, _ in self.groups
-            ), named
+        named = []
+        for name in self.names_named():
+            for query in self.evidence(group, name):
+                if (yield sat(query)):
+                    named.append(name)
+                    break
+        for _, node in group.patterns:
+            if (yield sat(self.logic.query([(node, False)]))):
+                return True, named
+        if group.additional is not None and (yield self.may_be_open(sat)):
+            other = yield sat(self.logic.query(self.other().key | {(group.additional, False)}))
+            return other or any(g.patterns for g, _ in self.groups), named
         return False, named
 
     def could_still_violate(self, group: Group, used: set[str]) -> bool:
         """Whether a member of a name not yet used could violate the group."""
         found = self._violating.get(id(group))
         if found is None:
-            found = self._violating[id(group)] = self.could_violate(group, self.logic.sat)
+            found = self._violating[id(group)] = self.logic.sat.answer(lambda search: self.could_violate(group, search))
         return found[0] or any(name not in used for name in found[1])
 
     def finish(self, sat: Any) -> None:
@@ -234,7 +259,8 @@ class ObjectAlt:
         self.known = {
             units(name): name for name in self.names_named() if name not in forbidden and sat(self.child(name))
         }
-        self.open = self.may_be_open(sat)
+        self.open = sat.answer(self.may_be_open)
+        self.bans = []
         for group, atom in self.groups:
             self.bans += [(p, denied(atom)) for p, query in self._live_patterns(group) if p.lasting and not sat(query)]
         closed = any(g.additional is not None and g.patterns for g, _ in self.groups)

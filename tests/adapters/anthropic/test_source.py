@@ -20,7 +20,8 @@ import pytest
 
 from streamguard.adapters.anthropic.events import Translator
 from streamguard.adapters.anthropic.source import AnthropicSource, messages, sdk_events
-from streamguard.adapters.anthropic.stream import INFLATE_BYTES, SdkStream, _message
+from streamguard.adapters.anthropic.stream import SdkStream, _message
+from streamguard.adapters.sse.content_encoding import STEP
 from streamguard.adapters.sse.decoder import Decoder
 from streamguard.adapters.sse.read_ahead import IN_A_ROW
 from streamguard.errors import ConfigError
@@ -592,7 +593,7 @@ FAULTS = [
     pytest.param([CHUNKED, *PIECES[:2], chunk(b"data: {nope}\n\n"), HANG], "transport.decode", True, id="no-JSON"),
     pytest.param([CHUNKED, chunk(b"data: \xff\n\n"), HANG], "transport.decode", True, id="no-UTF-8"),
     pytest.param(
-        [CHUNKED, chunk(b"data: " + b"x" * 70_000) * 16, HANG], "transport.event_too_large", True, id="endless"
+        [CHUNKED, chunk(b"data: " + b"x" * 1_100_000) * 16, HANG], "transport.event_too_large", True, id="endless"
     ),
     pytest.param([GZIP, chunk(gzipped(SMALL)[:-9]), END], "transport.decode", True, id="gzip-cut"),
     pytest.param([GZIP, chunk(gzipped(SMALL)[:10] + b"\x07"), HANG], "transport.decode", True, id="gzip-corrupt"),
@@ -672,7 +673,7 @@ def test_a_compressed_stream_reads_like_a_plain_one(headers: dict[str, str], bac
 
 def test_a_flushed_block_comes_whole_before_the_next_read() -> None:
     """Compressed events that a server has flushed are given out without waiting for more bytes, however long."""
-    size = 2 * INFLATE_BYTES
+    size = 2 * STEP
     for length in (size - 1, size, size + 1):
         stream = (b": " + b"x" * 97 + b"\n\n") * (length // 101 + 1) + SMALL
         compressor = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)

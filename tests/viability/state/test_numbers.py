@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamguard.viability import compile_schema
-from streamguard.viability.state.numbers import multiple_of
+from streamguard.viability.state.number_text import is_multiple
 from tests.viability.feeding import each, feed
 
 
@@ -90,7 +91,45 @@ def test_no_valid_number_is_aborted(keywords: list[str], values: list[Any], form
     assert (feed(made.prefix(), text, each) is None) == (made.validate(json.loads(text)) is None)
 
 
-def test_division_is_the_judges() -> None:
-    """Multiples are divided as jsonschema divides."""
-    pairs = [(4.5, 1.5), (0.3, 0.1), (10**400, 0.5), (float("inf"), 0.5), (7, 2), (8.0, 2), (1e308, 0.123456789)]
-    assert [multiple_of(value, number) for value, number in pairs] == [True, False, True, False, False, True, False]
+def test_division_is_of_decimals() -> None:
+    """Numbers are divided as the decimals they are written as, of any size; the infinite by nothing."""
+    pairs = [(4.5, 1.5), (0.3, 0.1), (10**400, 0.5), (10**4000 + 1, 0.5), (float("inf"), 0.5), (7, 2), (8.0, 2)]
+    pairs += [(1e308, 0.123456789), (1e308, 1e-308), (19.99, 0.01), (600.03, 0.01), (0.07, 0.01), (4.351, 0.01)]
+    found = [is_multiple(value, number) for value, number in pairs]
+    assert found == [True, True, True, True, False, False, True, False, True, True, True, True, False]
+
+
+@given(
+    divisor=st.decimals("0.0001", "50", places=4, allow_nan=False),
+    times=st.integers(-(10**6), 10**6),
+    off=st.sampled_from(["0", "0.0001", "0.5", "1e-5"]),
+    also=st.sampled_from([None, "0.01", "0.25", "3"]),
+    numbers=st.sampled_from(["exact", "plain"]),
+)
+def test_multiples_of_decimals(divisor: Decimal, times: int, off: str, also: str | None, numbers: Any) -> None:
+    """Cents and the like: prefix and judge say what exact fractions say, with several divisors at once too."""
+    value = divisor.normalize() * times + Decimal(off)
+    divisors = [divisor, *([Decimal(also)] if also else [])]
+    schema = {"allOf": [{"multipleOf": float(one)} for one in divisors]}
+    text = f"{value:f}"
+    wanted = all(Fraction(value) % Fraction(one) == 0 for one in divisors)
+    made = compile_schema(schema, numbers=numbers)
+    assert (made.validate(json.loads(text)) is None) is wanted
+    assert (feed(made.prefix(), text, each) is None) is wanted
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "exact", "plain"),
+    [
+        ({"multipleOf": 0.01}, "19.99", None, None),
+        ({"multipleOf": 0.01}, "19.991", 6, 5),
+        ({"multipleOf": 0.01}, "1.999e1", None, 4),
+        ({"multipleOf": 0.01}, "1.999e0", 7, 4),
+        ({"multipleOf": 0.01, "maximum": 0.5, "minimum": 0.495}, "0.49", 2, 2),
+        ({"multipleOf": 0.05}, "0.10000000000000000001", None, None),
+        ({"multipleOf": 0.01, "type": "integer"}, "0.5", 3, 2),
+    ],
+)
+def test_where_a_number_of_cents_dies(schema: Any, text: str, exact: int | None, plain: int | None) -> None:
+    """At the digit after which no multiple is left."""
+    assert (dies(schema, text), dies(schema, text, numbers="plain")) == (exact, plain)

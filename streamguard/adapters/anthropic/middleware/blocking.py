@@ -30,6 +30,8 @@ from streamguard.adapters.anthropic.middleware.source import (
     MessageStream,
     content_type,
 )
+from streamguard.adapters.sse.content_encoding import UnreadableEncoding, codings
+from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.redaction import EXCERPT_BYTES
 from streamguard.source import CLOSE_LIMIT, Attempt
 
@@ -54,8 +56,9 @@ class BlockingSource(ChainSource):
         *,
         max_event_bytes: int,
         connect: float | None,
+        log: FrameLog | None = None,
     ) -> None:
-        super().__init__(request, call_next, max_event_bytes=max_event_bytes)
+        super().__init__(request, call_next, max_event_bytes=max_event_bytes, log=log)
         self._connect = connect
         # What the caller's thread has set, tracing for one, is seen by the threads that ask.
         self._context = contextvars.copy_context()
@@ -80,7 +83,7 @@ class BlockingSource(ChainSource):
             response = self._looked_at(await self._answer(exchange))
             if response.http_response.status_code >= 400:
                 self.refuse(response)
-            stream = MessageStream(exchange, beta=False, max_event_bytes=self._max_event_bytes)
+            stream = self._stream_of(exchange)
             kind = content_type(response.http_response)
             if kind not in ("", "text/event-stream"):
                 self.refuse_kind(kind, await stream.beginning(EXCERPT_BYTES), stream.headers)
@@ -115,6 +118,9 @@ class _Exchange:
         self._read = False
         """Whether the body was read to its end: then its connection is free for the next request, and not ours."""
         self._done = anyio.Event()
+        self.is_stream_consumed = False
+        """Whether somebody before us has read the body, and so decompressed it."""
+        self._raw = False
 
     # -- the reader's side -------------------------------------------------------------------------------------------
 
@@ -136,8 +142,13 @@ class _Exchange:
         headers: Mapping[str, str] = self._response.http_response.headers
         return headers
 
+    @property
+    def request(self) -> Any:
+        """The HTTP request that was sent."""
+        return self._response.http_response.request
+
     async def aiter_bytes(self) -> AsyncIterator[bytes]:
-        """The body, decompressed but for gzip."""
+        """The body; decompressed, unless that is done here."""
         while (item := await self._next()) is not _END:
             yield item
 
@@ -191,12 +202,13 @@ class _Exchange:
             timeouts = http.request.extensions.get("timeout")
             if isinstance(timeouts, dict):
                 timeouts["read"] = None
+        self.is_stream_consumed = http.is_stream_consumed
+        self._raw = not self.is_stream_consumed and _undone_here(http.headers.get("content-encoding", ""))
         self._response = response
         self._tell(self._put, response)
         if self._read or self._left.is_set():
             return
-        gzip = http.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
-        for chunk in http.iter_raw() if gzip else http.iter_bytes():
+        for chunk in http.iter_raw() if self._raw else http.iter_bytes():
             if self._left.is_set():
                 return
             self._tell(self._put, chunk)
@@ -207,6 +219,14 @@ class _Exchange:
         # The loop is gone when its call was given up and this thread was the slower one.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(what, *args)
+
+
+def _undone_here(encoding: str) -> bool:
+    """Whether a body of this `Content-Encoding` is decompressed by `BodyStream`."""
+    try:
+        return bool(codings(encoding))
+    except UnreadableEncoding:
+        return False
 
 
 def _shut_down(response: Any) -> None:

@@ -17,25 +17,27 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from os import PathLike
 from typing import Any, Final, cast
 
 import anthropic
 import httpx2
+import msgspec
 from anthropic.types import RawMessageStreamEvent
 from anthropic.types.beta import BetaRawMessageStreamEvent
 
 from streamguard.adapters.anthropic.middleware import span
 from streamguard.adapters.anthropic.middleware.blocking import BlockingSource
+from streamguard.adapters.anthropic.middleware.blocking_stream import BlockingBody, BlockingEvents, BlockingReading
 from streamguard.adapters.anthropic.middleware.parsed import Parser
 from streamguard.adapters.anthropic.middleware.source import RAW_HEADER, ChainSource, Guarded, GuardedSync
 from streamguard.adapters.anthropic.middleware.stream import EXTENSION, GuardedBody, GuardedEvents, Reading
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.engine.call import Call
-from streamguard.engine.portal import run_in_thread
 from streamguard.engine.runtime import Runtime
+from streamguard.engine.shared_loop import SharedLoop
 from streamguard.errors import CallError, ConfigError, GaveUp, PolicyError, Problem
 from streamguard.outcome import Outcome
 from streamguard.policy.file import as_policy
@@ -61,7 +63,8 @@ class GuardMiddleware(anthropic.Middleware):
     exception, where there is one. A message is handed back whole and with exact usage, so an answer is always read to
     its end: `json.trailing: cut` ignores what follows the document, as `allow` does.
 
-    On a synchronous client only non-streaming calls are guarded; streaming ones are refused.
+    The calls of a synchronous client run in an event loop of the middleware's own. Its thread lives as long as one of
+    them does; a stream lives until it is read to its end, closed or dropped.
 
     :param policy: the policy of all calls, the name of one (`streamguard:NAME`, or a path), or a function that chooses
         one by request. `json.schema: request` takes the
@@ -95,6 +98,7 @@ class GuardMiddleware(anthropic.Middleware):
         self._deliver = deliver
         self._labels = labels
         self._max_event_bytes = max_event_bytes
+        self._loop = SharedLoop()
 
     async def handle_async(self, request: anthropic.APIRequest, call_next: Any) -> Any:
         """The SDK's hook of asynchronous clients."""
@@ -118,16 +122,13 @@ class GuardMiddleware(anthropic.Middleware):
         if policy is None:
             return call_next(request)
         if request.stream:
-            raise ConfigError(
-                "GuardMiddleware cannot guard a stream of a synchronous client, whose reads nothing can interrupt: "
-                "use AsyncAnthropic, leave out stream=True, or stream with streamguard.sync.stream(messages(client, …))"
-            )
+            return self._blocking_stream(request, call_next, policy)
         source = BlockingSource(
             request, call_next, max_event_bytes=self._max_event_bytes, connect=policy.timeouts.connect
         )
         parser = Parser(request)
         try:
-            outcome = run_in_thread(source, lambda own: self._call(own, policy, parser).run())
+            outcome = self._in_the_loop(lambda: self._call(source, policy, parser).run())
         except CallError as error:
             span.noted(span.current(), error.record, error.reason)
             raise raised(error, source) from None
@@ -160,25 +161,69 @@ class GuardMiddleware(anthropic.Middleware):
     def _dropped(self, call: Call) -> None:
         self.runtime.calls.pop(call.id, None)
 
+    def _in_the_loop(self, drive: Callable[[], Coroutine[Any, Any, Outcome]]) -> Outcome:
+        """Drive a call in the loop that this middleware's threads share."""
+
+        async def call() -> Outcome:
+            return await drive()  # made in the loop, whose clock it looks up
+
+        lease = self._loop.lease()
+        try:
+            return lease.run(call)
+        finally:
+            lease.release()
+
     async def _stream(self, request: anthropic.APIRequest, call_next: Any, policy: Policy) -> Any:
+        how = self._how(request, policy)
+        source = ChainSource(request, call_next, max_event_bytes=self._max_event_bytes, log=how.log)
+        reading = await self._begun(request, source, policy, how, span.current())
+        try:
+            return _streamed(request, reading, how, GuardedBody(reading), reading, GuardedEvents)
+        except BaseException:
+            await reading.close()
+            raise
+
+    def _blocking_stream(self, request: anthropic.APIRequest, call_next: Any, policy: Policy) -> Any:
+        how = self._how(request, policy)
+        connect, here = policy.timeouts.connect, span.current()
+        source = BlockingSource(request, call_next, max_event_bytes=self._max_event_bytes, connect=connect, log=how.log)
+        blocking = BlockingReading(self._loop.lease(), lambda: self._begun(request, source, policy, how, here))
+        try:
+            return _streamed(request, blocking.reading, how, BlockingBody(blocking), blocking, BlockingEvents)
+        except BaseException:
+            blocking.close()
+            raise
+
+    def _how(self, request: anthropic.APIRequest, policy: Policy) -> _Streaming:
+        """How a streaming call is handed on.
+
+        :raises ConfigError: nobody chose when.
+        """
         deliver = self._deliver or ("live" if policy.deliver == "live" else None)
         if deliver is None:
             raise ConfigError(
                 "a streaming call through GuardMiddleware needs a choice: deliver='committed' holds the output back "
                 "until the whole answer has passed, deliver='live' hands it on at once and cannot take it back"
             )
-        kinds = typing.get_args(request.stream_cls)
         # Whoever asked for the response itself may read bytes, and whoever has a stream class of their own decodes.
-        plain = RAW_HEADER not in {name.lower() for name in request.headers} and bool(kinds)
-        log = None if plain else FrameLog(keepalives="at once" if deliver == "committed" else "in order")
-        source = ChainSource(request, call_next, max_event_bytes=self._max_event_bytes, log=log)
-        call = Call(source, policy, self.runtime, deliver=deliver, labels=self._labels)
-        here = span.current()
+        raw = RAW_HEADER in {name.lower() for name in request.headers} or not typing.get_args(request.stream_cls)
+        return _Streaming(
+            deliver, FrameLog(keepalives="at once" if deliver == "committed" else "in order") if raw else None
+        )
+
+    async def _begun(
+        self, request: anthropic.APIRequest, source: ChainSource, policy: Policy, how: _Streaming, here: Any
+    ) -> Reading:
+        """Make the call, in the loop that runs, and wait for what may go out first.
+
+        :param here: the SDK's span.
+        """
+        call = Call(source, policy, self.runtime, deliver=how.deliver, labels=self._labels)
         reading = Reading(
             call,
             source,
             beta=is_beta(request),
-            log=log,
+            log=how.log,
             noted=lambda record, reason: span.noted(here, record, reason),
             raised=lambda error: raised(error, source),
             dropped=self._dropped,
@@ -188,24 +233,43 @@ class GuardMiddleware(anthropic.Middleware):
         except BaseException:
             await reading.close()
             raise
-        upstream = source.response
-        response = httpx2.Response(
-            upstream.http_response.status_code,
-            headers=_headers(upstream.http_response.headers, "text/event-stream"),
-            stream=GuardedBody(reading),
-            request=upstream.http_response.request,
-            extensions={EXTENSION: reading},
-        )
-        generic: Any = GuardedEvents
-        cls = generic[kinds[0]] if plain else request.stream_cls
-        made = _response(upstream, response, request, stream=True, stream_cls=cls)
-        if made is not None:
-            return made
-        if not plain:
-            await reading.close()
-            raise ConfigError(_NO_WRAPPER)
-        event: Any = BetaRawMessageStreamEvent if reading.beta else RawMessageStreamEvent
-        return GuardedEvents(cast_to=event, response=response, client=_NoClient())
+        return reading
+
+
+class _Streaming(msgspec.Struct, frozen=True):
+    """How one streaming call is handed on."""
+
+    deliver: Deliver
+    log: FrameLog | None
+    """Keeps the raw frames, where somebody may read bytes; without it, events are handed on as objects."""
+
+
+def _streamed(
+    request: anthropic.APIRequest, reading: Reading, how: _Streaming, body: Any, owner: Any, events: Any
+) -> Any:
+    """The stream that the SDK's caller asked for.
+
+    :param owner: what the stream reads, and closes.
+    :param events: our class of streams, of the client's kind.
+    :raises ConfigError: this SDK makes responses in a way that we do not know.
+    """
+    upstream = reading.response
+    response = httpx2.Response(
+        upstream.http_response.status_code,
+        headers=_headers(upstream.http_response.headers, "text/event-stream"),
+        stream=body,
+        request=upstream.http_response.request,
+        extensions={EXTENSION: owner},
+    )
+    plain = how.log is None
+    cls = events[typing.get_args(request.stream_cls)[0]] if plain else request.stream_cls
+    made = _response(upstream, response, request, stream=True, stream_cls=cls)
+    if made is not None:
+        return made
+    if not plain:
+        raise ConfigError(_NO_WRAPPER)
+    event: Any = BetaRawMessageStreamEvent if reading.beta else RawMessageStreamEvent
+    return events(cast_to=event, response=response, client=_NoClient())
 
 
 _NO_RESTARTS: Final = (

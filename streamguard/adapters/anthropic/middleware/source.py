@@ -96,10 +96,7 @@ class ChainSource:
         """
         self.response, self.stream, self.sdk_error = None, None, None
         response = await self._asked_for(self.upstream(attempt))
-        stream = MessageStream(response, beta=False, max_event_bytes=self._max_event_bytes)
-        if self._log is not None:
-            self._log.begin()
-            stream.tap(self._log)
+        stream = self._stream_of(response)
         try:
             await self._check(response, stream)
             self.response, self.stream = response, stream
@@ -107,6 +104,14 @@ class ChainSource:
         finally:
             with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
                 await stream.aclose()
+
+    def _stream_of(self, response: Any) -> MessageStream:
+        """The answer of a response, its frames logged where somebody reads bytes."""
+        stream = MessageStream(response, beta=False, max_event_bytes=self._max_event_bytes)
+        if self._log is not None:
+            self._log.begin()
+            stream.tap(self._log)
+        return stream
 
     def upstream(self, attempt: Attempt) -> anthropic.APIRequest:
         """The request of an attempt: the caller's own, patched and streaming."""

@@ -15,6 +15,7 @@ import httpx2
 from streamguard.adapters.anthropic.events import Kept
 from streamguard.adapters.anthropic.middleware.events import SdkEvents
 from streamguard.adapters.anthropic.middleware.source import ChainSource
+from streamguard.adapters.sse.frame_names import named
 from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.engine.call import Call
 from streamguard.errors import CallError, ConfigError
@@ -141,6 +142,11 @@ class Reading:
         if noted is not None:
             noted(record, reason)
 
+    @property
+    def response(self) -> Any:
+        """The last attempt's response, as the rest of the chain gave it."""
+        return self._source.response
+
     def released(self, events: list[Event]) -> list[Kept]:
         """What came on the wire for some events, in its order."""
         stream = self._source.stream
@@ -157,6 +163,19 @@ class Reading:
         self._dropped(self.call)
 
 
+def log_of(reading: Reading) -> FrameLog:
+    """Return the frames of a call whose bytes are read.
+
+    :raises ConfigError: nobody keeps them.
+    """
+    if reading.log is None:
+        raise ConfigError(
+            "the events of this stream are handed on as objects, and its bytes are gone: "
+            "use with_streaming_response or with_raw_response to read bytes"
+        )
+    return reading.log
+
+
 class GuardedBody(httpx2.AsyncByteStream):
     """The bytes of a guarded call, for callers who read the response themselves."""
 
@@ -164,28 +183,24 @@ class GuardedBody(httpx2.AsyncByteStream):
         self._reading = reading
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        log = self._reading.log
-        if log is None:
-            raise ConfigError(
-                "the events of this stream are handed on as objects, and its bytes are gone: "
-                "use with_streaming_response or with_raw_response to read bytes"
-            )
+        log = log_of(self._reading)
         while (events := await self._reading.batch()) is not None:
             if frames := log.release(events):
-                yield b"".join(frames)
+                yield b"".join(map(named, frames))
         if frames := log.rest():
-            yield b"".join(frames)
+            yield b"".join(map(named, frames))
 
     async def aclose(self) -> None:
         await self._reading.close()
 
 
-class GuardedEvents(anthropic.AsyncStream[T]):
-    """The events of a guarded call, in the SDK's own classes; everything else is as the SDK's stream has it."""
+class Objects:
+    """The SDK's event objects of one stream, made ready batch by batch; the SDK's span hears of each.
 
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
-        self._reading: Reading = given["response"].extensions[EXTENSION]
+    :param given: the arguments of the SDK's stream.
+    """
+
+    def __init__(self, reading: Reading, given: dict[str, Any]) -> None:
         client, cast_to, response = given.get("client"), given.get("cast_to"), given["response"]
         process = getattr(client, "_process_response_data", None)
         parse = None
@@ -194,50 +209,88 @@ class GuardedEvents(anthropic.AsyncStream[T]):
             def parse(data: dict[str, Any]) -> Any:
                 return process(data=data, cast_to=cast_to, response=response)
 
-        self._events = SdkEvents(beta=self._reading.beta, parse=parse)
+        self._reading = reading
+        self._response = response
+        self._events = SdkEvents(beta=reading.beta, parse=parse)
         self._ready: list[Any] = []
         self._place = 0
         self._begun = False
 
-    async def __anext__(self) -> T:
-        if self._place >= len(self._ready) and not await self._fill():
-            raise StopAsyncIteration
-        item: T = self._ready[self._place]
+    @property
+    def empty(self) -> bool:
+        """Whether the next one has to be read."""
+        return self._place >= len(self._ready)
+
+    def next(self) -> Any:
+        """The next one."""
+        item = self._ready[self._place]
         self._place += 1
+        return item
+
+    def begin(self) -> None:
+        """Somebody asks for the next batch."""
+        if not self._begun:
+            self._begun = True
+            if (observer := self._observer) is not None:
+                observer.begin()
+        self._ready, self._place = [], 0
+
+    def add(self, batch: list[Event]) -> bool:
+        """Make ready what the engine released with a batch. Whether that is anything."""
+        self._ready = self._events.of(self._reading.released(batch))
+        if (observer := self._observer) is not None:
+            for item in self._ready:
+                observer.item(item)
+        return bool(self._ready)
+
+    def end(self, how: str, error: Exception | None = None) -> None:
+        """There is no more: it was read to the end, closed or failed."""
+        if how == "closed":
+            self._ready, self._place = [], 0
+        if (observer := self._observer) is not None:
+            observer.end(how, *(() if error is None else (error,)))
+
+    @property
+    def _observer(self) -> Any:
+        return getattr(getattr(self._response, "stream", None), "stream_observer", None)
+
+
+class GuardedEvents(anthropic.AsyncStream[T]):
+    """The events of a guarded call, in the SDK's own classes; everything else is as the SDK's stream has it."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._reading: Reading = given["response"].extensions[EXTENSION]
+        self._objects = Objects(self._reading, given)
+
+    async def __anext__(self) -> T:
+        objects = self._objects
+        if objects.empty:
+            await self._fill()
+        item: T = objects.next()
         return item
 
     def __aiter__(self) -> Self:  # no generator, of which breaking off would leave a half
         return self
 
-    async def _fill(self) -> bool:
-        """Make more events ready; whether there are any."""
-        observer = getattr(getattr(self.response, "stream", None), "stream_observer", None)
-        if not self._begun:
-            self._begun = True
-            if observer is not None:
-                observer.begin()
-        self._ready, self._place = [], 0
+    async def _fill(self) -> None:
+        """Make more events ready.
+
+        :raises StopAsyncIteration: there are none.
+        """
+        objects = self._objects
+        objects.begin()
         try:
-            while not self._ready:
-                batch = await self._reading.batch()
-                if batch is None:
-                    break
-                self._ready = self._events.of(self._reading.released(batch))
+            while (batch := await self._reading.batch()) is not None:
+                if objects.add(batch):
+                    return
         except Exception as error:
-            if observer is not None:
-                observer.end("failed", error)
+            objects.end("failed", error)
             raise
-        if observer is not None:
-            for item in self._ready:
-                observer.item(item)
-            if not self._ready:
-                observer.end("read")
-        return bool(self._ready)
+        objects.end("read")
+        raise StopAsyncIteration
 
     async def close(self) -> None:
         """Close the connection, if it is still open."""
-        observer = getattr(getattr(self.response, "stream", None), "stream_observer", None)
-        if observer is not None:
-            observer.end("closed")
-        self._ready, self._place = [], 0
+        self._objects.end("closed")
         await self._reading.close()

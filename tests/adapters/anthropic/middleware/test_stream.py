@@ -13,7 +13,6 @@ from typing import Any
 
 import anthropic
 import anyio
-import httpx2
 import pytest
 
 from streamguard import ConfigError, GaveUp, GuardMiddleware, JsonDocument, Policy, Retry, Rule, Runtime
@@ -489,17 +488,6 @@ def test_the_helper_with_an_output_format_parses() -> None:
         assert final.parsed_output == Row(a=1)
 
     anyio.run(main)
-
-
-def test_synchronous_streams_are_refused() -> None:
-    """With a message that says what to do instead."""
-    http = httpx2.Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(500)))
-    guard = GuardMiddleware(Policy(), deliver="live")
-    with anthropic.Anthropic(api_key="x", middleware=[guard], http_client=http) as sdk:
-        with pytest.raises(ConfigError, match="cannot guard a stream of a synchronous client"):
-            sdk.messages.create(**REQUEST, stream=True)
-        with pytest.raises(ConfigError, match="use AsyncAnthropic"), sdk.messages.stream(**REQUEST):
-            pass
 
 
 def test_a_runtime_keeps_no_call_that_is_over() -> None:
