@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, str] = {
     "adapters.anthropic": "redaction request verdict events usage outcome errors files pricing models guards policy"
     " policy.file source engine adapters.sse",
     "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
-    "sync": "events outcome policy source engine api",
+    "sync": "events outcome policy source engine adapters.anthropic api",
     "relay": "verdict events outcome errors api",
     "http": "redaction terminal errors files guards",
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
