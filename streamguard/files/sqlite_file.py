@@ -9,7 +9,8 @@ from __future__ import annotations
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,9 @@ import msgspec
 SMALLEST = 512
 """Bytes of the smallest SQLite database. SQLite takes a shorter file for empty and writes over it."""
 
+
+MAX_VALUE_BYTES = 256 * 1024 * 1024
+"""The largest text or blob that is read: an answer of the longest kind is a hundredth of that."""
 
 Foreign = Literal["not regular", "no database", "something else", "version"]
 """What a file is instead of ours."""
@@ -93,6 +97,26 @@ def check_owner(db: sqlite3.Connection, kind: Format) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version != kind.version:
         raise ForeignFile("version", version)
+    # A view may have endless rows, and a trigger may do what it likes: nothing but our own tables is looked at.
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    if _made_of(db) != _tables_of(kind):
+        raise ForeignFile("something else")
+
+
+def _made_of(db: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    """The tables, indexes, views and triggers of a file; of strangers' no more than ours have."""
+    # SQLite's own: indexes of keys have no text, statistics are made by ANALYZE.
+    query = "SELECT type, name, sql FROM sqlite_master WHERE sql NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    return sorted(db.execute(f"{query} LIMIT 100").fetchall())
+
+
+@cache
+def _tables_of(kind: Format) -> list[tuple[str, str, str]]:
+    """What `_made_of` finds in a file of this kind."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(kind.tables)
+        return _made_of(db)
 
 
 @contextmanager

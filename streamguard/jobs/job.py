@@ -22,7 +22,7 @@ from streamguard.jobs.input.plan import Entry, Plan
 from streamguard.jobs.opening import JobSpec, Parts, open_parts
 from streamguard.jobs.problems import Problems
 from streamguard.jobs.store.fingerprint import Fingerprint, differences
-from streamguard.jobs.store.journal_records import Known
+from streamguard.jobs.store.journal_records import Known, believed
 from streamguard.jobs.store.results import poison_line
 from streamguard.jobs.store.resume import POISON, Fate, fate
 from streamguard.policy.model import Policy
@@ -177,7 +177,8 @@ class Job:
         kept = sum(count for (kind, _), count in self.journal.counts().items() if kind == "succeeded")
         if said is None or not kept:
             return
-        before = msgspec.convert(said, Fingerprint)
+        with believed(str(self.journal.path)):
+            before = msgspec.convert(said, Fingerprint)
         changed = list(differences(before, self.question))
         if changed:
             out = self.spec.out

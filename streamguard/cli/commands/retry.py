@@ -14,6 +14,7 @@ from streamguard.jobs.amount import Amount
 from streamguard.jobs.jobfile import SHIPPED, STDIN, JobBudget
 from streamguard.jobs.opening import JobSpec
 from streamguard.jobs.store.journal import read_journal
+from streamguard.jobs.store.journal_records import believed
 from streamguard.jobs.store.resume import Rules, Selection
 
 
@@ -75,17 +76,18 @@ def last_order(out: str) -> tuple[JobSpec, dict[str, Any]]:
         said, folder, options = journal.about("spec"), journal.about("folder"), journal.about("options")
     if said is None:
         raise JobError(Problem(file=out, problem="its job was never started"))
-    budgets = tuple(JobBudget.model_validate(one, strict=False) for one in said.pop("budgets"))
-    sample = said.pop("sample")
-    spec = msgspec.convert(said, JobSpec)
+    with believed(str(journal.path)):
+        budgets = tuple(JobBudget.model_validate(one, strict=False) for one in said.pop("budgets"))
+        sample = said.pop("sample")
+        spec = msgspec.convert(said, JobSpec)
+        amount = None if sample is None else msgspec.convert(sample, Amount)
+        options = {name: value for name, value in (options or {}).items() if name in KEPT_OPTIONS}
+        msgspec.convert(options, Options)
     if spec.input == STDIN:
         what = "the input was standard input, which is gone: run the job again with it, and --retry-failed"
         raise JobError(Problem(file=out, problem=what))
     here = {name: _from_here(getattr(spec, name), folder) for name in ("input", "policy", "schema", "template")}
-    spec = msgspec.structs.replace(
-        spec, **here, out=out, budgets=budgets, sample=None if sample is None else msgspec.convert(sample, Amount)
-    )
-    return spec, {name: value for name, value in (options or {}).items() if name in KEPT_OPTIONS}
+    return msgspec.structs.replace(spec, **here, out=out, budgets=budgets, sample=amount), options
 
 
 def _from_here(name: str | None, folder: str | None) -> str | None:

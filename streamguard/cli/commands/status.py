@@ -12,6 +12,7 @@ from streamguard.errors import JobError, Problem
 from streamguard.jobs.report.status import look, status_text
 from streamguard.jobs.report.timeline import timeline
 from streamguard.jobs.store.journal import read_journal
+from streamguard.jobs.store.journal_records import believed
 from streamguard.terminal import printable, put, silence
 
 
@@ -28,7 +29,8 @@ def main(out: str, *, trace: str | None, as_json: bool) -> int:
             line = journal.line(trace)
             if line is None:
                 raise JobError(Problem(file=out, problem=f"the row {trace!r} has no result"))
-            text = "\n".join(printable(said) for said in timeline(line, journal.detail(trace)))
+            with believed(str(journal.path)):
+                text = "\n".join(printable(said) for said in timeline(line, journal.detail(trace)))
         else:
             status = look(journal, out)
             text = json.dumps(msgspec.to_builtins(status), indent=2) if as_json else status_text(status)

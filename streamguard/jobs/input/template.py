@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError
 from jinja2 import Template as Compiled
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing as MISSING  # noqa: N812
 
 from streamguard.errors import JobError, Problem
@@ -25,6 +24,7 @@ from streamguard.files.suggest import did_you_mean
 from streamguard.files.yaml import Loaded, load
 from streamguard.jobs.input.params import KNOWN, SDK_ONLY, unknown
 from streamguard.jobs.input.rows import Row
+from streamguard.jobs.input.sandbox import Sandbox
 
 MAX_BYTES = 1024 * 1024
 """Largest template file."""
@@ -74,6 +74,7 @@ class _Missing(StrictUndefined):
 class _Part(msgspec.Struct, frozen=True):
     """One text of the file, compiled."""
 
+    sandbox: Sandbox
     compiled: Compiled
     name: str
     """What its frames carry as their file in a traceback."""
@@ -85,7 +86,7 @@ class _Part(msgspec.Struct, frozen=True):
         """:raises RenderError: naming the line of the file."""
         try:
             # Positional, so that a field called "self" is just a field.
-            return str(self.compiled.render({**data, "row": data}))
+            return self.sandbox.rendered(self.compiled, {**data, "row": data})
         except UndefinedError as error:
             raise RenderError(self.file, self._line(error), _undefined(error, data)) from error
         except Exception as error:
@@ -124,7 +125,7 @@ class Template:
         self.text = text
         """As it was read."""
         self._problems: list[Problem] = []
-        self._environment = ImmutableSandboxedEnvironment(undefined=_Missing, autoescape=False)
+        self._environment = Sandbox(_Missing)
         front, body, first_line = self._split(text.removeprefix("\ufeff"))
         self.defaults: dict[str, Any] = self._fields(front)
         """The request's fields that are the same for every row."""
@@ -226,7 +227,7 @@ class Template:
         except RecursionError:
             self._problem("not a template: nested too deeply", first_line, pointer=pointer)
             return None
-        return _Part(compiled, name, self.file, first_line)
+        return _Part(self._environment, compiled, name, self.file, first_line)
 
     def _at_key(self, front: Loaded, name: str, what: str) -> None:
         at = front.positions[name,].key

@@ -17,6 +17,7 @@ from streamguard.budgets.upper_bound import Bound, bound
 from streamguard.events import Usage
 from streamguard.jobs.job import Job
 from streamguard.jobs.progress.summary import Reservoir
+from streamguard.jobs.store.journal_records import believed
 from streamguard.jobs.store.output import Head
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import cost, worst_case
@@ -115,11 +116,12 @@ def forecast(job: Job) -> Forecast:
 def _typical(job: Job) -> int | None:
     """The median length of this job's accepted answers, as far as they were counted."""
     found, decode = Reservoir(MOST_EXAMPLES), msgspec.json.Decoder(_Answer).decode
-    for _, line in job.journal.lines():
-        answer = decode(line)
-        tokens = answer.streamguard.usage.get("output_tokens")
-        if answer.result.type == "succeeded" and isinstance(tokens, list) and tokens[1] is not None:
-            found.append(tokens[1])
+    with believed(str(job.journal.path)):
+        for _, line in job.journal.lines():
+            answer = decode(line)
+            tokens = answer.streamguard.usage.get("output_tokens")
+            if answer.result.type == "succeeded" and isinstance(tokens, list) and tokens[1] is not None:
+                found.append(tokens[1])
     return round(statistics.median(found)) if found else None
 
 

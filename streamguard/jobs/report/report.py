@@ -17,7 +17,7 @@ from streamguard.jobs.progress.summary import Interval, Quantiles, Reservoir
 from streamguard.jobs.report.excerpt import Excerpt
 from streamguard.jobs.report.status import Status, look
 from streamguard.jobs.store.journal import Journal
-from streamguard.jobs.store.journal_records import Sample
+from streamguard.jobs.store.journal_records import Sample, believed
 
 MOST_ROWS = 200
 """Failed rows that are shown one by one: the first ones. All of them are counted."""
@@ -182,10 +182,11 @@ def report(journal: Journal, out: str) -> Report:
     about = {name: journal.about(name) for name in ("spec", "options")}
     made = Report(look(journal, out), about)
     decode = msgspec.json.Decoder(_Line).decode
-    for _, _, _, line, detail in journal.details():
-        made.take(decode(line), detail)
-    for sample in journal.samples():
-        made.samples.setdefault(sample.run, []).append(sample)
+    with believed(str(journal.path)):
+        for _, _, _, line, detail in journal.details():
+            made.take(decode(line), detail)
+        for sample in journal.samples():
+            made.samples.setdefault(sample.run, []).append(sample)
     return made
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from streamguard.jobs.store.journal import Journal
-from streamguard.jobs.store.journal_records import RunInfo
+from streamguard.jobs.store.journal_records import RunInfo, believed
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES
 from streamguard.terminal import printable
 
@@ -69,7 +69,15 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def look(journal: Journal, out: str) -> Status:
-    """How the job stands now."""
+    """How the job stands now.
+
+    :raises JobError: the journal says what no run has written.
+    """
+    with believed(str(journal.path)):
+        return _look(journal, out)
+
+
+def _look(journal: Journal, out: str) -> Status:
     infos = journal.runs()
     runs = [_run(run) for run in infos]
     counts = journal.counts()

@@ -31,7 +31,7 @@ from streamguard.files.sqlite_file import (
     is_no_database,
     transaction,
 )
-from streamguard.jobs.store.journal_records import How, JournalError, Known, RunInfo, Sample, Spent
+from streamguard.jobs.store.journal_records import How, JournalError, Known, RunInfo, Sample, Spent, believed
 
 SUFFIX = ".journal"
 APPLICATION_ID = 0x53674A6C
@@ -118,7 +118,8 @@ class Journal:
     def about(self, name: str) -> Any:
         """Something about the job as a whole, as JSON; `None` if nobody said it."""
         row = self._one("SELECT value FROM about WHERE name = ?", name)
-        return None if row is None else msgspec.json.decode(row[0])
+        with believed(str(self.path)):
+            return None if row is None else msgspec.json.decode(row[0])
 
     def known(self, keys: Iterable[str]) -> dict[str, Known]:
         """What is known of these rows. A few hundred at a time."""

@@ -5,11 +5,13 @@ Plain data, without the file they come from.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import msgspec
 
-from streamguard.errors import StreamguardError
+from streamguard.errors import JobError, Problem, StreamguardError
 
 How = Literal["finished", "signal", "budget", "refused", "failed", "killed"]
 """How a run ended; `killed` is found out by the next one."""
@@ -20,6 +22,30 @@ class JournalError(StreamguardError):
 
     def __init__(self, name: str, error: Exception, what: str = "written") -> None:
         super().__init__(f"{name}: cannot be {what}: {error}; what is in it is whole, so run again to go on")
+
+
+_UNREADABLE = (
+    *(msgspec.MsgspecError, ArithmeticError, AttributeError, LookupError),
+    *(RecursionError, TypeError, ValueError),
+)
+"""What reading a value raises that is not what it should be."""
+
+
+@contextmanager
+def believed(file: str) -> Iterator[None]:
+    """Read what a journal holds. What no run has written is a typed error: the file is damaged, or somebody else's.
+
+    :raises JobError: names the file.
+    """
+    try:
+        yield
+    except (msgspec.MsgspecError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = f"is damaged, or was not written by a run: {type(error).__name__}: {str(error)[:200]}"
+        raise JobError(Problem(file=file, problem=what)) from error
+    except RecursionError as error:
+        raise JobError(
+            Problem(file=file, problem="is damaged, or was not written by a run: nested too deeply")
+        ) from error
 
 
 class Known(msgspec.Struct, frozen=True):

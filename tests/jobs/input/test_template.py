@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from streamguard.errors import JobError
@@ -138,3 +140,57 @@ def test_templates_are_read_from_files(tmp_path) -> None:
         with pytest.raises(JobError) as caught:
             read_template(tmp_path / name)
         assert str(caught.value) == f"{tmp_path / name}{said}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ 'a' * n }}", "too much"),
+        ("{{ [1] * n }}", "too much"),
+        ("{{ n * 'abc' }}", "too much"),
+        ("{{ n ** n }}", "too large"),
+        ("{{ '%10000000000d' % 1 }}", "width"),
+        ("{{ '%*d' % (n, 1) }}", "width"),
+        ("{{ '{:>10000000000}'.format(1) }}", "width"),
+        ("{{ '%10000000000d'|format(1) }}", "width"),
+        ("{{ 'a'.center(n) }}", "more than"),
+        ("{{ 'a'.ljust(n) }}", "more than"),
+        ("{{ 'a'.zfill(n) }}", "more than"),
+        ("{{ 'a\tb'.expandtabs(n) }}", "more than"),
+        ("{{ 'a'|center(n) }}", "more than"),
+        ("{{ 'a'|indent(n) }}", "more than"),
+        ("{{ [1]|slice(n)|list }}", "more than"),
+        ("{{ [1]|batch(n, 0)|list }}", "more than"),
+        ("{{ ('a' * 100000).replace('', 'a' * 1000)|length }}", "too long"),
+        ("{% for i in range(n) %}a{% endfor %}", "steps"),
+        ("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", "steps"),
+        ("{% for i in range(1000) %}{{ 'a' * 100000 }}{% endfor %}", "longer than"),
+        ("{{ lipsum(n=100000) }}", "lipsum"),
+    ],
+)
+def test_a_row_cannot_make_a_template_take_everything(text: str, said: str) -> None:
+    """Numbers of a row in widths, counts and ranges: a mistake of the row, at once and in little memory."""
+    tracemalloc.start()
+    with pytest.raises(RenderError, match=said):
+        Template(text, "t.j2").params(row(n=10_000_000_000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("{{ '-' * n }}", "-" * 40),
+        ("{{ '%5.2f' % 3.14159 }} {{ '{:>6}'.format('a') }} {{ '%s-%s'|format(1, 2) }}", " 3.14      a 1-2"),
+        ("{{ 'a'.center(5) }}|{{ 'a'|center(5) }}|{{ 'a\nb'|indent(2) }}", "  a  |  a  |a\n  b"),
+        (
+            "{% for i in range(3) %}{{ i }}{% endfor %}{{ n + 2 }} {{ 3 * n }} {{ 2 ** 10 }} {{ 'a' + 'b' }}",
+            "01242 120 1024 ab",
+        ),
+        ("{{ 'banana'.replace('a', 'oo') }} {{ 10000000|round }} {{ '100%' }}", "boonoonoo 10000000 100%"),
+    ],
+)
+def test_what_templates_do_is_done(text: str, rendered: str) -> None:
+    """Rules, columns, loops and sums of a usual size."""
+    assert Template(text, "t.j2").params(row(n=40)) == user(rendered)
