@@ -55,8 +55,9 @@ MAY_IMPORT: dict[str, str] = {
     " budgets.upper_bound budgets.max_tokens budgets.spec policy source",
     # the outside world
     "adapters.sse": "request events errors source",
+    "adapters.aws": "events adapters.sse",
     "adapters.anthropic": "redaction request verdict events usage outcome errors files pricing models guards policy"
-    " policy.file source engine adapters.sse",
+    " policy.file source engine adapters.sse adapters.aws",
     "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
     "sync": "events outcome policy source engine adapters.anthropic api",
     "relay": "verdict events outcome errors api",

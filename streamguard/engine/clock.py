@@ -85,6 +85,11 @@ class CallClock:
         with suppress(RuntimeError):  # the loop has ended, and the call with it
             self._soon(self.wake)
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count what has passed: as if the call had begun so much later."""
+        self.began += seconds
+        self.deadline += seconds
+
     def until(self, deadline: float) -> DeadlineScope:
         """A context that ends its body at `deadline`, or at an interrupt."""
         return DeadlineScope(self, deadline)

@@ -64,7 +64,8 @@ class Timeouts(Spec):
     """The whole call, queueing and waits between attempts included. Kept by the engine, not by this watch."""
     min_rate: MinRate | None = None
     close_grace: SecondsOrZero = 2.0
-    """From the end of the message to the end of the socket; the answer is final before. Kept by the engine."""
+    """From the end of the message to the end of the socket; the answer is final before. After a document that ended its
+    answer (`trailing: cut`), as long as only closing frames come. Kept by the engine."""
     mode: Mode | None = None
 
     @property

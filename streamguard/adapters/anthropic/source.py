@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, overload
 import anyio
 
 from streamguard.adapters.anthropic import clients, failures
-from streamguard.adapters.anthropic.stream import BodyStream, SdkStream
+from streamguard.adapters.anthropic.stream import STREAMS, BodyStream, SdkStream
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.errors import ConfigError, Problem
 from streamguard.events import Failed
@@ -225,7 +225,7 @@ async def _refusal(stream: BodyStream) -> Failed | None:
     """Why an answer of status 200 is no event stream, if it is none."""
     headers = stream.headers
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in ("", "text/event-stream"):
+    if kind in STREAMS:
         return None
     body = await stream.beginning(EXCERPT_BYTES)
     try:
