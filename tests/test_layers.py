@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, str] = {
     "pricing.book": "request errors pricing",
     "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
-    "source": "request verdict events errors policy",
+    "source": "request verdict events errors guards policy",
     "engine": "redaction request verdict events usage outcome errors files pricing pricing.book guards retry budgets"
     " budgets.upper_bound budgets.max_tokens budgets.spec policy source",
     # the outside world
@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, str] = {
     "adapters.anthropic": "redaction request verdict events usage outcome errors files pricing models guards policy"
     " policy.file source engine adapters.sse adapters.aws",
     "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
-    "sync": "events outcome policy source engine api",
+    "sync": "events outcome policy source engine adapters.anthropic api",
     "relay": "verdict events outcome errors api",
     "http": "redaction terminal errors files guards",
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
