@@ -124,6 +124,7 @@ class CallAccount:
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         lease: float = DEFAULT_LEASE,
+        own_until: float = -math.inf,
     ) -> Reservation | Denied | Unbounded:
         """Hold the most that `request` can cost, in every budget or in none, before its first byte is sent.
 
@@ -132,6 +133,7 @@ class CallAccount:
         :param price: of this very request (`PriceBook.for_request`).
         :param input_tokens: an upper estimate of the input, for calibrated budgets.
         :param output_tokens: an upper estimate of the output, for calibrated budgets.
+        :param own_until: how long to queue, beyond the budgets' `wait`, for what other calls of this process hold.
         :raises LedgerLost: a ledger cannot be reached; nothing may be sent.
         """
         claims: dict[ReservationQueue, list[_Claim]] = {}
@@ -157,7 +159,7 @@ class CallAccount:
         reservation = Reservation()
         try:
             for queue, its in claims.items():
-                answer = await self._reserve(queue, its, deadline, lease)
+                answer = await self._reserve(queue, its, (deadline, own_until), lease)
                 if isinstance(answer, Denied):
                     with contextlib.suppress(LedgerLost):
                         await reservation.settle(NotBilled(), until=max(deadline, anyio.current_time() + TAKE_BACK))
@@ -178,15 +180,17 @@ class CallAccount:
         return {scope.key: (await queue.ledger.balance(scope.key)).available for queue, _, scope in self._places}
 
     async def _reserve(
-        self, queue: ReservationQueue, claims: Sequence[_Claim], deadline: float, lease: float
+        self, queue: ReservationQueue, claims: Sequence[_Claim], until: tuple[float, float], lease: float
     ) -> Hold | Denied:
+        """:param until: the call's deadline; and how long to queue for what other calls of this process hold."""
         amounts = {claim.scope.key: claim.amount for claim in claims}
         wait = max(claim.spec.wait for claim in claims)
-        until = min(deadline, anyio.current_time() + wait) if wait else -math.inf
-        answer = await queue.reserve(amounts, wait_until=until, lease=lease)
+        deadline, own_until = until
+        others = min(deadline, anyio.current_time() + wait) if wait else -math.inf
+        answer = await queue.reserve(amounts, wait_until=others, own_until=min(deadline, own_until), lease=lease)
         releases = any(claim.scope.release_after is not None for claim in claims)
         if isinstance(answer, Denied) and releases and await queue.ledger.sweep():
-            answer = await queue.reserve(amounts, wait_until=until, lease=lease)
+            answer = await queue.reserve(amounts, wait_until=others, own_until=min(deadline, own_until), lease=lease)
         return answer
 
 

@@ -16,12 +16,13 @@ import anyio
 
 from streamguard.engine.clock import CallClock
 from streamguard.engine.delivery import Delivery
-from streamguard.events import BlockStarted, Delta, Event, Failed, Other, Ping
+from streamguard.events import Delta, Event, Failed, Other, Ping
+from streamguard.guards.closing import BROKEN_CONNECTION, Closing
 from streamguard.guards.panel import Panel
 from streamguard.redaction import redacted
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, EventStream, Source, SourceFailed
-from streamguard.verdict import Enough, Trip
+from streamguard.verdict import Completed, Enough, Trip
 
 _log = logging.getLogger("streamguard")
 
@@ -31,9 +32,6 @@ read."""
 
 GRACE = 0.005
 """Seconds given to such bytes to come up before a clock that they might have satisfied is declared expired."""
-
-BREAKS = frozenset({"transport.connect", "transport.reset"})
-"""How a connection ends that breaks. After the message's own end that is nobody's failure any more."""
 
 End = Trip | Failed | Enough | None
 """How an attempt ended; `None` for an answer that was read to its end and accepted."""
@@ -63,6 +61,8 @@ class RunningAttempt:
         self._batches: AsyncIterator[Sequence[Event]] | None = None
         self._over = False
         self._drain_once = False
+        self._closing: Closing | None = None
+        """What follows a document that ended the answer, once one has."""
 
     @property
     def request_id(self) -> str | None:
@@ -173,7 +173,7 @@ class RunningAttempt:
             return True, self._judged(trip, batch, -1, now)
         for place, event in enumerate(batch):
             if type(event) is Failed:
-                if panel.stopped and event.reason in BREAKS:
+                if panel.stopped and event.reason in BROKEN_CONNECTION:
                     break
                 return True, event
             verdict = feed(event, now)
@@ -190,7 +190,7 @@ class RunningAttempt:
         panel, push = self.panel, self.delivery.push
         for position, event in enumerate(batch):
             if type(event) is Failed:
-                if panel.stopped and event.reason in BREAKS:
+                if panel.stopped and event.reason in BROKEN_CONNECTION:
                     break
                 return True, event
             verdict = panel.feed(event, now)
@@ -209,9 +209,11 @@ class RunningAttempt:
     def _judged(self, verdict: Trip | Enough, batch: Sequence[Event], position: int, now: float) -> Trip | Enough:
         if type(verdict) is Enough:
             self.delivery.push(batch[position])
+        closing = self._closing = Closing.after(verdict, self.panel, batch[position])
+        take = self.panel.transcript.feed if closing is None else closing.feed
         # What the same read brought is paid for already, all of an answer perhaps; and it may say what exactly.
         for later in batch[position + 1 :]:
-            self.panel.transcript.feed(later, now)
+            take(later, now)
         return verdict
 
     async def _ask_asynchronous(self) -> Trip | Enough | None:
@@ -244,24 +246,39 @@ class RunningAttempt:
             return self.panel.stamped(total_trip(clock), now)
         return self.panel.expire(now)
 
-    async def hear_out(self, seconds: float) -> None:
-        """After a document that closed: take the provider's own end if it comes right behind it.
+    async def hear_out(self, seconds: float, after_output: float) -> Completed:
+        """After a document that closed: read the provider's own end of the message, if it follows.
 
         Most answers end where their document does. Then the count is exact, models' tokens are learned, and the
         connection can be used again. The first further output ends it: that is what must not be paid for.
+
+        :param seconds: to listen, as long as only closing frames come.
+        :param after_output: to listen where the piece that closed the document has more text already.
+        :returns: `whole` if the message ended there, else `cut`.
         """
-        if self._over or self._batches is None:
-            return
-        clock, transcript = self._clock, self.panel.transcript
+        closing = self._closing
+        if closing is None:
+            return "cut"
+        if self._batches is not None and not self._over:
+            await self._listen(closing, seconds if closing.only else after_output)
+        if (completed := closing.completed) == "whole":
+            for event in closing.events:
+                self.delivery.push(event)
+        return completed
+
+    async def _listen(self, closing: Closing, seconds: float) -> None:
+        clock, batches, only = self._clock, self._batches, closing.only
+        assert batches is not None
         with clock.until(min(clock.now() + seconds, max(clock.deadline, clock.now()))):
             try:
-                async for batch in self._batches:
+                async for batch in batches:
                     now = clock.now()
                     for event in batch:
-                        more = type(event) is Delta and event.text.strip()
-                        if more or type(event) is BlockStarted or type(event) is Failed:
-                            return
-                        transcript.feed(event, now)
+                        closing.feed(event, now)
+                    if only and not closing.only:
+                        return
+            except SourceFailed as error:
+                closing.feed(error.failed, clock.now())
             except Exception as error:
                 _log.debug("after the end of the document: %s", error)
             self._over = True
@@ -296,7 +313,7 @@ class RunningAttempt:
     def _voiding(self, failed: Failed) -> Failed | None:
         """A failure after the message's own end, unless it is only the connection that ended."""
         self._over = True
-        if failed.reason not in BREAKS:
+        if failed.reason not in BROKEN_CONNECTION:
             return failed
         _log.debug("after the end of the message: %s", failed.message)
         return None

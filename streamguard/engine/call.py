@@ -56,7 +56,8 @@ where the end came with the message, too short to delay a retry."""
 
 
 CUT_GRACE = 0.1
-"""Seconds to wait for the provider's own end once a document closed: it usually comes within milliseconds."""
+"""Seconds to wait at least for the provider's own end once a document closed; `timeouts.close_grace`, if that is
+longer, as long as only closing frames come. It usually comes within milliseconds."""
 
 
 Judge = Callable[[Any, Document | None], Any]
@@ -67,6 +68,8 @@ Judge = Callable[[Any, Document | None], Any]
 class Call:
     """One call. Used by one task, but for `interrupt()`.
 
+    :param patient: whether to wait for room in budgets that other calls of this process hold, and to count such a wait
+        before the first attempt as no time of the call.
     :raises PolicyError: the policy asks for something that this source cannot give.
     """
 
@@ -81,6 +84,7 @@ class Call:
         judge: Judge | None = None,
         labels: Mapping[str, Any] | None = None,
         group: str | None = None,
+        patient: bool = False,
     ) -> None:
         check_source(source, policy)
         self.id = Runtime.call_id()
@@ -103,7 +107,9 @@ class Call:
         self._reservation: Reservation | None = None
         self._charged: tuple[Charge, ...] = ()
         self._lost: Trip | None = None
-        self._dispatch = Dispatch(policy, self._runtime, self.clock, source.request, self.about["labels"])
+        self._dispatch = Dispatch(
+            policy, self._runtime, self.clock, source.request, self.about["labels"], patient=patient
+        )
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
         self._delivery = Delivery(self._deliver, keep=keep)
         self.failure: CallError | None = None
@@ -124,6 +130,11 @@ class Call:
             pass
         assert self.outcome is not None
         return self.outcome
+
+    @property
+    def unsent(self) -> bool:
+        """Whether nothing of the call has been sent, or is about to be: it waits for its first attempt."""
+        return self.running is None and not self._records and self.outcome is None
 
     @property
     def record(self) -> CallRecord:
@@ -200,7 +211,7 @@ class Call:
         elif isinstance(end, Enough):
             accepted = end.completed
             if accepted == "cut":
-                await running.hear_out(CUT_GRACE)
+                accepted = await running.hear_out(max(self.policy.timeouts.close_grace, CUT_GRACE), CUT_GRACE)
         elif running.panel.stopped:
             await running.drain(TRIPPED_DRAIN)
         if end is None or isinstance(end, Enough):

@@ -7,6 +7,7 @@ no connection and decides no retry; it answers with what the attempt may send, o
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,13 +57,21 @@ class Dispatch:
     """One call's way to the provider, attempt after attempt."""
 
     def __init__(
-        self, policy: Policy, runtime: Runtime, clock: CallClock, original: Request | None, labels: Mapping[str, Any]
+        self,
+        policy: Policy,
+        runtime: Runtime,
+        clock: CallClock,
+        original: Request | None,
+        labels: Mapping[str, Any],
+        *,
+        patient: bool = False,
     ) -> None:
         self._policy = policy
         self._runtime = runtime
         self._clock = clock
         self._original = original
         self._labels = labels
+        self._patient = patient
         self._account: CallAccount | None = None
         self.denied: Denied | None = None
         """The denial that ended the call, if one did."""
@@ -90,8 +99,18 @@ class Dispatch:
         if request is None or not self._policy.budgets:
             return Permit(request=request, max_tokens_knob=knob)
         answer: Permit | Trip | None = None
+        # A patient call that has sent nothing yet waits for room as if it had not begun.
+        unbegun, since = self._patient and after is None, clock.now()
+        deadline = math.inf if unbegun else clock.deadline
         with clock.until(clock.deadline):
-            answer = await self._reserve(request, knob)
+            answer = await self._opened()
+        if answer is None and self._account is not None:
+            with clock.until(deadline):
+                answer = await self._reserve(request, knob, deadline)
+        if unbegun:
+            clock.leave_out(clock.now() - since)
+        elif isinstance(answer, Trip) and self._patient and (ended := self._ended()) is not None:
+            return ended  # no room before the deadline: it is the call that took too long
         return answer or self._ended() or lost_trip("no answer")
 
     def _ended(self) -> Trip | None:
@@ -128,19 +147,29 @@ class Dispatch:
             if cooldown.round == this_round:
                 return None
 
-    async def _reserve(self, request: Request, knob: str | None) -> Permit | Trip:
-        runtime, clock = self._runtime, self._clock
-        price = runtime.pricebook(self._policy.prices).for_request(request)
-        try:
-            if self._account is None:
+    async def _opened(self) -> Trip | None:
+        """Open the call's accounts, unless that was done before an earlier attempt."""
+        if self._account is None:
+            runtime = self._runtime
+            try:
                 self._account = await runtime.accounts.for_call(
                     self._policy.budgets, job=runtime.job, labels=self._labels
                 )
+            except LedgerLost as error:
+                return lost_trip(str(error))
+        return None
+
+    async def _reserve(self, request: Request, knob: str | None, deadline: float) -> Permit | Trip:
+        runtime, account = self._runtime, self._account
+        assert account is not None
+        price = runtime.pricebook(self._policy.prices).for_request(request)
+        try:
             for lowered in (False, True):
-                answer = await self._account.reserve(
+                answer = await account.reserve(
                     request,
                     price,
-                    deadline=clock.deadline,
+                    deadline=deadline,
+                    own_until=deadline if self._patient else -math.inf,
                     input_tokens=-(-request.input_bytes // 3),
                     output_tokens=runtime.lengths.upper(request.model),
                     lease=ATTEMPT_LEASE,

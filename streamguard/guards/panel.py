@@ -18,6 +18,7 @@ import msgspec
 from streamguard.errors import PolicyError, StreamguardError
 from streamguard.events import Delta, Event, Stopped
 from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, Guard, Mode, Watch
+from streamguard.guards.completion import CompletionWatch
 from streamguard.guards.custom import AsyncWatch, failed
 from streamguard.guards.timeouts import ClockState, TimeoutsWatch
 from streamguard.guards.transcript import Transcript
@@ -172,6 +173,16 @@ class Panel:
             verdict = look(_END, now)
             if type(verdict) is Trip:
                 return self.stamped(verdict, now)
+        return None
+
+    def closes(self, event: Event, now: float) -> Trip | None:
+        """Hold an event that follows the end of a document against the protocol alone.
+
+        :returns: what is wrong with the event, or with the message's end.
+        """
+        for watch in self._watches:
+            if isinstance(watch, CompletionWatch) and type(event) in watch.wants:
+                return watch.feed(event, now)
         return None
 
     def expire(self, now: float) -> Trip | None:

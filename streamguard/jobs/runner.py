@@ -9,8 +9,9 @@ could happen. So whatever is killed, at most the calls under way at that moment 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Any, Literal
@@ -21,13 +22,15 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
-from streamguard.budgets.ledger import LedgerError
+from streamguard.budgets.ledger import Balance, LedgerError, LedgerLost
+from streamguard.budgets.spec import BudgetSpec, Scope
 from streamguard.engine.call import Call
 from streamguard.engine.runtime import Runtime
-from streamguard.errors import BudgetExhausted, CallError, ConfigError, GaveUp
+from streamguard.errors import BudgetExhausted, CallError, ConfigError, GaveUp, Interrupted
 from streamguard.jobs.input.input import RowRequest
 from streamguard.jobs.job import Job
 from streamguard.jobs.progress.summary import Tally
+from streamguard.jobs.report.budget_stop import budget_stop
 from streamguard.jobs.report.excerpt import excerpts
 from streamguard.jobs.store.journal_records import How, JournalError, Sample, Spent
 from streamguard.jobs.store.output import OutputError
@@ -105,8 +108,10 @@ class Runner:
         self._running: set[Call] = set()
         self._interrupted: str | None = None
         self._drain = anyio.Event()
-        self._drain_for: tuple[str, float] = ("", 0.0)
+        self._drain_until, self._drained_by = math.inf, ""
         self._failure: Exception | None = None
+        self._denied: BudgetExhausted | None = None
+        """The first denial that stopped the job."""
 
     async def run(self) -> None:
         """Ask for every row that is left to do, until done or stopped. Finished rows are in journal and output.
@@ -126,6 +131,7 @@ class Runner:
                 background.start_soon(self._drained)
                 await self._ask_all()
                 background.cancel_scope.cancel()
+            await self._explain_stop()
             with suppress(JournalError):  # if it matters, it was said before
                 job.journal.sample(self._state())
             if self._failure is not None:
@@ -147,13 +153,16 @@ class Runner:
         self._stop(Stop("signal", by))
         if drain <= 0:
             self._abort(by)
-        elif self._interrupted is None:
-            self._drain_for = (by, drain)
+        elif self._interrupted is None and (until := anyio.current_time() + drain) < self._drain_until:
+            self._drain_until, self._drained_by = until, by
             self._drain.set()
 
     def _stop(self, stop: Stop) -> None:
         if self.stopped is None or stop.kind == "signal":
             self.stopped = stop
+        for call in self._running:
+            if call.unsent:  # it waits for its turn or for room, and its row has not begun
+                call.interrupt(stop.kind)
 
     def _abort(self, by: str) -> None:
         self._interrupted = by
@@ -212,7 +221,7 @@ class Runner:
 
     async def _ask(self, params: Mapping[str, Any], labels: Mapping[str, Any]) -> Outcome | CallError:
         try:
-            call = Call(self._source(params), self._job.policy, self._runtime, keep=False, labels=labels)
+            call = Call(self._source(params), self._job.policy, self._runtime, keep=False, labels=labels, patient=True)
             self._running.add(call)
             try:
                 while await call.next() is not None:
@@ -234,9 +243,10 @@ class Runner:
         self, request: RowRequest, came: Outcome | CallError, requests: Iterator[RowRequest]
     ) -> RowRequest | None:
         """Write a row's result, see what it means for the others, and begin the next row, if there is one."""
-        back = self._interrupted is not None
+        back = self._interrupted is not None or (isinstance(came, Interrupted) and self.stopped is not None)
         if isinstance(came, BudgetExhausted):
             if back := self._ends_job(came):
+                self._denied = self._denied or came
                 self._stop(Stop("budget", str(came)))
         elif isinstance(came, CallError) and came.reason in HOPELESS:
             self._stop(Stop(HOPELESS[came.reason], str(came)))
@@ -297,13 +307,35 @@ class Runner:
         shared = {spec.name: spec.per != "call" and "{" not in spec.per for spec in self._job.policy.budgets}
         return shared.get(name, True)
 
+    async def _explain_stop(self) -> None:
+        """Say of a budget that stopped the job what became of its money, now that no call holds any of it."""
+        denied = self._denied
+        if denied is None or self.stopped is None or self.stopped.kind != "budget":
+            return
+        balance, spec = await self._balance(denied.scope)
+        if balance is not None and spec is not None:
+            self.stopped = Stop("budget", budget_stop(denied, balance, spec))
+
+    async def _balance(self, key: str) -> tuple[Balance | None, BudgetSpec | None]:
+        for spec in self._job.policy.budgets:
+            if any(scope.key == key for scope in self._shared_scopes(spec)):
+                with suppress(LedgerError, LedgerLost):  # what is known already says enough
+                    return await (await self._runtime.accounts.ledger(spec.ledger)).ledger.balance(key), spec
+        return None, None
+
+    def _shared_scopes(self, spec: BudgetSpec) -> Sequence[Scope]:
+        return spec.scopes(job=self._job.name) if spec.per != "call" and "{" not in spec.per else ()
+
     # Beside it
 
     async def _drained(self) -> None:
-        await self._drain.wait()
-        by, seconds = self._drain_for
-        await anyio.sleep(seconds)
-        self._abort(by)
+        while True:
+            with anyio.CancelScope(deadline=self._drain_until):
+                await self._drain.wait()
+                self._drain = anyio.Event()  # said again, with fewer seconds
+                continue
+            self._abort(self._drained_by)
+            return
 
     async def _sync(self) -> None:
         while True:

@@ -18,6 +18,7 @@ from streamguard.adapters.sse.decoder import Decoder, EventTooLarge
 from streamguard.errors import PolicyError, Problem
 from streamguard.events import Event, Failed, Other, Ping, Started
 from streamguard.guards.base import AttemptContext
+from streamguard.guards.closing import Closing
 from streamguard.guards.panel import Panel
 from streamguard.outcome import Observed
 from streamguard.policy.model import Policy
@@ -91,8 +92,9 @@ def replay(recording: Recording, policy: Policy, request: Request | None = None)
     run = _Run(recording, policy, panel)
     verdict = run.verdict()
     at = panel.events - 1 if panel.events else None
-    completed = None if isinstance(verdict, Trip | Failed) else _completed(panel, verdict)
     before = sum(panel.transcript.weights().values())
+    closed = run.hear_out(verdict)
+    completed = None if isinstance(verdict, Trip | Failed) else _completed(panel, verdict, closed)
     observed = tuple(_observed(seen) for seen in panel.observed)
     tokens, after = run.tokens(before)
     told: dict[str, Any] = {"file": recording.file, "tokens": tokens, "tokens_after": after, "observed": observed}
@@ -122,7 +124,9 @@ class _Run:
         self._panel = panel
         self._connect = policy.timeouts.connect
         self._total = policy.timeouts.total
+        self._grace = policy.timeouts.close_grace
         self._events = self._played()
+        self._last: tuple[float, Event] | None = None
 
     def verdict(self) -> Trip | Failed | Enough | None:
         """How the attempt would have ended; `None` if it was read to its end and stands."""
@@ -133,12 +137,26 @@ class _Run:
             if panel.stopped and isinstance(event, Ping | Other):
                 continue
             # After the message's own end nothing may come but keep-alives; completion says so.
+            self._last = now, event
             verdict = panel.feed(event, now)
             for watch in panel.asynchronous:
                 watch.pending()  # not asked, and not to be kept
             if isinstance(verdict, Trip) or (verdict is not None and not panel.stopped):
                 return verdict
         return panel.end(now)
+
+    def hear_out(self, verdict: Trip | Failed | Enough | None) -> Completed | None:
+        """As the engine has it: whether the message ended where its document did. `None` without such an end."""
+        if not isinstance(verdict, Enough) or self._last is None:
+            return None
+        since, last = self._last
+        closing = Closing.after(verdict, self._panel, last)
+        if closing is None:
+            return verdict.completed
+        for now, event in self._events:
+            if isinstance(event, Trip) or now > since + self._grace or not closing.feed(event, now):
+                break
+        return closing.completed
 
     def tokens(self, before: float) -> tuple[int, int]:
         """Output tokens of the whole recording, and ≈ those after the verdict, by the weight of the text before it."""
@@ -209,10 +227,10 @@ JUDGES: Final = frozenset({"completion", "json"})
 """As the engine has it: the guards whose word `completed` gives."""
 
 
-def _completed(panel: Panel, verdict: Enough | None) -> Completed | None:
+def _completed(panel: Panel, verdict: Enough | None, closed: Completed | None) -> Completed | None:
     """How an answer that stands was accepted, as the engine has it: nothing is claimed where a guard that only observes
     would not have let it stand."""
-    completed: Completed = "whole" if verdict is None else verdict.completed
+    completed: Completed = "whole" if verdict is None or closed is None else closed
     if any(seen.trip.guard in JUDGES for seen in panel.observed):
         return None
     if completed == "enough" or not panel.observed:

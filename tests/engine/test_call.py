@@ -569,26 +569,44 @@ def test_answer_helper(virtual) -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "seconds", "exact"),
+    ("after", "grace", "seconds", "exact", "completed"),
     [
-        (tail(), 0.0, True),
-        ([pause(0.05), *tail()], 0.05, True),
-        ([[Delta(0, "text", " \n")], *tail()], 0.0, True),
-        ([stall()], 0.1, False),
-        ([pause(0.01), *deltas("and so on"), pause(5), *tail()], 0.01, False),
-        ([[BlockStopped(0)], pause(0.01), [BlockStarted(1, "text")], pause(5), *tail()], 0.01, False),
-        ([pause(0.01), Failed(reason="transport.reset", message="gone")], 0.01, False),
+        (tail(), 0, 0.0, True, "whole"),
+        ([pause(0.05), *tail()], 0, 0.05, True, "whole"),
+        ([[Delta(0, "text", " \n")], *tail()], 0, 0.0, True, "whole"),
+        ([step for end in tail() for step in (pause(0.12), end)], 2, 0.36, True, "whole"),
+        ([step for end in tail() for step in (pause(0.12), end)], 0, 0.1, False, "cut"),
+        (tail("max_tokens"), 2, 0.0, True, "cut"),
+        ([stall()], 0, 0.1, False, "cut"),
+        ([stall()], 2, 2.0, False, "cut"),
+        ([pause(0.01), *deltas("and so on"), pause(5), *tail()], 2, 0.01, False, "cut"),
+        ([[Delta(0, "text", " }")], pause(0.09), *tail()], 2, 0.0, False, "cut"),
+        ([[BlockStopped(0)], pause(0.01), [BlockStarted(1, "text")], pause(5), *tail()], 2, 0.01, False, "cut"),
+        ([pause(0.01), Failed(reason="transport.reset", message="gone")], 2, 0.01, False, "cut"),
+        ([*tail(), Failed(reason="transport.reset", message="gone")], 2, 0.0, True, "whole"),
+        ([*tail(), *deltas("more")], 2, 0.0, True, "cut"),
     ],
-    ids=["its end", "its end, soon", "blanks", "nothing", "more text", "another block", "a reset"],
+    ids=[
+        *("its end", "its end, soon", "blanks", "slow frames", "slow frames, no grace", "another stop reason"),
+        *("nothing", "nothing, with grace", "more text", "a brace", "another block", "a reset", "a reset at last"),
+        "text after the end",
+    ],
 )
-def test_the_end_right_behind_a_document_is_heard(virtual, after, seconds: float, exact: bool) -> None:
-    """A document that closed is taken at once; the provider's own count is waited for only as long as nothing more is
-    written."""
+@pytest.mark.parametrize("deliver", ["committed", "live"])
+def test_the_end_right_behind_a_document_is_heard(
+    virtual, after, grace: float, seconds: float, exact: bool, completed: str, deliver
+) -> None:
+    """After a document that closed the provider's own end is waited for as long as nothing more is written; an answer
+    that ends there is whole, with all its events."""
 
     async def main() -> None:
         source = script([*head(), *deltas(GOOD), *after], chunk="event")
-        result = await outcome(source, Policy(json=JsonDocument(trailing="cut"), timeouts=Timeouts(close_grace=0)))
-        assert (result.completed, result.usage.exact) == ("cut", exact)
+        policy = Policy(json=JsonDocument(trailing="cut"), timeouts=Timeouts(close_grace=grace), deliver=deliver)
+        async with streamguard.stream(source, policy=policy) as events:
+            kinds = [type(event) async for event in events]
+        result = events.outcome
+        assert (result.completed, result.usage.exact, result.value["total"]) == (completed, exact, 12)
+        assert (kinds[-1] is Stopped) == (completed == "whole")
         assert result.seconds == pytest.approx(seconds, abs=1e-6)
 
     virtual(main)

@@ -14,11 +14,12 @@ from streamguard.errors import BudgetExhausted, JobError
 from streamguard.events import Usage
 from streamguard.jobs.amount import Amount
 from streamguard.jobs.job import Job
+from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.runner import Runner, Stop
 from streamguard.jobs.store.output import OutputError
 from streamguard.jobs.store.resume import Rules, Selection
 from streamguard.outcome import CallRecord
-from streamguard.testing import BACKENDS, answer, error, pause, run_virtual, stall
+from streamguard.testing import BACKENDS, answer, error, pause, rst, run_virtual, stall
 from streamguard.usage import UsageRange
 from tests.jobs.jobs import DEAD, GOOD, POLICY, Provider, batch_line, make_runner, results, run_job, write_job
 
@@ -474,6 +475,26 @@ def test_a_second_interrupt_ends_the_time(tmp_path) -> None:
     assert results(tmp_path) == {"slow": "canceled"}
 
 
+def test_a_second_interrupt_may_leave_less_time(tmp_path) -> None:
+    """`interrupt(drain=…)` said again with fewer seconds: it is those; with more, nothing changes."""
+    spec = write_job(tmp_path, "slow")
+    provider = Provider(slow=[[*answer(GOOD)[:3], stall()]])
+
+    async def run() -> float:
+        job = Job.open(spec)
+        runner, _ = make_runner(job, provider)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runner.run)
+            for drain in (500.0, 5.0, 50.0):
+                await anyio.sleep(1)
+                runner.interrupt("SIGINT", drain)
+        job.close()
+        return anyio.current_time()
+
+    assert run_virtual(run) == pytest.approx(7.0, abs=0.1)
+    assert results(tmp_path) == {"slow": "canceled"}
+
+
 def test_a_row_without_an_id_keeps_its_result_wherever_it_moves(tmp_path) -> None:
     """Its key is what is in it and which of its equals it is: lines may be inserted, removed and shuffled."""
     template = tmp_path / "t.j2"
@@ -509,3 +530,81 @@ def test_what_a_job_has_spent_carries_over(tmp_path) -> None:
     (tmp_path / "policy.yaml").write_text(policy.replace("10000", "100000"))
     run_virtual(lambda: run_job(spec, again, concurrency=1))
     assert again.asked == ["d", "e", "f"]
+
+
+PRICED = """
+version: 1
+extends: streamguard:extraction
+json: {schema: {type: object, properties: {n: {type: integer}}, required: [n], additionalProperties: false}}
+budgets: [{name: job, cost_usd: "0.05"}]
+"""
+COSTS = Usage(input_tokens=54, output_tokens=32)
+"""Of claude-haiku-4-5 for $1 and $5 a million tokens: $0.000214, so fifty rows cost $0.0107."""
+SLOW_END = [step for event in answer(GOOD, usage=COSTS) for step in (pause(0.12), event)]
+
+
+@pytest.mark.parametrize("concurrency", [1, 8, 50])
+@pytest.mark.parametrize("attempt", [answer(GOOD, usage=COSTS), SLOW_END], ids=["at once", "0.12 s between frames"])
+def test_a_budget_does_not_stop_a_job_that_it_pays_for(tmp_path, attempt, concurrency: int) -> None:
+    """Fifty rows hold ten times the budget if they run at once: they wait for each other, and all are answered."""
+    rows = [batch_line(f"r{n}", model="claude-haiku-4-5", max_tokens=2000) for n in range(50)]
+    spec = write_job(tmp_path, *rows, policy=PRICED)
+    provider = Provider(other=[attempt])
+    runner, summary = run_virtual(lambda: run_job(spec, provider, concurrency=concurrency))
+    assert runner.stopped is None
+    assert (summary.succeeded, summary.attempts, summary.cost_usd) == ({"whole": 50}, 50, (0.0107, 0.0107))
+
+
+def test_rows_that_wait_for_room_are_no_slower_for_it(tmp_path) -> None:
+    """The time a row waits for what other rows hold is no time of its call, whose own limit is much shorter."""
+    rows = [batch_line(f"r{n}", model="claude-haiku-4-5", max_tokens=6000) for n in range(20)]
+    policy = PRICED + "timeouts: {total: 15}\n"
+    spec = write_job(tmp_path, *rows, policy=policy)
+    provider = Provider(other=[[pause(4), *answer(GOOD, usage=COSTS)]])
+    _, summary = run_virtual(lambda: run_job(spec, provider, concurrency=20))
+    assert (summary.succeeded, provider.most_open) == ({"whole": 20}, 0)
+    assert summary.seconds == pytest.approx(20 * 4, abs=1)
+    assert summary.row_seconds is not None
+    assert summary.row_seconds.p95 == pytest.approx(4, abs=0.1)
+
+
+def test_what_stays_uncertain_stops_a_job_and_says_so(tmp_path) -> None:
+    """Answers that break off may have cost all they could: once that leaves no room, every way out is named."""
+    rows = [batch_line(f"r{n}", model="claude-haiku-4-5", max_tokens=2000) for n in range(50)]
+    policy = PRICED.replace("budgets:", "retry: {attempts: 1, rules: []}\nbudgets:")
+    spec = write_job(tmp_path, *rows, policy=policy)
+    provider = Provider(other=[[*answer(GOOD)[:2], pause(1), rst()]])
+    runner, summary = run_virtual(lambda: run_job(spec, provider))
+    assert (summary.failed, summary.not_run) == ({"transport.reset": 2}, 48)
+    assert runner.stopped is not None
+    scope = next(iter(runner._job.policy.budgets)).scopes(job=runner._job.name)[0].key
+    assert runner.stopped.kind == "budget"
+    assert runner.stopped.why == (
+        f"not sent: the request may cost up to $0.018400, and budget {scope} has $0.013200 left of $0.050000: "
+        "$0.000000 spent, $0.000000 held, $0.036800 uncertain (answers that ended before the provider had counted "
+        "them). To go on: raise the budget and run again; ask with a smaller max_tokens, so that each request holds "
+        f"less; tell what the bill says (streamguard budget reconcile {spec.out}.ledger {scope} --settled …); say "
+        "abort_stops_billing: true in the budget, if your provider stops billing at a disconnect"
+    )
+
+
+def test_rows_that_wait_for_room_do_not_begin_after_a_signal(tmp_path) -> None:
+    """Who waits for room has not begun: a signal puts the row back, while what runs is drained."""
+    rows = [batch_line(f"r{n}", model="claude-haiku-4-5", max_tokens=6000) for n in range(5)]
+    spec = write_job(tmp_path, *rows, policy=PRICED)
+    provider = Provider(other=[[pause(4), *answer(GOOD, usage=COSTS)]])
+
+    async def run() -> tuple[Runner, Tally]:
+        job = Job.open(spec)
+        runner, tally = make_runner(job, provider)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runner.run)
+            await anyio.sleep(1)
+            runner.interrupt("SIGTERM", drain=10)
+        job.close()
+        return runner, tally
+
+    runner, tally = run_virtual(run)
+    summary = tally.summary(runner.stopped)
+    assert (results(tmp_path), summary.not_run) == ({"r0": "succeeded"}, 4)
+    assert runner.stopped == Stop("signal", "SIGTERM")

@@ -253,7 +253,7 @@ class Attempt:
         whole = own[-1] if own else empty
         done = _first(texts, lambda text: documents.document(text) is not None) if documents.cuts else None
         if done is not None and documents.accepts(texts[done]):
-            self._add("accepted", ("cut",), deltas[done], accepted=True)
+            self._add("accepted", self._ends(deltas[done]), deltas[done], accepted=True)
             return
         good = end is not None and documents.accepts(whole)
         # What comes after the end mends nothing, but it may spoil what was good.
@@ -269,6 +269,17 @@ class Attempt:
             self._add("json", _JSON, deltas[unsure], last or Moment(NEVER))
         elif end is not None:
             self._add("json", _JSON, end)
+
+    def _ends(self, done: Said) -> Sequence[str]:
+        """How an answer counts whose document closes there: `whole` where the message's end may follow it at once."""
+        for said in self._events:
+            if said.number <= done.number:
+                continue
+            if said.kind == "stop":
+                return "cut", "whole"
+            if said.kind == "open" or (said.kind == "delta" and said.about[2].strip(" \t\r\n`~")):
+                break
+        return ("cut",)
 
     def _content(self, section: Any) -> None:
         """A forbidden pattern: noticed once it stands there, at the latest a batch later or with its block."""

@@ -185,4 +185,4 @@ def test_neither_sdk_nor_sockets_are_loaded(tmp_path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "a.sse")], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.splitlines()[-1] == "0"
-    assert json.loads(done.stdout.splitlines()[0])["completed"] == "cut"
+    assert json.loads(done.stdout.splitlines()[0])["completed"] == "whole"

@@ -104,7 +104,7 @@ def test_a_job_from_end_to_end(sg, tmp_path, monkeypatch) -> None:
     }
     found = lines(tmp_path)
     assert [found[name]["streamguard"]["output"] for name in ("r0", "r1", "r3")] == [{"n": 1}, {"n": 2}, None]
-    assert found["r1"]["streamguard"]["completed"] == "cut"
+    assert found["r1"]["streamguard"]["completed"] == "whole"
     assert found["r1"]["result"]["message"]["content"][0]["text"] == '{"n": 2}'
     assert {name: one["streamguard"]["reasons"] for name, one in found.items() if one["streamguard"]["reasons"]} == {
         "r1": ["json.schema"],
@@ -112,7 +112,7 @@ def test_a_job_from_end_to_end(sg, tmp_path, monkeypatch) -> None:
         "r3": ["json.schema"] * 3,
         "r5": ["transport.reset"],
     }
-    assert re.search(r"succeeded  5 \(cut 5\)\n +gave up  1 \(json.schema 1\)", err)
+    assert re.search(r"succeeded  5 \(whole 5\)\n +gave up  1 \(json.schema 1\)", err)
     body = server.exchanges[0].body
     assert (body["model"], body["max_tokens"], body["system"], body["stream"]) == ("m", 50, "Answer in JSON.", True)
 
@@ -120,7 +120,7 @@ def test_a_job_from_end_to_end(sg, tmp_path, monkeypatch) -> None:
         code, out, err = sg(server, "--json")
     summary = json.loads(out)
     assert (code, len(server.exchanges), err) == (0, 1, "")
-    assert (summary["rows"], summary["kept"], summary["succeeded"], summary["exit_code"]) == (6, 5, {"cut": 1}, 0)
+    assert (summary["rows"], summary["kept"], summary["succeeded"], summary["exit_code"]) == (6, 5, {"whole": 1}, 0)
     assert kinds(tmp_path) == {f"r{number}": "succeeded" for number in range(6)}
 
     monkeypatch.delenv("ANTHROPIC_API_KEY")
@@ -272,7 +272,7 @@ def test_a_full_disk_is_said_in_a_line(sg, tmp_path, monkeypatch) -> None:
     with scripts_by_text(good=[answer(GOOD)]).in_thread() as server:
         code, out, err = sg(server, "-j", "1")
     assert (code, out, kinds(tmp_path)) == (1, "", {"r0": "succeeded"})
-    assert re.search(r"succeeded  1 \(cut 1\)\n", err)
+    assert re.search(r"succeeded  1 \(whole 1\)\n", err)
     assert err.splitlines()[-1] == (
         "streamguard: out.jsonl: cannot be written: No space left on device; nothing that was finished is lost, so run "
         "again to go on (streamguard --debug … shows where)"
@@ -447,7 +447,7 @@ def test_the_story_of_a_row_while_it_runs(tmp_path, monkeypatch, capfd) -> None:
         run = [*ARGUMENTS, "--base-url", server.url, "--show-row", "r0"]
         for _ in range(2):
             _, _, err = command(capfd, *run)
-            assert "r0: succeeded (cut); 2 attempts" in err
+            assert "r0: succeeded (whole); 2 attempts" in err
             assert '{"n": ▶"' in err
             assert "→ retry by rule 0, at once: retry.rules[0]: attempt 2 of 3" in err
         assert "--show-row: the input has no row 'zz'" in command(capfd, *run[:-1], "zz")[2]

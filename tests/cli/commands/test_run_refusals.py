@@ -95,7 +95,7 @@ def test_refusals(tmp_path, monkeypatch, capfd, files, arguments, before, code, 
     assert (found, out, server.exchanges) == (code, "", [])
     if said is None:
         assert re.search(
-            r"stopped  not sent: the request may cost up to \d+ tokens, and budget b/job:out-\w+/tokens has 10 tokens left of 10",
+            r"stopped  not sent: the request may cost up to [\d,]+ tokens, and budget b/job:out-\w+/tokens has 10 tokens left of 10",
             err,
         )
         assert kinds(tmp_path) == {}
