@@ -200,7 +200,7 @@ class GuardedStream(Generic[T]):
         return self._call.record
 
     def interrupt(self, by: str = "the consumer") -> None:
-        """End the call at once, from any task of the same event loop: `operator.interrupt`, never retried.
+        """End the call at once, from any task and any thread: `operator.interrupt`, never retried.
 
         :param by: who or what interrupts; goes into the error.
         """

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from streamguard.verdict import Decision
+from streamguard.verdict import Decision, Where
 
 DeltaKind = Literal["text", "thinking", "tool_input"]
 """What a piece of output belongs to."""
@@ -173,6 +173,8 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     """Whether any byte of the request may have reached the provider. False means that nothing can have been billed."""
     billable: bool = True
     """Whether the provider may bill for this attempt. False for a request it refused before working on it."""
+    where: Where | None = None
+    """The place in the stream; `None` where it is unknown, as for most failures. A `Trip` has the same."""
 
     @property
     def knob(self) -> None:

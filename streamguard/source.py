@@ -14,6 +14,7 @@ import msgspec
 
 from streamguard.errors import PolicyError
 from streamguard.events import Event, Failed
+from streamguard.guards.timeouts import Timeouts
 from streamguard.policy.model import Policy
 from streamguard.request import Request
 from streamguard.verdict import Trip
@@ -86,7 +87,7 @@ def check_source(source: Source, policy: Policy) -> None:
 
     :raises PolicyError: naming the knob.
     """
-    if not source.sees_bytes and policy.timeouts.alive is not None and "alive" in policy.timeouts.model_fields_set:
+    if not source.sees_bytes and policy.timeouts.alive not in (None, Timeouts().alive):
         raise PolicyError(
             "timeouts.alive: this source does not show pings, so the clock would trip on healthy silence; "
             "set timeouts.alive to null, or use messages(client, …), which reads the wire itself"

@@ -166,3 +166,55 @@ def _in_a_portal(
 ) -> Iterator[SyncStream[Any]]:
     with start_blocking_portal(backend) as portal, portal.wrap_async_context_manager(opened()) as events:
         yield SyncStream(portal, events)
+
+
+@overload
+def guarded(
+    sdk_stream: Any,
+    *,
+    policy: PolicyLike,
+    output: type[T],
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> AbstractContextManager[SyncStream[T]]: ...
+
+
+@overload
+def guarded(
+    sdk_stream: Any,
+    *,
+    policy: PolicyLike,
+    output: Any = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> AbstractContextManager[SyncStream[Any]]: ...
+
+
+def guarded(
+    sdk_stream: Any,
+    *,
+    policy: PolicyLike,
+    output: Any = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> AbstractContextManager[SyncStream[Any]]:
+    """`streamguard.guarded` for a thread: `with guarded(stream, policy=…) as events: for event in events`.
+
+    :param sdk_stream: what `client.messages.create(…, stream=True)` or `with client.messages.stream(…)` gave. It is
+        closed when the context is left.
+    :raises ConfigError: it is no open, synchronous stream of the SDK.
+    """
+    from streamguard.adapters.anthropic.blocking_stream import BlockingStream
+
+    chosen = api.policy_for(policy, output)
+    stream = BlockingStream(sdk_stream)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[api.GuardedStream[Any]]:
+        async with api.guarded(stream, policy=chosen, runtime=runtime, labels=labels, group=group) as events:
+            yield events
+
+    return _in_a_portal(opened, "asyncio")

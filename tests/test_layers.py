@@ -50,15 +50,16 @@ MAY_IMPORT: dict[str, str] = {
     "pricing.book": "request errors pricing",
     "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
-    "source": "request verdict events errors policy",
+    "source": "request verdict events errors guards policy",
     "engine": "redaction request verdict events usage outcome errors files pricing pricing.book guards retry budgets"
     " budgets.upper_bound budgets.max_tokens budgets.spec policy source",
     # the outside world
     "adapters.sse": "request events errors source",
+    "adapters.aws": "events adapters.sse",
     "adapters.anthropic": "redaction request verdict events usage outcome errors files pricing models guards policy"
-    " policy.file source engine adapters.sse",
+    " policy.file source engine adapters.sse adapters.aws",
     "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
-    "sync": "events outcome policy source engine api",
+    "sync": "events outcome policy source engine adapters.anthropic api",
     "relay": "verdict events outcome errors api",
     "http": "redaction terminal errors files guards",
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",

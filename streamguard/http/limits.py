@@ -6,13 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from streamguard.guards.base import Spec
+from streamguard.guards.base import Settings
 
 Bytes = Annotated[int, Field(ge=1024, le=1024**3)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
 
-class Limits(Spec):
+class Limits(Settings):
     """Bounds on one client's connection and request. All are answered with a documented status when exceeded."""
 
     head_bytes: Bytes = 65_536

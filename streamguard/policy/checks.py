@@ -6,7 +6,7 @@ a `warning` is allowed and probably not meant. It knows no files: each finding n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -122,13 +122,11 @@ def _unreachable_rules(policy: Policy) -> Iterator[Finding]:
             )
         for reason in mine:
             taken.setdefault(reason, index)
-    if policy.retry.attempts > 1 and not policy.retry.rules:
-        yield Finding("warning", ("retry", "attempts"), "no effect: without rules nothing is asked again")
     if policy.retry.attempts == 1 and any(not rule.give_up for rule in policy.retry.rules):
         yield Finding("warning", ("retry", "rules"), "no effect: attempts is 1, so nothing is asked again")
 
 
-def _names_unknown(patterns: tuple[str, ...], known: list[str]) -> bool:
+def _names_unknown(patterns: Sequence[str], known: list[str]) -> bool:
     """Whether a rule is also about reasons of guards of one's own."""
     return any(not any(fnmatchcase(reason, pattern) for reason in known) for pattern in patterns)
 

@@ -1,7 +1,7 @@
 """Policy files: YAML → `Policy`, with every mistake at once, each as `file:line:column: /pointer: what`.
 
 In charge of files: which one extends which, what is merged into what, which schema file is read, and from which file
-each value came. It does not know what a section means: the models say that, `policy_problems` finds the words for it,
+each value came. It does not know what a section means: the models say that, `files.mistakes` finds the words for it,
 and `policy_checks` looks across sections. Nothing is fetched, no environment variable is read, nothing is imported
 unless the caller allows it.
 
@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from streamguard.errors import ConfigError, PolicyError, Problem
 from streamguard.files.json_pointer import pointer
+from streamguard.files.mistakes import Mistake, mistakes, shown
 from streamguard.files.python_names import NotImported, import_name, is_python_name
 from streamguard.files.reading import identity, read_bytes, shipped_policies
 from streamguard.files.schema_file import read_schema
@@ -34,7 +35,6 @@ from streamguard.models.model import OutputType
 from streamguard.policy.checks import check_policy, unknown_reasons
 from streamguard.policy.json_schema import policy_schema
 from streamguard.policy.model import Policy
-from streamguard.policy.problems import Mistake, mistakes, shown
 
 __all__ = [
     "PolicyFile",

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.files.frozen_json import FrozenJson
-from streamguard.guards.base import Spec
+from streamguard.guards.base import Settings
 from streamguard.http.limits import Limits
 
 OFF = "off"
@@ -59,7 +59,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Env = Annotated[str, AfterValidator(_env)]
 
 
-class Listen(Spec):
+class Listen(Settings):
     """A TCP address."""
 
     host: str = "127.0.0.1"
@@ -85,7 +85,7 @@ class Listen(Spec):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Client(Spec):
+class Client(Settings):
     """Somebody who may ask, known by a token."""
 
     name: Name
@@ -96,7 +96,7 @@ class Client(Spec):
     """Whether it may see `/metrics` and `/_streamguard/`, where all clients' calls are."""
 
 
-class Route(Spec):
+class Route(Settings):
     """Which requests a policy is for: by path prefix, by model, or both."""
 
     policy: Name
@@ -125,7 +125,7 @@ class Route(Spec):
         return self.model is None or (model is not None and fnmatchcase(model, self.model))
 
 
-class KeepAlive(Spec):
+class KeepAlive(Settings):
     """After how many quiet seconds a client is sent something that means nothing, so that no hop's idle timer fires."""
 
     stream: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 15.0
@@ -135,7 +135,7 @@ class KeepAlive(Spec):
     body off."""
 
 
-class ProxyConfig(Spec):
+class ProxyConfig(Settings):
     """A proxy's configuration."""
 
     version: Literal[1] = 1

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from streamguard.errors import ConfigError, PolicyError, Problem
 from streamguard.files.json_pointer import pointer
+from streamguard.files.mistakes import Mistake, mistakes
 from streamguard.files.yaml import Loaded, Positions, load
 from streamguard.policy.file import SHIPPED, read_policy
 from streamguard.policy.model import Policy
-from streamguard.policy.problems import Mistake, mistakes
 from streamguard.proxy.config import OFF, ProxyConfig
 
 LABELS = frozenset({"client", "policy"})

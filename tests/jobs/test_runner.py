@@ -475,6 +475,26 @@ def test_a_second_interrupt_ends_the_time(tmp_path) -> None:
     assert results(tmp_path) == {"slow": "canceled"}
 
 
+def test_a_second_interrupt_may_leave_less_time(tmp_path) -> None:
+    """`interrupt(drain=…)` said again with fewer seconds: it is those; with more, nothing changes."""
+    spec = write_job(tmp_path, "slow")
+    provider = Provider(slow=[[*answer(GOOD)[:3], stall()]])
+
+    async def run() -> float:
+        job = Job.open(spec)
+        runner, _ = make_runner(job, provider)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runner.run)
+            for drain in (500.0, 5.0, 50.0):
+                await anyio.sleep(1)
+                runner.interrupt("SIGINT", drain)
+        job.close()
+        return anyio.current_time()
+
+    assert run_virtual(run) == pytest.approx(7.0, abs=0.1)
+    assert results(tmp_path) == {"slow": "canceled"}
+
+
 def test_a_row_without_an_id_keeps_its_result_wherever_it_moves(tmp_path) -> None:
     """Its key is what is in it and which of its equals it is: lines may be inserted, removed and shuffled."""
     template = tmp_path / "t.j2"

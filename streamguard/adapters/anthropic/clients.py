@@ -32,14 +32,12 @@ def problems(client: Any, http_client: Callable[[], Any] | None) -> Iterator[Pro
     if not hasattr(client, "messages") or not hasattr(client, "with_options"):
         yield Problem(problem=f"{type(client).__name__} is no client of the anthropic SDK: pass an `AsyncAnthropic`")
         return
-    if any(base.__name__ in ("AnthropicBedrock", "AsyncAnthropicBedrock") for base in type(client).__mro__):
-        yield Problem(problem="Bedrock answers in a format that is no SSE: open the stream with the SDK and guard that")
     base = type(client) in (anthropic.Anthropic, anthropic.AsyncAnthropic)
     if base and not _has_credentials(client):
         yield Problem(problem="the client has no credentials: set ANTHROPIC_API_KEY or pass `api_key=`")
     if is_async(client):
         return
-    if not isinstance(client, anthropic.Anthropic):
+    if not isinstance(client, anthropic.Anthropic | anthropic.AnthropicBedrock):
         yield Problem(problem=f"{type(client).__name__} is synchronous: pass its asynchronous counterpart")
     elif any(not isinstance(entry, anthropic.Middleware) for entry in client.middleware):
         yield Problem(problem="the client has a synchronous middleware function: pass an `AsyncAnthropic`")
@@ -86,20 +84,23 @@ def _new_pool(client: Any, http_client: Callable[[], Any] | None) -> Any:
     return anthropic.DefaultAsyncHttpxClient()
 
 
+_OF_AWS = ("api_key", "aws_secret_key", "aws_access_key", "aws_region", "aws_profile", "aws_session_token")
+"""Who a Bedrock client is, by its own arguments."""
+
+
 def _twin(client: Any, pool: Any) -> Any:
     import anthropic
 
-    # One credential at the most, in the SDK's own order.
-    credential = next(
-        (
-            {name: value}
-            for name in ("api_key", "auth_token", "credentials")
-            if (value := getattr(client, name, None)) is not None
-        ),
-        {},
-    )
-    twin = anthropic.AsyncAnthropic(
-        **credential,
+    kind: Any = anthropic.AsyncAnthropic
+    if isinstance(client, anthropic.AnthropicBedrock):
+        kind = anthropic.AsyncAnthropicBedrock
+        identity = {name: getattr(client, name, None) for name in _OF_AWS}
+    else:
+        # One credential at the most, in the SDK's own order.
+        names = (name for name in ("api_key", "auth_token", "credentials") if getattr(client, name, None) is not None)
+        identity = {name: getattr(client, name) for name in list(names)[:1]}
+    twin = kind(
+        **identity,
         base_url=client.base_url,
         timeout=client.timeout,
         max_retries=client.max_retries,

@@ -14,14 +14,14 @@ import copy
 import functools
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, overload
 
 import anyio
 
 from streamguard.adapters.anthropic import clients, failures
-from streamguard.adapters.anthropic.stream import BodyStream, SdkStream
+from streamguard.adapters.anthropic.stream import STREAMS, BodyStream, SdkStream
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.errors import ConfigError, Problem
 from streamguard.events import Failed
@@ -29,10 +29,45 @@ from streamguard.redaction import EXCERPT_BYTES
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
 
+if TYPE_CHECKING:
+    from anthropic.types.message_create_params import MessageCreateParamsBase as Params
+
+    class MessagesRequest(Params, total=False):
+        """The arguments of `messages.create()`, as the SDK types them. Requests with `betas` may have others."""
+
+        extra_headers: Mapping[str, str]
+        extra_query: Mapping[str, object]
+        extra_body: Mapping[str, Any]
+        timeout: Any
+
+
 OPTIONS: Final = ("extra_headers", "extra_query", "timeout", "betas", "user_profile_id", "workspace_id")
 """Arguments of the SDK's `create()` that are no part of the body."""
 
 _NO_BODY: Final = frozenset((*OPTIONS, "self", "extra_body", "stream"))
+
+
+@overload
+def messages(
+    client: Any,
+    *,
+    beta: bool | None = None,
+    http_client: Callable[[], Any] | None = None,
+    max_event_bytes: int = MAX_EVENT_BYTES,
+    **request: Unpack[MessagesRequest],
+) -> AnthropicSource: ...
+
+
+@overload
+def messages(
+    client: Any,
+    *,
+    betas: Sequence[str],
+    beta: Literal[True] | None = None,
+    http_client: Callable[[], Any] | None = None,
+    max_event_bytes: int = MAX_EVENT_BYTES,
+    **request: Any,
+) -> AnthropicSource: ...
 
 
 def messages(
@@ -190,7 +225,7 @@ async def _refusal(stream: BodyStream) -> Failed | None:
     """Why an answer of status 200 is no event stream, if it is none."""
     headers = stream.headers
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in ("", "text/event-stream"):
+    if kind in STREAMS:
         return None
     body = await stream.beginning(EXCERPT_BYTES)
     try:

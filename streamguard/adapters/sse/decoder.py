@@ -27,18 +27,30 @@ _EVENT = re.compile(rb"event: ([^\n]*+)\ndata: ([^\n]++)\n\n")
 _ROW = re.compile(rb"(?:event: [^\n]*+\ndata: [^\n]++\n\n)++").match
 
 
-class EventTooLarge(Exception):
-    """An event, or one line, is larger than allowed. The decoder is of no use afterwards."""
+class DecodingStopped(Exception):
+    """A stream cannot be decoded any further. The decoder is of no use afterwards."""
+
+    def __init__(self, what: str, frames: list[Frame]) -> None:
+        super().__init__(what)
+        self.frames = frames
+        """The frames that were complete before it, in the same chunk."""
+
+    @property
+    def failed(self) -> Failed:
+        """The same as the end of an attempt."""
+        raise NotImplementedError
+
+
+class EventTooLarge(DecodingStopped):
+    """An event, or one line, is larger than allowed."""
 
     def __init__(self, limit: int, observed: int, frames: list[Frame]) -> None:
         what = f"one event of the stream has {observed} bytes or more"
-        super().__init__(f"{what}; at most {limit} are allowed (max_event_bytes)")
+        super().__init__(f"{what}; at most {limit} are allowed (max_event_bytes)", frames)
         self.limit = limit
         """The bound, in bytes."""
         self.observed = observed
         """The bytes seen so far."""
-        self.frames = frames
-        """The frames that were complete before it, in the same chunk."""
 
     @property
     def failed(self) -> Failed:

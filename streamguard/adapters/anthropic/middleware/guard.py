@@ -33,6 +33,7 @@ from streamguard.adapters.anthropic.middleware.blocking_stream import BlockingBo
 from streamguard.adapters.anthropic.middleware.parsed import Parser
 from streamguard.adapters.anthropic.middleware.source import RAW_HEADER, ChainSource, Guarded, GuardedSync
 from streamguard.adapters.anthropic.middleware.stream import EXTENSION, GuardedBody, GuardedEvents, Reading
+from streamguard.adapters.anthropic.stream import media_type
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.engine.call import Call
@@ -254,9 +255,11 @@ def _streamed(
     :raises ConfigError: this SDK makes responses in a way that we do not know.
     """
     upstream = reading.response
+    # Bytes are handed on as they came, and the client's own decoder reads them.
+    kind = "text/event-stream" if how.log is None else media_type(upstream.http_response) or "text/event-stream"
     response = httpx2.Response(
         upstream.http_response.status_code,
-        headers=_headers(upstream.http_response.headers, "text/event-stream"),
+        headers=_headers(upstream.http_response.headers, kind),
         stream=body,
         request=upstream.http_response.request,
         extensions={EXTENSION: owner},
