@@ -20,7 +20,9 @@ import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import anthropic
 import pytest
 from ruamel.yaml import YAML
 from sybil.document import Document
@@ -64,6 +66,7 @@ class Folder:
         self.ports: dict[str, str] = {}
         self.beside: list[subprocess.Popen[str]] = []
         self.loop = asyncio.Runner()
+        self.clients: list[anthropic.AsyncAnthropic] = []
         self.variables = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "COV_"))},
             "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -73,7 +76,13 @@ class Folder:
         }
 
     def close(self) -> None:
-        """End what runs beside."""
+        """End what runs beside, and close the clients that the page made."""
+
+        async def closed() -> None:
+            for client in self.clients:
+                await client.close()
+
+        self.loop.run(closed())
         for one in self.beside:
             one.terminate()
             one.wait(10)
@@ -191,6 +200,13 @@ def test_everything_that_a_page_shows_runs(page: str, url: str, tmp_path, monkey
     """Every block of a page, in order, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     folder = Folder(tmp_path, url)
+    make = anthropic.AsyncAnthropic.__init__
+
+    def made(client: anthropic.AsyncAnthropic, **options: Any) -> None:
+        folder.clients.append(client)
+        make(client, **options)
+
+    monkeypatch.setattr(anthropic.AsyncAnthropic, "__init__", made)
     for name in ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"):
         monkeypatch.setenv(name, folder.variables[name])
     try:
@@ -268,18 +284,24 @@ def modules(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     "checker",
     [
-        ["mypy", "--config-file", "pyproject.toml", "--no-error-summary"],
+        ["mypy", "--config-file", "TMP/mypy.ini", "--cache-dir", ".mypy_cache/users", "--no-error-summary"],
         ["pyright", "--pythonpath", sys.executable],
     ],
     ids=["mypy", "pyright"],
 )
-def test_type_checkers_find_nothing_in_what_is_shown(modules: list[str], checker: list[str]) -> None:
-    """mypy in strict mode, and pyright, over the Python of every page."""
+def test_type_checkers_find_nothing_in_what_is_shown(tmp_path: Path, modules: list[str], checker: list[str]) -> None:
+    """mypy in strict mode without a plugin, and pyright, over the Python of every page."""
+    (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = True\n")
     program = BIN / checker[0]
     if not program.exists():
         pytest.skip(f"{checker[0]} is not installed")
     done = subprocess.run(
-        [str(program), *checker[1:], *modules], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
+        [str(program), *(one.replace("TMP", str(tmp_path)) for one in checker[1:]), *modules],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
     )
     if checker[0] == "pyright" and "error" in done.stdout + done.stderr and "nodeenv" in done.stderr:
         pytest.skip("pyright needs Node.js, which could not be had")
