@@ -7,7 +7,7 @@ and of giving up soundly: what is too much work counts as satisfiable.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from streamguard.viability.schema.formula import AnyOf, Constraint, Logic
 from streamguard.viability.schema.keywords import EVERY_KIND
@@ -34,8 +34,12 @@ class ConstantAlt:
     __slots__ = ("subs", "wants_value")
 
     def __init__(self) -> None:
-        self.subs: tuple[Any, ...] = ()
+        self.subs: tuple[AnyOf, ...] = ()
         self.wants_value = False
+
+
+Built = ObjectAlt | ArrayAlt | StringAlt | NumberAlt | ConstantAlt
+"""The alternatives of each kind."""
 
 
 class Search:
@@ -100,7 +104,7 @@ class Search:
             self._known[key] = found
         return found
 
-    def possible(self, alt: Any) -> Steps[bool]:
+    def possible(self, alt: Built) -> Steps[bool]:
         """Whether some value meets an alternative."""
         if isinstance(alt, (ObjectAlt, ArrayAlt)):
             found: bool = yield alt.possible(self)
@@ -116,7 +120,7 @@ class Solver:
 
     def __init__(self) -> None:
         self._known: dict[tuple[Constraint, int], bool] = {}
-        self._raw: dict[tuple[Constraint, int], tuple[Any, ...]] = {}
+        self._raw: dict[tuple[Constraint, int], tuple[Built, ...]] = {}
 
     def forget(self) -> None:
         """Drop what is remembered; it is worked out again where needed."""
@@ -136,7 +140,7 @@ class Solver:
         """Whether some value of that kind meets the constraint."""
         return self.answer(lambda search: search.any(constraint, kind))
 
-    def raw(self, constraint: Constraint, kind: int) -> tuple[Any, ...]:
+    def raw(self, constraint: Constraint, kind: int) -> tuple[Built, ...]:
         """The alternatives that are not absurd in themselves."""
         key = (constraint, kind)
         found = self._raw.get(key)
@@ -145,7 +149,7 @@ class Solver:
             found = self._raw[key] = tuple(alt for alt in made if alt is not None)
         return found
 
-    def build(self, constraint: Constraint, kind: int) -> tuple[Any, ...]:
+    def build(self, constraint: Constraint, kind: int) -> tuple[Built, ...]:
         """The alternatives that some value meets, ready for use."""
         found = tuple(alt for alt in self.raw(constraint, kind) if run(Search(self, self._known).possible(alt)))
         for alt in found:
@@ -154,7 +158,7 @@ class Solver:
         return found
 
 
-def _make(logic: Logic, conj: Conj, kind: int) -> Any:
+def _make(logic: Logic, conj: Conj, kind: int) -> Built | None:
     if kind == OBJECT:
         return ObjectAlt(logic, conj)
     if kind == ARRAY:
