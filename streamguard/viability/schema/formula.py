@@ -26,6 +26,7 @@ from streamguard.viability.schema.normal_form import (
     merged,
     opposite,
 )
+from streamguard.viability.schema.protocols import Alternative
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING
 from streamguard.viability.syntax.trampoline import Steps, run
 from streamguard.viability.syntax.values_equal import canonical
@@ -40,17 +41,6 @@ _EXCLUDED: Final = 64
 """Branches of a `oneOf` that are kept out of another one, where nothing tells them apart."""
 _PAIRS: Final = 2_000
 """Pairs of such branches that are looked at where a `oneOf` must fail."""
-
-
-class Alternative(Protocol):
-    """One way to meet a constraint, for a value of one kind. `state/` has one class a kind."""
-
-    wants_value: bool
-    """Whether its state needs the Python value of what it is about."""
-
-    @property
-    def subs(self) -> Sequence[Constraint]:
-        """Constraints on the same value that hold beside it."""
 
 
 class Satisfiable(Protocol):

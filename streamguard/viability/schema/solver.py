@@ -7,7 +7,7 @@ and of giving up soundly: what is too much work counts as satisfiable.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from streamguard.viability.schema.formula import AnyOf, Constraint, Logic
 from streamguard.viability.schema.keywords import EVERY_KIND
@@ -109,7 +109,8 @@ class Search:
         if isinstance(alt, (ObjectAlt, ArrayAlt)):
             found: bool = yield alt.possible(self)
             return found
-        for sub in alt.subs:
+        subs: tuple[Any, ...] = alt.subs
+        for sub in subs:
             if not (yield self.choice(sub)):
                 return False
         return True

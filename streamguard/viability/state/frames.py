@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from streamguard.viability.schema.formula import Alternative, Constraint
+from streamguard.viability.schema.formula import Constraint
+from streamguard.viability.schema.protocols import Alternative
 from streamguard.viability.state.strings import StringState, Text
 from streamguard.viability.syntax.grammar import ARRAY, NUMBER, OBJECT, STRING
 

@@ -14,8 +14,8 @@ from decimal import ROUND_CEILING, Decimal
 from operator import itemgetter
 from typing import Any, Final
 
-from streamguard.viability.schema.formula import AnyOf
 from streamguard.viability.schema.nodes import UNKNOWN, Atom, Sources
+from streamguard.viability.schema.protocols import Beside
 from streamguard.viability.state.number_text import (
     EXACT,
     SURE_DIGITS,
@@ -217,7 +217,7 @@ class NumberAlt:
         self.banned: set[Number] = set()
         self._banned: set[Decimal | None] = set()
         self.sources = Sources()
-        self.subs: tuple[AnyOf, ...] = ()
+        self.subs: tuple[Beside, ...] = ()
         self.wants_value = False
         self.trivial = False
         self.unbounded = False  # whether no beginning without exponent can be dead, but by its way of writing

@@ -15,8 +15,8 @@ from typing import Final
 from streamguard.viability.patterns.automaton import Automaton, State
 from streamguard.viability.patterns.formats import Format
 from streamguard.viability.patterns.regexes import MAX_SEARCHED, Pattern, PatternTimeout
-from streamguard.viability.schema.formula import AnyOf
 from streamguard.viability.schema.nodes import Atom, Sources
+from streamguard.viability.schema.protocols import Beside
 from streamguard.viability.syntax.protocol import decode
 
 _PENDING = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z").search
@@ -178,7 +178,7 @@ class StringAlt:
         self.no_patterns: list[tuple[Pattern, Atom]] = []
         self.formats: list[tuple[Format, Atom]] = []
         self.no_formats: list[tuple[Format, Atom]] = []
-        self.subs: tuple[AnyOf, ...] = ()
+        self.subs: tuple[Beside, ...] = ()
         self.sources = Sources()  # what set `lo`, `hi`, `candidates`, `banned`
         self.wants_value = False
         self.trivial = False
