@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, str] = {
     " budgets.upper_bound budgets.max_tokens budgets.spec policy source",
     # the outside world
     "adapters.sse": "request events errors source",
-    "adapters.aws": "events adapters.sse",
+    "adapters.aws": "events errors source adapters.sse",
     "adapters.anthropic": "redaction request verdict events usage outcome errors files pricing models guards policy"
     " policy.file source engine adapters.sse adapters.aws",
     "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
@@ -70,7 +70,7 @@ MAY_IMPORT: dict[str, str] = {
     "testing": "request verdict events usage errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
     "proxy": "http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
-    " budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic view",
+    " budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic view adapters.aws",
     "cli": "redaction terminal usage errors files files.reading files.schema_file pricing viability guards budgets"
     " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay demo view proxy",
     "__main__": "cli",

@@ -69,9 +69,9 @@ class Proxy:
         self.metrics.watch(self.runtime)
         self.draining = False
         """Whether nothing new is taken any more."""
-        self._access = Access(config, setup.tokens, has_key=setup.key is not None)
+        self._access = Access(config, setup.tokens, has_key=setup.has_key)
         self._routes = Routes(config, setup.default)
-        self._upstream = Upstream(config, setup.key)
+        self._upstream = Upstream(config, setup.key, setup.signer)
         self._shared = len(config.clients) > 1
         self._under_way: Counter[str] = Counter()
         self._memory = Memory(config.limits.memory_bytes, shared=self._shared)
@@ -227,9 +227,11 @@ class Proxy:
         headers: Headers = scope["headers"]
         query = checked_query(scope["query_string"])
         wants_body = endpoint.kind != "models"
-        upstream_ones = upstream_headers(
-            headers, key=self.setup.key, extra=self.setup.config.forward_headers, content=wants_body
-        )
+        if endpoint.kind != "messages" and self.setup.config.upstream_api == "bedrock":
+            raise Refused("no_such_path", f"Bedrock has no {endpoint.path}")
+        # A signed request bears no key; a client's own must not go along.
+        key = self.setup.key if self.setup.signer is None else "signed"
+        upstream_ones = upstream_headers(headers, key=key, extra=self.setup.config.forward_headers, content=wants_body)
         limits = self.setup.config.limits
         content = await read_body(headers, receive, limits, hold) if wants_body else None
         if endpoint.kind == "messages" and content is not None:
@@ -238,7 +240,7 @@ class Proxy:
             policy = self.setup.policies[name]
             if policy is not None:
                 await measure(question, budgets=bool(policy.budgets))
-                if self.setup.key is None:
+                if not self.setup.has_key:
                     KEY.set(fingerprint(upstream_ones))
                 source = UpstreamSource(
                     self._upstream,

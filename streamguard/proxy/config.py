@@ -22,7 +22,7 @@ from streamguard.http.limits import Limits
 OFF = "off"
 """The policy of a route without guards: bytes pass as they come, in both directions."""
 
-ENV_PREFIXES = ("ANTHROPIC_", "STREAMGUARD_")
+ENV_PREFIXES = ("ANTHROPIC_", "STREAMGUARD_", "AWS_BEARER_TOKEN_")
 """How names of environment variables that a configuration may read begin: a file must not choose freely which of a
 process's secrets goes upstream."""
 
@@ -142,6 +142,11 @@ class ProxyConfig(Settings):
     listen: Listen = Listen()
     upstream: str = "https://api.anthropic.com"
     """Where every request goes: scheme, host, port and perhaps a path. Nothing in a request can change it."""
+    upstream_api: Literal["messages", "bedrock"] = "messages"
+    """What the upstream speaks: the Messages API, or Bedrock's form of it."""
+    aws_region: Annotated[str, Field(pattern=r"^[a-z0-9-]{4,40}$")] | None = None
+    """With `upstream_api: bedrock`: requests are signed for this region (SigV4), with credentials from where AWS's own
+    tools find theirs. Without it a bearer key is sent."""
     upstream_addresses: Literal["any", "public"] = "any"
     """`public`: refuse to connect where the upstream's name leads to a private or loopback address."""
     key_env: Env | None = None
@@ -241,12 +246,26 @@ class ProxyConfig(Settings):
             yield f"upstream {self.upstream} would carry the key in plain text over the network: use https"
         if is_loopback(host) and self.listen.loopback and upstream.port == self.listen.port:
             yield f"upstream {self.upstream} is this proxy itself"
+        yield from self._bedrock_problems()
         known = {*self.policies, OFF}
         yield from (
             f"policy {name!r} is not in `policies`, which has {', '.join(self.policies) or 'none'}"
             for name in (*(route.policy for route in self.routes), *self.by_header)
             if name not in known
         )
+
+    def _bedrock_problems(self) -> Iterator[str]:
+        if self.upstream_api != "bedrock":
+            if self.aws_region is not None:
+                yield "aws_region is for upstream_api: bedrock only"
+            return
+        if self.upstream == ProxyConfig.model_fields["upstream"].default:
+            yield "upstream_api: bedrock needs its upstream: https://bedrock-runtime.REGION.amazonaws.com"
+        if self.aws_region is not None and self.key_env is not None:
+            yield "requests are signed (aws_region) or bear a key (key_env), not both"
+        chosen = (self.policy, *self.policies.values(), *(route.policy for route in self.routes), *self.by_header)
+        if OFF in chosen:
+            yield "policy off passes bytes as they come, which Bedrock does not take: leave it out"
 
     @property
     def open_to_all(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
+from streamguard.adapters.aws.signing import Signer
 from streamguard.errors import ConfigError, PolicyError, Problem
 from streamguard.files.json_pointer import pointer
 from streamguard.files.mistakes import Mistake, mistakes
@@ -47,6 +48,13 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Mapping[str, str]
     """Client's name → token."""
     warnings: tuple[Problem, ...] = ()
+    signer: Signer | None = None
+    """Signs requests to AWS."""
+
+    @property
+    def has_key(self) -> bool:
+        """Whether requests go upstream with credentials of the proxy's own."""
+        return self.key is not None or self.signer is not None
 
     def __repr__(self) -> str:
         return f"Setup(policies={sorted(self.policies)}, clients={sorted(self.tokens)})"
@@ -135,6 +143,12 @@ def read_setup(
             Problem(file=one.file or where, pointer=one.pointer, problem=one.problem) for one in _unfit(file.policy)
         )
         policies[name] = file.policy
+    signer = None
+    if config.aws_region is not None:
+        try:
+            signer = Signer(config.aws_region)
+        except ConfigError as error:
+            problems += error.problems
     key = _secret(config.key_env, environment, problems, 1) if config.key_env is not None else None
     tokens = {
         client.name: _secret(client.token_env, environment, problems, SHORTEST_TOKEN) or "" for client in config.clients
@@ -143,7 +157,15 @@ def read_setup(
         problems.append(Problem(pointer="/clients", problem="two clients have the same token"))
     if problems:
         raise ProxyConfigError(problems)
-    return Setup(config=config, policies=policies, default=default, key=key, tokens=tokens, warnings=tuple(warnings))
+    return Setup(
+        config=config,
+        policies=policies,
+        default=default,
+        key=key,
+        tokens=tokens,
+        warnings=tuple(warnings),
+        signer=signer,
+    )
 
 
 def _unfit(policy: Policy) -> list[Problem]:

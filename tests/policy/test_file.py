@@ -32,6 +32,7 @@ from streamguard.policy.file import (
 from streamguard.policy.model import Policy
 from streamguard.retry.rules import Backoff, Retry, Rule
 from tests.data import ROOT
+from tests.models.bad_answers import Invoice
 
 SHIPPED = ["agent", "extraction", "interactive_chat", "long_document", "strict_budget", "tool_input"]
 
@@ -903,3 +904,27 @@ def test_any_text_is_a_policy_or_a_policy_error(text: str) -> None:
     assert all(problem.file and problem.line and problem.column for problem in problems)
     lines = [problem.line or 0 for problem in problems if problem.file == "p.yaml"]
     assert lines == sorted(lines)
+
+
+def test_a_type_may_be_named() -> None:
+    """`json.schema: "module:Name"` is the type itself, where the caller allows imports, and equals it in code."""
+    text = 'json: {schema: "tests.models.bad_answers:Invoice", fence: strip}'
+    assert loads_policy(text, allow_imports=True) == Policy(json=JsonDocument(schema=Invoice, fence="strip"))
+
+
+@pytest.mark.parametrize(
+    ("name", "allow", "said"),
+    [
+        ("tests.models.bad_answers:Invoice", False, "is Python code, and this caller does not let policies import any"),
+        ("tests.models.nowhere:Invoice", True, "cannot be imported: ModuleNotFoundError"),
+        ("tests.models.bad_answers:BREAKS", True, "tests.models.bad_answers:BREAKS is no type that Pydantic validates"),
+        ("threading:Lock", True, "Pydantic cannot validate"),
+        ("Invoice", True, 'must be "request" or a mapping, got the text "Invoice"'),
+    ],
+)
+def test_a_type_that_cannot_be_used_is_refused(name: str, allow: bool, said: str) -> None:
+    """Each with its place, and in words: nothing is imported without leave, and what is imported must be a type."""
+    with pytest.raises(PolicyError) as raised:
+        loads_policy(f'json: {{schema: "{name}"}}', "p.yaml", allow_imports=allow)
+    assert str(raised.value).startswith("p.yaml:1:16: /json/schema: ")
+    assert said in str(raised.value)
