@@ -140,8 +140,9 @@ def _policy(name: str, options: Options) -> Notes:
         notes.append("  imports Python code, which may do whatever you may: run takes it with --allow-imports only")
     if not options.explain:
         return notes
+    taken = [f"  {one}" for one in found.removed]
     left_open = () if output is None else output.plan().open
-    return [*notes, *_explained(found.policy), *(f"  {place}" for place in left_open)]
+    return [*notes, *taken, *_explained(found.policy), *(f"  {place}" for place in left_open)]
 
 
 def _places(places: Iterable[Place]) -> Iterator[str]:
