@@ -168,6 +168,8 @@ def _patches(policy: Policy) -> Iterator[Finding]:
                 yield Finding("error", path, what)
             elif value is None and field in _REQUIRED:
                 yield Finding("error", path, f"null removes {field}, and no request goes without it")
+            elif value is None:
+                continue  # it removes the field
             elif is_scaling(value):
                 yield from _scaling(path, value)
             elif isinstance(value, Mapping) and value and set(value) <= _SCALING_WORDS:

@@ -65,6 +65,18 @@ class ProxyConfigError(ConfigError):
     """A proxy's configuration that cannot be used."""
 
 
+OWN_KEYS = frozenset({"listen", "upstream", "routes", "clients", "policies", "policy", "key_env", "by_header"})
+"""Keys that only a proxy's configuration has at its top: neither a policy nor, beside `input`, a job."""
+
+
+def is_config(path: Path) -> bool:
+    """Return whether a YAML file looks like a proxy's configuration, not like a policy."""
+    try:
+        return not OWN_KEYS.isdisjoint(load(path.read_bytes(), str(path), error=ProxyConfigError).data)
+    except (ProxyConfigError, OSError):
+        return False
+
+
 def read_config(path: str | None, overrides: Mapping[str, Any]) -> tuple[ProxyConfig, Path]:
     """A configuration, from a file or from nothing, with `overrides` on top; and the folder its paths start from.
 

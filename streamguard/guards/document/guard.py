@@ -91,6 +91,8 @@ class JsonDocument(Spec):
     numbers: Literal["exact", "plain"] = "exact"
     """`plain` assumes that numbers come without exponent, and dies earlier: 1000 is dead for `maximum: 100`, though
     1000e-2 is not. A heuristic."""
+    patterns: Literal["python", "ecma"] = "python"
+    """How the schema's patterns are read: as Python's `re` does, and jsonschema with it, or as ECMA-262 has it."""
     duplicate_names: Literal["reject", "allow"] = "reject"
     """Whether a name may stand twice in one object. The last one counts."""
     fence: Literal["reject", "strip"] = "reject"
@@ -102,7 +104,7 @@ class JsonDocument(Spec):
     enough_when: Items[str] = ()
     """JSON Pointers: stop paying as soon as all these values are complete, and valid by their own subschemas."""
     max_depth: Annotated[int, Field(ge=1, le=256)] = 64
-    """Open objects and arrays. At most 256: the full parse and the schema's judgement are recursive."""
+    """Open objects and arrays, at most 256."""
     max_digits: Annotated[int, Field(ge=1, le=MOST_DIGITS)] = 400
     """Digits in one number. At most 4300, which is what Python converts."""
     max_bytes: Annotated[int, Field(ge=1)] | None = 4_194_304
@@ -270,6 +272,7 @@ def _compile(spec: JsonDocument, schema: Mapping[str, Any], registry: Any = None
         assert_formats=spec.assert_formats,
         duplicate_names=spec.duplicate_names,
         numbers=spec.numbers,
+        patterns=spec.patterns,
         max_depth=spec.max_depth,
         max_digits=spec.max_digits,
     )
