@@ -93,6 +93,18 @@ class MessageRefused(Exception):
         self.trip = trip
 
 
+NO_CONTINUING = (
+    "retry.rules: resume: continue joins two answers, and a stream that is handed on as it came has the frames of one: "
+    "use run(), stream(), or a call without stream"
+)
+"""Why an answer cannot be continued at some doors."""
+
+
+def continues(policy: Policy) -> bool:
+    """Return whether a rule continues an answer that was cut."""
+    return any(rule.resume == "continue" for rule in policy.retry.rules)
+
+
 def check_source(source: Source, policy: Policy) -> None:
     """Refuse what a policy asks for and a source cannot give.
 
@@ -103,6 +115,8 @@ def check_source(source: Source, policy: Policy) -> None:
             "timeouts.alive: this source does not show pings, so the clock would trip on healthy silence; "
             "set timeouts.alive to null, or use messages(client, …), which reads the wire itself"
         )
+    if continues(policy) and getattr(source, "shows_frames", False):
+        raise PolicyError(NO_CONTINUING)
     if source.request is None:
         patched = [i for i, rule in enumerate(policy.retry.rules) if rule.patch]
         needs = [

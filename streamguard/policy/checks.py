@@ -53,6 +53,7 @@ def check_policy(
         *unknown_reasons(_patterns(policy), (content.reason for content in policy.content)),
         *_unreachable_rules(policy),
         *_patches(policy),
+        *_continued(policy),
         *_prices(policy, price_of, model),
         *_json(policy),
         *_budgets(policy),
@@ -144,6 +145,14 @@ _OPTIONS = ("extra_headers", "extra_query", "timeout", "betas", "user_profile_id
 """Arguments of the SDK's `create()` that are no part of a request's body."""
 
 
+def _continued(policy: Policy) -> Iterator[Finding]:
+    """What continues an answer joins two: a document is never joined."""
+    for index, rule in enumerate(policy.retry.rules):
+        if rule.resume == "continue" and policy.json_document is not None:
+            what = "a document is never joined of two answers: leave resume out, or the json section"
+            yield Finding("error", ("retry", "rules", index, "resume"), what)
+
+
 def _patches(policy: Policy) -> Iterator[Finding]:
     for index, rule in enumerate(policy.retry.rules):
         at: Path = ("retry", "rules", index, "patch")
@@ -159,6 +168,8 @@ def _patches(policy: Policy) -> Iterator[Finding]:
                 yield Finding("error", path, what)
             elif value is None and field in _REQUIRED:
                 yield Finding("error", path, f"null removes {field}, and no request goes without it")
+            elif value is None:
+                continue  # it removes the field
             elif is_scaling(value):
                 yield from _scaling(path, value)
             elif isinstance(value, Mapping) and value and set(value) <= _SCALING_WORDS:

@@ -22,6 +22,7 @@ from streamguard.files.yaml import Loaded, Positions, load
 from streamguard.policy.file import SHIPPED, read_policy
 from streamguard.policy.model import Policy
 from streamguard.proxy.config import OFF, ProxyConfig
+from streamguard.source import NO_CONTINUING
 
 LABELS = frozenset({"client", "policy"})
 """What a budget's `per` may name in braces: the proxy itself gives these to every call."""
@@ -62,6 +63,18 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
 class ProxyConfigError(ConfigError):
     """A proxy's configuration that cannot be used."""
+
+
+OWN_KEYS = frozenset({"listen", "upstream", "routes", "clients", "policies", "policy", "key_env", "by_header"})
+"""Keys that only a proxy's configuration has at its top: neither a policy nor, beside `input`, a job."""
+
+
+def is_config(path: Path) -> bool:
+    """Return whether a YAML file looks like a proxy's configuration, not like a policy."""
+    try:
+        return not OWN_KEYS.isdisjoint(load(path.read_bytes(), str(path), error=ProxyConfigError).data)
+    except (ProxyConfigError, OSError):
+        return False
 
 
 def read_config(path: str | None, overrides: Mapping[str, Any]) -> tuple[ProxyConfig, Path]:
@@ -168,6 +181,8 @@ def _unfit(policy: Policy) -> list[Problem]:
         if rule.base_url is not None:
             what = "a proxy asks its one upstream only, with the one key it is for: leave base_url out"
             found.append(Problem(pointer=f"/retry/rules/{index}/base_url", problem=what))
+        if rule.resume == "continue":
+            found.append(Problem(pointer=f"/retry/rules/{index}/resume", problem=NO_CONTINUING))
     for index, budget in enumerate(policy.budgets):
         try:
             budget.scopes(labels=dict.fromkeys(LABELS, "x"))
