@@ -11,7 +11,7 @@ help: ## this list
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aiohttp,proxy,redis,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aiohttp,bedrock,proxy,redis,test]'
 	touch $@
 
 install: $(STAMP) ## make the virtual environment

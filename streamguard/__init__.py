@@ -10,10 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamguard import relay, sync
+    from streamguard import events, relay, sync
     from streamguard.adapters.anthropic.middleware.guard import GuardMiddleware
     from streamguard.adapters.anthropic.source import messages
     from streamguard.api import GuardedStream, guarded, run, stream
+    from streamguard.budgets.spec import BudgetSpec
     from streamguard.conversation import Conversation
     from streamguard.engine.runtime import Runtime
     from streamguard.engine.telemetry_structlog import structlog_hook
@@ -37,10 +38,13 @@ if TYPE_CHECKING:
     from streamguard.guards.document.guard import JsonDocument
     from streamguard.guards.repetition import Repetition
     from streamguard.guards.timeouts import Timeouts
-    from streamguard.outcome import AttemptRecord, CallRecord, Outcome
+    from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
     from streamguard.policy.file import load_policy
     from streamguard.policy.model import Policy
+    from streamguard.pricing.price import Price
     from streamguard.retry.rules import Backoff, Retry, Rule
+    from streamguard.source import Source
+    from streamguard.usage import UsageRange
     from streamguard.verdict import Decision, Enough, Trip, Where
 
 __all__ = [
@@ -49,6 +53,8 @@ __all__ = [
     "stream",
     "guarded",
     "messages",
+    "Source",
+    "events",
     "sync",
     "GuardMiddleware",
     "GuardedStream",
@@ -66,6 +72,8 @@ __all__ = [
     "Retry",
     "Rule",
     "Backoff",
+    "BudgetSpec",
+    "Price",
     # guards of one's own
     "guard",
     "View",
@@ -78,6 +86,8 @@ __all__ = [
     "Outcome",
     "CallRecord",
     "AttemptRecord",
+    "Cost",
+    "UsageRange",
     "Decision",
     # errors
     "StreamguardError",
@@ -130,8 +140,13 @@ _HOME = {
     "streamguard.outcome": (
         "AttemptRecord",
         "CallRecord",
+        "Cost",
         "Outcome",
     ),
+    "streamguard.budgets.spec": ("BudgetSpec",),
+    "streamguard.pricing.price": ("Price",),
+    "streamguard.source": ("Source",),
+    "streamguard.usage": ("UsageRange",),
     "streamguard.policy.model": ("Policy",),
     "streamguard.policy.file": ("load_policy",),
     "streamguard.retry.rules": (
@@ -168,14 +183,16 @@ _SUBMODULES = (
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return import_module(f"streamguard.{name}")
-    if name not in _MODULE:
-        raise AttributeError(f"module 'streamguard' has no attribute {name!r}")
-    value = getattr(import_module(_MODULE[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # so that a name that does not exist is a mistake for type checkers
+
+    def __getattr__(name: str) -> Any:
+        if name in _SUBMODULES:
+            return import_module(f"streamguard.{name}")
+        if name not in _MODULE:
+            raise AttributeError(f"module 'streamguard' has no attribute {name!r}")
+        value = getattr(import_module(_MODULE[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

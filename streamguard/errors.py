@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from streamguard.outcome import CallRecord
+from streamguard.outcome import AttemptRecord, CallRecord
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +63,8 @@ class ConfigError(StreamguardError):
     def __init__(self, problems: str | Problem | Iterable[Problem]) -> None:
         if isinstance(problems, str):
             problems = Problem(problem=problems)
-        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        found = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        self.problems: tuple[Problem, ...] = found or (Problem(problem="something is wrong, and nobody said what"),)
         super().__init__(*self.problems)
 
     @property
@@ -117,7 +118,7 @@ class CallError(StreamguardError):
         """The same record that an outcome has: every attempt, usage, cost, labels."""
 
     @property
-    def attempts(self) -> Sequence[Any]:
+    def attempts(self) -> Sequence[AttemptRecord]:
         """Every attempt, the last one last."""
         return self.record.attempts
 

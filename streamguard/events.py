@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from streamguard.verdict import Decision
+from streamguard.verdict import Decision, Where
 
 DeltaKind = Literal["text", "thinking", "tool_input"]
 """What a piece of output belongs to."""
@@ -174,6 +174,11 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     """Whether any byte of the request may have reached the provider. False means that nothing can have been billed."""
     billable: bool = True
     """Whether the provider may bill for this attempt. False for a request it refused before working on it."""
+
+    @property
+    def where(self) -> Where | None:
+        """The place in the stream, which is unknown for a failure. A `Trip` has the same."""
+        return None
 
     @property
     def knob(self) -> None:

@@ -33,7 +33,12 @@ class Cost(msgspec.Struct, frozen=True):
         return self.low is not None and self.low == self.high
 
     @property
-    def usd(self) -> Decimal | None:
+    def usd_low(self) -> Decimal | None:
+        """The lower end in US dollars."""
+        return None if self.low is None else Decimal(self.low) / 1_000_000
+
+    @property
+    def usd_high(self) -> Decimal | None:
         """The upper end in US dollars."""
         return None if self.high is None else Decimal(self.high) / 1_000_000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -512,3 +513,80 @@ def test_a_runtime_forgets_calls_that_are_over(run_virtual) -> None:
             await anext(events)
 
     run_virtual(main)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_another_thread_can_interrupt(backend: str) -> None:
+    """`events.interrupt()` from a thread ends a call that waits for the provider, at once."""
+
+    async def main() -> float:
+        source = script([*answer(TEXT)[:3], stall()])
+        began = anyio.current_time()
+        with pytest.raises(Interrupted):
+            async with streamguard.stream(source, policy=Policy(), deliver="live") as events:
+                async for _ in events:
+                    threading.Timer(0.05, events.interrupt, ["a thread"]).start()
+        return anyio.current_time() - began
+
+    assert anyio.run(main, backend=backend) < 5
+
+
+def test_no_outcome_no_result() -> None:
+    """`result()` before the end, after leaving and after an error: it raises, and never gives an Optional."""
+
+    async def main() -> None:
+        async with streamguard.stream(script(answer(TEXT)), policy=Policy(json=JSON)) as events:
+            with pytest.raises(RuntimeError, match="read the events to their end first"):
+                events.result()
+        with pytest.raises(RuntimeError, match="it was left"):
+            events.result()
+        async with streamguard.stream(script(answer(BAD)), policy=Policy(json=JSON)) as events:
+            with pytest.raises(GaveUp):
+                [event async for event in events]
+            with pytest.raises(GaveUp):
+                events.result()
+
+    anyio.run(main)
+
+
+def test_equal_policies_behave_equally() -> None:
+    """What a policy does is in its values: spelling out a default changes nothing, wherever it is used."""
+
+    class Blind:
+        sees_bytes = False
+        request = None
+
+        def open(self, attempt: Attempt) -> Any:
+            return script(answer(TEXT)).open(attempt)
+
+    for policy in (Policy(), Policy(timeouts=Timeouts(alive=60.0)), Policy.model_validate({"timeouts": {}})):
+        assert policy == Policy()
+        assert streamguard.sync.run(Blind(), policy=policy).text == TEXT
+    with pytest.raises(PolicyError, match="timeouts\\.alive"):
+        streamguard.sync.run(Blind(), policy=Policy(timeouts=Timeouts(alive=30.0)))
+
+
+def test_a_replaced_section_is_checked() -> None:
+    """`replace` and `model_copy(update=…)` take a section by either name, and refuse what is none."""
+    for changed in (Policy().replace(json=JSON), Policy().model_copy(update={"json": JSON})):
+        assert changed == Policy(json=JSON)
+        assert changed.replace(json=None) == Policy()
+    with pytest.raises(PolicyError, match='/jsn: unknown key; did you mean "json"'):
+        Policy().model_copy(update={"jsn": JSON})
+    with pytest.raises(PolicyError, match="/deliver: must be"):
+        Policy().replace(deliver="sometimes")
+
+
+def test_an_attempt_that_waits_for_its_consumer_says_so(run_virtual) -> None:
+    """`timeouts.attempt` counts the consumer's time as well, and the trip tells how much of it there was."""
+
+    async def main() -> str:
+        source = script([*answer(TEXT)[:4], pause(2), *answer(TEXT)[4:]])
+        policy = Policy(timeouts=Timeouts(attempt=10))
+        with pytest.raises(GaveUp) as caught:
+            async with streamguard.stream(source, policy=policy, deliver="live") as events:
+                async for _ in events:
+                    await anyio.sleep(9)
+        return caught.value.attempts[0].ended.message
+
+    assert "of it the consumer's, who was not ready to read on" in run_virtual(main)

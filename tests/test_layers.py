@@ -50,15 +50,16 @@ MAY_IMPORT: dict[str, str] = {
     "pricing.book": "request errors pricing",
     "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
-    "source": "request verdict events errors policy",
+    "source": "request verdict events errors guards policy",
     "engine": "redaction request verdict events usage outcome errors files pricing pricing.book guards retry budgets"
     " budgets.upper_bound budgets.max_tokens budgets.spec policy source",
     # the outside world
     "adapters.sse": "request events errors source",
+    "adapters.aws": "events errors source adapters.sse",
     "adapters.anthropic": "redaction request verdict events usage outcome errors files pricing models guards policy"
-    " policy.file source engine adapters.sse",
+    " policy.file source engine adapters.sse adapters.aws",
     "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
-    "sync": "events outcome policy source engine api",
+    "sync": "events outcome policy source engine adapters.anthropic api",
     "relay": "verdict events outcome errors api",
     "http": "redaction terminal errors files guards",
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
@@ -69,7 +70,7 @@ MAY_IMPORT: dict[str, str] = {
     "testing": "request verdict events usage errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
     "proxy": "http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
-    " budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic view",
+    " budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic view adapters.aws",
     "cli": "redaction terminal usage errors files files.reading files.schema_file pricing viability guards budgets"
     " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay demo view proxy",
     "__main__": "cli",
@@ -143,6 +144,7 @@ CLOCKS = {
     "budgets.queue": "the wait for room",
     "budgets.reservation": "leases",
     "budgets.stores.memory": "leases, and windows of days",
+    "budgets.stores.redis": "until when a server may run what it was sent, and when it was last looked at",
     "budgets.stores.sqlite": "leases, windows of days, and the wait for a locked file",
     "pricing.book": "which of a model's prices is today's",
 }

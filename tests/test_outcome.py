@@ -52,7 +52,8 @@ PRICES = {"claude-sonnet-5-5": {"input": "3.00", "output": "15.00"}}
 )
 def test_costs(cost: Cost, exact: bool, usd: Decimal | None) -> None:
     """Exact is what has one known value; dollars are the upper end; unknown is None, never 0."""
-    assert (cost.exact, cost.usd) == (exact, usd)
+    assert (cost.exact, cost.usd_high) == (exact, usd)
+    assert cost.usd_low == (None if cost.low is None else Decimal(cost.low) / 1_000_000)
 
 
 def test_costs_add_up() -> None:

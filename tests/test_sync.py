@@ -7,13 +7,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from operator import gt
 from typing import Any
 
 import anthropic
 import httpx2
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 import streamguard
 from streamguard import (
@@ -397,3 +399,47 @@ def test_a_policy_that_does_not_fit_is_refused_at_entry() -> None:
     ):
         raise AssertionError("entered")
     assert source.opened == 0
+
+
+@asynccontextmanager
+async def _served(*attempts: Any) -> AsyncIterator[str]:
+    async with ScriptedServer(*attempts) as server:
+        yield server.url
+
+
+def opened_by(url: str) -> tuple[anthropic.Anthropic, Any]:
+    """A synchronous client, and a stream that its caller opened."""
+    client = anthropic.Anthropic(api_key="sk-ant-test", base_url=url, max_retries=0)
+    return client, client.messages.create(model=wire.MODEL, max_tokens=50, messages=[], stream=True)
+
+
+def test_a_stream_of_a_synchronous_client_can_be_guarded() -> None:
+    """`sync.guarded` reads a stream that a thread has opened: events, outcome, and a trip as an error."""
+    policy = Policy(json=JsonDocument(schema={"required": ["total"]}))
+    attempts = (wire.text_stream('{"total": 12}'), wire.text_stream('{"total" 12}'))
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_served(*attempts)) as url:
+        client, stream = opened_by(url)
+        with client, streamguard.sync.guarded(stream, policy=policy) as events:
+            texts = [event.text for event in events if isinstance(event, streamguard.events.Delta)]
+        assert ("".join(texts), events.result().value) == ('{"total": 12}', {"total": 12})
+        client, stream = opened_by(url)
+        with client, pytest.raises(GaveUp, match="expected"), streamguard.sync.guarded(stream, policy=policy) as events:
+            list(events)
+
+
+def test_a_blocked_read_of_a_synchronous_stream_is_ended() -> None:
+    """A clock ends a read that blocks in a thread, though nothing comes any more, and the connection with it."""
+    policy = Policy(timeouts=Timeouts(first_token=0.2, alive=None))
+    attempt = [wire.message_start(), stall()]
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_served(attempt)) as url:
+        client, stream = opened_by(url)
+        with client, pytest.raises(GaveUp) as caught, streamguard.sync.guarded(stream, policy=policy) as events:
+            list(events)
+        assert caught.value.reason == "timeout.first_token"
+
+
+@pytest.mark.parametrize(("stream", "said"), [([], "list is no stream"), (object(), "object is no stream")])
+def test_what_is_no_synchronous_stream_is_refused(stream: Any, said: str) -> None:
+    """`sync.guarded` says what it takes."""
+    with pytest.raises(ConfigError, match=said):
+        streamguard.sync.guarded(stream, policy=Policy())

@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from pydantic import Field, field_validator, model_validator
@@ -87,6 +88,24 @@ class BudgetSpec(Spec):
     """Seconds after which what stayed uncertain counts as not spent. `None`: never if strict, a day if calibrated."""
     wait: Annotated[float, Field(ge=0, le=_DAY, allow_inf_nan=False)] = 0.0
     """Seconds that a call may queue for room, within its own deadline."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            name: str,
+            per: str = "job",
+            cost_usd: str | Decimal | None = None,
+            tokens: int | None = None,
+            window: Window | None = None,
+            mode: BudgetMode = "strict",
+            ledger: str = "memory:",
+            abort_stops_billing: bool = False,
+            abort_lag_tokens: int = ABORT_LAG_TOKENS,
+            release_uncertain_after: float | None = None,
+            wait: float = 0.0,
+        ) -> None: ...
 
     @field_validator("name")
     @classmethod

@@ -285,6 +285,9 @@ def explain(
     plain_numbers: Annotated[
         bool, typer.Option("--plain-numbers", help="Assume numbers without exponents: numbers: plain in a policy.")
     ] = False,
+    ecma_patterns: Annotated[
+        bool, typer.Option("--ecma-patterns", help="Read patterns as ECMA-262 has it: patterns: ecma in a policy.")
+    ] = False,
     allow_duplicates: Annotated[
         bool, typer.Option("--allow-duplicates", help="Let a name stand twice in one object.")
     ] = False,
@@ -302,6 +305,7 @@ def explain(
             schema=schema,
             assert_formats=assert_formats,
             numbers="plain" if plain_numbers else "exact",
+            patterns="ecma" if ecma_patterns else "python",
             duplicate_names="allow" if allow_duplicates else "reject",
             as_json=as_json,
         )

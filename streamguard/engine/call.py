@@ -12,13 +12,13 @@ from typing import Any
 import anyio
 import msgspec
 
-from streamguard.budgets.ledger import LedgerError, LedgerLost
 from streamguard.budgets.reservation import Reservation
 from streamguard.budgets.spec import refuse_unshared
 from streamguard.engine.attempt import End, RunningAttempt, unexpected
 from streamguard.engine.clock import CallClock
+from streamguard.engine.continuation import CUT, Continuation, continuation
 from streamguard.engine.delivery import Delivery
-from streamguard.engine.dispatch import Dispatch, Permit, lost_trip
+from streamguard.engine.dispatch import Dispatch, Permit
 from streamguard.engine.failures import call_error
 from streamguard.engine.recorder import Recorder
 from streamguard.engine.runtime import Runtime
@@ -118,6 +118,10 @@ class Call:
         self.failure: CallError | None = None
         self._patched: Request | None = None
         self._recorder = Recorder(self._runtime, policy, self.clock)
+        self._continuation: Continuation | None = None
+        """What the next attempt, or the one that runs, goes on from."""
+        self._shown = False
+        """Whether the consumer has its text already, and cannot take it back."""
 
     def interrupt(self, by: str) -> None:
         """End the call as soon as possible; see `GuardedStream.interrupt`."""
@@ -232,7 +236,7 @@ class Call:
         if self.clock.now() >= reservation.heartbeat_due:
             lost: Trip | None = None
             with self.clock.until(self.clock.deadline):  # a ledger that hangs is no excuse
-                lost = await self._beat(reservation)
+                lost = await self._dispatch.beat(reservation)
             if lost is not None:
                 return True, lost
         if running.wait_until <= reservation.good_until:
@@ -246,17 +250,10 @@ class Call:
     async def _keep_alive(self, reservation: Reservation) -> None:
         while True:
             await anyio.sleep(max(0.0, reservation.heartbeat_due - self.clock.now()))
-            self._lost = await self._beat(reservation)
+            self._lost = await self._dispatch.beat(reservation)
             if self._lost is not None:
                 self.clock.wake()
                 return
-
-    async def _beat(self, reservation: Reservation) -> Trip | None:
-        try:
-            await reservation.heartbeat()
-        except (LedgerLost, LedgerError) as error:
-            return lost_trip(str(error))
-        return None
 
     async def _start(self) -> list[Event]:
         number = len(self._records) + 1
@@ -278,31 +275,26 @@ class Call:
             why = f"the patched request cannot be guarded: {error}"
             await self._unsent(number, Failed(reason="source.error", message=why, sent=False, billable=False))
             return []
-        if (lost := await self._held()) is not None:
+        if (lost := await self._dispatch.held(self._reservation)) is not None:
             await self._release()
             await self._unsent(number, lost)
             return []
-        self._delivery = Delivery(self._deliver, keep=self._keep)
+        going_on = self._continuation
+        self._delivery = Delivery(self._deliver, keep=self._keep, after=going_on if self._shown else None)
+        panel.transcript.given = going_on.weight if going_on else 0.0
+        source = going_on.source(self._source) if going_on else self._source
         running = RunningAttempt(number, permit.request, panel, self._delivery, self.clock)
         model = permit.request.model if permit.request else None
         self.running = running
         self._feedback.sent()
         self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
-        end = await running.open(self._source, self._decision.base_url if self._decision else None)
+        end = await running.open(source, self._decision.base_url if self._decision else None)
         if end is not None:
             await self._abort(running, end)
             return []
         if number > 1 and self._deliver == "restarting" and self._keep:
             return [Restarted(attempt=number, decision=self._decision)]
         return []
-
-    async def _held(self) -> Trip | None:
-        """Whether what was reserved is held still: a machine may have been suspended since. The reason if it is not."""
-        reservation, lost = self._reservation, None
-        if reservation is not None and self.clock.now() >= reservation.heartbeat_due:
-            with self.clock.until(self.clock.deadline):
-                lost = await self._beat(reservation)
-        return lost
 
     async def _settle(self, running: RunningAttempt) -> tuple[Charge, ...]:
         reservation, self._reservation = self._reservation, None
@@ -321,6 +313,8 @@ class Call:
         self._patched = original
         if original is not None and self._decision is not None and self._decision.patch:
             self._patched = original.patched(self._decision.patch)
+        if self._patched is not None and self._continuation is not None:
+            self._patched = self._continuation.request(self._patched)
         return self._patched
 
     def _context(self, number: int, permit: Permit) -> AttemptContext:
@@ -381,7 +375,16 @@ class Call:
             self._answered(running)
         charged, left = await self._settle(running), await self._dispatch.left()
         self.running = None
-        decision = self._decide(end, running.began, delivered=self._delivery.delivered, left=left)
+        shown = self._shown or (self._delivery.delivered and self._deliver == "live")
+        # An attempt that broke before it went on is as good as none: the text before it stands.
+        rest = continuation(end, running.panel.transcript, self._source.request) or (
+            self._continuation if end.reason in CUT and self._continuation and not self._continuation.given else None
+        )
+        if self.policy.json_document is not None:
+            rest = None
+        decision = self._decide(end, running.began, delivered=shown, left=left, resumable=rest is not None)
+        resumes = decision.rule is not None and self.policy.retry.rules[decision.rule].resume == "continue"
+        self._continuation, self._shown = (rest if resumes else None), shown
         self._follow(
             self._recorder.record(running, end, patch=self._patch, decision=decision, charged=charged), end, decision
         )
@@ -389,7 +392,7 @@ class Call:
     async def _unsent(self, number: int, end: Trip | Failed) -> None:
         """An attempt that was never sent."""
         self._feedback.unsent()
-        decision = self._decide(end, None, delivered=False, left=await self._dispatch.left())
+        decision = self._decide(end, None, delivered=self._shown, left=await self._dispatch.left())
         nothing = UsageRange.nothing()
         if (denied := self._dispatch.denied) is not None:
             self._runtime.emit(
@@ -415,7 +418,15 @@ class Call:
             request.model if request else None, self._decision.base_url if self._decision else None
         )
 
-    def _decide(self, end: Trip | Failed, sent: float | None, *, delivered: bool, left: Mapping[str, int]) -> Decision:
+    def _decide(
+        self,
+        end: Trip | Failed,
+        sent: float | None,
+        *,
+        delivered: bool,
+        left: Mapping[str, int],
+        resumable: bool = False,
+    ) -> Decision:
         """What follows. A refusal for overload also holds back everybody else who asks the same model.
 
         :param sent: when the attempt was sent; `None` if it was not.
@@ -432,6 +443,7 @@ class Call:
             cooldown=cooldown.left(now) if end.reason in COOLING else 0.0,
             quota=self._feedback.tokens,
             delivered=delivered and self._deliver == "live",
+            resumable=resumable,
         )
         decision = decide(self.policy.retry, end, state)
         self._feedback.decided(end, decision, cooldown, sent=sent, now=now)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +32,16 @@ def backend_clock() -> Callable[[], float]:
     if loop is None:
         raise RuntimeError("a call begins inside a running event loop; in a thread without one use streamguard.sync")
     return loop.time
+
+
+def _run_soon() -> Callable[..., object]:
+    """What runs a function in the loop that runs here, called from another thread."""
+    loop = running_loop()
+    if loop is not None:
+        return loop.call_soon_threadsafe
+    import trio
+
+    return trio.lowlevel.current_trio_token().run_sync_soon
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -57,16 +69,21 @@ class CallClock:
         """Who interrupted the call, if somebody did."""
         self._scope: anyio.CancelScope | None = None
         self._loop = running_loop()
+        self._thread = threading.get_ident()
+        self._soon: Callable[..., object] = _run_soon()
         self._reading: ReadScope | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed = math.inf
 
     def interrupt(self, by: str) -> None:
-        """End the call: at once if it waits, else before it waits again. From any task of the same loop."""
+        """End the call: at once if it waits, else before it waits again. From any task and any thread."""
         if self.interrupted is None:
             self.interrupted = by
-        if self._scope is not None:
-            self._scope.cancel()
+        if threading.get_ident() == self._thread:
+            self.wake()
+            return
+        with suppress(RuntimeError):  # the loop has ended, and the call with it
+            self._soon(self.wake)
 
     def leave_out(self, seconds: float) -> None:
         """Do not count what has passed: as if the call had begun so much later."""

@@ -191,6 +191,26 @@ class Dispatch:
             return Trip(reason="budget.unbounded", message=f"not sent: {answer.why}", knob="budgets", guard="budgets")
         return Permit(request=request, reservation=answer, max_tokens_knob=knob)
 
+    async def held(self, reservation: Reservation | None) -> Trip | None:
+        """Whether what was reserved is held still, right before it is sent: a machine may have been suspended since.
+
+        :returns: why nothing may be sent; `None` if all is held.
+        """
+        lost: Trip | None = None
+        if reservation is not None and self._clock.now() >= reservation.heartbeat_due:
+            with self._clock.until(self._clock.deadline):
+                lost = await self.beat(reservation)
+        return lost
+
+    @staticmethod
+    async def beat(reservation: Reservation) -> Trip | None:
+        """Keep what is held alive. The reason if it is lost."""
+        try:
+            await reservation.heartbeat()
+        except (LedgerLost, LedgerError) as error:
+            return lost_trip(str(error))
+        return None
+
     @property
     def patience(self) -> float:
         """Until when a ledger is waited for that hangs while something is settled: the call must end in time."""

@@ -1,4 +1,8 @@
-"""What happened, as frozen records for hooks. No content of any answer is in them but what a trip's message quotes.
+"""What happened, as frozen records for hooks.
+
+The records hold content: the text and the value of attempts (`attempt.text`, `attempt.value`), and the outcome with its
+value and message. Whoever sends records to where content may not go takes `without_content(record)`. The structlog hook
+logs no content by itself.
 
 A hook is a callable that takes one record. It runs inside the call, between events, so it must not block. An
 exception in a hook never changes a call's result: it is logged by the standard library's `streamguard` logger.
@@ -8,12 +12,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from streamguard.outcome import AttemptRecord, CallRecord, Outcome
-from streamguard.verdict import Decision
+from streamguard.verdict import REASONS, Decision, Trip
 
 _log = logging.getLogger("streamguard")
 
@@ -75,6 +79,47 @@ class BudgetDenied(Record, frozen=True, kw_only=True):
     asked: int
     available: int | None
     unit: str
+
+
+def without_content(record: Record) -> Record:
+    """Return a record without what an answer said: no text, value or message, no words and pointers of a trip.
+
+    Reasons, places as numbers, limits, tokens, money, times and labels stay.
+    """
+    replace = msgspec.structs.replace
+    if isinstance(record, AttemptAborted):
+        return replace(record, attempt=_bare_attempt(record.attempt))
+    if isinstance(record, CallCompleted):
+        bare = {"value": None, "plain": msgspec.UNSET, "text": "", "message": None}
+        return replace(record, outcome=replace(_bare_call(record.outcome), **bare))
+    if isinstance(record, CallGaveUp):
+        return replace(record, message=REASONS.get(record.reason, record.reason), record=_bare_call(record.record))
+    return replace(record, record=_bare_call(record.record)) if isinstance(record, CallLeft) else record
+
+
+R = TypeVar("R", bound=CallRecord)
+
+
+def _bare_call(record: R) -> R:
+    return msgspec.structs.replace(record, attempts=tuple(map(_bare_attempt, record.attempts)))
+
+
+def _bare_attempt(attempt: AttemptRecord) -> AttemptRecord:
+    observed = tuple(msgspec.structs.replace(seen, trip=_bare_trip(seen.trip)) for seen in attempt.observed)
+    ended = attempt.ended
+    if isinstance(ended, Trip):
+        ended = _bare_trip(ended)
+    return msgspec.structs.replace(attempt, text="", value=None, ended=ended, observed=observed)
+
+
+def _bare_trip(trip: Trip) -> Trip:
+    where = None if trip.where is None else msgspec.structs.replace(trip.where, pointer=None)
+    said = REASONS.get(trip.reason, trip.reason)
+    return msgspec.structs.replace(trip, message=said, where=where, observed=_number(trip.observed))
+
+
+def _number(value: Any) -> Any:
+    return value if isinstance(value, int | float) else None
 
 
 Hook = Callable[[Any], None]

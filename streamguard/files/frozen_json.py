@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from pydantic import GetCoreSchemaHandler
@@ -57,3 +57,10 @@ class FrozenJson(Mapping[str, Any]):
             python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_mapping]),
             serialization=core_schema.plain_serializer_function_ser_schema(cls.thaw),
         )
+
+
+if TYPE_CHECKING:
+    JsonObject = Mapping[str, Any]
+else:
+    JsonObject = FrozenJson
+"""The type of a field that any mapping can be given for, and that keeps it frozen."""

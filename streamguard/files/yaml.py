@@ -64,6 +64,8 @@ class Span(msgspec.Struct, frozen=True):
     value: Position
     key: Position
     """Where its key stands; for a list's item and for the whole document, the same as `value`."""
+    empty: bool = False
+    """Whether the key has nothing behind it, not even `null`."""
 
 
 Positions = dict[Path, Span]
@@ -235,7 +237,7 @@ class _Reader:
         parent.key = None
         parent.items[name] = value
         path = (*parent.path, name)
-        self.positions[path] = Span(here, at)
+        self.positions[path] = Span(here, at, value is None and getattr(event, "value", None) == "")
         return path
 
     def put_key(self, parent: _Open, event: Any, value: Any, here: Position) -> None:

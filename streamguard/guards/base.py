@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 import msgspec
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from streamguard.errors import PolicyError, Problem
 from streamguard.events import Delta, Event
+from streamguard.files.json_pointer import pointer
+from streamguard.files.mistakes import mistakes
 from streamguard.pricing.price import Price
 from streamguard.pricing.tokens import TokenScale
 from streamguard.request import Request
@@ -26,8 +30,8 @@ NEVER = math.inf
 """The deadline of a watch that waits for no clock."""
 
 
-class Spec(BaseModel):
-    """A part of a policy: frozen, hashable, strict about types, and without unknown keys."""
+class Settings(BaseModel):
+    """A part of a configuration: frozen, hashable, strict about types, and without unknown keys."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, validate_default=True, ser_json_inf_nan="strings"
@@ -46,6 +50,33 @@ class Spec(BaseModel):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Pydantic's own, but for `update`, which it would take unchecked: see `replace`."""
         return self.replace(**update) if update else super().model_copy(deep=deep)
+
+
+class Spec(Settings):
+    """A part of a policy.
+
+    :raises PolicyError: every mistake at once, in the words that a policy file gets.
+    """
+
+    if not TYPE_CHECKING:  # type checkers know the fields
+
+        def __init__(self, /, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as mistake:
+                raise PolicyError(_problems(mistake, type(self), fields)) from None
+
+        __init__.__pydantic_base_init__ = True  # so that it is not called for what stands in another section
+
+
+def _problems(mistake: ValidationError, kind: type[Spec], fields: Mapping[str, Any]) -> list[Problem]:
+    found = mistakes(mistake.errors(include_url=False), dict(fields), _json_schema(kind))
+    return [Problem(file=kind.__name__, pointer=pointer(one.path) or None, problem=one.problem) for one in found]
+
+
+@lru_cache(maxsize=64)
+def _json_schema(kind: type[Spec]) -> dict[str, Any]:
+    return kind.model_json_schema(by_alias=True, mode="validation")
 
 
 class AttemptContext(msgspec.Struct, frozen=True, kw_only=True):

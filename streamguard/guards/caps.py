@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_FLOOR, Decimal
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BeforeValidator, ValidationInfo
 
@@ -58,6 +58,20 @@ class Caps(Spec):
     """The attempt's input and output; an estimate until the end. Needs the model's price. Input counts as the provider
     says at the start, or as estimated where it does not."""
     mode: Mode | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            output_tokens: int | None = None,
+            thinking_tokens: int | None = None,
+            characters: int | None = None,
+            tool_calls: int | None = None,
+            events: int | None = None,
+            cost_usd: str | Decimal | None = None,
+            mode: Mode | None = None,
+        ) -> None: ...
 
     @property
     def name(self) -> str:

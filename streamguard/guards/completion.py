@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 from streamguard.events import PIECES, BlockKind, BlockStarted, BlockStopped, Delta, Event, Metered, Started, Stopped
 from streamguard.files.suggest import closest
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
+from streamguard.guards.knobs import Items
 from streamguard.verdict import Trip, Where
 
 STOP_REASONS: Final[dict[str, tuple[str, str]]] = {
@@ -41,7 +42,7 @@ StopReason = Annotated[str, Field(json_schema_extra={"enum": list(STOP_REASONS)}
 class Completion(Spec):
     """What counts as the end of an answer. Always on: an absent section means these defaults."""
 
-    accept: Annotated[tuple[StopReason, ...], Field(strict=False)] = ("end_turn", "stop_sequence", "tool_use")
+    accept: Items[StopReason] = ("end_turn", "stop_sequence", "tool_use")
     """The provider's stop reasons that count as success."""
     require_content: bool = True
     """Whether an answer needs text that is not blank, or a call of one of the caller's tools."""

@@ -16,14 +16,14 @@ characters. A search that does not end is the trip `guard.failed`: a check that 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import regex
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from streamguard.events import BlockStopped, Delta, DeltaKind, Event, Stopped
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
-from streamguard.guards.knobs import Count
+from streamguard.guards.knobs import Count, Items
 from streamguard.verdict import Trip, Where
 from streamguard.viability.patterns.regexes import retry_timeout
 
@@ -58,7 +58,7 @@ class Content(Spec):
     """In the syntax of the `regex` module, which has all of `re`'s."""
     where: Literal["text", "thinking", "tool_input", "any"] = "text"
     """Which output is searched. With `any` each kind is a text of its own."""
-    flags: Annotated[tuple[Flag, ...], Field(strict=False)] = ()
+    flags: Items[Flag] = ()
     window: Count = 512
     """The longest match that is sure to be found, in characters."""
     mode: Mode | None = None

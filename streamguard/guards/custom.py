@@ -103,7 +103,7 @@ def guard(
     *,
     reason: str,
     every: Every = "delta",
-    kinds: tuple[DeltaKind, ...] = ("text",),
+    kinds: Sequence[DeltaKind] = ("text",),
     mode: Mode | None = None,
     name: str | None = None,
 ) -> Callable[[Callable[[View], Answer] | Callable[[View], Awaitable[Answer]]], CustomGuard]:
@@ -132,7 +132,7 @@ _DOTTED: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
 _TAKEN: Final = frozenset(reason.partition(".")[0] + "." for reason in REASONS) - frozenset(OWN_PREFIXES)
 
 
-def _check(reason: str, every: Every, kinds: tuple[str, ...], mode: str | None) -> None:
+def _check(reason: str, every: Every, kinds: Sequence[str], mode: str | None) -> None:
     problem = None
     if not isinstance(reason, str) or not _DOTTED.fullmatch(reason):
         problem = f"reason must be dotted lower-case words such as 'house.shouting', not {reason!r}"

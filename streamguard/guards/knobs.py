@@ -6,7 +6,8 @@ In charge of validation alone; it knows no guard.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
@@ -56,3 +57,13 @@ Count = Annotated[int, Field(ge=1), BeforeValidator(_count)]
 
 Ceiling = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_count_or_none)]
 """A whole number from 1; `None` for no limit."""
+
+if TYPE_CHECKING:
+    Items = Sequence
+else:
+
+    class Items:
+        """`Items[X]`: any sequence of X can be given, and is kept as a tuple."""
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            return Annotated[tuple[item, ...], Field(strict=False)]

@@ -99,6 +99,10 @@ def _limit(seconds: float | None) -> float:
     return _OFF if seconds is None else seconds
 
 
+_SLOW: Final = 0.1
+"""The part of an attempt's time from which on it is said to be the consumer's."""
+
+
 class ClockState(msgspec.Struct, frozen=True, kw_only=True):
     """One clock that counts, for whoever looks on."""
 
@@ -289,6 +293,10 @@ class TimeoutsWatch(BaseWatch):
             # That tells a stalled model from a dead line.
             notes.append("bytes such as pings kept coming")
         notes.append(f"timeouts.{knob} is {limit:g} s")
+        if knob == "attempt":
+            waited = self._waited + (0.0 if self._since is None else now - self._since)
+            if (own := observed - waited) > max(_SLOW * observed, _SLOW):
+                notes.append(f"{own:.1f} s of it the consumer's, who was not ready to read on")
         if knob == "first_token" and limit != self._spec.first_token:
             notes.append(f"{limit - (self._spec.first_token or 0.0):.1f} s of it for the length of the input")
         return Trip(

@@ -20,13 +20,13 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 from streamguard.budgets.spec import BudgetSpec
 from streamguard.errors import JobError, Problem
 from streamguard.files.json_pointer import pointer
+from streamguard.files.mistakes import Mistake, mistakes
 from streamguard.files.python_names import is_python_name
 from streamguard.files.yaml import MAX_BYTES, Loaded, load
-from streamguard.guards.base import Spec
+from streamguard.guards.base import Settings
 from streamguard.jobs.amount import Amount, parse_amount
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES
 from streamguard.policy.json_schema import DIALECT, model_schema
-from streamguard.policy.problems import Mistake, mistakes
 from streamguard.pricing.price import Usd
 
 SHIPPED = "streamguard:"
@@ -50,7 +50,7 @@ Budget = Annotated[
 ]
 
 
-class JobFile(Spec):
+class JobFile(Settings):
     """A job: which rows, how they become requests, under which policy, and where the results go.
 
     Paths are relative to this file. What the command line says wins.

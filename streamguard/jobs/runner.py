@@ -9,6 +9,7 @@ could happen. So whatever is killed, at most the calls under way at that moment 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -107,7 +108,7 @@ class Runner:
         self._running: set[Call] = set()
         self._interrupted: str | None = None
         self._drain = anyio.Event()
-        self._drain_for: tuple[str, float] = ("", 0.0)
+        self._drain_until, self._drained_by = math.inf, ""
         self._failure: Exception | None = None
         self._denied: BudgetExhausted | None = None
         """The first denial that stopped the job."""
@@ -152,8 +153,8 @@ class Runner:
         self._stop(Stop("signal", by))
         if drain <= 0:
             self._abort(by)
-        elif self._interrupted is None:
-            self._drain_for = (by, drain)
+        elif self._interrupted is None and (until := anyio.current_time() + drain) < self._drain_until:
+            self._drain_until, self._drained_by = until, by
             self._drain.set()
 
     def _stop(self, stop: Stop) -> None:
@@ -328,10 +329,13 @@ class Runner:
     # Beside it
 
     async def _drained(self) -> None:
-        await self._drain.wait()
-        by, seconds = self._drain_for
-        await anyio.sleep(seconds)
-        self._abort(by)
+        while True:
+            with anyio.CancelScope(deadline=self._drain_until):
+                await self._drain.wait()
+                self._drain = anyio.Event()  # said again, with fewer seconds
+                continue
+            self._abort(self._drained_by)
+            return
 
     async def _sync(self) -> None:
         while True:

@@ -6,7 +6,7 @@ a `warning` is allowed and probably not meant. It knows no files: each finding n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -53,6 +53,7 @@ def check_policy(
         *unknown_reasons(_patterns(policy), (content.reason for content in policy.content)),
         *_unreachable_rules(policy),
         *_patches(policy),
+        *_continued(policy),
         *_prices(policy, price_of, model),
         *_json(policy),
         *_budgets(policy),
@@ -122,13 +123,11 @@ def _unreachable_rules(policy: Policy) -> Iterator[Finding]:
             )
         for reason in mine:
             taken.setdefault(reason, index)
-    if policy.retry.attempts > 1 and not policy.retry.rules:
-        yield Finding("warning", ("retry", "attempts"), "no effect: without rules nothing is asked again")
     if policy.retry.attempts == 1 and any(not rule.give_up for rule in policy.retry.rules):
         yield Finding("warning", ("retry", "rules"), "no effect: attempts is 1, so nothing is asked again")
 
 
-def _names_unknown(patterns: tuple[str, ...], known: list[str]) -> bool:
+def _names_unknown(patterns: Sequence[str], known: list[str]) -> bool:
     """Whether a rule is also about reasons of guards of one's own."""
     return any(not any(fnmatchcase(reason, pattern) for reason in known) for pattern in patterns)
 
@@ -146,6 +145,14 @@ _OPTIONS = ("extra_headers", "extra_query", "timeout", "betas", "user_profile_id
 """Arguments of the SDK's `create()` that are no part of a request's body."""
 
 
+def _continued(policy: Policy) -> Iterator[Finding]:
+    """What continues an answer joins two: a document is never joined."""
+    for index, rule in enumerate(policy.retry.rules):
+        if rule.resume == "continue" and policy.json_document is not None:
+            what = "a document is never joined of two answers: leave resume out, or the json section"
+            yield Finding("error", ("retry", "rules", index, "resume"), what)
+
+
 def _patches(policy: Policy) -> Iterator[Finding]:
     for index, rule in enumerate(policy.retry.rules):
         at: Path = ("retry", "rules", index, "patch")
@@ -161,6 +168,8 @@ def _patches(policy: Policy) -> Iterator[Finding]:
                 yield Finding("error", path, what)
             elif value is None and field in _REQUIRED:
                 yield Finding("error", path, f"null removes {field}, and no request goes without it")
+            elif value is None:
+                continue  # it removes the field
             elif is_scaling(value):
                 yield from _scaling(path, value)
             elif isinstance(value, Mapping) and value and set(value) <= _SCALING_WORDS:

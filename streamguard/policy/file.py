@@ -1,12 +1,13 @@
 """Policy files: YAML → `Policy`, with every mistake at once, each as `file:line:column: /pointer: what`.
 
 In charge of files: which one extends which, what is merged into what, which schema file is read, and from which file
-each value came. It does not know what a section means: the models say that, `policy_problems` finds the words for it,
+each value came. It does not know what a section means: the models say that, `files.mistakes` finds the words for it,
 and `policy_checks` looks across sections. Nothing is fetched, no environment variable is read, nothing is imported
 unless the caller allows it.
 
-Merging: mappings are merged key by key, everything else (lists, JSON Schemas, values) replaces. `null` removes a
-section; inside one it is a value, such as `alive: null` for no such clock.
+Merging: mappings are merged key by key, everything else (lists, JSON Schemas, values) replaces. A key with nothing
+behind it changes nothing. `off` (or `null`) removes a section; inside one it is a value, such as `alive: off` for no
+such clock.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pydantic import ValidationError
 
 from streamguard.errors import ConfigError, PolicyError, Problem
 from streamguard.files.json_pointer import pointer
+from streamguard.files.mistakes import Mistake, mistakes, shown
 from streamguard.files.python_names import NotImported, import_name, is_python_name
 from streamguard.files.reading import identity, read_bytes, shipped_policies
 from streamguard.files.schema_file import read_schema
@@ -32,9 +34,8 @@ from streamguard.files.yaml import MAX_BYTES, Loaded, Position, Positions, Span,
 from streamguard.files.yaml import Path as At
 from streamguard.models.model import OutputType
 from streamguard.policy.checks import check_policy, unknown_reasons
-from streamguard.policy.json_schema import policy_schema
+from streamguard.policy.json_schema import NO_SECTIONS, OFF, policy_schema
 from streamguard.policy.model import Policy
-from streamguard.policy.problems import Mistake, mistakes, shown
 
 __all__ = [
     "PolicyFile",
@@ -67,6 +68,8 @@ class PolicyFile(msgspec.Struct, frozen=True, kw_only=True):
     """What is allowed and probably not meant; see `check_policy`."""
     positions: Mapping[At, Span]
     """Where each value came from."""
+    removed: tuple[Problem, ...] = ()
+    """What a file takes away from those that it extends, by `off` or `null`."""
 
 
 def load_policy(path: str | os.PathLike[str], *, allow_imports: bool = False) -> Policy:
@@ -156,6 +159,7 @@ class _Reading:
         self.allow_imports = allow_imports
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
+        self.removed: list[Problem] = []
         self.files: list[str] = []
         self.identities: list[str | None] = []
 
@@ -173,6 +177,7 @@ class _Reading:
             files=tuple(self.files),
             warnings=tuple(self.in_order(self.warnings)),
             positions=merged.positions,
+            removed=tuple(self.in_order(self.removed)),
         )
 
     # Files
@@ -189,8 +194,10 @@ class _Reading:
         self.take_schema_file(own, folder)
         self.take_guards(own)
         self.take_type(own)
+        empty = _without_empty(own)
+        _read_off(own.data, ())
         if "extends" not in own.data:
-            self.warn_of_nothing(own, {})
+            self.warn_of_nothing(own, empty, {})
             return _without_nulls(own)
         parent, at = own.data.pop("extends"), own.positions.pop(("extends",))
         below, problem = self.parent(parent, folder)
@@ -199,15 +206,35 @@ class _Reading:
             return _without_nulls(own)
         if below is None:
             return None
-        self.warn_of_nothing(own, below.data)
+        self.warn_of_nothing(own, empty, below.data)
+        self.note_removed(own, below.data)
         return _without_nulls(_merged(below, own))
 
-    def warn_of_nothing(self, own: Loaded, below: Mapping[str, Any]) -> None:
-        """An empty section removes what a parent says. Where none says anything, it was meant to be on."""
+    def warn_of_nothing(self, own: Loaded, empty: Sequence[At], below: Mapping[str, Any]) -> None:
+        """Tell of keys with nothing behind them, and of `null` for a section that no file below has."""
+        for path in empty:
+            if len(path) == 1 and path[0] not in below:
+                what = _EMPTY_SECTION
+            elif _at(below, path) is not None:
+                what = f"empty, so it stays as {self.files[-1]} has it; to take it away write off"
+            else:
+                what = "empty, so it stays as it is by default; write a value, or off for none"
+            self.warnings.append(self.placed(Mistake(path, what, at_key=True), own.positions))
         for key, value in own.data.items():
             if value is None and key not in below:
-                what = "empty, which is the same as leaving it out; for a section with its defaults write {}"
-                self.warnings.append(self.placed(Mistake((key,), what, at_key=True), own.positions))
+                self.warnings.append(self.placed(Mistake((key,), _EMPTY_SECTION, at_key=True), own.positions))
+
+    def note_removed(self, own: Loaded, below: Mapping[str, Any]) -> None:
+        """Note what a file takes away from the ones below."""
+        todo: list[At] = [(key,) for key in own.data]
+        while todo:
+            path = todo.pop()
+            value, before = _at(own.data, path), _at(below, path)
+            if value is None and before is not None:
+                what = f"off: {self.files[-1]} has it, and this file takes it away"
+                self.removed.append(self.placed(Mistake(path, what, at_key=True), own.positions))
+            elif isinstance(value, dict) and isinstance(before, dict) and path not in _OPAQUE:
+                todo += [(*path, key) for key in value]
 
     def parent(self, name: Any, folder: Path | None) -> tuple[Loaded | None, str | None]:
         """What `extends: name` stands for, or what is wrong with it."""
@@ -398,6 +425,41 @@ class _Refused(msgspec.Struct, frozen=True):
     why: str
 
 
+_EMPTY_SECTION = "empty, which is the same as leaving it out; for a section with its defaults write {}"
+
+
+def _without_empty(own: Loaded) -> list[At]:
+    """Drop the keys with nothing behind them; their paths."""
+    dropped = []
+    for path in [path for path, span in own.positions.items() if span.empty]:
+        if any(isinstance(part, int) for part in path) or any(path[: len(at)] == at != path for at in _OPAQUE):
+            continue  # an item of a list, such as a patch, or inside a JSON Schema: there it is a value
+        around = _at(own.data, path[:-1])
+        if isinstance(around, dict) and path[-1] in around:
+            del around[path[-1]]
+            dropped.append(path)
+    return dropped
+
+
+def _read_off(data: dict[str, Any], at: At) -> None:
+    """Read `off` as what it stands for: no such section, no such limit."""
+    for key, value in data.items():
+        path = (*at, key)
+        if value == OFF and key not in NO_SECTIONS:
+            data[key] = None
+        elif isinstance(value, dict) and path not in _OPAQUE:
+            _read_off(value, path)
+
+
+def _at(data: Any, path: At) -> Any:
+    """The value at a path; `None` if there is none."""
+    for part in path:
+        if not isinstance(data, Mapping) or part not in data:
+            return None
+        data = data[part]
+    return data
+
+
 def _merged(parent: Loaded, child: Loaded) -> Loaded:
     """The child on top of the parent, and where each value of the result stands."""
     positions = dict(parent.positions)
@@ -431,4 +493,4 @@ def _forget(value: Any, positions: Positions, at: At) -> None:
 
 def _without_nulls(loaded: Loaded) -> Loaded:
     """Without the sections that are `null`."""
-    return Loaded({key: value for key, value in loaded.data.items() if value is not None}, loaded.positions)
+    return loaded._replace(data={key: value for key, value in loaded.data.items() if value is not None})

@@ -19,9 +19,14 @@ from streamguard.policy.model import Policy
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+OFF = "off"
+"""In a file, the word for no such section and no such limit; `null` does as well."""
+NO_SECTIONS = frozenset({"version", "extends", "mode", "deliver"})
+"""Keys whose values are words: there, `off` is a mistake like any other."""
+
 EXTENDS = {
     "description": "What this policy adds to: a shipped policy (streamguard:NAME) or the path of a file, relative to "
-    "this one. Mappings are merged, lists replace, null removes a section.",
+    "this one. Mappings are merged, lists replace, off removes a section, and nothing changes nothing.",
     "type": "string",
     "examples": ["streamguard:extraction", "../base.yaml"],
 }
@@ -48,6 +53,11 @@ def policy_schema(*, describe: bool = True) -> dict[str, Any]:
         if "schema" in node.get("properties", {}):
             node["properties"] = {"schema_file": SCHEMA_FILE, **node["properties"]}
     plain["properties"] = {name: _section(node, plain["$defs"]) for name, node in plain["properties"].items()}
+    if describe:
+        for node in (plain, *plain["$defs"].values()):
+            for name, one in node.get("properties", {}).items():
+                if name not in NO_SECTIONS and {"type": "null"} in one.get("anyOf", ()):
+                    one["anyOf"].append({"const": OFF})
     plain["title"] = "streamguard policy"
     return {"$schema": DIALECT, **plain}
 

@@ -5,8 +5,9 @@ This file is only the shape. The sections are the guards' own specs; files are r
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SkipValidation, field_validator
 
@@ -17,6 +18,7 @@ from streamguard.guards.caps import Caps
 from streamguard.guards.completion import Completion
 from streamguard.guards.content import Content
 from streamguard.guards.document.guard import JsonDocument
+from streamguard.guards.knobs import Items
 from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import Timeouts
 from streamguard.models.model import OutputType
@@ -55,18 +57,34 @@ class Policy(Spec):
     caps: Caps | None = None
     json_document: Annotated[JsonDocument | None, Field(alias="json")] = None
     completion: Completion = Completion()
-    content: Annotated[tuple[Content, ...], Field(strict=False)] = ()
+    content: Items[Content] = ()
     repetition: Repetition | None = None
-    guards: Annotated[tuple[SkipValidation[Any], ...], Field(strict=False)] = ()
+    guards: Items[SkipValidation[Any]] = ()
     """Guards of one's own (`@guard`); in a file as `module:name`, if the caller allows imports."""
     retry: Retry = Retry()
-    budgets: Annotated[tuple[BudgetSpec, ...], Field(strict=False)] = ()
+    budgets: Items[BudgetSpec] = ()
     prices: Prices = Prices()
     """Own prices by model, before the shipped snapshot."""
 
-    def __init__(self, **sections: Any) -> None:
-        """Pydantic's, spelled out: `json=` is the alias of `json_document`."""
-        super().__init__(**sections)
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            version: Literal[1] = 1,
+            mode: Mode = "enforce",
+            deliver: Deliver | None = None,
+            timeouts: Timeouts = ...,
+            caps: Caps | None = None,
+            json: JsonDocument | None = None,
+            completion: Completion = ...,
+            content: Sequence[Content] = (),
+            repetition: Repetition | None = None,
+            guards: Sequence[Any] = (),
+            retry: Retry = ...,
+            budgets: Sequence[BudgetSpec] = (),
+            prices: Mapping[str, Any] = ...,
+        ) -> None: ...
 
     @field_validator("guards")
     @classmethod

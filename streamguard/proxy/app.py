@@ -26,7 +26,7 @@ from streamguard.proxy.answers.report_headers import as_list
 from streamguard.proxy.body import ClientGone, Receive, asked, measure, read_body
 from streamguard.proxy.configfile import Setup
 from streamguard.proxy.headers import upstream_headers, without
-from streamguard.proxy.memory import Hold, Memory
+from streamguard.proxy.memory import Hold, Memory, Pace
 from streamguard.proxy.messages import JSON, GuardedAnswer, Order
 from streamguard.proxy.metrics import Metrics
 from streamguard.proxy.routes import METHODS, Endpoint, Routes, checked_query, group_of
@@ -69,11 +69,12 @@ class Proxy:
         self.metrics.watch(self.runtime)
         self.draining = False
         """Whether nothing new is taken any more."""
-        self._access = Access(config, setup.tokens, has_key=setup.key is not None)
+        self._access = Access(config, setup.tokens, has_key=setup.has_key)
         self._routes = Routes(config, setup.default)
-        self._upstream = Upstream(config, setup.key)
+        self._upstream = Upstream(config, setup.key, setup.signer)
         self._shared = len(config.clients) > 1
         self._under_way: Counter[str] = Counter()
+        self._paces: dict[str, Pace] = {}
         self._memory = Memory(config.limits.memory_bytes, shared=self._shared)
         # Any operator's token opens the view, which knows one: it is given a token that only this object has.
         self._view_token = None if config.open_to_all else secrets.token_urlsafe(32)
@@ -195,6 +196,7 @@ class Proxy:
             endpoint = self._routes.endpoint(scope["method"], scope["path"])
             kind = endpoint.kind
             with self._memory.hold(caller.name) as hold, self._turn(caller):
+                await self._paced(caller)
                 await self._answer(endpoint, scope, caller, receive, reply, hold)
         except ClientGone:
             return
@@ -221,15 +223,27 @@ class Proxy:
         finally:
             self._under_way[caller.name] -= 1
 
+    async def _paced(self, caller: Caller) -> None:
+        """Wait for the client's turn: one that asks without end takes no more than its part of the loop's time."""
+        if not self._shared:
+            return
+        pace = self._paces.get(caller.name)
+        if pace is None:
+            pace = self._paces[caller.name] = Pace(self.setup.config.limits.requests_per_second)
+        if (seconds := pace.wait(anyio.current_time())) > 0:
+            await anyio.sleep(seconds)
+
     async def _answer(
         self, endpoint: Endpoint, scope: Scope, caller: Caller, receive: Receive, reply: Reply, hold: Hold
     ) -> None:
         headers: Headers = scope["headers"]
         query = checked_query(scope["query_string"])
         wants_body = endpoint.kind != "models"
-        upstream_ones = upstream_headers(
-            headers, key=self.setup.key, extra=self.setup.config.forward_headers, content=wants_body
-        )
+        if endpoint.kind != "messages" and self.setup.config.upstream_api == "bedrock":
+            raise Refused("no_such_path", f"Bedrock has no {endpoint.path}")
+        # A signed request bears no key; a client's own must not go along.
+        key = self.setup.key if self.setup.signer is None else "signed"
+        upstream_ones = upstream_headers(headers, key=key, extra=self.setup.config.forward_headers, content=wants_body)
         limits = self.setup.config.limits
         content = await read_body(headers, receive, limits, hold) if wants_body else None
         if endpoint.kind == "messages" and content is not None:
@@ -238,7 +252,7 @@ class Proxy:
             policy = self.setup.policies[name]
             if policy is not None:
                 await measure(question, budgets=bool(policy.budgets))
-                if self.setup.key is None:
+                if not self.setup.has_key:
                     KEY.set(fingerprint(upstream_ones))
                 source = UpstreamSource(
                     self._upstream,

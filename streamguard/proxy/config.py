@@ -16,13 +16,13 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.files.frozen_json import FrozenJson
-from streamguard.guards.base import Spec
+from streamguard.guards.base import Settings
 from streamguard.http.limits import Limits
 
 OFF = "off"
 """The policy of a route without guards: bytes pass as they come, in both directions."""
 
-ENV_PREFIXES = ("ANTHROPIC_", "STREAMGUARD_")
+ENV_PREFIXES = ("ANTHROPIC_", "STREAMGUARD_", "AWS_BEARER_TOKEN_")
 """How names of environment variables that a configuration may read begin: a file must not choose freely which of a
 process's secrets goes upstream."""
 
@@ -59,7 +59,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Env = Annotated[str, AfterValidator(_env)]
 
 
-class Listen(Spec):
+class Listen(Settings):
     """A TCP address."""
 
     host: str = "127.0.0.1"
@@ -85,7 +85,7 @@ class Listen(Spec):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Client(Spec):
+class Client(Settings):
     """Somebody who may ask, known by a token."""
 
     name: Name
@@ -96,7 +96,7 @@ class Client(Spec):
     """Whether it may see `/metrics` and `/_streamguard/`, where all clients' calls are."""
 
 
-class Route(Spec):
+class Route(Settings):
     """Which requests a policy is for: by path prefix, by model, or both."""
 
     policy: Name
@@ -125,7 +125,7 @@ class Route(Spec):
         return self.model is None or (model is not None and fnmatchcase(model, self.model))
 
 
-class KeepAlive(Spec):
+class KeepAlive(Settings):
     """After how many quiet seconds a client is sent something that means nothing, so that no hop's idle timer fires."""
 
     stream: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 15.0
@@ -135,13 +135,18 @@ class KeepAlive(Spec):
     body off."""
 
 
-class ProxyConfig(Spec):
+class ProxyConfig(Settings):
     """A proxy's configuration."""
 
     version: Literal[1] = 1
     listen: Listen = Listen()
     upstream: str = "https://api.anthropic.com"
     """Where every request goes: scheme, host, port and perhaps a path. Nothing in a request can change it."""
+    upstream_api: Literal["messages", "bedrock"] = "messages"
+    """What the upstream speaks: the Messages API, or Bedrock's form of it."""
+    aws_region: Annotated[str, Field(pattern=r"^[a-z0-9-]{4,40}$")] | None = None
+    """With `upstream_api: bedrock`: requests are signed for this region (SigV4), with credentials from where AWS's own
+    tools find theirs. Without it a bearer key is sent."""
     upstream_addresses: Literal["any", "public"] = "any"
     """`public`: refuse to connect where the upstream's name leads to a private or loopback address."""
     key_env: Env | None = None
@@ -241,12 +246,26 @@ class ProxyConfig(Spec):
             yield f"upstream {self.upstream} would carry the key in plain text over the network: use https"
         if is_loopback(host) and self.listen.loopback and upstream.port == self.listen.port:
             yield f"upstream {self.upstream} is this proxy itself"
+        yield from self._bedrock_problems()
         known = {*self.policies, OFF}
         yield from (
             f"policy {name!r} is not in `policies`, which has {', '.join(self.policies) or 'none'}"
             for name in (*(route.policy for route in self.routes), *self.by_header)
             if name not in known
         )
+
+    def _bedrock_problems(self) -> Iterator[str]:
+        if self.upstream_api != "bedrock":
+            if self.aws_region is not None:
+                yield "aws_region is for upstream_api: bedrock only"
+            return
+        if self.upstream == ProxyConfig.model_fields["upstream"].default:
+            yield "upstream_api: bedrock needs its upstream: https://bedrock-runtime.REGION.amazonaws.com"
+        if self.aws_region is not None and self.key_env is not None:
+            yield "requests are signed (aws_region) or bear a key (key_env), not both"
+        chosen = (self.policy, *self.policies.values(), *(route.policy for route in self.routes), *self.by_header)
+        if OFF in chosen:
+            yield "policy off passes bytes as they come, which Bedrock does not take: leave it out"
 
     @property
     def open_to_all(self) -> bool:

@@ -14,13 +14,15 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
+from streamguard.adapters.aws.signing import Signer
 from streamguard.errors import ConfigError, PolicyError, Problem
 from streamguard.files.json_pointer import pointer
+from streamguard.files.mistakes import Mistake, mistakes
 from streamguard.files.yaml import Loaded, Positions, load
 from streamguard.policy.file import SHIPPED, read_policy
 from streamguard.policy.model import Policy
-from streamguard.policy.problems import Mistake, mistakes
 from streamguard.proxy.config import OFF, ProxyConfig
+from streamguard.source import NO_CONTINUING
 
 LABELS = frozenset({"client", "policy"})
 """What a budget's `per` may name in braces: the proxy itself gives these to every call."""
@@ -47,6 +49,13 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Mapping[str, str]
     """Client's name → token."""
     warnings: tuple[Problem, ...] = ()
+    signer: Signer | None = None
+    """Signs requests to AWS."""
+
+    @property
+    def has_key(self) -> bool:
+        """Whether requests go upstream with credentials of the proxy's own."""
+        return self.key is not None or self.signer is not None
 
     def __repr__(self) -> str:
         return f"Setup(policies={sorted(self.policies)}, clients={sorted(self.tokens)})"
@@ -54,6 +63,18 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
 class ProxyConfigError(ConfigError):
     """A proxy's configuration that cannot be used."""
+
+
+OWN_KEYS = frozenset({"listen", "upstream", "routes", "clients", "policies", "policy", "key_env", "by_header"})
+"""Keys that only a proxy's configuration has at its top: neither a policy nor, beside `input`, a job."""
+
+
+def is_config(path: Path) -> bool:
+    """Return whether a YAML file looks like a proxy's configuration, not like a policy."""
+    try:
+        return not OWN_KEYS.isdisjoint(load(path.read_bytes(), str(path), error=ProxyConfigError).data)
+    except (ProxyConfigError, OSError):
+        return False
 
 
 def read_config(path: str | None, overrides: Mapping[str, Any]) -> tuple[ProxyConfig, Path]:
@@ -123,6 +144,12 @@ def read_setup(
             Problem(file=one.file or where, pointer=one.pointer, problem=one.problem) for one in _unfit(file.policy)
         )
         policies[name] = file.policy
+    signer = None
+    if config.aws_region is not None:
+        try:
+            signer = Signer(config.aws_region)
+        except ConfigError as error:
+            problems += error.problems
     key = _secret(config.key_env, environment, problems, 1) if config.key_env is not None else None
     tokens = {
         client.name: _secret(client.token_env, environment, problems, SHORTEST_TOKEN) or "" for client in config.clients
@@ -131,7 +158,15 @@ def read_setup(
         problems.append(Problem(pointer="/clients", problem="two clients have the same token"))
     if problems:
         raise ProxyConfigError(problems)
-    return Setup(config=config, policies=policies, default=default, key=key, tokens=tokens, warnings=tuple(warnings))
+    return Setup(
+        config=config,
+        policies=policies,
+        default=default,
+        key=key,
+        tokens=tokens,
+        warnings=tuple(warnings),
+        signer=signer,
+    )
 
 
 def _unfit(policy: Policy) -> list[Problem]:
@@ -146,6 +181,8 @@ def _unfit(policy: Policy) -> list[Problem]:
         if rule.base_url is not None:
             what = "a proxy asks its one upstream only, with the one key it is for: leave base_url out"
             found.append(Problem(pointer=f"/retry/rules/{index}/base_url", problem=what))
+        if rule.resume == "continue":
+            found.append(Problem(pointer=f"/retry/rules/{index}/resume", problem=NO_CONTINUING))
     for index, budget in enumerate(policy.budgets):
         try:
             budget.scopes(labels=dict.fromkeys(LABELS, "x"))

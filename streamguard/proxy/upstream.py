@@ -15,11 +15,15 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import httpcore2
 import msgspec
 
 from streamguard.adapters.anthropic import failures
 from streamguard.adapters.anthropic.stream import BodyStream
+from streamguard.adapters.aws import bedrock
+from streamguard.adapters.aws.event_stream import CONTENT_TYPE as AWS_STREAM
+from streamguard.adapters.aws.signing import Signer
 from streamguard.adapters.sse.content_encoding import Decompressor, UnreadableEncoding, decompressor
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.events import Delta, Event, Failed, Ping
@@ -39,6 +43,9 @@ MAX_STATUS: Final = 599
 MAX_IDLE_EVENTS: Final = 20_000
 """Events of an answer that are no output: starts and ends of blocks, pings, comments, what is unknown. A long answer of
 many tool calls has a few hundred; they are kept until something is released."""
+
+IDLE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of an answer without output, beside one event's: pings every second for a day take as many."""
 
 ERROR_BYTES: Final = 65_536
 """The most of an error's body that is read and handed on."""
@@ -68,10 +75,15 @@ class Upstream:
     """The upstream's origin and the connections to it. Belongs to one event loop.
 
     :param key: the proxy's own key, which is taken out of every answer.
+    :param signer: signs requests, where the upstream is AWS.
     """
 
-    def __init__(self, config: ProxyConfig, key: str | None = None) -> None:
+    def __init__(self, config: ProxyConfig, key: str | None = None, signer: Signer | None = None) -> None:
         self._mask = KeyMask(key)
+        self.bedrock = config.upstream_api == "bedrock"
+        """Whether it speaks Bedrock's form of the Messages API."""
+        self._signer = signer
+        self._url = config.upstream
         parts = urlsplit(config.upstream)
         secure = parts.scheme == "https"
         self._prefix = parts.path.encode("ascii")
@@ -104,6 +116,29 @@ class Upstream:
                 raise SourceFailed(Failed(reason="transport.decode", message=message, status=response.status))
             yield UpstreamAnswer(response, self._mask)
 
+    async def _signed(self, method: str, path: str, headers: HeaderList, content: bytes) -> HeaderList:
+        """The headers of a request to AWS: signed, or with a key."""
+        headers = bedrock.headers_of(headers, signed=self._signer is not None)
+        if self._signer is None:
+            return headers
+        kind = {"content-type": "application/json"}
+        # Credentials of a role are fetched anew now and then.
+        url = self._url + path
+        more = await anyio.to_thread.run_sync(self._signer.headers, method, url, kind, content)
+        return [*headers, *((name.lower().encode("ascii"), value.encode("ascii")) for name, value in more.items())]
+
+    @asynccontextmanager
+    async def invoke(self, body: Mapping[str, Any], headers: HeaderList) -> AsyncIterator[UpstreamAnswer]:
+        """The response of Bedrock's to one Messages request, its head arrived. Leaving closes it.
+
+        :param body: the request, as patched.
+        :raises SourceFailed: no connection, no response head, or no model of that name.
+        """
+        path, content = bedrock.path_of(body.get("model")), bedrock.content_of(body, headers)
+        signed = await self._signed("POST", path, headers, content)
+        async with self.send("POST", path, b"", signed, content) as response:
+            yield response
+
     async def aclose(self) -> None:
         """Close all connections."""
         await self.origin.aclose()
@@ -121,6 +156,7 @@ class UpstreamAnswer:
         """What the body is compressed with, if that cannot be undone here; then its pieces are as they came."""
         encoding = b", ".join(value for name, value in answer.headers if name.lower() == b"content-encoding")
         self._inflate = None
+        self._sse: int | None = None
         try:
             self._inflate = decompressor(encoding.decode("latin-1"))
         except UnreadableEncoding as error:
@@ -134,7 +170,21 @@ class UpstreamAnswer:
         :raises SourceFailed: its compression is broken, or was cut.
         """
         pieces = self._answer.pieces()
-        return self._mask.pieces(pieces if self._inflate is None else _inflated(pieces, self._inflate))
+        if self._inflate is not None:
+            pieces = _inflated(pieces, self._inflate)
+        if self._sse is not None:
+            pieces = bedrock.as_sse(pieces, self._sse)
+        return self._mask.pieces(pieces)
+
+    def read_as_sse(self, max_event_bytes: int) -> None:
+        """Hand out an AWS event stream as server-sent events, and AWS's id of the request under the provider's name."""
+        head = _mapping(self.headers)
+        if (found := head.get("x-amzn-requestid")) and "request-id" not in head:
+            self.headers = [*self.headers, (b"request-id", found.encode("latin-1"))]
+        if head.get("content-type", "").partition(";")[0].strip().lower() == AWS_STREAM:
+            self._sse = max_event_bytes
+            others = [(name, value) for name, value in self.headers if name.lower() != b"content-type"]
+            self.headers = [*others, (b"content-type", b"text/event-stream")]
 
     async def aclose(self) -> None:
         """Give the connection back, or close it."""
@@ -198,10 +248,8 @@ class UpstreamSource:
             raise SourceFailed(_unsent("a proxy asks its one upstream only (retry.rules[].base_url)"))
         self.refused, self.headers = None, []
         changed = attempt.request is not None and attempt.request is not self._request
-        content = await content_of(
-            self._asked, attempt.request.body if attempt.request and changed else self._asked.body
-        )
-        async with self._upstream.send("POST", "/v1/messages", self._query, self._headers, content) as response:
+        body = attempt.request.body if attempt.request and changed else self._asked.body
+        async with self._answer(body) as response:
             self.headers = client_headers(response.headers)
             if failed := await self._refusal(response):
                 raise SourceFailed(failed)
@@ -211,6 +259,18 @@ class UpstreamSource:
             finally:
                 with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
                     await stream.aclose()
+
+    @asynccontextmanager
+    async def _answer(self, body: Mapping[str, Any]) -> AsyncIterator[UpstreamAnswer]:
+        """The response to the request that `body` is, of whichever upstream."""
+        if not self._upstream.bedrock:
+            content = await content_of(self._asked, body)
+            async with self._upstream.send("POST", "/v1/messages", self._query, self._headers, content) as response:
+                yield response
+            return
+        async with self._upstream.invoke(body, self._headers) as response:
+            response.read_as_sse(self._max_event_bytes)
+            yield response
 
     async def _refusal(self, response: UpstreamAnswer) -> Failed | None:
         """Why an answer is no event stream, if it is none; its body is kept for the client."""
@@ -242,7 +302,9 @@ class UpstreamStream(BodyStream):
 
     def __init__(self, response: UpstreamAnswer, max_event_bytes: int) -> None:
         super().__init__(_Opened(response), beta=False, max_event_bytes=max_event_bytes)
-        self._idle = 0
+        self._idle = self._idle_bytes = 0
+        # An event that is not complete is no output either.
+        self._most_idle_bytes = max_event_bytes + IDLE_BYTES
 
     def message(self) -> dict[str, Any] | None:
         """The message as the wire has it, as far as it has come: JSON to be, with every field."""
@@ -254,9 +316,14 @@ class UpstreamStream(BodyStream):
         Of an upstream that sends events without output for ever no more are taken than memory is there for.
         """
         events = super()._decoded(data)
-        self._idle += sum(type(event) is not Delta for event in events)
-        if self._idle > MAX_IDLE_EVENTS:
-            said = f"the answer has more than {MAX_IDLE_EVENTS} events without output"
+        idle = sum(type(event) is not Delta for event in events)
+        self._idle += idle
+        # Events of which nothing is made, such as empty deltas, are kept for the message all the same.
+        self._idle_bytes = 0 if idle < len(events) else self._idle_bytes + len(data)
+        if self._idle > MAX_IDLE_EVENTS or self._idle_bytes > self._most_idle_bytes:
+            said = (
+                f"the answer has more than {MAX_IDLE_EVENTS} events, or {self._most_idle_bytes} bytes, without output"
+            )
             return [Failed(reason="transport.decode", message=said, status=200)]
         if not events and data[:1] == b":" and data[-2:] in (b"\n\n", b"\r\r", b"\r\n"):
             return [Ping()]

@@ -133,7 +133,7 @@ class Frames:
         if "value" in self._include:
             told["value"] = outcome.data
         if "usage" in self._include:
-            usage, usd = outcome.usage, outcome.cost.usd
+            usage, usd = outcome.usage, outcome.cost.usd_high
             told["usage"] = {"low": _counts(usage.low), "high": _counts(usage.high), "exact": usage.exact}
             told["cost_usd"] = None if usd is None else str(usd)
         return self._frame("done", **told) + self._end()

@@ -12,14 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from streamguard.events import Failed
-from streamguard.files.frozen_json import FrozenJson
+from streamguard.files.frozen_json import JsonObject
 from streamguard.guards.base import Spec
+from streamguard.guards.knobs import Items
 from streamguard.retry.quota import Quota, is_outage
 from streamguard.verdict import Decision, Trip
 
@@ -49,21 +50,35 @@ class Backoff(Spec):
         return ceiling * jitter if self.jitter == "full" else ceiling
 
 
+def _or_text(schema: dict[str, Any]) -> None:
+    """A single reason will do."""
+    listed = {key: schema.pop(key) for key in list(schema)}
+    schema["anyOf"] = [listed, {"type": "string"}]
+
+
 class Rule(Spec):
     """What follows from an attempt that ended for one of some reasons."""
 
-    when: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
-    """Reasons, exactly or as a glob (`json.*`)."""
+    when: Annotated[
+        Items[str],
+        Field(min_length=1, json_schema_extra=_or_text),
+        BeforeValidator(lambda one: (one,) if type(one) is str else one),
+    ]
+    """Reasons, exactly or as a glob (`json.*`): a list, or a single one."""
     give_up: bool = False
     """End the call instead of asking again (to except some reasons from a later, wider rule)."""
     wait: Literal["none"] | Seconds | Backoff = "none"
     """Before asking again: nothing, a constant, or exponentially."""
     respect_retry_after: bool = False
-    """Wait as long as the provider asks, if it asks and if that fits the deadline, instead of `wait`."""
+    """Wait as long as the provider asks, if it asks, instead of `wait`. Where that does not fit the deadline the call
+    is given up at once, and the error says when to come back: an earlier attempt would fail."""
     max_uses: Annotated[int, Field(ge=1)] | None = None
     """How often this rule may ask again in one call; `None` for as often as `attempts` allows."""
-    patch: FrozenJson | None = None
+    patch: JsonObject | None = None
     """What to change in the original request: see `Request.patched`."""
+    resume: Literal["restart", "continue"] = "restart"
+    """`continue`: go on with prose that the line cut, from where it broke, instead of beginning again. The joined
+    answer is two samples of the model's. For `transport.*` only; what cannot be continued begins again."""
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s/]")] | None = None
     """Ask another endpoint instead, with the same credentials; for sources that can (`messages()`)."""
 
@@ -72,6 +87,15 @@ class Rule(Spec):
         extra = self.model_fields_set - {"when", "give_up"}
         if self.give_up and extra:
             raise ValueError(f"give_up ends the call, so {', '.join(sorted(extra))} can have no effect")
+        return self
+
+    @model_validator(mode="after")
+    def _continues_what_the_line_cut(self) -> Rule:
+        if self.resume == "continue" and not all(one.startswith("transport.") for one in self.when):
+            raise ValueError(
+                "resume: continue is for answers that the line cut: let the rule be about transport.reset and "
+                "transport.incomplete alone"
+            )
         return self
 
     @property
@@ -91,7 +115,16 @@ class Retry(Spec):
     """All attempts of one call, the first included."""
     quota: Quota | None = Quota()
     """What an outage may cost, over all calls of a runtime; `null` for no limit but `attempts`."""
-    rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
+    rules: Items[Rule] = ()
+
+    @model_validator(mode="after")
+    def _asks_again_for_something(self) -> Retry:
+        if self.attempts > 1 and not self.rules:
+            raise ValueError(
+                f"attempts is {self.attempts}, but without rules nothing is asked again: add rules, such as "
+                "{when: [json.*, timeout.*, transport.*]}"
+            )
+        return self
 
 
 class RetryState(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +144,8 @@ class RetryState(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for which the shared cool-down sends nothing to where the attempt went."""
     quota: float = math.inf
     """Tokens in the shared retry quota."""
+    resumable: bool = False
+    """Whether the attempt's text can be continued where it broke."""
     delivered: bool = False
     """Whether output of this attempt reached a consumer who cannot take it back."""
 
@@ -132,7 +167,8 @@ def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
     rule = retry.rules[index]
     if rule.give_up:
         return give_up(f"retry.rules[{index}] gives up on {reason}", index)
-    if at.delivered:
+    resumes = rule.resume == "continue" and at.resumable
+    if at.delivered and not resumes:
         return give_up("output was already delivered (deliver: live), so the call cannot begin again unseen", index)
     if at.attempt >= retry.attempts:
         return give_up(f"all {retry.attempts} attempts are used (retry.attempts)", index)
@@ -154,7 +190,8 @@ def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
     return Decision(
         action="retry",
         reason=reason,
-        why=f"retry.rules[{index}]: attempt {at.attempt + 1} of {retry.attempts}",
+        why=f"retry.rules[{index}]: attempt {at.attempt + 1} of {retry.attempts}"
+        + (", which goes on where this one broke" if resumes else ""),
         rule=index,
         wait=wait,
         patch=rule.patch,

@@ -14,6 +14,7 @@ from referencing import Registry
 
 from streamguard.errors import Problem, SchemaError
 from streamguard.viability.judge.judge import Judge
+from streamguard.viability.patterns.ecma import Dialect
 from streamguard.viability.patterns.regexes import MAX_SEARCHED
 from streamguard.viability.schema.formula import Logic
 from streamguard.viability.schema.graph import Graph
@@ -111,13 +112,15 @@ def compile_schema(
     assert_formats: bool = False,
     duplicate_names: Duplicates = "reject",
     numbers: Numbers = "exact",
+    patterns: Dialect = "python",
     max_depth: int | None = 64,
     max_digits: int | None = 400,
 ) -> Schema:
     """Compile a JSON Schema (draft-04 to 2020-12; `$schema` decides, 2020-12 without one).
 
     `registry` holds what a `$ref` may lead to outside the schema: schemas by URI, or a `referencing.Registry`. Nothing
-    is fetched. `assert_formats`: whether `format` rejects. The rest: see `SyntaxPrefix` and `Numbers`.
+    is fetched. `assert_formats`: whether `format` rejects. `patterns`: read them as Python's `re` does, or as ECMA-262
+    has it. The rest: see `SyntaxPrefix` and `Numbers`.
 
     Raises:
         SchemaError: with every mistake found, each with its JSON Pointer: a keyword of the wrong type, a `$ref` that
@@ -125,7 +128,7 @@ def compile_schema(
     """
     try:
         need_room()
-        graph = Graph(schema, registry=registry, assert_formats=assert_formats)
+        graph = Graph(schema, registry=registry, assert_formats=assert_formats, dialect=patterns)
         return Schema(
             graph, duplicate_names=duplicate_names, numbers=numbers, max_depth=max_depth, max_digits=max_digits
         )

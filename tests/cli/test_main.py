@@ -91,7 +91,11 @@ BAD_JOBS = [
         ["--fail-on must be a number of records from 1 (10) or a share of them (1%), got 'some'"],
     ),
     pytest.param({}, ("--concurrency", "0"), ["--concurrency must be from 1 to 1000, got 0"]),
-    pytest.param({}, ("--base-url", "api.example.com"), ["--base-url must be like https://api.example.com"]),
+    pytest.param(
+        {},
+        ("--base-url", "api.example.com"),
+        ["--base-url begins with neither http:// nor https://: it must be like https://api.example.com"],
+    ),
     pytest.param(
         {},
         ("--base-url", "https://me:secret@api.example.com"),

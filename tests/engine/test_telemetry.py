@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import anyio
 import pytest
 
 import streamguard
@@ -27,6 +28,7 @@ from streamguard.engine.telemetry import (
     Record,
     RetryScheduled,
     emit,
+    without_content,
 )
 from streamguard.events import Failed
 from streamguard.outcome import CallRecord
@@ -164,3 +166,24 @@ def test_records_are_frozen(record: Record) -> None:
     with pytest.raises(AttributeError, match="immutable"):
         record.call = "other"  # type: ignore[misc]
     assert (record.labels, record.group) == ({}, None)
+
+
+def test_a_record_can_be_had_without_what_the_answer_said() -> None:
+    """`without_content` leaves reasons, counts and times, and nothing that the model wrote."""
+    secret = "4711-secret"
+    seen: list[Any] = []
+    policy = Policy(
+        json=JsonDocument(),
+        retry=Retry(attempts=2, rules=[Rule(when="json.*")]),
+    )
+    source = script(answer(f'{{"{secret}": {secret}'), answer(f'{{"{secret}": "{secret}"}}'))
+    anyio.run(lambda: streamguard.run(source, policy=policy, runtime=Runtime(hooks=[seen.append])))
+    anyio.run(_given_up, script(answer(f'{{"{secret}": {secret}')), Runtime(hooks=[seen.append]))
+    assert {type(record) for record in seen} >= {AttemptAborted, CallCompleted, CallGaveUp}
+    assert secret in repr([record for record in seen if type(record) is CallCompleted])
+    assert [record for record in map(without_content, seen) if secret in repr(record)] == []
+
+
+async def _given_up(source: Any, runtime: Runtime) -> None:
+    with pytest.raises(CallError):
+        await streamguard.run(source, policy=Policy(json=JsonDocument()), runtime=runtime)

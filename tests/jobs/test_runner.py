@@ -475,6 +475,26 @@ def test_a_second_interrupt_ends_the_time(tmp_path) -> None:
     assert results(tmp_path) == {"slow": "canceled"}
 
 
+def test_a_second_interrupt_may_leave_less_time(tmp_path) -> None:
+    """`interrupt(drain=…)` said again with fewer seconds: it is those; with more, nothing changes."""
+    spec = write_job(tmp_path, "slow")
+    provider = Provider(slow=[[*answer(GOOD)[:3], stall()]])
+
+    async def run() -> float:
+        job = Job.open(spec)
+        runner, _ = make_runner(job, provider)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runner.run)
+            for drain in (500.0, 5.0, 50.0):
+                await anyio.sleep(1)
+                runner.interrupt("SIGINT", drain)
+        job.close()
+        return anyio.current_time()
+
+    assert run_virtual(run) == pytest.approx(7.0, abs=0.1)
+    assert results(tmp_path) == {"slow": "canceled"}
+
+
 def test_a_row_without_an_id_keeps_its_result_wherever_it_moves(tmp_path) -> None:
     """Its key is what is in it and which of its equals it is: lines may be inserted, removed and shuffled."""
     template = tmp_path / "t.j2"
@@ -588,3 +608,25 @@ def test_rows_that_wait_for_room_do_not_begin_after_a_signal(tmp_path) -> None:
     summary = tally.summary(runner.stopped)
     assert (results(tmp_path), summary.not_run) == ({"r0": "succeeded"}, 4)
     assert runner.stopped == Stop("signal", "SIGTERM")
+
+
+def test_a_job_s_schema_may_be_a_type(tmp_path) -> None:
+    """`schema: module:Name`: a row is asked again for what the type refuses, and its result is plain JSON."""
+    right = '{"description": "a", "qty": 2, "price": 1.5, "amount": 3.0}'
+    provider = Provider(other=[answer(right.replace("3.0", "4.0")), answer(right)])
+    named = msgspec.structs.replace(write_job(tmp_path, "a"), schema="tests.models.bad_answers:Line")
+    with pytest.raises(JobError, match="nothing may be imported here"):
+        Job.open(named)
+    run_virtual(run_job, msgspec.structs.replace(named, allow_imports=True), provider)
+    (line,) = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert line["streamguard"]["output"] == {"description": "a", "qty": 2, "price": 1.5, "amount": 3.0}
+    assert line["streamguard"]["reasons"] == ["json.model"]
+
+
+def test_another_type_is_another_question(tmp_path) -> None:
+    """Results that were made with another type are not taken for answers."""
+    provider = Provider(other=[answer("3")])
+    spec = msgspec.structs.replace(write_job(tmp_path, "a"), allow_imports=True, schema="tests.models.zoo:Money")
+    run_virtual(run_job, spec, provider)
+    with pytest.raises(JobError, match="schema"):
+        Job.open(msgspec.structs.replace(spec, schema="tests.models.zoo:Tree2"))

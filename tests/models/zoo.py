@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass
+from dataclasses import field as dataclass_field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum, IntEnum, StrEnum
-from ipaddress import IPv4Address
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from enum import Enum, IntEnum, IntFlag, StrEnum
+from fractions import Fraction
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from re import Pattern
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, TypeVar
 from uuid import UUID
 
 from pydantic import (
@@ -20,23 +26,32 @@ from pydantic import (
     AnyUrl,
     BaseModel,
     BeforeValidator,
+    ByteSize,
     ConfigDict,
     Discriminator,
     Field,
     Json,
+    NonPositiveFloat,
+    PastDate,
     PlainValidator,
+    PositiveInt,
+    PrivateAttr,
     RootModel,
+    SecretBytes,
     SecretStr,
     StringConstraints,
     Tag,
     ValidationInfo,
     WithJsonSchema,
     WrapValidator,
+    computed_field,
     field_validator,
     model_validator,
 )
+from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
-from typing_extensions import TypedDict
+from pydantic.experimental.pipeline import validate_as
+from typing_extensions import TypeAliasType, TypedDict
 
 
 class Colour(StrEnum):
@@ -255,6 +270,18 @@ class Range(BaseModel):
         return self
 
 
+class Line(BaseModel):
+    qty: int
+    price: float
+    total: Decimal
+
+    @model_validator(mode="after")
+    def multiplies(self) -> Line:
+        if self.qty * self.price != self.total:
+            raise ValueError("the total is wrong")
+        return self
+
+
 class Informed(BaseModel):
     start: int
     end: int
@@ -279,6 +306,138 @@ class Forgiving(BaseModel):
     items: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
     after: Annotated[int, AfterValidator(lambda value: value + 1)] = 0
     even: Annotated[int, AfterValidator(lambda value: value if value % 2 == 0 else {}[value])] = 0
+
+
+class Sequences(BaseModel):
+    queue: deque[int] = Field(default_factory=deque, max_length=3)
+    sequence: Sequence[int] = ()
+    iterable: Iterable[int] = ()
+    mapping: Mapping[str, int] = Field(default_factory=dict)
+    ordered: OrderedDict[str, int] = Field(default_factory=OrderedDict)
+    default: defaultdict[str, list[int]] = Field(default_factory=lambda: defaultdict(list))
+    counter: Counter[str] = Field(default_factory=Counter)
+
+
+class Systems(BaseModel):
+    path: Path
+    pattern: Pattern[str] = re.compile("")
+    size: ByteSize = ByteSize(0)
+    fraction: Fraction = Fraction(0)
+    number: complex = 0j
+    secret: SecretBytes = SecretBytes(b"")
+    network: IPv4Network | None = None
+
+
+class Bounded(BaseModel):
+    positive: PositiveInt
+    negative: NonPositiveFloat = 0.0
+    past: PastDate | None = None
+    money: Annotated[Decimal, Field(gt=0, lt=Decimal("1e20"))] = Decimal(1)
+    hours: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(0)
+    half: Annotated[float, Field(multiple_of=0.5)] = 0.5
+    huge: Annotated[int, Field(ge=-(2**70), le=2**70)] = 0
+    finite: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+
+
+class PostInit(BaseModel):
+    a: int
+    _private: int = PrivateAttr(default=0)
+
+    def model_post_init(self, context: Any, /) -> None:
+        if self.a == 3:
+            raise ValueError("three is taken")
+
+
+class Data(BaseModel):
+    a: int = 1
+    b: int = Field(default_factory=lambda data: data["a"] + 1)
+    c: Annotated[int, Field(validate_default=True)] = 5
+
+
+class Computed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+    first_name: str
+    last_name: str = Field(default="x", serialization_alias="surname")
+
+    @computed_field
+    def full_name(self) -> str:
+        return f"{self.first_name} {self.last_name}"
+
+
+class Values(BaseModel):
+    model_config = ConfigDict(use_enum_values=True, str_to_lower=True, str_min_length=1)
+    colour: Colour
+    word: str = "a"
+    keys: dict[Colour, int] = Field(default_factory=dict)
+    keyed: dict[Literal["a", "b"], bool] = Field(default_factory=dict)
+
+
+class Nested(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    inner: Strict
+    lax: Annotated[int, Field(strict=False)] = 0
+    pets: list[Annotated[Cat | Dog, Field(discriminator="kind")]] = Field(default_factory=list, max_length=3)
+
+
+@pydantic_dataclass(kw_only=True, slots=True, config=ConfigDict(extra="forbid"))
+class Slotted:
+    a: int
+    b: InitVar[int] = 0
+    c: int = dataclass_field(init=False, default=3)
+
+
+class Required(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid", str_strip_whitespace=True)  # type: ignore[misc]
+    name: Annotated[str, Field(max_length=3)]
+    number: NotRequired[int]
+
+
+class Folder(BaseModel):
+    files: dict[str, File] = Field(default_factory=dict)
+
+
+class File(BaseModel):
+    size: int = Field(ge=0)
+    folder: Folder | None = None
+
+
+class Flags(IntFlag):
+    READ = 1
+    WRITE = 2
+
+
+class Flagged(BaseModel):
+    flags: Flags
+    letters: list[Annotated[str, StringConstraints(pattern=r"^\p{L}+$", max_length=4)]] = []
+
+
+class Chained(BaseModel):
+    piped: Annotated[str, AfterValidator(str.strip), Field(max_length=3)] = ""
+    shouted: Annotated[str, AfterValidator(str.upper), AfterValidator(lambda value: value)] = ""
+    nested: Annotated[list[int] | None, AfterValidator(lambda value: value)] = None
+    pipeline: Annotated[int, validate_as(int).gt(2) | validate_as(str).transform(len)] = 3
+
+
+class Failing(BaseModel):
+    a: Annotated[int, Field(ge=0)]
+    b: Annotated[int | None, WrapValidator(lambda value, inner: inner(value) if value != "skip" else None)] = None
+
+    @field_validator("a", mode="after")
+    @classmethod
+    def odd(cls, value: int) -> int:
+        assert value % 2 == 1, "must be odd"
+        return value
+
+
+class Messages(BaseModel):
+    kind: Literal["a", "b", 3, True]
+    either: Annotated[int | bool, Field(union_mode="left_to_right")] = 0
+    smart: float | int | str | None = None
+    both: list[int] | dict[str, int] = []
+
+
+Money = NewType("Money", Decimal)
+Tree2 = TypeAliasType("Tree2", "dict[str, Tree2] | int")
 
 
 class Strings(RootModel[list[str]]):
@@ -356,6 +515,64 @@ ZOO: dict[str, tuple[Any, list[Any]]] = {
     "point": (Point, [[1, 2], {"x": 1, "y": 2}]),
     "number": (Annotated[int, Field(ge=3)], [5, "7"]),
     "any": (Any, [1, {"a": [1]}]),
+    "sequences": (
+        Sequences,
+        [
+            {
+                "queue": [1, 2],
+                "sequence": ["1"],
+                "iterable": [1, "x"],
+                "mapping": {"a": 1},
+                "ordered": {"b": 2},
+                "default": {"c": [1]},
+                "counter": {"d": 3},
+            }
+        ],
+    ),
+    "systems": (
+        Systems,
+        [{"path": "/tmp/x", "pattern": "a+", "size": "1KB", "fraction": "1/3", "number": "1+2j", "secret": "s"}],
+    ),
+    "bounded": (
+        Bounded,
+        [
+            {
+                "positive": 1,
+                "negative": -1,
+                "past": "2020-01-01",
+                "money": "1.5",
+                "hours": "PT1H",
+                "half": 1.5,
+                "huge": 2**69,
+            }
+        ],
+    ),
+    "post-init": (PostInit, [{"a": 1}]),
+    "data": (Data, [{"a": 1, "b": 2}, {}]),
+    "computed": (Computed, [{"firstName": "a", "lastName": "b"}]),
+    "values": (Values, [{"colour": "red", "word": "A", "keys": {"blue": 1}, "keyed": {"a": "yes"}}]),
+    "nested": (
+        Nested,
+        [
+            {
+                "inner": {"i": 1, "f": 1.0, "b": True, "d": "2026-01-02"},
+                "lax": "3",
+                "pets": [{"kind": "cat", "lives": 1}],
+            }
+        ],
+    ),
+    "slotted": (Slotted, [{"a": 1, "b": 2}]),
+    "required": (Required, [{"name": " abc ", "number": 1}]),
+    "folder": (Folder, [{"files": {"a": {"size": 1, "folder": {"files": {"b": {"size": 2}}}}}}]),
+    "flagged": (Flagged, [{"flags": 3, "letters": ["äb"]}]),
+    "chained": (Chained, [{"piped": " ab ", "shouted": "x", "nested": [1], "pipeline": "ab"}]),
+    "failing": (Failing, [{"a": 3, "b": "skip"}]),
+    "messages": (Messages, [{"kind": 3, "either": True, "smart": "1.5", "both": {"a": 1}}]),
+    "money": (Money, [1.5, "2"]),
+    "alias": (Tree2, [{"a": {"b": 1}}, 3]),
+    "sets": (set[frozenset[int]], [[[1, 1], [2]]]),
+    "fixed": (tuple[int, Range, str | None], [[1, {"low": 1, "high": 2}, None]]),
+    "tables": (list[dict[str, list[Line]]], [[{"a": [{"qty": 1, "price": 2, "total": 2}]}]]),
 }
 """Name → a type, and documents that it accepts."""
 

@@ -42,8 +42,6 @@ def at(rule: int, *path: str | int) -> tuple[str | int, ...]:
         (rules("{when: [budget.*], give_up: true}"), []),
         (rules("{when: [json.*]}", attempts=1),
          [Finding("warning", ("retry", "rules"), "no effect: attempts is 1, so nothing is asked again")]),
-        (loads_policy("retry: {attempts: 2}"),
-         [Finding("warning", ("retry", "attempts"), "no effect: without rules nothing is asked again")]),
         (rules("{when: [stop.*], patch: {}}"), [Finding("warning", at(0, "patch"), "empty, so it changes nothing")]),
         (rules("{when: [stop.*], patch: {max_tokens: {multiply: 2}}}"),
          [Finding("warning", at(0, "patch", "max_tokens"), "multiply without max: the model's own limit is the only ceiling")]),

@@ -236,7 +236,7 @@ def test_an_answer_that_is_cut_saves_what_follows_it() -> None:
             wire.message_start() + wire.error("overloaded_error"), ("provider.overloaded", 1), id="an error inside"
         ),
         pytest.param(
-            wire.message_start() + b"data: " + b"x" * 1_100_000 + b"\n\n",
+            wire.message_start() + b"data: " + b"x" * 17_000_000 + b"\n\n",
             ("transport.event_too_large", 1),
             id="an endless event",
         ),

@@ -7,8 +7,8 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
+from streamguard.errors import PolicyError
 from streamguard.events import Failed
 from streamguard.retry.rules import Backoff, Retry, RetryState, Rule, decide
 from streamguard.verdict import Decision, Trip
@@ -82,7 +82,7 @@ def test_decisions(ended, at: RetryState, expected: Decision) -> None:
 
 def test_no_rule_gives_up() -> None:
     """Without a rule about the reason there is no second attempt."""
-    decision = decide(Retry(attempts=3), trip("json.schema"), RetryState(attempt=1))
+    decision = decide(Retry(attempts=3, rules=[Rule(when="stop.*")]), trip("json.schema"), RetryState(attempt=1))
     assert decision == no("json.schema", "no rule of retry.rules is about json.schema")
 
 
@@ -115,7 +115,7 @@ def test_backoff_is_bounded(retry: int, jitter: float) -> None:
 
 def test_give_up_stands_alone() -> None:
     """A rule that gives up cannot also wait or patch: the mistake is named."""
-    with pytest.raises(ValidationError, match="give_up ends the call, so patch can have no effect"):
+    with pytest.raises(PolicyError, match="give_up ends the call, so patch can have no effect"):
         Rule(when=["json.*"], give_up=True, patch={"model": "x"})
 
 
@@ -123,3 +123,15 @@ def test_policies_are_values() -> None:
     """Equal rules are equal, and hash alike."""
     assert Rule(when=["a.b"], patch={"x": {"y": 1}}) == Rule(when=("a.b",), patch={"x": {"y": 1}})
     assert hash(RULES) == hash(RULES.model_copy())
+
+
+def test_attempts_without_rules_are_refused() -> None:
+    """More than one attempt, and no rule that says for what: nothing would ever be asked again."""
+    with pytest.raises(PolicyError, match="attempts is 3, but without rules nothing is asked again: add rules"):
+        Retry(attempts=3)
+
+
+def test_a_single_reason_needs_no_list() -> None:
+    """`when` takes a reason as such, and equals the list of it."""
+    assert Rule(when="json.*") == Rule(when=["json.*"])
+    assert Rule(when="json.*").when == ("json.*",)

@@ -7,9 +7,12 @@ where one is in use the caller says how to make another.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -32,19 +35,61 @@ def problems(client: Any, http_client: Callable[[], Any] | None) -> Iterator[Pro
     if not hasattr(client, "messages") or not hasattr(client, "with_options"):
         yield Problem(problem=f"{type(client).__name__} is no client of the anthropic SDK: pass an `AsyncAnthropic`")
         return
-    if any(base.__name__ in ("AnthropicBedrock", "AsyncAnthropicBedrock") for base in type(client).__mro__):
-        yield Problem(problem="Bedrock answers in a format that is no SSE: open the stream with the SDK and guard that")
     base = type(client) in (anthropic.Anthropic, anthropic.AsyncAnthropic)
     if base and not _has_credentials(client):
         yield Problem(problem="the client has no credentials: set ANTHROPIC_API_KEY or pass `api_key=`")
+    yield from _unsendable(client)
     if is_async(client):
         return
-    if not isinstance(client, anthropic.Anthropic):
+    if not isinstance(client, anthropic.Anthropic | anthropic.AnthropicBedrock):
         yield Problem(problem=f"{type(client).__name__} is synchronous: pass its asynchronous counterpart")
     elif any(not isinstance(entry, anthropic.Middleware) for entry in client.middleware):
         yield Problem(problem="the client has a synchronous middleware function: pass an `AsyncAnthropic`")
     elif http_client is None and _own_http_client(client) not in (None, "SyncHttpxClientWrapper"):
         yield Problem(problem=_NEEDS_HTTP_CLIENT)
+
+
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
+"""What a credential can be in a header: RFC 9110, 5.5, without what is obsolete."""
+
+
+def _unsendable(client: Any) -> Iterator[Problem]:
+    """Mistakes on this machine that would look like the provider's: nothing could be sent, however often one tries."""
+    for name, variable in (("api_key", "ANTHROPIC_API_KEY"), ("auth_token", "ANTHROPIC_AUTH_TOKEN")):
+        value = getattr(client, name, None)
+        if isinstance(value, str) and value and _HEADER_VALUE.fullmatch(value) is None:
+            yield Problem(
+                problem=f"the client's {name} holds a line break, a blank at its end or another character that no "
+                f"header can carry; see where it is set, such as {variable} in a file with Windows line ends"
+            )
+    mistake = url_mistake(str(getattr(client, "base_url", None) or "https://localhost"))
+    if mistake is not None:
+        yield Problem(problem=f"the client's base_url {mistake}; it must be like https://api.example.com")
+
+
+def url_mistake(url: str) -> str | None:
+    """What keeps a URL from being one of an API; `None` if nothing does. The URL itself is not repeated."""
+    if re.search(r"[\s\x00-\x20\x7f]|%20|%0[0-9a-f]", url, re.IGNORECASE) is not None:
+        return "holds a blank or a line break"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        return "has no port from 1 to 65535" if "ort" in str(error) else "cannot be read"
+    if parts.scheme not in ("http", "https"):
+        return "begins with neither http:// nor https://"
+    if not host:
+        return "names no host"
+    return "has no port from 1 to 65535" if port == 0 else None
+
+
+def certificate_mistake(environment: Mapping[str, str]) -> str | None:
+    """What is wrong with the certificates that the environment names; `None` if nothing is."""
+    for variable, is_there in (("SSL_CERT_FILE", os.path.isfile), ("SSL_CERT_DIR", os.path.isdir)):
+        place = environment.get(variable)
+        if place and not is_there(place):
+            return f"{variable} names {place}, which is not there"
+    return None
 
 
 @asynccontextmanager
@@ -78,6 +123,9 @@ def _new_pool(client: Any, http_client: Callable[[], Any] | None) -> Any:
 
     if http_client is not None:
         return http_client()
+    mistake = certificate_mistake(os.environ)
+    if mistake is not None:
+        raise ConfigError(mistake)
     inner = getattr(client, "_client", None)
     if type(inner) is anthropic.DefaultAioHttpClient:
         return anthropic.DefaultAioHttpClient()
@@ -86,20 +134,23 @@ def _new_pool(client: Any, http_client: Callable[[], Any] | None) -> Any:
     return anthropic.DefaultAsyncHttpxClient()
 
 
+_OF_AWS = ("api_key", "aws_secret_key", "aws_access_key", "aws_region", "aws_profile", "aws_session_token")
+"""Who a Bedrock client is, by its own arguments."""
+
+
 def _twin(client: Any, pool: Any) -> Any:
     import anthropic
 
-    # One credential at the most, in the SDK's own order.
-    credential = next(
-        (
-            {name: value}
-            for name in ("api_key", "auth_token", "credentials")
-            if (value := getattr(client, name, None)) is not None
-        ),
-        {},
-    )
-    twin = anthropic.AsyncAnthropic(
-        **credential,
+    kind: Any = anthropic.AsyncAnthropic
+    if isinstance(client, anthropic.AnthropicBedrock):
+        kind = anthropic.AsyncAnthropicBedrock
+        identity = {name: getattr(client, name, None) for name in _OF_AWS}
+    else:
+        # One credential at the most, in the SDK's own order.
+        names = (name for name in ("api_key", "auth_token", "credentials") if getattr(client, name, None) is not None)
+        identity = {name: getattr(client, name) for name in list(names)[:1]}
+    twin = kind(
+        **identity,
         base_url=client.base_url,
         timeout=client.timeout,
         max_retries=client.max_retries,

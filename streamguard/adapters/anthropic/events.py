@@ -325,6 +325,9 @@ class Translator:
                         continue
                 else:
                     append(Other(str(delta.__struct_config__.tag), wire.index))
+            elif type(wire) is _Ping:
+                append(Ping())
+                continue
             else:
                 self._take(wire, append)
                 if self.ended:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from streamguard.adapters.aws.errors import http_error_type
 from streamguard.events import Failed
 from streamguard.redaction import redacted
 
@@ -113,7 +114,7 @@ def from_body(body: object, *, status: int | None, headers: Mapping[str, str] | 
     """
     headers = headers or {}
     error = _mapping(_mapping(body).get("error")) or _mapping(body)
-    kind = _text(error.get("type"))
+    kind = _text(error.get("type")) or http_error_type(headers)
     if error is body and kind == "error":
         kind = None
     # llama.cpp sends `code: 500`, a status, where others have a name.
@@ -128,7 +129,9 @@ def from_body(body: object, *, status: int | None, headers: Mapping[str, str] | 
         status=status,
         code=code,
         retry_after=retry_after(headers),
-        request_id=headers.get("request-id") or _text(_mapping(body).get("request_id")),
+        request_id=headers.get("request-id")
+        or headers.get("x-amzn-requestid")
+        or _text(_mapping(body).get("request_id")),
         billable=not _refused(body, kind, status, message),
     )
 

@@ -19,8 +19,10 @@ from pydantic import ValidationError
 from streamguard.adapters.anthropic import failures
 from streamguard.adapters.anthropic.events import Translator
 from streamguard.adapters.anthropic.message_builder import Assembly, assembled
+from streamguard.adapters.aws.event_stream import CONTENT_TYPE as AWS_STREAM
+from streamguard.adapters.aws.event_stream import EventStreamDecoder, MessageEnds
 from streamguard.adapters.sse.content_encoding import Decompressor, UnreadableEncoding, decompressor
-from streamguard.adapters.sse.decoder import Decoder, EventTooLarge
+from streamguard.adapters.sse.decoder import Decoder, DecodingStopped
 from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.adapters.sse.read_ahead import ReadAhead
 from streamguard.events import DeltaKind, Event, Failed
@@ -42,6 +44,16 @@ REQUEST_ID: Final = ("request-id", "x-request-id", "x-amzn-requestid")
 _Piece = tuple[int, str, str, str]
 
 
+STREAMS: Final = frozenset({"", "text/event-stream", AWS_STREAM})
+"""Media types of an answer that is read as a stream."""
+
+
+def media_type(http: Any) -> str:
+    """Return the media type of a response, in lower case; empty if it does not say."""
+    kind: str = http.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower()
+
+
 class BodyStream:
     """An open response of the SDK, read as bytes.
 
@@ -53,7 +65,10 @@ class BodyStream:
         self._response = response
         self._http = response.http_response
         self._beta = beta
-        self._decoder = Decoder(max_event_bytes)
+        self.binary = media_type(self._http) == AWS_STREAM
+        """Whether the body is an AWS event stream."""
+        self._decoder = EventStreamDecoder(max_event_bytes) if self.binary else Decoder(max_event_bytes)
+        self._ends = MessageEnds() if self.binary else None
         self._translator = Translator()
         self._assembly = Assembly(self._translator.kept)
         # The SDK's decompression does not tell a body that was cut from one that ended.
@@ -126,6 +141,9 @@ class BodyStream:
             self._over = True
             if inflate is not None and inflate.cut:
                 return [self._signed(_undecodable(f"the body's {inflate.name} compression ended before its end mark"))]
+            if self.binary and self._decoder.pending:
+                message = "the AWS event stream ended inside of a message"
+                return [self._signed(Failed(reason="transport.reset", message=message, status=200))]
             raise
         except Exception as error:
             self._over = True
@@ -151,7 +169,12 @@ class BodyStream:
             self._over = True
             name = "" if self._inflate is None else self._inflate.name
             return [self._signed(_undecodable(f"the body's {name} compression is broken"))]
-        events = self._decoded(chunk) if self._log is None else self._log.take(chunk, self._decoded)
+        if self._log is None:
+            events = self._decoded(chunk)
+        elif self._ends is not None:
+            events = self._log.take_at(self._ends(chunk), chunk, self._decoded)
+        else:
+            events = self._log.take(chunk, self._decoded)
         return self._ended(events)
 
     def _ended(self, events: list[Event]) -> list[Event]:
@@ -164,7 +187,7 @@ class BodyStream:
     def _decoded(self, data: bytes) -> list[Event]:
         try:
             return self._translator.translate(self._decoder.feed(data))
-        except EventTooLarge as error:
+        except DecodingStopped as error:
             return [*self._translator.translate(error.frames), error.failed]
 
     def _signed(self, failed: Failed) -> Failed:

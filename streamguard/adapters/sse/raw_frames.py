@@ -123,6 +123,19 @@ class FrameLog:
         self._halved = not self._tail and whole.endswith(b"\r")
         return events
 
+    def take_at(self, ends: Iterable[int], chunk: bytes, decode: Callable[[bytes], list[Event]]) -> list[Event]:
+        """The same for frames that are no lines: `ends` are the places in `chunk` behind which a frame ends."""
+        events: list[Event] = []
+        at = 0
+        for end in ends:
+            piece, at = chunk[at:end], end
+            events += self._keep(piece, decode(piece))
+        if at < len(chunk):
+            rest = chunk[at:]
+            self._open.append(rest)
+            events += decode(rest)
+        return events
+
     def release(self, events: Iterable[Event]) -> list[bytes]:
         """The frames that may go out now that the engine handed out `events`. Others' events are read over."""
         out: list[bytes] = []
@@ -184,6 +197,8 @@ def _is_comment(frame: bytes) -> bool:
 
 class _Tapped:
     """A source whose streams are logged."""
+
+    shows_frames = True
 
     def __init__(self, source: Source, log: FrameLog) -> None:
         self._source = source

@@ -12,13 +12,9 @@ from typing import Literal
 
 import msgspec
 
-from streamguard.budgets.ledger import (
-    LATE,
-    Balance,
-    Denied,
-    Doubt,
-    DoubtKind,
-    Repair,
+from streamguard.budgets.ledger import LATE, Balance, Denied, Doubt, DoubtKind, Repair
+from streamguard.budgets.spec import Scope, Settlement
+from streamguard.budgets.stores.checks import (
     check_amounts,
     check_same,
     check_scopes,
@@ -27,7 +23,6 @@ from streamguard.budgets.ledger import (
     unknown_scope,
     window_of,
 )
-from streamguard.budgets.spec import Scope, Settlement
 
 KEPT_WINDOWS = 3
 """Windows of a scope that are kept though they are over."""

@@ -29,14 +29,9 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
-from streamguard.budgets.ledger import (
-    Balance,
-    Denied,
-    Doubt,
-    DoubtKind,
-    LedgerError,
-    LedgerLost,
-    Repair,
+from streamguard.budgets.ledger import Balance, Denied, Doubt, DoubtKind, LedgerError, LedgerLost, Repair
+from streamguard.budgets.spec import Scope, Settlement, Window
+from streamguard.budgets.stores.checks import (
     check_amounts,
     check_same,
     check_scopes,
@@ -44,7 +39,6 @@ from streamguard.budgets.ledger import (
     lease_lost,
     unknown_scope,
 )
-from streamguard.budgets.spec import Scope, Settlement, Window
 from streamguard.budgets.stores.redis_scripts import SCRIPTS
 from streamguard.redaction import bare_address, redacted
 from streamguard.usage import Unit

@@ -20,14 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from streamguard.budgets.ledger import (
-    LATE,
-    Balance,
-    Denied,
-    Doubt,
-    LedgerError,
-    LedgerLost,
-    Repair,
+from streamguard.budgets.ledger import LATE, Balance, Denied, Doubt, LedgerError, LedgerLost, Repair
+from streamguard.budgets.spec import Scope, Settlement, Window
+from streamguard.budgets.stores.checks import (
     check_amounts,
     check_same,
     check_scopes,
@@ -36,7 +31,6 @@ from streamguard.budgets.ledger import (
     unknown_scope,
     window_of,
 )
-from streamguard.budgets.spec import Scope, Settlement, Window
 from streamguard.budgets.stores.sqlite_tables import (
     CLOSED,
     COUNT,

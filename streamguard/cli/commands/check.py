@@ -1,4 +1,4 @@
-"""`streamguard check`: policies, jobs, schemas, templates and job input, without sending anything.
+"""`streamguard check`: policies, jobs, proxy configurations, schemas, templates and job input. Nothing is sent.
 
 In charge of telling the files apart by their names, and of printing what was found. Every file is looked at, whatever
 is wrong with the others.
@@ -6,6 +6,7 @@ is wrong with the others.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -64,10 +65,36 @@ def _check(name: str, options: Options) -> Notes:
 
 
 def _yaml(name: str, options: Options) -> Notes:
-    """A job or a policy: a job says where rows come from or results go."""
+    """A job, a proxy's configuration or a policy, by the keys at the top."""
     from streamguard.jobs.jobfile import SHIPPED, is_job
+    from streamguard.proxy.configfile import is_config
 
-    return _job(name, options) if not name.startswith(SHIPPED) and is_job(Path(name)) else _policy(name, options)
+    if name.startswith(SHIPPED):
+        return _policy(name, options)
+    if is_job(Path(name)):
+        return _job(name, options)
+    return _proxy(name, options) if is_config(Path(name)) else _policy(name, options)
+
+
+class _Environment(dict[str, str]):
+    """Environment variables as the proxy would have them: one that is not set here has some value of its own."""
+
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ARG002  every variable has a value
+        return self.setdefault(name, os.environ.get(name) or f"{name}-".ljust(64, "-"))
+
+
+def _proxy(name: str, options: Options) -> Notes:
+    """A proxy's configuration, and every policy that it names. Environment variables need not be set yet."""
+    from streamguard.proxy.configfile import read_config, read_setup
+
+    config, folder = read_config(name, {})
+    environment = _Environment()
+    setup = read_setup(config, folder, environment=environment, allow_imports=options.allow_imports)
+    complain(msgspec.structs.replace(warning, problem=f"warning: {warning.problem}") for warning in setup.warnings)
+    named = ", ".join(sorted(name for name, policy in setup.policies.items() if policy is not None))
+    unset = ", ".join(sorted(variable for variable in environment if not os.environ.get(variable)))
+    notes = [f"{name}: fine, a proxy in front of {config.upstream} (policies: {named or 'off'})"]
+    return [*notes, f"  not set here: {unset}"] if unset else notes
 
 
 def _job(name: str, options: Options) -> Notes:
@@ -113,8 +140,9 @@ def _policy(name: str, options: Options) -> Notes:
         notes.append("  imports Python code, which may do whatever you may: run takes it with --allow-imports only")
     if not options.explain:
         return notes
+    taken = [f"  {one}" for one in found.removed]
     left_open = () if output is None else output.plan().open
-    return [*notes, *_explained(found.policy), *(f"  {place}" for place in left_open)]
+    return [*notes, *taken, *_explained(found.policy), *(f"  {place}" for place in left_open)]
 
 
 def _places(places: Iterable[Place]) -> Iterator[str]:

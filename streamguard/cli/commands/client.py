@@ -21,11 +21,20 @@ DIRECT = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 def make_client(base_url: str | None) -> Any:
     """An asynchronous client of the SDK, which never retries by itself.
 
-    :raises JobError: there are no credentials for it.
+    :raises JobError: there are no credentials for it, or nothing could be sent with what there is.
     """
     import anthropic
 
+    from streamguard.adapters.anthropic.clients import certificate_mistake, problems, url_mistake
+
     url = base_url or os.environ.get("ANTHROPIC_BASE_URL")
+    mistake = None if url is None else url_mistake(url)
+    if mistake is not None:
+        raise JobError(
+            f"{'--base-url' if base_url else 'ANTHROPIC_BASE_URL'} {mistake}: must be like https://api.example.com"
+        )
+    if (mistake := certificate_mistake(os.environ)) is not None:
+        raise JobError(mistake)
     options: dict[str, Any] = {} if base_url is None else {"base_url": base_url}
     if url is not None and is_loopback(url) and not has_credentials():
         options["api_key"] = NO_KEY
@@ -35,9 +44,9 @@ def make_client(base_url: str | None) -> Any:
         client = anthropic.AsyncAnthropic(max_retries=0, **options)
     except anthropic.AnthropicError as error:
         raise JobError(f"the client cannot be made: {error}") from error
-    from streamguard.adapters.anthropic.clients import problems
-
     found = list(problems(client, None))
+    if found and has_credentials():
+        raise JobError(found)
     if found:
         raise JobError("no credentials: set ANTHROPIC_API_KEY (a --base-url on this machine can do without)")
     return client
@@ -67,13 +76,12 @@ def checked_url(url: str | None) -> str | None:
     """
     if url is None:
         return None
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
-        host = None
-    if host is None or parts.scheme not in ("http", "https"):
-        raise JobError("--base-url must be like https://api.example.com")
+    from streamguard.adapters.anthropic.clients import url_mistake
+
+    mistake = url_mistake(url)
+    if mistake is not None:
+        raise JobError(f"--base-url {mistake}: it must be like https://api.example.com")
+    parts = urlsplit(url)
     if parts.username is not None or parts.password is not None or parts.query:
         raise JobError("--base-url must have no user, password or query: they would end up in logs")
     return url

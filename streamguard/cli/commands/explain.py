@@ -28,6 +28,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     schema: str | None = None
     assert_formats: bool = False
     numbers: Literal["exact", "plain"] = "exact"
+    patterns: Literal["python", "ecma"] = "python"
     duplicate_names: Literal["reject", "allow"] = "reject"
     as_json: bool = False
 
@@ -65,6 +66,7 @@ def _schema(name: str, options: Options) -> Any:
             assert_formats=options.assert_formats,
             duplicate_names=options.duplicate_names,
             numbers=options.numbers,
+            patterns=options.patterns,
         )
     except SchemaError as error:
         raise SchemaError([msgspec.structs.replace(problem, file=name) for problem in error.problems]) from None

@@ -26,7 +26,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from itertools import takewhile
-from typing import Annotated, Any, Final, Literal, Self
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 import msgspec
 from pydantic import BeforeValidator, Field, model_validator
@@ -39,14 +40,12 @@ from streamguard.guards.base import AttemptContext, BaseWatch, Document, Mode, S
 from streamguard.guards.document.lookahead import Ahead
 from streamguard.guards.document.reader import GUARD, DocumentReader, Plan
 from streamguard.guards.document.surroundings import Expect
+from streamguard.guards.knobs import Items
 from streamguard.models.model import MAX_DEPTH, OutputType, is_type
 from streamguard.request import Request
 from streamguard.verdict import Enough, Trip, Where
 from streamguard.viability.schema.subschema import subschema
 from streamguard.viability.syntax.values import MOST_DIGITS
-
-Pointers = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
-"""JSON Pointers; a list will do."""
 
 TOOL: Final = "tool:"
 
@@ -92,6 +91,8 @@ class JsonDocument(Spec):
     numbers: Literal["exact", "plain"] = "exact"
     """`plain` assumes that numbers come without exponent, and dies earlier: 1000 is dead for `maximum: 100`, though
     1000e-2 is not. A heuristic."""
+    patterns: Literal["python", "ecma"] = "python"
+    """How the schema's patterns are read: as Python's `re` does, and jsonschema with it, or as ECMA-262 has it."""
     duplicate_names: Literal["reject", "allow"] = "reject"
     """Whether a name may stand twice in one object. The last one counts."""
     fence: Literal["reject", "strip"] = "reject"
@@ -100,10 +101,10 @@ class JsonDocument(Spec):
     """What to do with text before the document. `skip` takes the first bracket that can begin it."""
     trailing: Literal["reject", "allow", "cut"] = "reject"
     """What to do with text after the document. `cut`: stop paying as soon as the document is complete."""
-    enough_when: Pointers = ()
+    enough_when: Items[str] = ()
     """JSON Pointers: stop paying as soon as all these values are complete, and valid by their own subschemas."""
     max_depth: Annotated[int, Field(ge=1, le=256)] = 64
-    """Open objects and arrays. At most 256: the full parse and the schema's judgement are recursive."""
+    """Open objects and arrays, at most 256."""
     max_digits: Annotated[int, Field(ge=1, le=MOST_DIGITS)] = 400
     """Digits in one number. At most 4300, which is what Python converts."""
     max_bytes: Annotated[int, Field(ge=1)] | None = 4_194_304
@@ -111,6 +112,31 @@ class JsonDocument(Spec):
     answers there are, come to at four bytes each: no real answer meets it, and it bounds memory and the time of the
     full parse."""
     mode: Mode | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            where: str = "text",
+            expect: Expect | None = None,
+            schema: Mapping[str, Any] | type[Any] | UnionType | OutputType | Literal["request"] | None = None,
+            model: Literal["accepts", "contract"] = "accepts",
+            field_validators: Literal["early", "final"] = "early",
+            schema_file: str | None = None,
+            assert_formats: bool = False,
+            numbers: Literal["exact", "plain"] = "exact",
+            patterns: Literal["python", "ecma"] = "python",
+            duplicate_names: Literal["reject", "allow"] = "reject",
+            fence: Literal["reject", "strip"] = "reject",
+            preamble: Literal["reject", "skip"] = "reject",
+            trailing: Literal["reject", "allow", "cut"] = "reject",
+            enough_when: Sequence[str] = (),
+            max_depth: int = 64,
+            max_digits: int = 400,
+            max_bytes: int | None = 4_194_304,
+            mode: Mode | None = None,
+        ) -> None: ...
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -247,6 +273,7 @@ def _compile(spec: JsonDocument, schema: Mapping[str, Any], registry: Any = None
         assert_formats=spec.assert_formats,
         duplicate_names=spec.duplicate_names,
         numbers=spec.numbers,
+        patterns="python" if spec.output is not None else spec.patterns,
         max_depth=spec.max_depth,
         max_digits=spec.max_digits,
     )

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from streamguard.files.json_pointer import pointer
+from streamguard.files.mistakes import shown
 from streamguard.policy.model import Policy
-from streamguard.policy.problems import shown
 
 MOST_DIFFERENCES = 10
 """Differences that are listed, of each part."""

@@ -293,7 +293,11 @@ class Journal:
     def thin_samples(self) -> None:
         """Forget every other state of the run, since there are many."""
         with self._transaction() as db:
-            db.execute("DELETE FROM samples WHERE run = ? AND rowid % 2 = 0", (self.run,))
+            db.execute(
+                "DELETE FROM samples WHERE rowid IN (SELECT id FROM (SELECT rowid AS id, row_number() OVER"
+                " (ORDER BY rowid) AS place FROM samples WHERE run = ?) WHERE place % 2 = 0)",
+                (self.run,),
+            )
 
     def end(self, how: How, summary: Mapping[str, Any] | None = None) -> None:
         """The run is over."""

@@ -6,7 +6,7 @@ be listed, and both into a sentence. Made only when a document has died. Does no
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from streamguard.viability.schema.formula import Constraint
@@ -94,7 +94,7 @@ def _seen(frame: Any, event: int, kind: int) -> str:
 def accepted(constraint: Constraint, taken: Container[Any]) -> Iterator[str]:
     """What it accepts: values that it lists, but for those that are taken, or kinds."""
     for kind in KIND_NAMES:
-        alternatives = constraint.alternatives(kind)
+        alternatives: Sequence[Any] = constraint.alternatives(kind)
         if not alternatives:
             continue
         if kind in CONSTANTS:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from jsonschema import FormatChecker, ValidationError
 from jsonschema.exceptions import FormatError
 
+from streamguard.viability.patterns.ecma import Dialect
 from streamguard.viability.patterns.formats import named
 from streamguard.viability.schema.resources import Resource
 from streamguard.viability.syntax.quote import quote
@@ -93,9 +94,15 @@ class Context(FormatChecker):
     same grammars that prefixes are held to, and the validators of subschemas, each made once."""
 
     def __init__(
-        self, assert_formats: bool, drafts: dict[Any, int], passes: dict[Any, Passes], in_steps: frozenset[Any]
+        self,
+        assert_formats: bool,
+        dialect: Dialect,
+        drafts: dict[Any, int],
+        passes: dict[Any, Passes],
+        in_steps: frozenset[Any],
     ) -> None:
         super().__init__()
+        self.dialect: Dialect = dialect
         self._assert = assert_formats
         self._drafts = drafts
         self._passes = passes

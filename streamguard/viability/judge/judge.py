@@ -32,6 +32,7 @@ from streamguard.viability.judge.judge_keywords import (
     OWN,
     PLAIN_TYPES,
 )
+from streamguard.viability.patterns.ecma import Dialect
 from streamguard.viability.patterns.regexes import PatternTimeout, compile_pattern
 from streamguard.viability.schema import keywords as kw
 from streamguard.viability.schema.graph import Graph
@@ -50,13 +51,16 @@ def _quick_enum(wanted: Any, instance: Any, schema: Any) -> bool:  # noqa: ARG00
     return instance.__class__ is str and wanted.__class__ is Listed and instance in wanted.known
 
 
-def _quick_pattern(wanted: Any, instance: Any, schema: Any) -> bool:  # noqa: ARG001
-    if instance.__class__ is not str:
-        return instance.__class__ in PLAIN_TYPES
-    try:
-        return compile_pattern(wanted).matches(instance)
-    except PatternTimeout:
-        return False
+def _quick_pattern(dialect: Dialect) -> Passes:
+    def passes(wanted: Any, instance: Any, schema: Any) -> bool:  # noqa: ARG001
+        if instance.__class__ is not str:
+            return instance.__class__ in PLAIN_TYPES
+        try:
+            return compile_pattern(wanted, dialect).matches(instance)
+        except PatternTimeout:
+            return False
+
+    return passes
 
 
 def _quick_additional_properties(wanted: Any, instance: Any, schema: Any) -> bool:  # noqa: ARG001
@@ -91,14 +95,17 @@ _THEIRS: Final[dict[str, Passes]] = {
 _OURS: Final[dict[str, Passes]] = {
     "type": _quick_type,
     "enum": _quick_enum,
-    "pattern": _quick_pattern,
     "additionalProperties": _quick_additional_properties,
 }
-PASSES: Final[dict[Any, Passes]] = {
+_PLAIN: Final[dict[Any, Passes]] = {
     **{Draft202012Validator.VALIDATORS[keyword]: passes for keyword, passes in _THEIRS.items()},
     **{OWN[keyword]: passes for keyword, passes in _OURS.items()},
 }
 """By the function that checks the keyword: the drafts have different ones where they mean different things."""
+PASSES: Final[dict[Dialect, dict[Any, Passes]]] = {
+    "python": _PLAIN | {OWN["pattern"]: _quick_pattern("python")},
+    "ecma": _PLAIN | {OWN["pattern"]: _quick_pattern("ecma")},
+}
 
 
 _BASES: Final[dict[int, Any]] = {
@@ -151,7 +158,7 @@ class Judge:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._context = Context(graph.assert_formats, _DRAFTS, PASSES, IN_STEPS)
+        self._context = Context(graph.assert_formats, graph.dialect, _DRAFTS, PASSES[graph.dialect], IN_STEPS)
         self._validator = self._make(graph.schema, graph.draft, graph.resolver)
         self._checks = self._context.keywords(self._validator)
         self._nodes: dict[int, tuple[Any, list[Check]]] = {}

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from jsonschema import ValidationError
-from jsonschema.protocols import Validator
 from referencing.jsonschema import lookup_recursive_ref
 
 from streamguard.viability.judge.applying import MOST_ERRORS, RUN, Errors, apply, passing
@@ -209,7 +208,7 @@ def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: An
     asked = (
         (value, patterns[source], name, source)
         for name, value in instance.items()
-        for source in matching(name, patterns)
+        for source in matching(validator, name, patterns)
     )
     return _each(validator, asked)
 
@@ -218,7 +217,7 @@ def _additional_properties(validator: Any, extra: Any, instance: Any, schema: An
     if not validator.is_type(instance, "object"):
         return []
     known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
-    names = [name for name in instance if name not in known and next(matching(name, patterns), None) is None]
+    names = [name for name in instance if name not in known and next(matching(validator, name, patterns), None) is None]
     if extra is False:
         return [ValidationError(f"the name {quote(name)} is not allowed", path=[name]) for name in names]
     return _each(validator, ((instance[name], extra, name, None) for name in names))
@@ -296,11 +295,11 @@ def _contains_one(validator: Any, wanted: Any, instance: Any, schema: Any) -> St
 # -- what concerns one value -------------------------------------------------------------------------------------------
 
 
-def _pattern(validator: Validator, pattern: str, instance: Any, schema: Any) -> Found:  # noqa: ARG001
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Found:  # noqa: ARG001
     if not validator.is_type(instance, "string"):
         return
     try:
-        if not compile_pattern(pattern).matches(instance):
+        if not compile_pattern(pattern, validator.format_checker.dialect).matches(instance):
             yield ValidationError(f"{quote(instance)} does not match {quote(pattern)}")
     except PatternTimeout:
         yield ValidationError(f"{quote(instance)} took too long to match {quote(pattern)}")

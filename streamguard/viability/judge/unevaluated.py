@@ -20,11 +20,12 @@ Names = Steps[Any]
 """What a schema has evaluated."""
 
 
-def matching(name: str, sources: Any) -> Iterator[Any]:
+def matching(validator: Any, name: str, sources: Any) -> Iterator[Any]:
     """The patterns that a name matches."""
+    dialect = validator.format_checker.dialect
     for source in sources:
         try:
-            if compile_pattern(source).matches(name):
+            if compile_pattern(source, dialect).matches(name):
                 yield source
         except PatternTimeout:
             continue
@@ -70,7 +71,7 @@ def _own_names(validator: Any, instance: dict[str, Any], schema: dict[str, Any])
                 if name not in found and (yield passing(validator, value, schema[keyword])):
                     found.add(name)
     if patterns := schema.get("patternProperties"):
-        found |= {name for name in instance if next(matching(name, patterns), None) is not None}
+        found |= {name for name in instance if next(matching(validator, name, patterns), None) is not None}
     return found
 
 

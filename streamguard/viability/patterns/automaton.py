@@ -2,7 +2,7 @@
 
 In charge of: whether a beginning can still match, whether it matches whatever follows, and how many characters it
 lacks at the least. States are made as they are met (a deterministic automaton, built lazily from a nondeterministic
-one), and shared by all strings. What a class of characters holds is asked of `regex`, which judges finished strings.
+one), and shared by all strings. What a class of characters holds is asked of `re`, whose dialect patterns are in.
 Does not know escapes or schemas.
 """
 
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
 
 import regex
 
+from streamguard.viability.patterns.python_regex import Parsed
 from streamguard.viability.patterns.regex_tree import (
     Chars,
     Either,
@@ -24,9 +26,9 @@ from streamguard.viability.patterns.regex_tree import (
     Repeat,
     Sequence,
     anchored,
-    parse,
     spans,
     starts_inside,
+    tree_of,
 )
 
 MOST_PARTS: Final = 4_000
@@ -41,10 +43,6 @@ _DONE, _END, _END_OR_NEWLINE = range(3)
 _ANY: Final = -1
 _WIDE: Final = 70_000
 """Characters that are looked through for one of a class; of more, some are taken to be in it."""
-_NARROW: Final = regex.compile(
-    r"\\[^A-Za-z0-9]|\\[tnrfvaes]|[^.\\\x80-\U0010ffff]|\[(?!\^)(?:[^\\\x80-\U0010ffff]|\\[^A-Za-z0-9]|\\[tnrfvaes])+\]"
-).fullmatch
-"""A class that plainly holds no character beyond U+FFFF."""
 
 
 class State:
@@ -81,6 +79,7 @@ class Automaton:
         "_lacking",
         "_states",
         "_tests",
+        "_wide",
         "anchored",
         "lasting",
         "longest",
@@ -88,8 +87,8 @@ class Automaton:
         "start",
     )
 
-    def __init__(self, source: str) -> None:
-        tree = parse(source)
+    def __init__(self, parsed: Parsed) -> None:
+        tree = tree_of(parsed)
         self.anchored = anchored(tree)
         """Whether a beginning can be dead: otherwise a match may always come."""
         if not self.anchored and starts_inside(tree):
@@ -99,6 +98,7 @@ class Automaton:
         """Characters of the shortest string that matches."""
         self._classes: dict[str, int] = {}
         self._tests: list[Any] = []
+        self._wide: list[bool] = []  # per class, whether it may hold characters beyond U+FFFF
         self._empty: list[list[int]] = [[], [], []]  # per part: where it leads without a character
         self._edges: list[tuple[int, int] | None] = [None, None, None]  # per part: the class it takes, and where to
         first = self._build(tree, _DONE)
@@ -128,10 +128,11 @@ class Automaton:
     def _build(self, tree: Any, then: int) -> int:
         """The part where the tree begins, if `then` follows it."""
         match tree:
-            case Chars(source):
+            case Chars(source, wide, of_regex):
                 if source not in self._classes:
                     self._classes[source] = len(self._tests)
-                    self._tests.append(regex.compile(source))
+                    self._tests.append(regex.compile(source) if of_regex else re.compile(source))
+                    self._wide.append(wide)
                 part = self._part()
                 self._edges[part] = (self._classes[source], then)
                 return part
@@ -246,7 +247,7 @@ class Automaton:
         if _ANY in classes:
             return True
         if last - first >= _WIDE:
-            return any(first < 0x10000 or not _NARROW(self._tests[i].pattern) for i in classes)
+            return any(first < 0x10000 or self._wide[i] for i in classes)
         block = _block(first, last)
         return any(self._tests[i].search(block) is not None for i in classes)
 

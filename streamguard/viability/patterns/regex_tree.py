@@ -1,8 +1,7 @@
-"""Reads a regular expression, as far as it is one in the narrow sense: what it accepts is a regular language.
+"""A parsed pattern as a tree, as far as it is a regular expression in the narrow sense: it accepts a regular language.
 
-In charge of: telling those patterns from the ones that look around or back, and taking them apart. Classes are not
-understood, only cut out: what character they hold is asked of `regex` itself, so that both mean the same. A pattern
-that is not understood to the last character is refused.
+In charge of: telling those patterns from the ones that look around or back. What characters a set holds is asked of
+`re` itself, so that both mean the same. A pattern that is not understood to the last part is refused.
 """
 
 from __future__ import annotations
@@ -10,24 +9,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from re import _constants as sre  # type: ignore[attr-defined]  # re has no public name for its parser
 from typing import Any, Final
 
 import msgspec
 
+from streamguard.viability.patterns.python_regex import Items, Parsed, Writer, inner_flags, set_for_re
+
 MOST_REPEATS: Final = 1024
 """Repetitions of one part that are written out."""
 
-_QUANTIFIER = re.compile(r"(?:([*+?])|\{([0-9]+)(?:(,)([0-9]*))?\})(\??)").match
-_GROUP = re.compile(r"\((?:\?:|\?P?<[A-Za-z_]\w*>|(?!\?|\*))").match
-_CLASS_ESCAPE = re.compile(
-    r"\\(?:[wdsWDS]|[tnrfvae]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[pP]\{\^?[A-Za-z_ =-]+\}|[^A-Za-z0-9])"
-).match
-
 
 class Chars(msgspec.Struct, frozen=True):
-    """One character of a class. `source`: as written."""
+    """One character of a set. `source`: the set, in terms of `re`, or of `regex` where it holds a property."""
 
     source: str
+    wide: bool = False
+    """Whether it may hold characters beyond U+FFFF."""
+    of_regex: bool = False
 
 
 class Sequence(msgspec.Struct, frozen=True):
@@ -64,16 +63,58 @@ class NotRegular(ValueError):
     """The pattern is not understood."""
 
 
-def parse(source: str) -> Any:
-    """The pattern as a tree.
+def tree_of(parsed: Parsed) -> Any:
+    """A pattern as a tree.
 
     :raises NotRegular: it holds something that no automaton can follow, or that is not known here.
     """
-    reader = _Reader(source)
-    tree = reader.either()
-    if reader.at < len(source):
-        raise NotRegular
-    return tree
+    return _sequence(parsed.items, parsed.flags, parsed)
+
+
+def _sequence(items: Items, flags: int, parsed: Parsed) -> Sequence:
+    return Sequence(tuple(_single(item, flags, parsed) for item in items))
+
+
+def _single(item: tuple[Any, Any], flags: int, parsed: Parsed) -> Any:
+    op, arg = item
+    if op is sre.IN:
+        return _chars(arg, flags, parsed)
+    if op is sre.LITERAL:
+        return _chars([item], flags, parsed)
+    if op is sre.NOT_LITERAL:
+        return _chars([(sre.NEGATE, None), (sre.LITERAL, arg)], flags, parsed)
+    if op is sre.ANY:
+        return Chars("[^\\n]" if not flags & re.DOTALL else r"[\s\S]", wide=True)
+    if op is sre.AT and not flags & re.MULTILINE and arg in _ANCHORS:
+        return _ANCHORS[arg]
+    if op is sre.BRANCH:
+        return Either(tuple(_sequence(option, flags, parsed) for option in arg[1]))
+    if op is sre.SUBPATTERN:
+        return _sequence(arg[3], inner_flags(item, flags), parsed)
+    if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):
+        low, high = arg[0], None if arg[1] is sre.MAXREPEAT else arg[1]
+        if max(low, high or 0) > MOST_REPEATS:
+            raise NotRegular
+        return Repeat(_sequence(arg[2], flags, parsed), low, high)
+    raise NotRegular
+
+
+_ANCHORS: Final = {
+    sre.AT_BEGINNING: Start(),
+    sre.AT_BEGINNING_STRING: Start(),
+    sre.AT_END: End(newline=True),
+    sre.AT_END_STRING: End(newline=False),
+}
+
+
+def _chars(members: Items, flags: int, parsed: Parsed) -> Chars:
+    listed = list(members)
+    wide = any(
+        kind in (sre.NEGATE, sre.CATEGORY) or (arg[1] if kind is sre.RANGE else arg) > 0xFFFF for kind, arg in listed
+    )
+    if any(kind is sre.LITERAL and arg in parsed.properties for kind, arg in listed):
+        return Chars(Writer(parsed).write([(sre.IN, listed)], flags), wide=True, of_regex=True)
+    return Chars(set_for_re(listed, flags), wide or bool(flags & re.IGNORECASE))
 
 
 def anchored(tree: Any) -> bool:
@@ -152,94 +193,3 @@ def _below(tree: Any) -> Iterator[Any]:
             yield from parts
         case Repeat(part):
             yield part
-
-
-class _Reader:
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.at = 0
-
-    def either(self) -> Any:
-        options = [self.sequence()]
-        while self.source.startswith("|", self.at):
-            self.at += 1
-            options.append(self.sequence())
-        return options[0] if len(options) == 1 else Either(tuple(options))
-
-    def sequence(self) -> Sequence:
-        parts: list[Any] = []
-        while self.at < len(self.source) and self.source[self.at] not in "|)":
-            parts.append(self.quantified())
-        return Sequence(tuple(parts))
-
-    def quantified(self) -> Any:
-        part = self.single()
-        found = _QUANTIFIER(self.source, self.at)
-        if found is None:
-            if self.source[self.at : self.at + 1] in ("{", "*", "+", "?"):  # fuzzy, or a brace that stands for itself
-                raise NotRegular
-            return part
-        self.at = found.end()
-        if self.source[self.at : self.at + 1] in ("{", "*", "+", "?"):  # possessive
-            raise NotRegular
-        sign, low, comma, high, _ = found.groups()
-        if sign:
-            return Repeat(part, int(sign == "+"), 1 if sign == "?" else None)
-        least = int(low)
-        most = least if not comma else int(high) if high else None
-        if max(least, most or 0) > MOST_REPEATS or (most is not None and most < least):
-            raise NotRegular
-        return Repeat(part, least, most)
-
-    def single(self) -> Any:
-        source, at = self.source, self.at
-        char = source[at]
-        if char == "(":
-            found = _GROUP(source, at)
-            if found is None:
-                raise NotRegular
-            self.at = found.end()
-            inner = self.either()
-            if not source.startswith(")", self.at):
-                raise NotRegular
-            self.at += 1
-            return inner
-        if char == "[":
-            end = class_end(source, at)
-            inside = source[at:end]
-            if not inside.endswith("]") or re.search(r"\[:|\[\^?\]|--|\|\||&&|~~|\\[NLmMXRGKbBAzZ0-9]", inside[1:]):
-                raise NotRegular
-            self.at = end
-            return Chars(inside)
-        if char in "{*+?":
-            raise NotRegular
-        self.at += 1
-        if char == "^":
-            return Start()
-        if char == "$":
-            return End(newline=True)
-        if char == "\\":
-            if source.startswith(("\\A", "\\Z"), at):
-                self.at += 1
-                return Start() if source[at + 1] == "A" else End(newline=False)
-            found = _CLASS_ESCAPE(source, at)
-            if found is None:
-                raise NotRegular
-            self.at = found.end()
-            return Chars(found.group())
-        return Chars(char)
-
-
-def class_end(source: str, i: int) -> int:
-    """The index after a character class that begins at `i`."""
-    j = i + 1
-    if source[j : j + 1] == "^":
-        j += 1
-    if source[j : j + 1] == "]":
-        j += 1
-    while j < len(source) and source[j] != "]":
-        if source.startswith("[:", j) and (end := source.find(":]", j)) > 0:
-            j = end + 2
-            continue
-        j += 2 if source[j] == "\\" else 1
-    return j + 1

@@ -1,4 +1,4 @@
-"""Patterns of a schema: compiled once with `regex`, and asked what a beginning of a string already decides.
+"""Patterns of a schema: read as `re` reads them, searched by `regex`, and asked what a beginning of a string decides.
 
 In charge of: Python's search semantics with a time limit for finished strings, and for beginnings an automaton where
 the pattern is regular, else a search of what there is, where a partial match can be trusted. The final judge uses the
@@ -8,13 +8,26 @@ same call, so that both say the same.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
+from re import _constants as sre  # type: ignore[attr-defined]  # re has no public name for its parser
 from typing import Any, Final
 
 import regex
 
 from streamguard.viability.patterns.automaton import Automaton
-from streamguard.viability.patterns.regex_tree import NotRegular, class_end
+from streamguard.viability.patterns.ecma import Dialect, translated
+from streamguard.viability.patterns.python_regex import (
+    Items,
+    PatternError,
+    Writer,
+    inner_flags,
+    is_known,
+    parts,
+    read,
+    uses_categories,
+)
+from streamguard.viability.patterns.regex_tree import NotRegular
 
 TRIES: Final = 3
 """How often a search is tried. Whoever has lost the processor three times in a row for longer than the search may take
@@ -55,18 +68,40 @@ class Pattern:
     `automaton`: follows it character by character, where that can be done; otherwise beginnings are searched anew.
     `early`: a beginning can be known to be dead. `lasting`: a match in a beginning stays one, whatever follows.
     `late`: why the pattern is judged at the end of a string only; `None` where `early`.
+
+    :raises PatternError: it does not compile.
     """
 
-    __slots__ = ("_banned", "_begin", "_search", "automaton", "early", "lasting", "late", "source")
+    __slots__ = (
+        "_ascii",
+        "_banned",
+        "_begin",
+        "_exact",
+        "_parsed",
+        "_unicode",
+        "_varies",
+        "automaton",
+        "early",
+        "lasting",
+        "late",
+        "source",
+    )
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, dialect: Dialect = "python") -> None:
         self.source = source
-        self._search = regex.compile(source).search
-        self._begin = self._search
+        self._parsed = parsed = read(source if dialect == "python" else translated(source))
+        self._ascii = self._unicode = self._exact = None
+        self._varies = uses_categories(parsed.items, parsed.flags)
+        """Whether what a set holds depends on how much Unicode the engine knows."""
+        if self._varies:
+            self._ascii = self._compiled(ascii_text=True)
+        else:
+            self._ascii = self._unicode = self._exact = self._compiled()
+        self._begin: Any = None
         self._banned: Any = None
         self.late: str | None = None
         try:
-            self.automaton: Automaton | None = Automaton(source)
+            self.automaton: Automaton | None = Automaton(parsed)
         except (NotRegular, RecursionError):
             self.automaton = None
         if self.automaton is not None:
@@ -74,21 +109,50 @@ class Pattern:
             if not self.automaton.anchored:
                 self.late = _UNANCHORED
         else:
-            self._look(source)
+            self._look()
         self.early = self.late is None
 
-    def _look(self, source: str) -> None:
-        traits = _traits(source)
-        self.lasting = not traits["looks_ahead"]
-        if not traits["anchored"]:
+    def _compiled(self, items: Any = None, **which: bool) -> Any:
+        """The search function for all of the pattern, or for some parts of it."""
+        parsed = self._parsed
+        try:
+            written = Writer(parsed, **which).write(parsed.items if items is None else items, parsed.flags)
+            return regex.compile(written).search
+        except (regex.error, RecursionError, OverflowError) as error:
+            raise PatternError(f"it is too deep or too large: {error}") from None
+
+    def _look(self) -> None:
+        items = list(self._parsed.items)
+        traits = Traits(items, self._parsed.flags)
+        self.lasting = not traits.looks_ahead
+        if not _is_anchored(items, self._parsed.flags):
             self.late = _UNANCHORED
-        elif traits["unsafe"]:
-            split = _split_ban(source)
-            if split is None:
-                self.late = "it looks around in a way that a beginning cannot answer"
-            else:
-                self._banned = regex.compile(split[0]).search
-                self._begin = regex.compile(split[1]).search
+            return
+        if not traits.unsafe:
+            self._begin = self._unicode = self._unicode or self._compiled()
+            return
+        # `^(?!X)Y`: X must not match, and `^Y` must.
+        begin, *rest = items
+        if rest and rest[0][0] is sre.ASSERT_NOT and rest[0][1][0] > 0:
+            ban = list(rest[0][1][1])
+            flags = self._parsed.flags
+            if not Traits(ban, flags).looks_ahead and not Traits(rest[1:], flags).unsafe:
+                self._banned = self._compiled([begin, *ban])
+                self._begin = self._compiled([begin, *rest[1:]])
+                return
+        self.late = "it looks around in a way that a beginning cannot answer"
+
+    def _search(self, text: str) -> Any:
+        """The search function for a text, which may have to know more of Unicode or less."""
+        if text.isascii():
+            return self._ascii
+        if self._unicode is None:
+            self._unicode = self._compiled()
+        if not self._varies or is_known(text):
+            return self._unicode
+        if self._exact is None:
+            self._exact = self._compiled(exact=True)
+        return self._exact
 
     def alive(self, beginning: str) -> bool:
         """Whether some string with this beginning may match. Never wrongly `False`."""
@@ -96,6 +160,8 @@ class Pattern:
             return True
         if self.automaton is not None:
             return self.automaton.run(beginning).alive
+        if self._varies and not beginning.isascii() and not is_known(beginning):
+            return True
         try:
             if self._banned is not None and self._banned(beginning, timeout=TIMEOUT) is not None:
                 return False
@@ -110,111 +176,69 @@ class Pattern:
         if self.automaton is not None:
             return self.automaton.run(beginning).sure
         try:
-            return self._search(beginning, timeout=TIMEOUT) is not None
+            return self._search(beginning)(beginning, timeout=TIMEOUT) is not None
         except TimeoutError:
             return False
 
     def matches(self, text: str) -> bool:
         """Whether a finished string matches.
 
-        Raises:
-            PatternTimeout: it took longer than `TIMEOUT`.
+        :raises PatternTimeout: it took longer than `TIMEOUT`.
         """
         try:
-            if retry_timeout(self._search, text, timeout=TIMEOUT) is not None:
-                return True
+            return retry_timeout(self._search(text), text, timeout=TIMEOUT) is not None
         except TimeoutError:
             if self.automaton is None or not (state := self.automaton.run(text)).known:
                 raise PatternTimeout(self.source) from None
             return state.ends
-        # regex takes `[^a]|[^b]` for `[^ab]`: a no gets a second opinion.
-        return self.automaton is not None and self.automaton.run(text).ends
 
 
 @functools.lru_cache(maxsize=4096)
-def compile_pattern(source: str) -> Pattern:
+def compile_pattern(source: str, dialect: Dialect = "python") -> Pattern:
     """The pattern, shared.
 
-    Raises:
-        regex.error: it does not compile.
+    :raises PatternError: it does not compile.
     """
-    return Pattern(source)
+    return Pattern(source, dialect)
 
 
-def _traits(source: str) -> dict[str, bool]:
-    """What the text of a pattern shows: whether each top-level alternative begins with `^`, whether it looks at what
-    follows (an end anchor, a boundary, a lookahead), and whether it has a construct that makes partial matches unsafe.
-    In doubt the cautious answer."""
-    anchored = True
-    looks_ahead = unsafe = False
-    depth = i = 0
-    at_start = True
-    n = len(source)
-    while i < n:
-        char = source[i]
-        if at_start and depth == 0:
-            anchored = anchored and (char == "^" or source.startswith("\\A", i))
-            at_start = False
-        if char == "\\":
-            follows = source[i + 1 : i + 2]
-            looks_ahead = looks_ahead or follows in "ZzbBmMGXKR"
-            unsafe = unsafe or follows in "KGRbBmM"  # a boundary at the end of a beginning is taken for decided
-            i += 2
-            continue
-        if char == "[":
-            i = class_end(source, i)
-            continue
-        if char == "(":
-            depth += 1
-            if source.startswith("(?", i) and not source.startswith("(?:", i):
-                named = source.startswith(("(?P<", "(?<"), i) and not source.startswith(("(?<=", "(?<!"), i)
-                looks_ahead = looks_ahead or not named
-                unsafe = unsafe or not (named or source.startswith("(?=", i))
-        elif char == ")":
-            depth -= 1
-        elif char == "$":
-            looks_ahead = True
-        elif char == "|" and depth == 0:
-            at_start = True
-        elif char in "+*?}" and source[i + 1 : i + 2] == "+":
-            looks_ahead = unsafe = True  # possessive
-        elif char == "{" and not source[i + 1 : i + 2].isdigit():
-            looks_ahead = unsafe = True  # fuzzy matching, or a literal brace
-        i += 1
-    return {"anchored": anchored and not at_start, "looks_ahead": looks_ahead, "unsafe": unsafe}
+class Traits:
+    """What parts of a pattern look at beyond the characters that they take."""
+
+    __slots__ = ("looks_ahead", "unsafe")
+
+    def __init__(self, items: Items, flags: int) -> None:
+        self.looks_ahead = False
+        """Whether at what follows: an end, a boundary, a look-ahead. A match may then not stay one."""
+        self.unsafe = False
+        """Whether at something that a partial match of `regex` takes for decided where it is not."""
+        todo = [(items, flags)]
+        while todo:
+            some, flags = todo.pop()
+            for item in some:
+                op, arg = item
+                looks = op is sre.ASSERT and arg[0] > 0
+                ends = op is sre.AT and arg in (sre.AT_END, sre.AT_END_STRING)
+                lines = op is sre.AT and flags & re.MULTILINE and arg in (sre.AT_BEGINNING, sre.AT_END)
+                odd = lines or op in _ODD or (op is sre.ASSERT and not looks)
+                odd = odd or (op is sre.AT and arg in (sre.AT_BOUNDARY, sre.AT_NON_BOUNDARY))
+                self.looks_ahead = bool(self.looks_ahead or looks or ends or odd)
+                self.unsafe = bool(self.unsafe or odd)
+                todo += [(part, inner_flags(item, flags)) for part in parts(item)]
 
 
-def _split_ban(source: str) -> tuple[str, str] | None:
-    """`^(?!X)Y` as the pattern that must not match, `^(?:X)`, and the one that must, `^Y`; else `None`.
-
-    Only where a match of X stays one, whatever follows, and where the alternatives do not reach around.
-    """
-    if not source.startswith("^(?!"):
-        return None
-    depth = 0
-    i = 1
-    while i < len(source):
-        char = source[i]
-        if char == "\\":
-            i += 2
-            continue
-        if char == "[":
-            i = class_end(source, i)
-            continue
-        depth += (char == "(") - (char == ")")
-        i += 1
-        if depth == 0:
-            break
-    ban, rest = f"^(?:{source[4 : i - 1]})", "^" + source[i:]
-    if _traits(ban)["looks_ahead"] or _traits(rest)["unsafe"] or _has_bar(rest):
-        return None
-    try:
-        regex.compile(ban), regex.compile(rest)
-    except regex.error:
-        return None
-    return ban, rest
+_ODD: Final = (sre.ASSERT_NOT, sre.ATOMIC_GROUP, sre.POSSESSIVE_REPEAT, sre.GROUPREF_EXISTS, sre.FAILURE)
 
 
-def _has_bar(source: str) -> bool:
-    """Whether there is an alternative at the top level."""
-    return not _traits(source)["anchored"] or "|" in regex.sub(r"\\.|\((?:[^()\\]|\\.|(?R))*\)|\[[^\]]*\]", "", source)
+def _is_anchored(items: Any, flags: int) -> bool:
+    """Whether every match begins at the beginning of the text."""
+    for item in items:
+        op, arg = item
+        if op is sre.AT and (arg is sre.AT_BEGINNING_STRING or (arg is sre.AT_BEGINNING and not flags & re.MULTILINE)):
+            return True
+        if op is sre.BRANCH:
+            return all(_is_anchored(option, flags) for option in arg[1])
+        if op is sre.SUBPATTERN:
+            return _is_anchored(arg[3], inner_flags(item, flags))
+        return False
+    return False

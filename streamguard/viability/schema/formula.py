@@ -8,8 +8,8 @@ what, for `unevaluated*`. Does not know values or text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 from streamguard.viability.schema.accepts import Acceptance
 from streamguard.viability.schema.disjoint import overlapping
@@ -26,18 +26,56 @@ from streamguard.viability.schema.normal_form import (
     merged,
     opposite,
 )
+from streamguard.viability.schema.protocols import Alternative
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS, NUMBER, OBJECT, STRING
 from streamguard.viability.syntax.trampoline import Steps, run
 from streamguard.viability.syntax.values_equal import canonical
 
 _KEPT: Final = 20_000
 """Constraints that are remembered, so that no document can fill the memory."""
+T = TypeVar("T")
+
 _SPLIT: Final = 4
 """Branches of an `anyOf` below `unevaluated*` of which every combination is followed."""
 _EXCLUDED: Final = 64
 """Branches of a `oneOf` that are kept out of another one, where nothing tells them apart."""
 _PAIRS: Final = 2_000
 """Pairs of such branches that are looked at where a `oneOf` must fail."""
+
+
+class Satisfiable(Protocol):
+    """One search for a value that meets a constraint. Answers at once where that is known, else in steps."""
+
+    def __call__(self, query: Constraint, /) -> bool | Steps[bool]:
+        """Whether some value meets the constraint."""
+
+    def choice(self, choice: AnyOf, /) -> bool | Steps[bool]:
+        """Whether some value meets the choice."""
+
+    def any(self, constraint: Constraint, kind: int, /) -> bool | Steps[bool]:
+        """Whether some value of that kind meets the constraint."""
+
+
+class Satisfier(Protocol):
+    """The solver: answers for one schema."""
+
+    def __call__(self, query: Constraint, /) -> bool:
+        """Whether some value meets the constraint."""
+
+    def any(self, constraint: Constraint, kind: int, /) -> bool:
+        """Whether some value of that kind meets the constraint."""
+
+    def answer(self, question: Callable[[Satisfiable], bool | Steps[T]], /) -> T:
+        """Answer what is asked in steps."""
+
+    def raw(self, constraint: Constraint, kind: int, /) -> Sequence[Alternative]:
+        """The alternatives that are not absurd in themselves."""
+
+    def forget(self) -> None:
+        """Drop what is remembered."""
+
+    def build(self, constraint: Constraint, kind: int, /) -> tuple[Alternative, ...]:
+        """Build the alternatives that some value meets."""
 
 
 class Constraint:
@@ -47,7 +85,7 @@ class Constraint:
 
     def __init__(self, logic: Logic, key: Any, kind: int = 0) -> None:
         self.logic = logic
-        self._alternatives: dict[int, tuple[Any, ...]] = {}
+        self._alternatives: dict[int, tuple[Alternative, ...]] = {}
         self.key = key
         self.kind = kind  # the one kind of a choice
         self.finite: Any = ...  # see Logic.finite
@@ -81,7 +119,7 @@ class Constraint:
         found: Atom = UNKNOWN if fallback is None else fallback
         return found
 
-    def alternatives(self, kind: int) -> tuple[Any, ...]:
+    def alternatives(self, kind: int) -> tuple[Alternative, ...]:
         found = self._alternatives.get(kind)
         if found is None:
             found = self._alternatives[kind] = self.logic.sat.build(self, kind)
@@ -110,7 +148,7 @@ class AnyOf(Constraint):
 class Logic:
     """The constraints that follow from one schema, each made once."""
 
-    def __init__(self, graph: Graph, sat: Any, longest: int) -> None:
+    def __init__(self, graph: Graph, sat: Satisfier, longest: int) -> None:
         self.graph = graph
         self.sat = sat
         """The solver."""
@@ -141,7 +179,8 @@ class Logic:
             return None
         found: set[Any] = {canonical(value) for kind, value in CONSTANTS.items() if constraint.options(kind)}
         for kind in (STRING, NUMBER):
-            for alt in self.sat.raw(constraint, kind):
+            alternatives: Sequence[Any] = self.sat.raw(constraint, kind)
+            for alt in alternatives:
                 if alt.candidates is None:
                     return None
                 found.update(alt.candidates.values() if kind == STRING else alt.candidates.values)

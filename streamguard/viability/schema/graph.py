@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import regex
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import lookup_recursive_ref
 
 from streamguard.errors import Problem, SchemaError
 from streamguard.files.json_pointer import escape
+from streamguard.viability.patterns.ecma import Dialect
 from streamguard.viability.patterns.formats import named
+from streamguard.viability.patterns.python_regex import PatternError
 from streamguard.viability.patterns.regexes import Pattern, compile_pattern
 from streamguard.viability.schema import keywords as kw
 from streamguard.viability.schema.nodes import INF, Atom, Group, Node, Op
@@ -33,11 +34,17 @@ class Graph:
     """
 
     def __init__(
-        self, schema: Any, *, registry: Registry[Any] | Mapping[str, Any] | None, assert_formats: bool
+        self,
+        schema: Any,
+        *,
+        registry: Registry[Any] | Mapping[str, Any] | None,
+        assert_formats: bool,
+        dialect: Dialect = "python",
     ) -> None:
         if not isinstance(schema, (dict, bool)):
             raise SchemaError(Problem(problem="a schema is an object, true or false", pointer=""))
         self.assert_formats = assert_formats
+        self.dialect: Dialect = dialect
         self.late: dict[tuple[str, str], str] = {}  # (pointer, keyword) → why it is judged at the end only
         self.wants_values = False
         self.longest = 0  # characters of the longest string that `enum`, `const` or a name lists
@@ -259,11 +266,9 @@ class Graph:
 
     def _pattern(self, source: str, at: str) -> Pattern | None:
         try:
-            return compile_pattern(source)
-        except regex.error as error:
+            return compile_pattern(source, self.dialect)
+        except PatternError as error:
             self._problem(at, f"the pattern {quote(source)} does not compile: {error}")
-        except (RecursionError, OverflowError):
-            self._problem(at, f"the pattern {quote(source)} is too deep or too large")
         return None
 
     def _strings(self, node: Node, schema: dict[str, Any]) -> None:

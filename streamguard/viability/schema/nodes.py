@@ -41,7 +41,7 @@ UNKNOWN: Final = Atom("schema", None, "schema", "")
 """The source of what cannot be put down to one keyword."""
 
 
-class Sources(dict[str, Any]):
+class Sources(dict[str, Atom]):
     """Which atom set what, for the message."""
 
     def __missing__(self, key: str) -> Atom:

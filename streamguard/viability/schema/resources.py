@@ -121,8 +121,10 @@ def resource(contents: Any, default: int = kw.D2020) -> Any:
 def combined(registry: Registry[Any] | Mapping[str, Any] | None) -> Registry[Any]:
     """The registry that a schema's references are looked up in: the one given, and the meta-schemas."""
     if isinstance(registry, Registry):
-        found = registry.with_resources((uri, resource(registry[uri].contents)) for uri in registry)
-        both: Registry[Any] = found.combine(STANDARD)
+        given = {uri: registry[uri].contents for uri in registry}
+        # What is no schema stays known by its name, so that references to it say so.
+        usable = dict.fromkeys(given, resource(None)) | dict(_usable(given))
+        both: Registry[Any] = registry.with_resources(usable.items()).combine(STANDARD)
         return both
     made: Registry[Any] = STANDARD.with_resources(_usable(registry or {}))
     return made

@@ -34,8 +34,12 @@ class ConstantAlt:
     __slots__ = ("subs", "wants_value")
 
     def __init__(self) -> None:
-        self.subs: tuple[Any, ...] = ()
+        self.subs: tuple[AnyOf, ...] = ()
         self.wants_value = False
+
+
+Built = ObjectAlt | ArrayAlt | StringAlt | NumberAlt | ConstantAlt
+"""The alternatives of each kind."""
 
 
 class Search:
@@ -100,12 +104,13 @@ class Search:
             self._known[key] = found
         return found
 
-    def possible(self, alt: Any) -> Steps[bool]:
+    def possible(self, alt: Built) -> Steps[bool]:
         """Whether some value meets an alternative."""
         if isinstance(alt, (ObjectAlt, ArrayAlt)):
             found: bool = yield alt.possible(self)
             return found
-        for sub in alt.subs:
+        subs: tuple[Any, ...] = alt.subs
+        for sub in subs:
             if not (yield self.choice(sub)):
                 return False
         return True
@@ -116,7 +121,7 @@ class Solver:
 
     def __init__(self) -> None:
         self._known: dict[tuple[Constraint, int], bool] = {}
-        self._raw: dict[tuple[Constraint, int], tuple[Any, ...]] = {}
+        self._raw: dict[tuple[Constraint, int], tuple[Built, ...]] = {}
 
     def forget(self) -> None:
         """Drop what is remembered; it is worked out again where needed."""
@@ -136,7 +141,7 @@ class Solver:
         """Whether some value of that kind meets the constraint."""
         return self.answer(lambda search: search.any(constraint, kind))
 
-    def raw(self, constraint: Constraint, kind: int) -> tuple[Any, ...]:
+    def raw(self, constraint: Constraint, kind: int) -> tuple[Built, ...]:
         """The alternatives that are not absurd in themselves."""
         key = (constraint, kind)
         found = self._raw.get(key)
@@ -145,7 +150,7 @@ class Solver:
             found = self._raw[key] = tuple(alt for alt in made if alt is not None)
         return found
 
-    def build(self, constraint: Constraint, kind: int) -> tuple[Any, ...]:
+    def build(self, constraint: Constraint, kind: int) -> tuple[Built, ...]:
         """The alternatives that some value meets, ready for use."""
         found = tuple(alt for alt in self.raw(constraint, kind) if run(Search(self, self._known).possible(alt)))
         for alt in found:
@@ -154,7 +159,7 @@ class Solver:
         return found
 
 
-def _make(logic: Logic, conj: Conj, kind: int) -> Any:
+def _make(logic: Logic, conj: Conj, kind: int) -> Built | None:
     if kind == OBJECT:
         return ObjectAlt(logic, conj)
     if kind == ARRAY:

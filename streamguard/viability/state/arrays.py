@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from streamguard.viability.schema.formula import AllOf, Logic
+from streamguard.viability.schema.formula import AllOf, AnyOf, Logic, Satisfiable, Satisfier
 from streamguard.viability.schema.nodes import UNKNOWN, Atom, Node, Sources, denied
 from streamguard.viability.schema.normal_form import Conj
-from streamguard.viability.state.frames import Frame, Reasons, Tracker
+from streamguard.viability.state.frames import Frame, Judged, Reasons, Tracker
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS
 from streamguard.viability.syntax.trampoline import Steps
 from streamguard.viability.syntax.values_equal import canonical
@@ -48,7 +48,7 @@ class ArrayAlt:
         self.unique: Atom | None = None
         self.no_unique: Atom | None = None
         self.judges: list[tuple[Atom, bool]] = []
-        self.subs: tuple[Any, ...] = ()
+        self.subs: tuple[AnyOf, ...] = ()
         self.sources = Sources()
         for atom, positive in conj.ordered():
             if atom.tag == "items":
@@ -99,7 +99,7 @@ class ArrayAlt:
         node = first[i] if i < len(first) else rest
         return None if node is None else self.matching(i, node, False)
 
-    def possible(self, sat: Any) -> Steps[Any]:
+    def possible(self, sat: Satisfiable) -> Steps[Any]:
         """Whether some array satisfies it, by what is known of other constraints. Never wrongly `False` in the end."""
         hi = yield self._reach(sat)
         lo = max(self.lo, *(least for _, least, _, _ in self.contains), 2 if self.no_unique else 0, 0)
@@ -116,7 +116,7 @@ class ArrayAlt:
                 return False
         return True
 
-    def _reach(self, sat: Any) -> Steps[Any]:
+    def _reach(self, sat: Satisfiable) -> Steps[Any]:
         """How many items there can be."""
         for i in range(int(min(self.hi, self.repeats_from + 1))):
             if not (yield sat(self.child(i))):
@@ -127,7 +127,7 @@ class ArrayAlt:
                 return min(self.hi, len(finite))
         return self.hi
 
-    def some(self, sat: Any, start: int, hi: float, ask: Any) -> Steps[bool]:
+    def some(self, sat: Satisfiable, start: int, hi: float, ask: Any) -> Steps[bool]:
         """Whether what is asked of some item from `start` on can be met."""
         for i in range(start, int(min(hi, max(self.repeats_from, start) + 1))):
             query = ask(i)
@@ -135,7 +135,7 @@ class ArrayAlt:
                 return True
         return False
 
-    def finish(self, sat: Any) -> None:
+    def finish(self, sat: Satisfier) -> None:
         self.simple = not (self.bad_items or self.contains or self.no_unique or self.subs)
         reach = sat.answer(self._reach)
         if reach < self.hi:
@@ -144,7 +144,7 @@ class ArrayAlt:
             if not self.repeats_from and self.unique and reach:
                 self.sources["hi"] = self.unique
 
-    def _blocking(self, i: float, sat: Any) -> Atom:
+    def _blocking(self, i: float, sat: Satisfier) -> Atom:
         """What keeps item `i` from coming."""
         for first, rest, atom in self.items:
             node = first[int(i)] if i < len(first) else rest
@@ -174,7 +174,7 @@ class ArrayState:
         self.tests: list[Tracker | None] = []
         self.evidence: list[tuple[Any, Tracker | None]] = []
 
-    def promise(self, frame: Frame) -> Any:
+    def promise(self, frame: Frame) -> Atom | None:
         """An item is to come: what makes that impossible, or `None`. `frame.count` items have begun."""
         alt = self.alt
         i = frame.count
@@ -252,7 +252,7 @@ class ArrayState:
         )
         return found
 
-    def child_closed(self, frame: Frame, value: Any) -> Any:
+    def child_closed(self, frame: Frame, value: Any) -> Atom | None:
         alt = self.alt
         for k, test in enumerate(self.tests):
             if test is None or test.states:
@@ -277,7 +277,7 @@ class ArrayState:
                     return denied(bad[2])
         return None
 
-    def final(self, frame: Frame, judge: Any) -> Any:
+    def final(self, frame: Frame, judge: Judged) -> Atom | None:
         alt = self.alt
         if frame.count < alt.lo:
             return alt.sources["lo"]

@@ -7,15 +7,32 @@ need only look when one of its children's has died. Does not know what the alter
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from streamguard.viability.schema.formula import Constraint
+from streamguard.viability.schema.protocols import Alternative
 from streamguard.viability.state.strings import StringState, Text
 from streamguard.viability.syntax.grammar import ARRAY, NUMBER, OBJECT, STRING
 
 Reasons = tuple[tuple[Any, int], ...]
 """What killed the last alternatives: each an atom, or a constraint that no value of the kind met; and the level of the
 value that it is about."""
+
+
+Judged = Callable[[Any, Any], bool | None]
+"""Asks the final judge whether a value satisfies a schema; `None` where it cannot say."""
+
+
+class State(Protocol):
+    """What one alternative has seen of one open value. `ObjectState`, `StringState` and the others are such."""
+
+    subs: tuple[Tracker, ...]
+    """The constraints beside it, on the same value."""
+
+    @property
+    def alt(self) -> Alternative:
+        """The alternative."""
 
 
 class Tracker:
@@ -115,7 +132,8 @@ class Frame:
         tracker = self.by_constraint.get(key)
         if tracker is None:
             states: list[Any] = []
-            for alt in constraint.alternatives(self.kind):
+            for alternative in constraint.alternatives(self.kind):
+                alt: Any = alternative  # of the kind at hand, which mypy cannot know
                 if self.kind == STRING:
                     state: Any = StringState(alt, taken or ())
                     if not state.possible():

@@ -14,7 +14,8 @@ from decimal import ROUND_CEILING, Decimal
 from operator import itemgetter
 from typing import Any, Final
 
-from streamguard.viability.schema.nodes import Sources
+from streamguard.viability.schema.nodes import UNKNOWN, Atom, Sources
+from streamguard.viability.schema.protocols import Beside
 from streamguard.viability.state.number_text import (
     EXACT,
     SURE_DIGITS,
@@ -205,25 +206,25 @@ class NumberAlt:
         self.hi: Decimal | None = None
         self.above = False  # `lo` itself is excluded
         self.below = False
-        self.bounds: list[tuple[str, Number, object]] = []
+        self.bounds: list[tuple[str, Number, Atom]] = []
         self.integer = False
         self.strict_integer = False  # draft 4: 1.0 is no integer
         self.not_integer = False
         self.no_strict = False  # draft 4: must not be written as an integer
-        self.multiples: list[tuple[Number, object]] = []
-        self.no_multiples: list[tuple[Number, object]] = []
+        self.multiples: list[tuple[Number, Atom]] = []
+        self.no_multiples: list[tuple[Number, Atom]] = []
         self.candidates: ListedNumbers | None = None
         self.banned: set[Number] = set()
         self._banned: set[Decimal | None] = set()
         self.sources = Sources()
-        self.subs: tuple[object, ...] = ()
+        self.subs: tuple[Beside, ...] = ()
         self.wants_value = False
         self.trivial = False
         self.unbounded = False  # whether no beginning without exponent can be dead, but by its way of writing
         self.step = _ZERO  # what every value must be a multiple of; 0: nothing
         self._ranges: dict[tuple[bool, bool], _Range] = {}
 
-    def limit(self, op: str, limit: Number, source: object) -> None:
+    def limit(self, op: str, limit: Number, source: Atom) -> None:
         """`op` is one of `>=`, `>`, `<=`, `<`."""
         self.bounds.append((op, limit, source))
         value = decimal(limit)
@@ -295,7 +296,7 @@ class NumberAlt:
             high = max(low, text.size) + max(self.step.adjusted(), 0) + 2
         return low, high
 
-    def dead(self, text: NumberText, taken: Container[object] | None = None) -> object:
+    def dead(self, text: NumberText, taken: Container[object] | None = None) -> Atom | None:
         """What kills the beginning, or `None`. `taken`: values that may not come again."""
         if self.strict_integer and not text.pure:
             return self.sources["integer"]
@@ -318,7 +319,7 @@ class NumberAlt:
             return None
         return self._blamed(text)
 
-    def _blamed(self, text: NumberText) -> object:
+    def _blamed(self, text: NumberText) -> Atom:
         """What to say of a beginning that is dead."""
         if self.lo is not None and self.hi is not None:
             signed = text.as_written()[0] if text.digits else _ZERO
@@ -328,7 +329,7 @@ class NumberAlt:
         for key in ("lo", "hi", "multiples", "integer", "not_integer", "no_multiples", "banned"):
             if key in self.sources:
                 return self.sources[key]
-        return self  # cannot be: something constrains, or nothing died
+        return UNKNOWN  # cannot be: something constrains, or nothing died
 
     def _meets(self, interval: Interval, negative: bool, bounds: _Range) -> bool:
         """Whether some magnitude of the interval, with that sign, satisfies everything but candidates."""
@@ -366,7 +367,7 @@ class NumberAlt:
             for number, _ in self.no_multiples
         )
 
-    def failing(self, value: Number) -> object:
+    def failing(self, value: Number) -> Atom | None:
         """What a finished number violates, or `None`."""
         if self.candidates is not None and value not in self.candidates.values:
             return self.sources["candidates"]

@@ -7,13 +7,14 @@ keyword needs to go wrong (`not` turns "every" into "some"). Does not know text 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from streamguard.viability.patterns.regexes import PatternTimeout
-from streamguard.viability.schema.formula import AllOf, Logic
+from streamguard.viability.schema.formula import AllOf, AnyOf, Logic, Satisfiable, Satisfier
 from streamguard.viability.schema.nodes import Atom, Group, Sources, denied
 from streamguard.viability.schema.normal_form import Conj
-from streamguard.viability.state.frames import Frame, Reasons, Tracker
+from streamguard.viability.state.frames import Frame, Judged, Reasons, Tracker
 from streamguard.viability.state.strings import StringState, Text, begins, units
 from streamguard.viability.syntax.grammar import OBJECT, STRING
 from streamguard.viability.syntax.trampoline import Steps
@@ -62,7 +63,7 @@ class ObjectAlt:
         self.hi: float = math.inf
         self.bad_names: list[Atom] = []  # some name violates
         self.judges: list[tuple[Atom, bool]] = []
-        self.subs: tuple[Any, ...] = ()
+        self.subs: tuple[AnyOf, ...] = ()
         self.sources = Sources()
         names = []
         for atom, positive in conj.ordered():
@@ -135,7 +136,8 @@ class ObjectAlt:
         if self.names is None:
             return None
         found: list[str] = []
-        for alt in self.names.alternatives(STRING):
+        alternatives: Sequence[Any] = self.names.alternatives(STRING)
+        for alt in alternatives:
             if alt.candidates is None:
                 return None
             found += alt.candidates.values()
@@ -168,7 +170,7 @@ class ObjectAlt:
         except PatternTimeout:
             return []
 
-    def may_be_open(self, sat: Any) -> Steps[bool]:
+    def may_be_open(self, sat: Satisfiable) -> Steps[bool]:
         """Whether a name that no keyword names may come, as far as one can tell."""
         if self.finite_names() is not None:
             return False
@@ -182,7 +184,7 @@ class ObjectAlt:
         found: bool = yield sat(self.other())
         return found
 
-    def _suits_the_closed(self, sat: Any) -> Steps[bool]:
+    def _suits_the_closed(self, sat: Satisfiable) -> Steps[bool]:
         """A name may match a pattern of one closed group; it must then suit every other closed one too."""
         for group, _ in self.groups:
             if group.additional is None or group.patterns:
@@ -194,7 +196,7 @@ class ObjectAlt:
     def _live_patterns(self, group: Group) -> list[tuple[Any, AllOf]]:
         return [(pattern, self.logic.query([(node, True)])) for pattern, node in group.patterns]
 
-    def possible(self, sat: Any) -> Steps[bool]:
+    def possible(self, sat: Satisfiable) -> Steps[bool]:
         """Whether some object satisfies it, by what is known of other constraints. Never wrongly `False` in the end."""
         if self.lo > self.hi or len(self.required) > self.hi:
             return False
@@ -228,7 +230,7 @@ class ObjectAlt:
                 return False
         return True
 
-    def could_violate(self, group: Group, sat: Any) -> Steps[Any]:
+    def could_violate(self, group: Group, sat: Satisfiable) -> Steps[Any]:
         """Which members could violate the group: whether one of a name that no keyword names, and those of names."""
         if self.names is not None and not (yield sat.any(self.names, STRING)):
             return False, []
@@ -253,7 +255,7 @@ class ObjectAlt:
             found = self._violating[id(group)] = self.logic.sat.answer(lambda search: self.could_violate(group, search))
         return found[0] or any(name not in used for name in found[1])
 
-    def finish(self, sat: Any) -> None:
+    def finish(self, sat: Satisfier) -> None:
         """Now that it is known what can be satisfied: which names are allowed."""
         forbidden = {atom.arg[0] for atom in self.missing_some if len(atom.arg) == 1}
         self.known = {
@@ -300,7 +302,7 @@ class ObjectState:
         self.start: list[str] | None = None
         self.other = True  # whether it may also become one that no keyword names
 
-    def promise(self, frame: Frame, repeats: bool) -> Any:
+    def promise(self, frame: Frame, repeats: bool) -> Atom | None:
         """A member is to come: what makes that impossible, or `None`. Also prepares the names that it may have."""
         alt = self.alt
         if alt.unlimited:
@@ -321,7 +323,7 @@ class ObjectState:
             return None
         return alt.sources["hi"] if room <= 0 or self.left else alt.sources["names"]
 
-    def name_dead(self, text: Text) -> Any:
+    def name_dead(self, text: Text) -> Atom | None:
         """What the beginning of a name makes impossible, or `None`."""
         if self.names is None:
             return None
@@ -333,7 +335,7 @@ class ObjectState:
             return self.alt.sources["names"].like("left", tuple(known.get(name, name) for name in self.start or ()))
         return self._other_dead(text)
 
-    def _other_dead(self, text: Text) -> Any:
+    def _other_dead(self, text: Text) -> Atom | None:
         head = text.head
         alt = self.alt
         for pattern, atom in alt.bans:
@@ -348,13 +350,13 @@ class ObjectState:
                     and not alt.logic.sat(alt.logic.query([(group.additional, True)]))
                 ):
                     return atom
-        if alt.names is not None and all(
-            a.dead(text, StringState(a)) is not None for a in alt.names.alternatives(STRING)
-        ):
-            return alt.sources["names"]
+        if alt.names is not None:
+            alternatives: Sequence[Any] = alt.names.alternatives(STRING)
+            if all(a.dead(text, StringState(a)) is not None for a in alternatives):
+                return alt.sources["names"]
         return None
 
-    def name_closed(self, frame: Frame, name: str) -> Any:
+    def name_closed(self, frame: Frame, name: str) -> Atom | None:
         """The name stands: what that makes impossible, or `None`. `frame.seen` already has it."""
         alt = self.alt
         sat = alt.logic.sat
@@ -384,7 +386,7 @@ class ObjectState:
             self.evidence = [(bad, alt.evidence(bad[0], name), []) for bad in self.bad_left]
         return None
 
-    def _needed(self, frame: Frame, name: str) -> Any:
+    def _needed(self, frame: Frame, name: str) -> Atom | None:
         """A name that has become required: `None` if it may come."""
         alt = self.alt
         todo = [name]
@@ -399,7 +401,7 @@ class ObjectState:
                         todo.append(needed)
         return None
 
-    def _group_of(self, name: str) -> Any:
+    def _group_of(self, name: str) -> Atom:
         """The atom to blame for a name that cannot have a value."""
         try:
             for group, atom in self.alt.groups:
@@ -441,7 +443,7 @@ class ObjectState:
             return False
         return alt.could_still_violate(bad[0], frame.seen)
 
-    def child_closed(self, frame: Frame, value: Any) -> Any:  # noqa: ARG002  # arrays need it
+    def child_closed(self, frame: Frame, value: Any) -> Atom | None:  # noqa: ARG002  # arrays need it
         """The member's value has closed: what that makes impossible, or `None`."""
         self.child = None
         if self.evidence:
@@ -453,7 +455,7 @@ class ObjectState:
                     return denied(bad[1])
         return None
 
-    def final(self, frame: Frame, judge: Any) -> Any:
+    def final(self, frame: Frame, judge: Judged) -> Atom | None:
         """The object closes: what it violates, or `None`."""
         alt = self.alt
         if self.missing:

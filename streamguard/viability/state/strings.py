@@ -15,7 +15,8 @@ from typing import Final
 from streamguard.viability.patterns.automaton import Automaton, State
 from streamguard.viability.patterns.formats import Format
 from streamguard.viability.patterns.regexes import MAX_SEARCHED, Pattern, PatternTimeout
-from streamguard.viability.schema.nodes import Sources
+from streamguard.viability.schema.nodes import Atom, Sources
+from streamguard.viability.schema.protocols import Beside
 from streamguard.viability.syntax.protocol import decode
 
 _PENDING = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z").search
@@ -173,17 +174,17 @@ class StringAlt:
         self.candidates: dict[str, str] | None = None  # units → text
         self.order: list[str] = []  # the candidates in units, sorted
         self.banned: set[str] = set()
-        self.patterns: list[tuple[Pattern, object]] = []
-        self.no_patterns: list[tuple[Pattern, object]] = []
-        self.formats: list[tuple[Format, object]] = []
-        self.no_formats: list[tuple[Format, object]] = []
-        self.subs: tuple[object, ...] = ()
+        self.patterns: list[tuple[Pattern, Atom]] = []
+        self.no_patterns: list[tuple[Pattern, Atom]] = []
+        self.formats: list[tuple[Format, Atom]] = []
+        self.no_formats: list[tuple[Format, Atom]] = []
+        self.subs: tuple[Beside, ...] = ()
         self.sources = Sources()  # what set `lo`, `hi`, `candidates`, `banned`
         self.wants_value = False
         self.trivial = False
-        self.follows: list[tuple[Automaton, object]] = []  # what must match, character by character
-        self.bans: list[tuple[Automaton, object]] = []  # what must not
-        self.searched: list[tuple[Pattern, object, bool]] = []  # patterns without automaton; whether they must match
+        self.follows: list[tuple[Automaton, Atom]] = []  # what must match, character by character
+        self.bans: list[tuple[Automaton, Atom]] = []  # what must not
+        self.searched: list[tuple[Pattern, Atom, bool]] = []  # patterns without automaton; whether they must match
         self.watches = False  # whether a beginning is looked at
 
     def settle(self) -> bool:
@@ -218,7 +219,7 @@ class StringAlt:
         )  # fmt: skip
         return True
 
-    def dead(self, text: Text, state: StringState) -> object:
+    def dead(self, text: Text, state: StringState) -> Atom | None:
         """What kills the beginning, or `None`."""
         if self.trivial:
             return None
@@ -228,7 +229,7 @@ class StringAlt:
             return self.sources["hi"]
         return self._watched(text, state) if self.watches else None
 
-    def _watched(self, text: Text, state: StringState) -> object:
+    def _watched(self, text: Text, state: StringState) -> Atom | None:
         more = text.last
         begin = text.exact - len(more)
         before = state.at.get(begin)
@@ -259,7 +260,7 @@ class StringAlt:
                     return source
         return None
 
-    def failing(self, text: str) -> object:
+    def failing(self, text: str) -> Atom | None:
         """What a finished string violates, or `None`."""
         if self.candidates is not None and units(text) not in self.candidates:
             return self.sources["candidates"]

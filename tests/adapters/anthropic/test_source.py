@@ -556,7 +556,6 @@ def test_an_error_status_is_classified(
         ("application/json", b'{"error":{"code":500,"message":"m","type":"server_error"}}', "provider.api_error", "m"),
         ("application/json", b'{"id":"msg_1","content":[]}', "transport.decode", "application/json"),
         ("application/json", b'{"error":"who knows"}', "transport.decode", "who knows"),
-        ("application/vnd.amazon.eventstream", b"\x00\x00\xff", "transport.decode", "amazon"),
     ],
 )
 def test_an_answer_that_is_no_event_stream(

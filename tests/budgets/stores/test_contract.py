@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from streamguard.budgets.ledger import Balance, Denied, LedgerError, LedgerLost, window_of
+from streamguard.budgets.ledger import Balance, Denied, LedgerError, LedgerLost
 from streamguard.budgets.spec import Scope, Settlement
+from streamguard.budgets.stores.checks import window_of
 from streamguard.budgets.upper_bound import MAX_AMOUNT
 from streamguard.errors import ConfigError
 from tests.budgets.stores.conftest import START, Case

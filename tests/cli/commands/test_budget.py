@@ -59,6 +59,8 @@ def test_show_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "show", f"sqlite:{file}", "--json")
     first, second = map(json.loads, out.splitlines())
     assert (code, second["scope"], second["available"]) == (Exit.OK, TOKENS.key, 900)
+    [kind] = first.pop("uncertain_kinds")
+    assert {**kind, "since": 0} == {"kind": "aborted", "holds": 1, "amount": 250_000, "since": 0}
     assert first == {
         "scope": MONEY.key,
         "unit": "micro_usd",
@@ -72,18 +74,20 @@ def test_show_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_reconcile_and_set(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was uncertain becomes what it cost; a cap can be raised; both are seen by the next who look."""
+    """What was uncertain becomes what it cost; a cap can be held down; both are seen by the next who look."""
     assert run(capsys, "reconcile", file, MONEY.key, "--settled", "0.10") == (
         Exit.OK,
         f"{MONEY.key}: what was uncertain now is settled at $0.100000\n",
         "",
     )
-    code, out, _ = run(capsys, "set", file, MONEY.key, "--cap", "$7.5")
-    assert (code, out.split(". ")[0]) == (Exit.OK, f"{MONEY.key}: the cap is $7.500000 now, it was $5.000000")
+    code, out, _ = run(capsys, "set", file, MONEY.key, "--cap", "$2.5")
+    assert (code, out.split(". ")[0]) == (Exit.OK, f"{MONEY.key}: the cap is $2.500000 now, it was $5.000000")
     store = SqliteStore(file)
     balance = store.balance(MONEY.key)
     store.close()
-    assert (balance.settled, balance.held, balance.uncertain, balance.cap) == (1_350_000, 1_000_000, 0, 7_500_000)
+    assert (balance.settled, balance.held, balance.uncertain, balance.cap) == (1_350_000, 1_000_000, 0, 2_500_000)
+    code, out, _ = run(capsys, "set", file, MONEY.key, "--unset")
+    assert (code, out.split(", ")[0]) == (Exit.OK, f"{MONEY.key}: the cap is $5.000000 now")
 
 
 @pytest.mark.parametrize(
@@ -96,6 +100,9 @@ def test_reconcile_and_set(file: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["set", "{file}", MONEY.key, "--cap", "-1"], "--cap '-1': give US dollars, such as \"12.50\""),
         (["set", "{file}", MONEY.key, "--cap", "nan"], "--cap 'nan': give US dollars, such as \"12.50\""),
         (["set", "{file}", TOKENS.key, "--cap", "1.5"], "--cap '1.5': give whole tokens, such as 250000"),
+        (["set", "{file}", MONEY.key], "give --cap AMOUNT, or --unset"),
+        (["set", "{file}", MONEY.key, "--cap", "1", "--unset"], "give --cap AMOUNT, or --unset"),
+        (["reconcile", "{file}", MONEY.key, "--settled", "1", "--before", "noon"], "--before 'noon': give a time such as"),
         (["reconcile", "{file}", TOKENS.key, "--settled", "1"], "nightly/job:x/tokens: nothing is uncertain now"),
         (["reconcile", "{file}", MONEY.key, "--settled", "1", "--hold", "zz"], "nightly/job:x/micro_usd: nothing is uncertain of hold zz"),
     ],

@@ -549,20 +549,20 @@ def test_the_section_is_equal_and_hashable_by_content() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"where": "tool:"}, "String should match pattern"),
-        ({"where": "texts"}, "String should match pattern"),
+        ({"where": "tool:"}, "/where: must match"),
+        ({"where": "texts"}, "/where: must match"),
         ({"enough_when": ["total"]}, "'total' is no JSON Pointer"),
         ({"enough_when": ["/a"], "where": "tools"}, "enough_when needs one document"),
-        ({"max_digits": 4301}, "less than or equal to 4300"),
-        ({"max_depth": 0}, "greater than or equal to 1"),
-        ({"max_bytes": "1"}, "should be a valid integer"),
-        ({"schema": "requests"}, "Input should be 'request'"),
-        ({"expects": "object"}, "Extra inputs are not permitted"),
+        ({"max_digits": 4301}, "/max_digits: must be at most 4300, got 4301"),
+        ({"max_depth": 0}, "/max_depth: must be at least 1, got 0"),
+        ({"max_bytes": "1"}, "/max_bytes: must be a whole number"),
+        ({"schema": "requests"}, '/schema: must be "request"'),
+        ({"expects": "object"}, "/expects: unknown key"),
     ],
 )
 def test_a_section_that_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:
     """What cannot work is said when the policy is made."""
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(PolicyError, match=message):
         JsonDocument(**options)
 
 

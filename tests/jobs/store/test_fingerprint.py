@@ -42,7 +42,7 @@ def question(policy: str = POLICY, template: str | None = "Hi {{ x }}\nBye", **o
         (question(model="m"), ['model: /model: was not there, is "m"']),
         (question(max_tokens=5), ["model: /max_tokens: was not there, is 5"]),
         (question(POLICY.replace("total: 60", "total: 90")), []),
-        (question(POLICY + "retry: {attempts: 5}\ncaps: {characters: 9}\nbudgets: [{name: b, tokens: 9}]\nprices: {m: {input: '1', output: '2'}}"), []),
+        (question(POLICY + "retry: {attempts: 5, rules: [{when: [json.*]}]}\ncaps: {characters: 9}\nbudgets: [{name: b, tokens: 9}]\nprices: {m: {input: '1', output: '2'}}"), []),
     ],
 )  # fmt: skip
 def test_what_changed(changed, said) -> None:

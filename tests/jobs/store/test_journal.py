@@ -102,6 +102,10 @@ def test_samples_are_thinned_out(tmp_path) -> None:
             journal.sample(Sample(0, float(number), 1, number, 0, 0, 0.0, None))
         journal.thin_samples()
         assert [sample.done for sample in journal.samples()] == [0, 2, 4]
+        for number in range(6, 9):
+            journal.sample(Sample(0, float(number), 1, number, 0, 0, 0.0, None))
+        journal.thin_samples()
+        assert [sample.done for sample in journal.samples()] == [0, 4, 7]
 
 
 def test_what_is_said_of_the_job(tmp_path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from streamguard.viability.patterns.automaton import MOST_AT_ONCE, Automaton
+from streamguard.viability.patterns.python_regex import read
 from streamguard.viability.patterns.regex_tree import NotRegular
 
 CLASSES = st.sampled_from(
@@ -60,7 +61,7 @@ TEXTS = st.text(alphabet="abcx1é \n.]}", max_size=8)
 def test_it_says_what_re_says(source: str, text: str) -> None:
     """It matches the same strings; no beginning of a match is dead, and what is sure at a beginning holds at the end."""
     try:
-        automaton = Automaton(source)
+        automaton = Automaton(read(source))
     except NotRegular:
         assume(False)
     matches = re.search(source, text) is not None
@@ -93,21 +94,15 @@ def test_it_says_what_re_says(source: str, text: str) -> None:
         "(^a)?b",
         "(a$)?b",
         "^a*+",
-        "^a{e<=1}",
-        "^a{",
-        "^(?i)a",
         "^(?>a)b",
-        "^[[:alpha:]]",
         "^a|b",
         "^(?:a{1000}){1000}",
-        r"^\N{DIGIT ONE}",
-        r"^\X",
     ],
 )
 def test_what_it_cannot_follow(source: str) -> None:
     """Patterns that look around or back, that are not understood, or too large, are refused."""
     with pytest.raises(NotRegular):
-        Automaton(source)
+        Automaton(read(source))
 
 
 @pytest.mark.parametrize(
@@ -123,20 +118,20 @@ def test_what_it_cannot_follow(source: str) -> None:
 )
 def test_lengths(source: str, shortest: int, longest: float) -> None:
     """It knows how long a match is."""
-    automaton = Automaton(source)
+    automaton = Automaton(read(source))
     assert (automaton.shortest, automaton.longest) == (shortest, longest)
 
 
 def test_one_state_for_one_place() -> None:
     """States are shared: a long string of one kind stays in few of them."""
-    automaton = Automaton("^([a-z]+ ?)+$")
+    automaton = Automaton(read("^([a-z]+ ?)+$"))
     places = {id(automaton.run("ab cde " * i)) for i in range(1, 200)}
     assert len(places) <= 2
 
 
 def test_too_many_places_at_once() -> None:
     """A pattern that could be in very many places is followed no further, and stays alive."""
-    automaton = Automaton("^(a{0,40}){40}$")
+    automaton = Automaton(read("^(a{0,40}){40}$"))
     state = automaton.run("a" * 100)
     assert len(state.parts) > MOST_AT_ONCE
     assert (state.alive, state.known, state.sure, state.ends) == (True, False, False, False)

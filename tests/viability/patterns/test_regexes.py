@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import pytest
-import regex
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from streamguard.viability.patterns.python_regex import PatternError
 from streamguard.viability.patterns.regexes import Pattern, PatternTimeout, compile_pattern
 
 
@@ -78,7 +79,7 @@ SOURCES = st.builds(
 def test_no_beginning_of_a_match_is_dead(source: str, text: str) -> None:
     """If a text matches, all its beginnings are alive; what is certain at a beginning holds at the end."""
     pattern = compile_pattern(source)
-    matches = regex.search(source, text) is not None
+    matches = re.search(source, text) is not None
     assert pattern.matches(text) == matches
     for i in range(len(text) + 1):
         if matches:
@@ -104,9 +105,169 @@ def test_an_automaton_answers_where_a_search_takes_too_long() -> None:
     assert pattern.matches("a" * 60) is True
 
 
-@pytest.mark.parametrize("text", ["a", "ab", "ba", "]"])
-def test_a_no_gets_a_second_opinion(text: str) -> None:
-    """`regex` merges alternatives that are single negated characters, wrongly; `re`, which jsonschema uses, does not."""
-    source = "^([^a]|[^b]){1,2}$"
-    assert re.search(source, text) is not None
-    assert compile_pattern(source).matches(text)
+ODD = st.sampled_from(
+    [
+        r"a",
+        r"b",
+        r"_",
+        r".",
+        r"é",
+        r"²",
+        r"̈",
+        r"{",
+        r"}",
+        r"{s}",
+        r"{e<=1}",
+        r"{i,d}",
+        r"{1}",
+        r"{,2}",
+        r"{2,}",
+        r"{1,2}?",
+        r"*",
+        r"+",
+        r"?",
+        r"*?",
+        r"++",
+        r"?+",
+        r"|",
+        r"(",
+        r")",
+        r"(?:",
+        r"(?=",
+        r"(?!",
+        r"(?<=",
+        r"(?<!",
+        r"(?>",
+        r"(?P<n>",
+        r"(?<m>",
+        r"(?P=n)",
+        r"\1",
+        r"(?(1)a|b)",
+        r"(?i:",
+        r"(?a:",
+        r"(?s:",
+        r"(?m:",
+        r"(?-i:",
+        r"(?#x)",
+        r"[",
+        r"]",
+        r"[^",
+        r"[a-z]",
+        r"[^a]",
+        r"[^b]",
+        r"[^a]|[^b]",
+        r"[[:alpha:]]",
+        r"[a--b]",
+        r"[a&&b]",
+        r"[a||b]",
+        r"[a~~b]",
+        r"[\w-]",
+        r"[^\W_]",
+        r"[^\W\d]",
+        r"[\D\s]",
+        r"\w",
+        r"\W",
+        r"\d",
+        r"\D",
+        r"\s",
+        r"\S",
+        r"\b",
+        r"\B",
+        r"\A",
+        r"\Z",
+        r"\m",
+        r"\M",
+        r"\G",
+        r"\R",
+        r"\X",
+        r"\K",
+        r"\h",
+        r"\L<a>",
+        r"\N{DIGIT",
+        r"ONE}",
+        r"\x61",
+        r"\u0061",
+        r"\U00000061",
+        r"\07",
+        r"\0",
+        r"\e",
+        r"\z",
+        r"\Q",
+        r"\E",
+        r"\n",
+        r"\-",
+        r"\{",
+        r"^",
+        r"$",
+        r"K",
+        r"s",
+        r"i",
+    ]
+)
+UNUSUAL = st.text(
+    alphabet="ab_K\u212as\u017fiI\u0130\u0131 é\u00b2\u00bd\u0308\u0663\x1c\x85\n{e<=1}\u0378\u1c89:-[]\U0001f600",
+    max_size=6,
+)
+
+
+@given(st.lists(ODD, max_size=6).map("".join), UNUSUAL)
+@settings(max_examples=400, deadline=None)
+@example("^[^a]|[^b]$", "a")
+@example("^([^a]|[^b]){1,2}$", "ab")
+@example("^user_{s}$", "userX")
+@example(r"^\w\b", "\u0378")
+@example("(?i)^[^k]$", "\u212a")
+@example(r"^\B$", "")
+def test_every_pattern_means_what_re_says(source: str, text: str) -> None:
+    """Whatever `re` reads, it is read so, for every text; what `re` refuses is refused. But for names and properties."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            theirs = re.compile(source.replace("(?<m>", "(?P<m>"))
+        except re.error:
+            with pytest.raises(PatternError):
+                compile_pattern(source)
+            return
+    try:
+        pattern = compile_pattern(source)
+    except PatternError:
+        assert re.search(r"\(\?P=|\\1", source)  # back-references that ignore case
+        return
+    found = theirs.search(text) is not None
+    assert pattern.matches(text) == found
+    if pattern.automaton is not None:
+        assert pattern.automaton.run(text).ends == found
+    if found:
+        assert all(pattern.alive(text[:i]) for i in range(len(text) + 1))
+    if any(pattern.certain(text[:i]) for i in range(len(text) + 1)):
+        assert found
+
+
+@pytest.mark.parametrize(
+    "source", [r"\w", r"\W", r"\d", r"\s", r"\S", r"(?i)k", r"(?i)[^s]", r"(?i)\u0130", r"(?a)\w", r"[\w\s]", r"[^\D_]"]
+)
+def test_sets_hold_what_they_hold_for_re(source: str) -> None:
+    """Every character there is, the ones that only a newer Unicode knows too."""
+    pattern = compile_pattern(source)
+    theirs = re.compile(source)
+    every = list(map(chr, [*range(0x3000), *range(0xD7F0, 0x10000, 3), *range(0x10000, 0x20000, 7), 0x323AF, 0xE0100]))
+    assert [c for c in every if pattern.matches(c) != (theirs.search(c) is not None)] == []
+
+
+@pytest.mark.parametrize("source", [r"^\p{Lu}+$", r"[\p{Lu}1]", r"^[^\P{L}x]$"])
+def test_properties(source: str) -> None:
+    """What `re` refuses and schemas hold all the same."""
+    pattern = compile_pattern(source)
+    found = [text for text in ("É", "A", "é", "1", "x", "\u0378") if pattern.matches(text)]
+    wanted = {"^": ["É", "A"], "[": ["É", "A", "1"]}[source[0]] if "^[^" not in source else ["É", "A", "é"]
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    "source",
+    [r"\p{Nonsense}", r"[a-\p{L}]", "(", "a**", r"(?i)(a)\1", "(?<=a+)b", r"\q", "(?P<a", "x" * 10 + "{2}" * 3],
+)
+def test_what_is_refused(source: str) -> None:
+    """With a reason."""
+    with pytest.raises(PatternError, match=r"."):
+        compile_pattern(source)

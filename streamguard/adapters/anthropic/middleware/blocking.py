@@ -28,8 +28,8 @@ from streamguard.adapters.anthropic.middleware.source import (
     ChainSource,
     GuardedSync,
     MessageStream,
-    content_type,
 )
+from streamguard.adapters.anthropic.stream import STREAMS, media_type
 from streamguard.adapters.sse.content_encoding import UnreadableEncoding, codings
 from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.redaction import EXCERPT_BYTES
@@ -84,8 +84,8 @@ class BlockingSource(ChainSource):
             if response.http_response.status_code >= 400:
                 self.refuse(response)
             stream = self._stream_of(exchange)
-            kind = content_type(response.http_response)
-            if kind not in ("", "text/event-stream"):
+            kind = media_type(response.http_response)
+            if kind not in STREAMS:
                 self.refuse_kind(kind, await stream.beginning(EXCERPT_BYTES), stream.headers)
             self.response, self.stream = response, stream
             yield stream

@@ -33,6 +33,7 @@ from streamguard.adapters.anthropic.middleware.blocking_stream import BlockingBo
 from streamguard.adapters.anthropic.middleware.parsed import Parser
 from streamguard.adapters.anthropic.middleware.source import RAW_HEADER, ChainSource, Guarded, GuardedSync
 from streamguard.adapters.anthropic.middleware.stream import EXTENSION, GuardedBody, GuardedEvents, Reading
+from streamguard.adapters.anthropic.stream import media_type
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.engine.call import Call
@@ -43,7 +44,7 @@ from streamguard.outcome import Outcome
 from streamguard.policy.file import as_policy
 from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
-from streamguard.source import Source
+from streamguard.source import NO_CONTINUING, Source, continues
 
 MESSAGES: Final = "/v1/messages"
 """The endpoint that is guarded, at every client: Bedrock and Vertex rewrite it further in."""
@@ -205,6 +206,8 @@ class GuardMiddleware(anthropic.Middleware):
                 "a streaming call through GuardMiddleware needs a choice: deliver='committed' holds the output back "
                 "until the whole answer has passed, deliver='live' hands it on at once and cannot take it back"
             )
+        if continues(policy):
+            raise PolicyError(NO_CONTINUING)
         # Whoever asked for the response itself may read bytes, and whoever has a stream class of their own decodes.
         raw = RAW_HEADER in {name.lower() for name in request.headers} or not typing.get_args(request.stream_cls)
         return _Streaming(
@@ -254,9 +257,11 @@ def _streamed(
     :raises ConfigError: this SDK makes responses in a way that we do not know.
     """
     upstream = reading.response
+    # Bytes are handed on as they came, and the client's own decoder reads them.
+    kind = "text/event-stream" if how.log is None else media_type(upstream.http_response) or "text/event-stream"
     response = httpx2.Response(
         upstream.http_response.status_code,
-        headers=_headers(upstream.http_response.headers, "text/event-stream"),
+        headers=_headers(upstream.http_response.headers, kind),
         stream=body,
         request=upstream.http_response.request,
         extensions={EXTENSION: owner},

@@ -16,7 +16,7 @@ import anthropic
 import anyio
 
 from streamguard.adapters.anthropic import failures
-from streamguard.adapters.anthropic.stream import BodyStream
+from streamguard.adapters.anthropic.stream import STREAMS, BodyStream, media_type
 from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.errors import ConfigError
 from streamguard.events import Failed
@@ -26,9 +26,6 @@ from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
 
 RAW_HEADER: Final = "x-stainless-raw-response"
 """How the SDK notes that a caller wants the response itself; its value is `raw` or `stream`."""
-
-AWS_STREAM: Final = "application/vnd.amazon.eventstream"
-"""What Bedrock answers with instead of SSE."""
 
 CallNext = Callable[[anthropic.APIRequest], Awaitable[Any]]
 
@@ -175,8 +172,8 @@ class ChainSource:
         if http.status_code >= 400:
             await http.aread()
             self.refuse(response)
-        kind = content_type(http)
-        if kind in ("", "text/event-stream"):
+        kind = media_type(http)
+        if kind in STREAMS:
             return
         self.refuse_kind(kind, await stream.beginning(EXCERPT_BYTES), stream.headers)
 
@@ -194,12 +191,6 @@ class ChainSource:
 
         :raises SourceFailed: always.
         """
-        if kind == AWS_STREAM:
-            self.foreign = ConfigError(
-                "Bedrock answers in AWS's own stream format, which is no SSE, so GuardMiddleware cannot read it: "
-                "open the stream with the SDK and guard that (streamguard.guarded)"
-            )
-            raise SourceFailed(Failed(reason="source.error", message=str(self.foreign)))
         try:
             parsed = json.loads(body)
         except ValueError:
@@ -209,12 +200,6 @@ class ChainSource:
         what = f"the answer is {kind}, no event stream"
         limit, request_id = EXCERPT_BYTES, headers.get("request-id")
         raise SourceFailed(failures.undecodable(what, body, limit=limit, request_id=request_id))
-
-
-def content_type(http: Any) -> str:
-    """The media type of a response, in lower case; empty if it does not say."""
-    kind: str = http.headers.get("content-type", "")
-    return kind.partition(";")[0].strip().lower()
 
 
 def status_error(response: Any) -> BaseException:

@@ -442,18 +442,6 @@ def test_a_result_that_is_no_response_is_refused() -> None:
     anyio.run(main)
 
 
-def test_bedrocks_format_is_refused() -> None:
-    """AWS's own stream format is no SSE, and says so in its type."""
-
-    async def main() -> None:
-        http = mocked(b"\x00\x00", headers={"content-type": "application/vnd.amazon.eventstream"})
-        async with client("http://x", GuardMiddleware(POLICY), http_client=http) as sdk:
-            with pytest.raises(ConfigError, match="Bedrock answers in AWS's own stream format"):
-                await sdk.messages.create(**REQUEST)
-
-    anyio.run(main)
-
-
 @pytest.mark.parametrize(
     ("make", "url"),
     [

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streamguard.files.suggest import closest, did_you_mean
-from streamguard.files.yaml import Path
+
+Path = tuple[str | int, ...]
+"""The keys and indices that lead to a value."""
 
 
 class Mistake(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from streamguard.policy.problems import Mistake, known_keys, mistakes, shown
+from streamguard.files.mistakes import Mistake, known_keys, mistakes, shown
 
 
 class Part(BaseModel):

@@ -1,0 +1,64 @@
+"""`streamguard check` on what no other test looks at: a proxy's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamguard.cli import main
+
+CONFIG = """version: 1
+listen: 127.0.0.1:8787
+upstream: https://gateway.example
+key_env: STREAMGUARD_KEY
+clients: [{name: one, token_env: STREAMGUARD_ONE}, {name: two, token_env: STREAMGUARD_TWO}]
+policy: p.yaml
+"""
+
+
+def check(capfd, *names: str) -> tuple[int, str, str]:
+    """Run the command."""
+    with pytest.raises(SystemExit) as caught:
+        main.main(["check", *names])
+    said = capfd.readouterr()
+    return caught.value.code or 0, said.out, said.err
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "proxy.yaml").write_text(CONFIG)
+    (tmp_path / "p.yaml").write_text("version: 1\ntimeouts: {total: 60}\n")
+
+
+def test_a_proxys_configuration_is_known_by_its_keys(capfd, monkeypatch) -> None:
+    """It is fine where its policies are; variables that are set only where it runs are named."""
+    monkeypatch.setenv("STREAMGUARD_ONE", "0123456789abcdef")
+    assert check(capfd, "proxy.yaml") == (
+        0,
+        (
+            "proxy.yaml: fine, a proxy in front of https://gateway.example (policies: default)\n"
+            "  not set here: STREAMGUARD_KEY, STREAMGUARD_TWO\n"
+        ),
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("upstream:", "upstreem:", 'proxy.yaml:3:1: /upstreem: unknown key; did you mean "upstream"?\n'),
+        ("p.yaml", "q.yaml", "q.yaml: no such file\n"),
+        ("STREAMGUARD_TWO", "STREAMGUARD_ONE", "proxy.yaml: /clients: two clients have the same token\n"),
+    ],
+)
+def test_its_mistakes_have_their_places(tmp_path: Path, capfd, old: str, new: str, said: str) -> None:
+    """As `streamguard proxy` would say them, before anything listens."""
+    (tmp_path / "proxy.yaml").write_text(CONFIG.replace(old, new))
+    assert check(capfd, "proxy.yaml") == (2, "", said)
+
+
+def test_a_policy_and_a_job_are_no_proxy(tmp_path: Path, capfd) -> None:
+    """A policy stays a policy."""
+    assert check(capfd, "p.yaml") == (0, "p.yaml: fine\n", "")
