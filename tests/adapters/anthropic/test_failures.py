@@ -181,3 +181,30 @@ def test_a_break_that_aiohttp_calls_a_connect_error_was_sent() -> None:
 def test_what_is_nobodys_error_stays_an_exception(error: Exception) -> None:
     """Errors of neither the SDK's transport nor the provider have no name here."""
     assert failures.from_exception(error, in_stream=True) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "billable"),
+    [
+        (503, "upstream connect error or disconnect/reset before headers", True),
+        (503, {"type": "error", "error": {"type": "overloaded_error", "message": "m"}}, False),
+        (529, {"type": "error", "error": {"type": "overloaded_error", "message": "m"}}, False),
+        (529, {"message": "try later"}, True),
+        (409, "conflict", True),
+        (400, {"type": "error", "error": {"type": "invalid_request_error", "message": "max_tokens: required"}}, False),
+        (
+            400,
+            {
+                "type": "error",
+                "error": {"type": "invalid_request_error", "message": "Output blocked by content filtering policy"},
+            },
+            True,
+        ),
+        (429, "slow down", False),
+        (401, "", False),
+        (500, {"type": "error", "error": {"type": "api_error", "message": "m"}}, True),
+    ],
+)
+def test_a_refusal_is_free_only_where_the_provider_means_one(status: int, body: object, billable: bool) -> None:
+    """A gateway's word on the request is none on the bill, and an answer that was blocked had been made."""
+    assert failures.from_body(body, status=status).billable is billable

@@ -507,7 +507,7 @@ REFUSALS = [
         id="llama-cpp",
     ),
     pytest.param(502, {}, "<html>bad gateway</html>", {"reason": "provider.api_error", "billable": True}, id="html"),
-    pytest.param(503, {}, "", {"reason": "provider.overloaded"}, id="empty"),
+    pytest.param(503, {}, "", {"reason": "provider.overloaded", "billable": True}, id="empty"),
     pytest.param(
         413,
         {},

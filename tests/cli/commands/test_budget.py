@@ -102,7 +102,7 @@ def test_reconcile_and_set(file: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["set", "{file}", TOKENS.key, "--cap", "1.5"], "--cap '1.5': give whole tokens, such as 250000"),
         (["set", "{file}", MONEY.key], "give --cap AMOUNT, or --unset"),
         (["set", "{file}", MONEY.key, "--cap", "1", "--unset"], "give --cap AMOUNT, or --unset"),
-        (["reconcile", "{file}", MONEY.key, "--settled", "1", "--before", "noon"], "--before 'noon': give a time such as"),
+        (["reconcile", "{file}", MONEY.key, "--settled", "1", "--before", "noon"], "--before 'noon': give a time such as 2026-12-01T03:00 (UTC)"),
         (["reconcile", "{file}", TOKENS.key, "--settled", "1"], "nightly/job:x/tokens: nothing is uncertain now"),
         (["reconcile", "{file}", MONEY.key, "--settled", "1", "--hold", "zz"], "nightly/job:x/micro_usd: nothing is uncertain of hold zz"),
     ],
