@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import msgspec
+from typing_extensions import TypeVar
 
 from streamguard.errors import PolicyError
 from streamguard.events import Event, Failed
@@ -18,6 +19,8 @@ from streamguard.guards.timeouts import Timeouts
 from streamguard.policy.model import Policy
 from streamguard.request import Request
 from streamguard.verdict import Trip
+
+T_co = TypeVar("T_co", default=Any, covariant=True)
 
 CLOSE_LIMIT = 0.05
 """Seconds that closing a connection may take, everything in it. A call returns at most 0.1 s after its deadline."""
@@ -64,6 +67,14 @@ class Source(Protocol):
     def open(self, attempt: Attempt) -> AbstractAsyncContextManager[EventStream]:
         """Send the attempt's request and wait for the response head. Leaving the context closes the connection, and
         may take `CLOSE_LIMIT`: then it is cancelled. A source that shields its closing bounds it by that itself."""
+
+
+class SourceOf(Source, Protocol[T_co]):
+    """A source that knows the type of its answers."""
+
+    @property
+    def output(self) -> type[T_co] | None:
+        """The type of the answer's document; `None` for plain JSON data."""
 
 
 class SourceFailed(Exception):

@@ -126,6 +126,7 @@ class JsonDocument(Spec):
             schema_file: str | None = None,
             assert_formats: bool = False,
             numbers: Literal["exact", "plain"] = "exact",
+            patterns: Literal["python", "ecma"] = "python",
             duplicate_names: Literal["reject", "allow"] = "reject",
             fence: Literal["reject", "strip"] = "reject",
             preamble: Literal["reject", "skip"] = "reject",
@@ -272,7 +273,7 @@ def _compile(spec: JsonDocument, schema: Mapping[str, Any], registry: Any = None
         assert_formats=spec.assert_formats,
         duplicate_names=spec.duplicate_names,
         numbers=spec.numbers,
-        patterns=spec.patterns,
+        patterns="python" if spec.output is not None else spec.patterns,
         max_depth=spec.max_depth,
         max_digits=spec.max_digits,
     )
