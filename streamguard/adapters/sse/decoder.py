@@ -178,6 +178,7 @@ class Decoder:
     def _squeeze(self, complete: list[Frame]) -> None:
         """See whether the pending event is too large, and drop from it what no event is made of."""
         pending = b"".join(self._pieces)
+        self._pieces.clear()
         self._frame(pending, complete)
         *lines, last = pending.split(b"\n")
         names = [line for line in lines if line.partition(b":")[0] == b"event"]

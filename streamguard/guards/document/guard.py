@@ -322,6 +322,7 @@ class TextWatch(BaseWatch):
         self._ahead = Ahead(self._reader)
         # What the request put in the model's mouth is the beginning of the document.
         self._early = self._reader.feed(request.prefill) if request is not None and request.prefill else None
+        self.hopeless = self._early if isinstance(self._early, Trip) else None
 
     def feed(self, event: Event, now: float) -> Trip | Enough | None:
         verdict: Trip | Enough | None = None
