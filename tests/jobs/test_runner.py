@@ -516,18 +516,18 @@ def test_a_row_without_an_id_keeps_its_result_wherever_it_moves(tmp_path) -> Non
 
 def test_what_a_job_has_spent_carries_over(tmp_path) -> None:
     """A budget per job that names no ledger is kept beside the output: a second run has what the first one left."""
-    policy = POLICY + "budgets: [{name: job, tokens: 10000}]\n"
+    policy = POLICY + "budgets: [{name: job, tokens: 8000}]\n"
     spec = write_job(tmp_path, *"abcdef", policy=policy)
     provider = Provider(other=[answer(GOOD, usage=Usage(input_tokens=2000, output_tokens=500))])
     runner, summary = run_virtual(lambda: run_job(spec, provider, concurrency=1))
-    # Each takes 2,500 of 10,000 and may take some 4,200: after three there is no room for a fourth.
+    # Each takes 2,500 of 8,000 and may take some 1,400: after three there is no room for a fourth.
     assert (provider.asked, summary.not_run) == (["a", "b", "c"], 3)
     assert runner.stopped is not None
     assert (runner.stopped.kind, results(tmp_path)) == ("budget", dict.fromkeys("abc", "succeeded"))
     again = Provider(other=WHOLE)
     runner, summary = run_virtual(lambda: run_job(spec, again, concurrency=1))
     assert (again.asked, runner.stopped and runner.stopped.kind, summary.not_run) == ([], "budget", 3)
-    (tmp_path / "policy.yaml").write_text(policy.replace("10000", "100000"))
+    (tmp_path / "policy.yaml").write_text(policy.replace("8000", "100000"))
     run_virtual(lambda: run_job(spec, again, concurrency=1))
     assert again.asked == ["d", "e", "f"]
 
@@ -575,13 +575,15 @@ def test_what_stays_uncertain_stops_a_job_and_says_so(tmp_path) -> None:
     spec = write_job(tmp_path, *rows, policy=policy)
     provider = Provider(other=[[*answer(GOOD)[:2], pause(1), rst()]])
     runner, summary = run_virtual(lambda: run_job(spec, provider))
-    assert (summary.failed, summary.not_run) == ({"transport.reset": 2}, 48)
+    assert (summary.failed, summary.not_run) == ({"transport.reset": 4}, 46)
     assert runner.stopped is not None
     scope = next(iter(runner._job.policy.budgets)).scopes(job=runner._job.name)[0].key
     assert runner.stopped.kind == "budget"
+    asked = int(runner.stopped.why.partition("$0.")[2][:6])
+    assert 10_000 < asked < 12_500  # micro-USD: 2,000 tokens of output, and a little input
     assert runner.stopped.why == (
-        f"not sent: the request may cost up to $0.018400, and budget {scope} has $0.013200 left of $0.050000: "
-        "$0.000000 spent, $0.000000 held, $0.036800 uncertain (answers that ended before the provider had counted "
+        f"not sent: the request may cost up to $0.{asked:06}, and budget {scope} has $0.{50_000 - 4 * asked:06} left of "
+        f"$0.050000: $0.000000 spent, $0.000000 held, $0.{4 * asked:06} uncertain (answers that ended before the provider had counted "
         "them). To go on: raise the budget and run again; ask with a smaller max_tokens, so that each request holds "
         f"less; tell what the bill says (streamguard budget reconcile {spec.out}.ledger {scope} --settled …); say "
         "abort_stops_billing: true in the budget, if your provider stops billing at a disconnect"
