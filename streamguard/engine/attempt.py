@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import anyio
+import msgspec
 
 from streamguard.engine.clock import CallClock
 from streamguard.engine.delivery import Delivery
@@ -35,6 +36,11 @@ GRACE = 0.005
 
 End = Trip | Failed | Enough | None
 """How an attempt ended; `None` for an answer that was read to its end and accepted."""
+
+
+SLOW_CONSUMER = 5.0
+"""Seconds without a read from which on a consumer is named beside a connection that broke. The kernel's buffers hold
+some seconds of an answer; a server that cannot write for longer may give up."""
 
 
 class RunningAttempt:
@@ -61,6 +67,10 @@ class RunningAttempt:
         self._batches: AsyncIterator[Sequence[Event]] | None = None
         self._over = False
         self._drain_once = False
+        self._left_at: float | None = None
+        """Since when it is the consumer's turn; `None` while it is not."""
+        self._slowest = 0.0
+        """The longest turn of the consumer, in seconds."""
         self._closing: Closing | None = None
         """What follows a document that ended the answer, once one has."""
 
@@ -101,6 +111,13 @@ class RunningAttempt:
             return failed
         return self._expired(limit.deadline) or unexpected(RuntimeError("the source opened nothing"))
 
+    def _explained(self, failed: Failed) -> Failed:
+        """A broken connection, with the consumer's part in it: a server drops clients that read slowly."""
+        if not failed.reason.startswith("transport.") or self._slowest < SLOW_CONSUMER:
+            return failed
+        note = f"before that the consumer read nothing for {self._slowest:.0f} s, which may be the reason"
+        return msgspec.structs.replace(failed, message=f"{failed.message}; {note}")
+
     async def read(self, *, busy_until: float = math.inf, wait_until: float = math.inf) -> tuple[bool, End]:
         """Read until the consumer has something to take or the attempt is over, and feed what comes to the panel.
 
@@ -112,6 +129,8 @@ class RunningAttempt:
         """
         clock, panel = self._clock, self.panel
         now = clock.now()
+        if self._left_at is not None:
+            self._slowest, self._left_at = max(self._slowest, now - self._left_at), None
         deadline = min(panel.begin_read(now), clock.deadline)
         if now >= deadline or clock.interrupted is not None:
             if not self._drain_once or now >= clock.deadline or clock.interrupted is not None:
@@ -133,7 +152,7 @@ class RunningAttempt:
                     self._over = True
                     batch = ()
                 except SourceFailed as error:
-                    batch = (error.failed,)
+                    batch = (self._explained(error.failed),)
                 except Exception as error:  # see open()
                     batch = (unexpected(error),)
                 now = clock.now()
@@ -152,6 +171,7 @@ class RunningAttempt:
                     return result
                 if delivery.ready:
                     panel.end_read(now)
+                    self._left_at = now
                     return False, None  # from here on it is the consumer's time
                 deadline = panel.read_on(now)
                 if clock.deadline < deadline:
