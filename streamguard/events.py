@@ -173,8 +173,11 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     """Whether any byte of the request may have reached the provider. False means that nothing can have been billed."""
     billable: bool = True
     """Whether the provider may bill for this attempt. False for a request it refused before working on it."""
-    where: Where | None = None
-    """The place in the stream; `None` where it is unknown, as for most failures. A `Trip` has the same."""
+
+    @property
+    def where(self) -> Where | None:
+        """The place in the stream, which is unknown for a failure. A `Trip` has the same."""
+        return None
 
     @property
     def knob(self) -> None:

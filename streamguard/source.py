@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import msgspec
+from typing_extensions import TypeVar
 
 from streamguard.errors import PolicyError
 from streamguard.events import Event, Failed
@@ -18,6 +19,8 @@ from streamguard.guards.timeouts import Timeouts
 from streamguard.policy.model import Policy
 from streamguard.request import Request
 from streamguard.verdict import Trip
+
+T_co = TypeVar("T_co", default=Any, covariant=True)
 
 CLOSE_LIMIT = 0.05
 """Seconds that closing a connection may take, everything in it. A call returns at most 0.1 s after its deadline."""
@@ -66,6 +69,14 @@ class Source(Protocol):
         may take `CLOSE_LIMIT`: then it is cancelled. A source that shields its closing bounds it by that itself."""
 
 
+class SourceOf(Source, Protocol[T_co]):
+    """A source that knows the type of its answers."""
+
+    @property
+    def output(self) -> type[T_co] | None:
+        """The type of the answer's document; `None` for plain JSON data."""
+
+
 class SourceFailed(Exception):
     """Raised by a source that could not open, or broke inside a stream; the engine makes an attempt's end of it."""
 
@@ -82,6 +93,18 @@ class MessageRefused(Exception):
         self.trip = trip
 
 
+NO_CONTINUING = (
+    "retry.rules: resume: continue joins two answers, and a stream that is handed on as it came has the frames of one: "
+    "use run(), stream(), or a call without stream"
+)
+"""Why an answer cannot be continued at some doors."""
+
+
+def continues(policy: Policy) -> bool:
+    """Return whether a rule continues an answer that was cut."""
+    return any(rule.resume == "continue" for rule in policy.retry.rules)
+
+
 def check_source(source: Source, policy: Policy) -> None:
     """Refuse what a policy asks for and a source cannot give.
 
@@ -92,6 +115,8 @@ def check_source(source: Source, policy: Policy) -> None:
             "timeouts.alive: this source does not show pings, so the clock would trip on healthy silence; "
             "set timeouts.alive to null, or use messages(client, …), which reads the wire itself"
         )
+    if continues(policy) and getattr(source, "shows_frames", False):
+        raise PolicyError(NO_CONTINUING)
     if source.request is None:
         patched = [i for i, rule in enumerate(policy.retry.rules) if rule.patch]
         needs = [

@@ -21,7 +21,7 @@ from streamguard.engine.runtime import Runtime
 from streamguard.events import Event
 from streamguard.outcome import CallRecord, Outcome
 from streamguard.policy.model import Deliver
-from streamguard.source import Source
+from streamguard.source import Source, SourceOf
 
 
 @overload
@@ -30,6 +30,18 @@ def run(
     *,
     policy: PolicyLike,
     output: type[T],
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    backend: Backend = "asyncio",
+) -> Outcome[T]: ...
+
+
+@overload
+def run(
+    source: SourceOf[T],
+    *,
+    policy: PolicyLike,
     runtime: Runtime | None = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
@@ -61,7 +73,7 @@ def run(
     backend: Backend = "asyncio",
 ) -> Outcome[Any]:
     """`streamguard.run` for a thread: blocks until the call is over. Parameters and errors are the same."""
-    chosen = api.policy_for(policy, output)
+    chosen = api.policy_for(policy, output, source)
 
     async def drive(own: Source) -> Outcome[Any]:
         return await api.run(own, policy=chosen, runtime=runtime, labels=labels, group=group)
@@ -123,6 +135,19 @@ def stream(
 
 @overload
 def stream(
+    source: SourceOf[T],
+    *,
+    policy: PolicyLike,
+    deliver: Deliver | None = None,
+    runtime: Runtime | None = None,
+    labels: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    backend: Backend = "asyncio",
+) -> AbstractContextManager[SyncStream[T]]: ...
+
+
+@overload
+def stream(
     source: Source,
     *,
     policy: PolicyLike,
@@ -147,7 +172,7 @@ def stream(
     backend: Backend = "asyncio",
 ) -> AbstractContextManager[SyncStream[Any]]:
     """`streamguard.stream` for a thread: `with stream(…) as events: for event in events`."""
-    chosen = api.policy_for(policy, output)
+    chosen = api.policy_for(policy, output, source)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[api.GuardedStream[Any]]:

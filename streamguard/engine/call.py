@@ -16,6 +16,7 @@ from streamguard.budgets.ledger import LedgerError, LedgerLost
 from streamguard.budgets.reservation import Reservation
 from streamguard.engine.attempt import End, RunningAttempt, unexpected
 from streamguard.engine.clock import CallClock
+from streamguard.engine.continuation import CUT, Continuation, continuation
 from streamguard.engine.delivery import Delivery
 from streamguard.engine.dispatch import Dispatch, Permit, lost_trip
 from streamguard.engine.failures import call_error
@@ -115,6 +116,10 @@ class Call:
         self.failure: CallError | None = None
         self._patched: Request | None = None
         self._recorder = Recorder(self._runtime, policy, self.clock)
+        self._continuation: Continuation | None = None
+        """What the next attempt, or the one that runs, goes on from."""
+        self._shown = False
+        """Whether the consumer has its text already, and cannot take it back."""
 
     def interrupt(self, by: str) -> None:
         """End the call as soon as possible; see `GuardedStream.interrupt`."""
@@ -275,13 +280,16 @@ class Call:
             why = f"the patched request cannot be guarded: {error}"
             await self._unsent(number, Failed(reason="source.error", message=why, sent=False, billable=False))
             return []
-        self._delivery = Delivery(self._deliver, keep=self._keep)
+        going_on = self._continuation
+        self._delivery = Delivery(self._deliver, keep=self._keep, after=going_on if self._shown else None)
+        panel.transcript.given = going_on.weight if going_on else 0.0
+        source = going_on.source(self._source) if going_on else self._source
         running = RunningAttempt(number, permit.request, panel, self._delivery, self.clock)
         model = permit.request.model if permit.request else None
         self.running = running
         self._feedback.sent()
         self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
-        end = await running.open(self._source, self._decision.base_url if self._decision else None)
+        end = await running.open(source, self._decision.base_url if self._decision else None)
         if end is not None:
             await self._abort(running, end)
             return []
@@ -306,6 +314,8 @@ class Call:
         self._patched = original
         if original is not None and self._decision is not None and self._decision.patch:
             self._patched = original.patched(self._decision.patch)
+        if self._patched is not None and self._continuation is not None:
+            self._patched = self._continuation.request(self._patched)
         return self._patched
 
     def _context(self, number: int, permit: Permit) -> AttemptContext:
@@ -366,7 +376,16 @@ class Call:
             self._answered(running)
         charged, left = await self._settle(running), await self._dispatch.left()
         self.running = None
-        decision = self._decide(end, running.began, delivered=self._delivery.delivered, left=left)
+        shown = self._shown or (self._delivery.delivered and self._deliver == "live")
+        # An attempt that broke before it went on is as good as none: the text before it stands.
+        rest = continuation(end, running.panel.transcript, self._source.request) or (
+            self._continuation if end.reason in CUT and self._continuation and not self._continuation.given else None
+        )
+        if self.policy.json_document is not None:
+            rest = None
+        decision = self._decide(end, running.began, delivered=shown, left=left, resumable=rest is not None)
+        resumes = decision.rule is not None and self.policy.retry.rules[decision.rule].resume == "continue"
+        self._continuation, self._shown = (rest if resumes else None), shown
         self._follow(
             self._recorder.record(running, end, patch=self._patch, decision=decision, charged=charged), end, decision
         )
@@ -374,7 +393,7 @@ class Call:
     async def _unsent(self, number: int, end: Trip | Failed) -> None:
         """An attempt that was never sent."""
         self._feedback.unsent()
-        decision = self._decide(end, None, delivered=False, left=await self._dispatch.left())
+        decision = self._decide(end, None, delivered=self._shown, left=await self._dispatch.left())
         nothing = UsageRange.nothing()
         if (denied := self._dispatch.denied) is not None:
             self._runtime.emit(
@@ -400,7 +419,15 @@ class Call:
             request.model if request else None, self._decision.base_url if self._decision else None
         )
 
-    def _decide(self, end: Trip | Failed, sent: float | None, *, delivered: bool, left: Mapping[str, int]) -> Decision:
+    def _decide(
+        self,
+        end: Trip | Failed,
+        sent: float | None,
+        *,
+        delivered: bool,
+        left: Mapping[str, int],
+        resumable: bool = False,
+    ) -> Decision:
         """What follows. A refusal for overload also holds back everybody else who asks the same model.
 
         :param sent: when the attempt was sent; `None` if it was not.
@@ -417,6 +444,7 @@ class Call:
             cooldown=cooldown.left(now) if end.reason in COOLING else 0.0,
             quota=self._feedback.tokens,
             delivered=delivered and self._deliver == "live",
+            resumable=resumable,
         )
         decision = decide(self.policy.retry, end, state)
         self._feedback.decided(end, decision, cooldown, sent=sent, now=now)

@@ -7,6 +7,7 @@ no trace; and a tool's input is held until its block is complete and was checked
 
 from __future__ import annotations
 
+from streamguard.engine.continuation import Continuation
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Ping
 from streamguard.policy.model import Deliver
 
@@ -15,13 +16,15 @@ class Delivery:
     """The way of one attempt's events to the consumer.
 
     :param keep: False for a consumer who wants only the outcome: nothing is held or handed out.
+    :param after: what the consumer has already of the attempt's answer; events up to its end are not handed out again.
     """
 
-    def __init__(self, mode: Deliver, *, keep: bool = True) -> None:
+    def __init__(self, mode: Deliver, *, keep: bool = True, after: Continuation | None = None) -> None:
         self.mode = mode
         self.delivered = False
         """Whether output was handed out that cannot be taken back."""
         self.keep = keep
+        self._after = after
         self._output = False
         self._ready: list[Event] = []
         self._held: list[Event] = []
@@ -30,6 +33,10 @@ class Delivery:
     def push(self, event: Event) -> None:
         """An event passed all guards."""
         if not self.keep:
+            return
+        if self._after is not None and type(event) is not Ping:
+            if event is self._after.given:
+                self._after, self._output = None, True
             return
         if self.mode == "committed":
             (self._ready if type(event) is Ping else self._held).append(event)

@@ -105,7 +105,8 @@ class Recorder:
         usage, model = transcript.usage, (running.request.model if running.request else transcript.model)
         if model is None or not transcript.metered or usage.output_tokens is None:
             return
-        self._runtime.lengths.observe(model, usage.output_tokens)
+        if not transcript.given:
+            self._runtime.lengths.observe(model, usage.output_tokens)
         weights = transcript.weights()
         # Thinking may be summarised or hidden, so only what was visible in full teaches anything.
         visible = usage.output_tokens - (usage.thinking_tokens or 0)

@@ -141,6 +141,8 @@ class BaseWatch:
 
     wants: tuple[type, ...] | None = None
     deadline: float = NEVER
+    hopeless: Trip | None = None
+    """Why no answer to this request can be accepted, known before it is sent; `None` if some answer can."""
 
     def waiting(self, now: float) -> None:
         pass

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from streamguard.errors import PolicyError, StreamguardError
+from streamguard.errors import PolicyError, Problem, StreamguardError
 from streamguard.events import Delta, Event, Stopped
 from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, Guard, Mode, Watch
 from streamguard.guards.completion import CompletionWatch
@@ -53,6 +53,14 @@ class Panel:
         for guard in guards:
             watch = _watch(guard, ctx, now)
             observing = (guard.mode or mode) == "observe"
+            if not observing and isinstance(watch, BaseWatch) and watch.hopeless is not None:
+                raise PolicyError(
+                    Problem(
+                        pointer=f"/{guard.name}",
+                        problem="the text that the request puts in the assistant's mouth can never be accepted: "
+                        f"{watch.hopeless}; change the prefill, or the policy",
+                    )
+                )
             if observing:
                 self._observing.add(len(self._watches))
             self._watches.append(watch)

@@ -32,6 +32,8 @@ class Transcript:
         self._pieces: dict[int, list[str]] = {}
         self._takers: dict[str, dict[int, list[str]]] = {"text": {}, "thinking": {}, "tool_input": {}}
         """The same by kind of piece: of each block that is made of such pieces."""
+        self.given = 0.0
+        """The weight of text at the beginning that an earlier attempt has made; see `engine.continuation`."""
         self.first_token_at: float | None = None
         self.routes: dict[type, Any] = {
             Started: self._started,
@@ -111,6 +113,8 @@ class Transcript:
         for index in self._pieces:
             kind = self.kind(index)
             weights[kind] = weights.get(kind, 0.0) + weigh(self.block_text(index))
+        if self.given and "text" in weights:
+            weights["text"] = max(0.0, weights["text"] - self.given)
         return weights
 
     @property

@@ -25,11 +25,13 @@ class Limits(Settings):
     """A request's body, after decompression too: the Messages API takes 32 MB."""
     body_values: Annotated[int, Field(ge=1000, le=10_000_000)] = 250_000
     """JSON values in a request's body, names included: one of three bytes takes a hundred in memory."""
-    memory_bytes: Annotated[int, Field(ge=1024**2, le=1024**4)] = 192 * 1024 * 1024
-    """What the requests under way may take for their bodies, about three times their bytes; one client two thirds of
-    it, where there are several."""
+    memory_bytes: Annotated[int, Field(ge=1024**2, le=1024**4)] = 128 * 1024 * 1024
+    """What the requests under way may take for their bodies, about twice their bytes; one client three quarters of it,
+    where there are several."""
     requests_per_client: Annotated[int, Field(ge=1, le=100_000)] = 500
     """Requests of one client that may be under way at a time, where there are several clients."""
+    requests_per_second: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 100.0
+    """Of one client, where there are several; those beyond wait for their turn. One core guards about as many."""
     head_seconds: Seconds = 10.0
     """From the first byte of a connection, or of its next request, to the end of the headers."""
     body_seconds: Seconds = 60.0

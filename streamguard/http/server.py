@@ -30,6 +30,10 @@ def _ignore(refusal: Refused) -> None:
     """Tell nobody."""
 
 
+AT_ONCE: Final = 100
+"""Connections that are accepted before those that are there have their turn."""
+
+
 class Server:
     """A server on one socket. Serve once.
 
@@ -60,7 +64,10 @@ class Server:
         """Serve until `stop`, then let running answers end. Closes the socket."""
         clients = self._clients = Clients(self._app, self._limits, self._on_refused)
         loop = asyncio.get_running_loop()
-        listening = await loop.create_server(lambda: ClientConnection(clients), sock=listener, backlog=BACKLOG)
+        listening = await loop.create_server(lambda: ClientConnection(clients), sock=listener, backlog=AT_ONCE)
+        # asyncio accepts as many in one pass as it lets wait: a flood would be accepted, and make room for each other,
+        # before anybody's request was read.
+        listener.listen(BACKLOG)
         try:
             started()
             await self._stopping.wait()

@@ -53,6 +53,7 @@ def check_policy(
         *unknown_reasons(_patterns(policy), (content.reason for content in policy.content)),
         *_unreachable_rules(policy),
         *_patches(policy),
+        *_continued(policy),
         *_prices(policy, price_of, model),
         *_json(policy),
         *_budgets(policy),
@@ -142,6 +143,14 @@ _REQUIRED = ("model", "messages", "max_tokens")
 """Fields without which no request is accepted."""
 _OPTIONS = ("extra_headers", "extra_query", "timeout", "betas", "user_profile_id", "workspace_id")
 """Arguments of the SDK's `create()` that are no part of a request's body."""
+
+
+def _continued(policy: Policy) -> Iterator[Finding]:
+    """What continues an answer joins two: a document is never joined."""
+    for index, rule in enumerate(policy.retry.rules):
+        if rule.resume == "continue" and policy.json_document is not None:
+            what = "a document is never joined of two answers: leave resume out, or the json section"
+            yield Finding("error", ("retry", "rules", index, "resume"), what)
 
 
 def _patches(policy: Policy) -> Iterator[Finding]:

@@ -157,6 +157,8 @@ def _how(rule: Rule, attempts: int) -> str:
     parts = ["once" if most == 1 else f"up to {most} times", _wait(rule, most)]
     if rule.respect_retry_after:
         parts.append("or as long as the provider asks")
+    if rule.resume == "continue":
+        parts.append("from where prose broke, where it can be continued")
     if rule.base_url:
         parts.append(f"from {rule.base_url}")
     if rule.patch:

@@ -8,6 +8,7 @@ A rate is USD per million tokens, which is the same number as micro-USD per toke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, InvalidOperation
@@ -194,12 +195,19 @@ def usd(micro: int) -> str:
     return f"{'-' if micro < 0 else ''}${whole}.{digits}"
 
 
+_PLAIN = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)|[+-]?(?:NaN|Infinity)").fullmatch
+"""A decimal in ASCII digits, without exponent, blanks or underscores, which is what people mean by an amount. The
+words are read, and refused by what they mean."""
+
+
 def _money(value: Any) -> Decimal:
     """A quoted, positive, finite amount."""
     if type(value) in (bool, int, float):  # pydantic wants a ValueError
         raise ValueError(f'must be quoted, so that no digit is lost: "{value}"')
     try:
-        amount = value if isinstance(value, Decimal) else Decimal(value.strip())
+        if not isinstance(value, Decimal) and _PLAIN(value) is None:
+            raise ValueError("no plain decimal")
+        amount = value if isinstance(value, Decimal) else Decimal(value)
     except (InvalidOperation, AttributeError, TypeError, ValueError):
         raise ValueError(f'must be an amount of USD in quotes, such as "3.00", not {value!r}') from None
     if not amount.is_finite() or amount <= 0:

@@ -26,7 +26,7 @@ from streamguard.proxy.answers.report_headers import as_list
 from streamguard.proxy.body import ClientGone, Receive, asked, measure, read_body
 from streamguard.proxy.configfile import Setup
 from streamguard.proxy.headers import upstream_headers, without
-from streamguard.proxy.memory import Hold, Memory
+from streamguard.proxy.memory import Hold, Memory, Pace
 from streamguard.proxy.messages import JSON, GuardedAnswer, Order
 from streamguard.proxy.metrics import Metrics
 from streamguard.proxy.routes import METHODS, Endpoint, Routes, checked_query, group_of
@@ -74,6 +74,7 @@ class Proxy:
         self._upstream = Upstream(config, setup.key, setup.signer)
         self._shared = len(config.clients) > 1
         self._under_way: Counter[str] = Counter()
+        self._paces: dict[str, Pace] = {}
         self._memory = Memory(config.limits.memory_bytes, shared=self._shared)
         # Any operator's token opens the view, which knows one: it is given a token that only this object has.
         self._view_token = None if config.open_to_all else secrets.token_urlsafe(32)
@@ -195,6 +196,7 @@ class Proxy:
             endpoint = self._routes.endpoint(scope["method"], scope["path"])
             kind = endpoint.kind
             with self._memory.hold(caller.name) as hold, self._turn(caller):
+                await self._paced(caller)
                 await self._answer(endpoint, scope, caller, receive, reply, hold)
         except ClientGone:
             return
@@ -220,6 +222,16 @@ class Proxy:
             yield
         finally:
             self._under_way[caller.name] -= 1
+
+    async def _paced(self, caller: Caller) -> None:
+        """Wait for the client's turn: one that asks without end takes no more than its part of the loop's time."""
+        if not self._shared:
+            return
+        pace = self._paces.get(caller.name)
+        if pace is None:
+            pace = self._paces[caller.name] = Pace(self.setup.config.limits.requests_per_second)
+        if (seconds := pace.wait(anyio.current_time())) > 0:
+            await anyio.sleep(seconds)
 
     async def _answer(
         self, endpoint: Endpoint, scope: Scope, caller: Caller, receive: Receive, reply: Reply, hold: Hold

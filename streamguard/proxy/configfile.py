@@ -22,6 +22,7 @@ from streamguard.files.yaml import Loaded, Positions, load
 from streamguard.policy.file import SHIPPED, read_policy
 from streamguard.policy.model import Policy
 from streamguard.proxy.config import OFF, ProxyConfig
+from streamguard.source import NO_CONTINUING
 
 LABELS = frozenset({"client", "policy"})
 """What a budget's `per` may name in braces: the proxy itself gives these to every call."""
@@ -180,6 +181,8 @@ def _unfit(policy: Policy) -> list[Problem]:
         if rule.base_url is not None:
             what = "a proxy asks its one upstream only, with the one key it is for: leave base_url out"
             found.append(Problem(pointer=f"/retry/rules/{index}/base_url", problem=what))
+        if rule.resume == "continue":
+            found.append(Problem(pointer=f"/retry/rules/{index}/resume", problem=NO_CONTINUING))
     for index, budget in enumerate(policy.budgets):
         try:
             budget.scopes(labels=dict.fromkeys(LABELS, "x"))

@@ -2,7 +2,7 @@
 
 In charge of two bounds. One body's JSON is counted before it is parsed: a list of a million empty lists is three
 megabytes on the wire and a hundred in memory. And all bodies together are held to what the proxy may take, one client's
-to two thirds of it, so that nobody uses up what is there for all.
+to three quarters of it, so that nobody uses up what is there for all.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final, Self
 
 from streamguard.http.refusals import Refused
 
-COPIES: Final = 3
-"""Of a body in memory at the most: as it came, parsed, and as it is sent."""
+COPIES: Final = 2
+"""Of a body in memory: as it came, and parsed. One at a time is a text as well."""
 
 VALUE_BYTES: Final = 96
 """Of one parsed value: a list's or an object's frame with its place."""
@@ -29,12 +29,12 @@ class Memory:
     """What all requests of a proxy take.
 
     :param most: bytes for all of them together.
-    :param shared: whether there are several clients, of whom one may take two thirds.
+    :param shared: whether there are several clients, of whom one may take three quarters.
     """
 
     def __init__(self, most: int, *, shared: bool) -> None:
         self._most = most
-        self._most_each = most * 2 // 3 if shared else most
+        self._most_each = most * 3 // 4 if shared else most
         self.held = 0
         """Bytes that requests take."""
         self._by_client: Counter[str] = Counter()
@@ -139,3 +139,20 @@ def _behind(raw: bytes, at: int) -> int:
             return len(raw)
         at = stopped
     return at
+
+
+class Pace:
+    """When requests of one client may begin: evenly, after a second's worth at once.
+
+    :param per_second: requests.
+    """
+
+    def __init__(self, per_second: float) -> None:
+        self._step = 1.0 / per_second
+        self._next = float("-inf")
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next request's turn, which it takes."""
+        # Turns that nobody took are kept for a second.
+        self._next = max(self._next, now - 1.0) + self._step
+        return max(0.0, self._next - now)

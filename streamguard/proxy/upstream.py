@@ -44,6 +44,9 @@ MAX_IDLE_EVENTS: Final = 20_000
 """Events of an answer that are no output: starts and ends of blocks, pings, comments, what is unknown. A long answer of
 many tool calls has a few hundred; they are kept until something is released."""
 
+IDLE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of an answer without output, beside one event's: pings every second for a day take as many."""
+
 ERROR_BYTES: Final = 65_536
 """The most of an error's body that is read and handed on."""
 
@@ -299,7 +302,9 @@ class UpstreamStream(BodyStream):
 
     def __init__(self, response: UpstreamAnswer, max_event_bytes: int) -> None:
         super().__init__(_Opened(response), beta=False, max_event_bytes=max_event_bytes)
-        self._idle = 0
+        self._idle = self._idle_bytes = 0
+        # An event that is not complete is no output either.
+        self._most_idle_bytes = max_event_bytes + IDLE_BYTES
 
     def message(self) -> dict[str, Any] | None:
         """The message as the wire has it, as far as it has come: JSON to be, with every field."""
@@ -311,9 +316,14 @@ class UpstreamStream(BodyStream):
         Of an upstream that sends events without output for ever no more are taken than memory is there for.
         """
         events = super()._decoded(data)
-        self._idle += sum(type(event) is not Delta for event in events)
-        if self._idle > MAX_IDLE_EVENTS:
-            said = f"the answer has more than {MAX_IDLE_EVENTS} events without output"
+        idle = sum(type(event) is not Delta for event in events)
+        self._idle += idle
+        # Events of which nothing is made, such as empty deltas, are kept for the message all the same.
+        self._idle_bytes = 0 if idle < len(events) else self._idle_bytes + len(data)
+        if self._idle > MAX_IDLE_EVENTS or self._idle_bytes > self._most_idle_bytes:
+            said = (
+                f"the answer has more than {MAX_IDLE_EVENTS} events, or {self._most_idle_bytes} bytes, without output"
+            )
             return [Failed(reason="transport.decode", message=said, status=200)]
         if not events and data[:1] == b":" and data[-2:] in (b"\n\n", b"\r\r", b"\r\n"):
             return [Ping()]

@@ -76,6 +76,9 @@ class Rule(Spec):
     """How often this rule may ask again in one call; `None` for as often as `attempts` allows."""
     patch: JsonObject | None = None
     """What to change in the original request: see `Request.patched`."""
+    resume: Literal["restart", "continue"] = "restart"
+    """`continue`: go on with prose that the line cut, from where it broke, instead of beginning again. The joined
+    answer is two samples of the model's. For `transport.*` only; what cannot be continued begins again."""
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s/]")] | None = None
     """Ask another endpoint instead, with the same credentials; for sources that can (`messages()`)."""
 
@@ -84,6 +87,15 @@ class Rule(Spec):
         extra = self.model_fields_set - {"when", "give_up"}
         if self.give_up and extra:
             raise ValueError(f"give_up ends the call, so {', '.join(sorted(extra))} can have no effect")
+        return self
+
+    @model_validator(mode="after")
+    def _continues_what_the_line_cut(self) -> Rule:
+        if self.resume == "continue" and not all(one.startswith("transport.") for one in self.when):
+            raise ValueError(
+                "resume: continue is for answers that the line cut: let the rule be about transport.reset and "
+                "transport.incomplete alone"
+            )
         return self
 
     @property
@@ -132,6 +144,8 @@ class RetryState(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for which the shared cool-down sends nothing to where the attempt went."""
     quota: float = math.inf
     """Tokens in the shared retry quota."""
+    resumable: bool = False
+    """Whether the attempt's text can be continued where it broke."""
     delivered: bool = False
     """Whether output of this attempt reached a consumer who cannot take it back."""
 
@@ -153,7 +167,8 @@ def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
     rule = retry.rules[index]
     if rule.give_up:
         return give_up(f"retry.rules[{index}] gives up on {reason}", index)
-    if at.delivered:
+    resumes = rule.resume == "continue" and at.resumable
+    if at.delivered and not resumes:
         return give_up("output was already delivered (deliver: live), so the call cannot begin again unseen", index)
     if at.attempt >= retry.attempts:
         return give_up(f"all {retry.attempts} attempts are used (retry.attempts)", index)
@@ -175,7 +190,8 @@ def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
     return Decision(
         action="retry",
         reason=reason,
-        why=f"retry.rules[{index}]: attempt {at.attempt + 1} of {retry.attempts}",
+        why=f"retry.rules[{index}]: attempt {at.attempt + 1} of {retry.attempts}"
+        + (", which goes on where this one broke" if resumes else ""),
         rule=index,
         wait=wait,
         patch=rule.patch,

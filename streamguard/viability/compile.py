@@ -51,6 +51,7 @@ class Schema:
         "_max_digits",
         "_plain",
         "_root",
+        "hints",
         "late_keywords",
         "satisfiable",
         "schema",
@@ -80,6 +81,8 @@ class Schema:
             LateKeyword(pointer, keyword, why) for (pointer, keyword), why in sorted(graph.late.items())
         )
         """Which keywords can only be judged at the end of a value."""
+        self.hints: tuple[Problem, ...] = tuple(graph.hints)
+        """What says nothing in the schema's dialect and was probably meant to, each with what to write."""
 
     def prefix(self, *, expect: Literal["object", "array", "any"] = "any") -> SyntaxPrefix:
         """A new document. `expect`: the kind of the top value, on top of the schema."""

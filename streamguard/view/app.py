@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
@@ -115,8 +116,7 @@ class View:
 
     async def _file(self, request: Request) -> Response:
         name, kind = FILES[request.url.path.removeprefix(request.scope.get("root_path", ""))]
-        body = files("streamguard.view").joinpath("static", name).read_bytes()
-        return Response(body, headers={**HEADERS, "content-type": kind})
+        return Response(_static(name), headers={**HEADERS, "content-type": kind})
 
     async def _state(self, request: Request) -> Response:
         await self._board.balances.refresh()
@@ -153,6 +153,11 @@ class View:
         self._runtime.resume()
         _log.warning("%s resumes admission", self._by)
         return _json({"paused": None})
+
+
+@cache
+def _static(name: str) -> bytes:
+    return files("streamguard.view").joinpath("static", name).read_bytes()
 
 
 def _json(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
 import pytest
@@ -191,3 +193,21 @@ def test_the_view_shows_this_machine_what_runs() -> None:
         assert rebound.status_code == 403
 
     with_proxy(GOOD, test)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+def test_the_time_says_nothing_of_a_token() -> None:
+    """Over 100,000 requests: a token that is right but for its last character takes as long as one that is all wrong."""
+    judge = access(clients=CLIENTS, has_key=True)
+    guesses = {"near": ALICE[:-1] + "~", "far": "~" * len(ALICE), "first": ALICE[0] + "~" * (len(ALICE) - 1)}
+    heads = {name: [(b"host", b"localhost"), (b"x-api-key", guess.encode())] for name, guess in guesses.items()}
+    best = dict.fromkeys(guesses, 1e9)
+    for _ in range(100_000 // 500 // len(guesses)):
+        for name, head in heads.items():
+            began = time.thread_time()
+            for _ in range(500):
+                with contextlib.suppress(Refused):
+                    judge.caller(head)
+            best[name] = min(best[name], time.thread_time() - began)
+    assert max(best.values()) < 1.15 * min(best.values())

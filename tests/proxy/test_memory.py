@@ -18,7 +18,7 @@ from streamguard.http.limits import Limits
 from streamguard.http.refusals import Refused
 from streamguard.proxy.body import asked, measure
 from streamguard.proxy.config import Client
-from streamguard.proxy.memory import COPIES, MAX_DEPTH, SLICE, VALUE_BYTES, Memory, counted
+from streamguard.proxy.memory import COPIES, MAX_DEPTH, SLICE, VALUE_BYTES, Memory, Pace, counted
 from streamguard.testing import stall, wire
 from tests.proxy.running import KEY, REQUEST, Running, until, with_proxy
 
@@ -84,17 +84,17 @@ def test_depth_has_a_limit(brackets: bytes) -> None:
 
 
 def test_clients_share_what_there_is() -> None:
-    """One takes two thirds at the most; what a request took comes back when it ends."""
-    memory = Memory(900, shared=True)
+    """One takes three quarters at the most; what a request took comes back when it ends."""
+    memory = Memory(800, shared=True)
     with memory.hold("ada") as first:
         first.body(600 // COPIES)
         with memory.hold("ada") as second, pytest.raises(Refused) as caught:
             second.body(1)
         assert caught.value.name == "no_memory"
         with memory.hold("bob") as third:
-            third.body(240 // COPIES)
+            third.body(160 // COPIES)
             with pytest.raises(Refused):
-                third.values(240 // COPIES, 100 // VALUE_BYTES + 1)
+                third.values(160 // COPIES, 100 // VALUE_BYTES + 1)
         first.body(30 // COPIES)
         assert memory.held == 30
     assert memory.held == 0
@@ -182,7 +182,7 @@ def test_one_client_does_not_use_up_what_is_there_for_all() -> None:
         assert not +running.proxy._under_way
 
     silent = [wire.message_start(), wire.block_start(), stall()]
-    limits = Limits(memory_bytes=6_000_000, requests_per_client=3)
+    limits = Limits(memory_bytes=3_300_000, requests_per_client=3)
     with_proxy([silent], test, limits=limits, **TWO)
 
 
@@ -203,3 +203,28 @@ def test_counting_leaves_others_their_turn() -> None:
     over.set()
     thread.join()
     assert turns > 10
+
+
+def test_requests_beyond_a_clients_pace_wait_for_their_turn() -> None:
+    """A second's worth at once, then evenly; what was not used is kept for a second."""
+    pace = Pace(10)
+    assert [round(pace.wait(100.0), 3) for _ in range(13)] == [0.0] * 10 + [0.1, 0.2, 0.3]
+    assert [round(pace.wait(100.3), 3) for _ in range(2)] == [0.1, 0.2]
+    assert [round(pace.wait(500.0), 3) for _ in range(11)] == [0.0] * 10 + [0.1]
+
+
+def test_a_client_that_asks_without_end_is_paced_and_the_other_is_not() -> None:
+    """The one waits, the other is answered at once."""
+
+    async def test(running: Running) -> None:
+        plain = json.dumps(REQUEST | {"stream": True}).encode()
+        began = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(6):
+                tasks.start_soon(post, running, "ada", plain)
+        assert 0.3 < anyio.current_time() - began < 5
+        began = anyio.current_time()
+        assert (await post(running, "bob", plain)).status_code == 200
+        assert anyio.current_time() - began < 0.3
+
+    with_proxy([wire.text_stream("fine")], test, limits=Limits(requests_per_second=3), **TWO)

@@ -10,14 +10,16 @@ import ssl
 import struct
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import httpcore2
 import httpx2
 import pytest
 
+from streamguard.events import Failed
 from streamguard.http.network import Connection, Network, is_public
+from streamguard.proxy.upstream import IDLE_BYTES, MAX_IDLE_EVENTS, UpstreamStream
 from streamguard.testing import ScriptedServer, burst, encode, error, fin, raw, stall, status, wire
 from tests.proxy.running import COMMITTED, HEADERS, KEY, LIVE, REQUEST, Running, error_of, proxied, until, with_proxy
 
@@ -364,3 +366,42 @@ def test_tls_with_whom_the_certificate_names(uvloop: bool, tmp_path: Path) -> No
         await asyncio.sleep(0.05)
 
     anyio.run(main, backend_options={"use_uvloop": uvloop})
+
+
+EMPTY = wire.text_delta("")
+WITHOUT_OUTPUT = {
+    "pings": (wire.ping(), MAX_IDLE_EVENTS + 1),
+    "unknown events": (b'event: later\ndata: {"type": "later"}\n\n', MAX_IDLE_EVENTS + 1),
+    "blocks": (wire.block_start(1) + wire.block_stop(1), MAX_IDLE_EVENTS),
+    "empty deltas": (EMPTY, (IDLE_BYTES + 16 * 1024 * 1024) // len(EMPTY) + 1000),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_OUTPUT)
+def test_an_answer_without_output_has_an_end(name: str) -> None:
+    """An upstream that sends what is no output for ever is one typed failure, in bounded memory."""
+    piece, count = WITHOUT_OUTPUT[name]
+
+    class Endless:
+        headers: ClassVar[list[tuple[bytes, bytes]]] = []
+
+        async def pieces(self):
+            yield wire.message_start() + wire.block_start()
+            data = piece * (16_384 // len(piece) + 1)
+            for _ in range(count // (16_384 // len(piece) + 1) + 1):
+                yield data
+
+        async def aclose(self) -> None:
+            pass
+
+    async def main() -> list[str]:
+        stream = UpstreamStream(Endless(), 16 * 1024 * 1024)  # type: ignore[arg-type]
+        found = []
+        async for batch in stream:
+            found = [event.reason for event in batch if isinstance(event, Failed)]
+            if found:
+                break
+        await stream.aclose()
+        return found
+
+    assert anyio.run(main) == ["transport.decode"]

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -203,3 +204,31 @@ def test_too_large(tmp_path, monkeypatch) -> None:
     Path("a.sse").write_bytes(large)
     assert zipped(tmp_path / "a.zip", a_sse=large).stat().st_size < 10_000
     assert read_all("a.sse", "a.zip") == ([], ["a.sse: larger than 2 MiB", "a.zip/a.sse: larger than 2 MiB"])
+
+
+def test_a_zip_bomb_does_not_go_off(tmp_path, monkeypatch) -> None:
+    """Two hundred megabytes in two hundred kilobytes: named as too large, in the memory that a recording may take."""
+    monkeypatch.chdir(tmp_path)
+    zipped(tmp_path / "bomb.zip", a_sse=b"data: " + bytes(200_000_000))
+    tracemalloc.start()
+    found, said = read_all("bomb.zip")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (found, len(said)) == ([], 1)
+    assert "larger than" in said[0]
+    assert peak < 200_000_000
+
+
+def test_paths_of_a_zip_lead_nowhere(tmp_path, monkeypatch) -> None:
+    """Names that climb out of the zip are names: nothing is written, nothing beside the zip is read."""
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    (tmp_path / "evil.json").write_text(json.dumps({"request": {"model": "beside"}}))
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        for name in ("../evil.sse", "/abs.sse", "C:\\\\x.sse"):
+            archive.writestr(name, DATA)
+    before = sorted(tmp_path.rglob("*"))
+    found, said = read_all("a.zip")
+    assert said == []
+    assert len(found) == 3
+    assert sorted(tmp_path.rglob("*")) == before

@@ -64,6 +64,7 @@ source = streamguard.messages(
     extra_headers={"x-team": "billing"},
 )
 streamguard.messages(client, betas=["some-beta-2026-11-01"], model="m", max_tokens=1, messages=[], anything=1)
+typed = streamguard.messages(client, output=Invoice, model="claude-haiku-5-5", max_tokens=5, messages=[])
 request: dict[str, Any] = {"model": "claude-haiku-5-5", "max_tokens": 5, "messages": []}
 streamguard.messages(client, **request)
 
@@ -106,6 +107,7 @@ async def extract() -> Invoice:
     assert_type(outcome.data, Any)
     listed = await streamguard.run(source, policy=Path("policy.yaml"), output=list[Invoice])
     assert_type(listed.value, list[Invoice])
+    assert_type(await streamguard.run(typed, policy=policy), Outcome[Invoice])
     plain = await streamguard.run(source, policy=policy, runtime=Runtime(), labels={"tenant": "acme"})
     assert_type(plain, Outcome[Any])
     return outcome.value

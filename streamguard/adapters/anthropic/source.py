@@ -16,18 +16,21 @@ import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, Unpack, overload
 
 import anyio
 
 from streamguard.adapters.anthropic import clients, failures
 from streamguard.adapters.anthropic.stream import STREAMS, BodyStream, SdkStream
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
-from streamguard.errors import ConfigError, Problem
+from streamguard.errors import ConfigError, Problem, SchemaError
 from streamguard.events import Failed
+from streamguard.models.model import OutputType
 from streamguard.redaction import EXCERPT_BYTES
 from streamguard.request import Request
-from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
+from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed, T_co
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from anthropic.types.message_create_params import MessageCreateParamsBase as Params
@@ -51,11 +54,24 @@ _NO_BODY: Final = frozenset((*OPTIONS, "self", "extra_body", "stream"))
 def messages(
     client: Any,
     *,
+    output: type[T],
     beta: bool | None = None,
     http_client: Callable[[], Any] | None = None,
     max_event_bytes: int = MAX_EVENT_BYTES,
     **request: Unpack[MessagesRequest],
-) -> AnthropicSource: ...
+) -> AnthropicSource[T]: ...
+
+
+@overload
+def messages(
+    client: Any,
+    *,
+    output: Any = None,
+    beta: bool | None = None,
+    http_client: Callable[[], Any] | None = None,
+    max_event_bytes: int = MAX_EVENT_BYTES,
+    **request: Unpack[MessagesRequest],
+) -> AnthropicSource[Any]: ...
 
 
 @overload
@@ -63,26 +79,30 @@ def messages(
     client: Any,
     *,
     betas: Sequence[str],
+    output: Any = None,
     beta: Literal[True] | None = None,
     http_client: Callable[[], Any] | None = None,
     max_event_bytes: int = MAX_EVENT_BYTES,
     **request: Any,
-) -> AnthropicSource: ...
+) -> AnthropicSource[Any]: ...
 
 
 def messages(
     client: Any,
     *,
+    output: Any = None,
     beta: bool | None = None,
     http_client: Callable[[], Any] | None = None,
     max_event_bytes: int = MAX_EVENT_BYTES,
     **request: Any,
-) -> AnthropicSource:
+) -> AnthropicSource[Any]:
     """A Messages API call as a source: `messages(client, model=…, max_tokens=…, messages=[…])`.
 
     :param client: an `AsyncAnthropic`, or an `Anthropic`, of whose public properties an asynchronous twin is made. A
         twin lives as long as one attempt, or as `isolated()`: outside of that, a synchronous client has no idle
         connections to use again.
+    :param output: the type of the answer, as in `run`, which then needs none. The model is told as well: the type's
+        JSON Schema, as far as the provider takes it, becomes the request's structured output format.
     :param beta: whether to call `client.beta.messages`; by default if the request has `betas`.
     :param http_client: makes the `httpx2.AsyncClient` of `isolated()` and of twins. By default one with the SDK's
         settings, or the SDK's aiohttp client if that is what `client` has. Needed where `client` has an HTTP client of
@@ -96,6 +116,12 @@ def messages(
         problems.append(
             Problem(pointer="/betas", problem="`betas` needs `client.beta.messages`: leave `beta=False` out")
         )
+    if output is not None:
+        told = _told(output, request)
+        if isinstance(told, Problem):
+            problems.append(told)
+        else:
+            request = request | told
     if problems:
         raise ConfigError(problems)
     given = {name: value for name, value in request.items() if not _is_left_out(value)}
@@ -113,10 +139,29 @@ def messages(
         beta="betas" in options if beta is None else beta,
         http_client=http_client,
         max_event_bytes=max_event_bytes,
+        output=output,
     )
 
 
-class AnthropicSource:
+def _told(output: Any, request: Mapping[str, Any]) -> dict[str, Any] | Problem:
+    """What tells the model the type of its answer, or what is wrong."""
+    import anthropic
+
+    config = request.get("output_config")
+    config = config if isinstance(config, Mapping) else {}
+    if config.get("format") is not None:
+        return Problem(pointer="/output_config/format", problem="output says the format already: leave one of them out")
+    try:
+        wire = OutputType.of(output).plan().wire
+    except (ValueError, SchemaError) as mistake:
+        return Problem(pointer="/output", problem=str(mistake))
+    if wire is None:
+        return Problem(pointer="/output", problem="Pydantic can write no JSON Schema of it: give it to run() instead")
+    told = {"type": "json_schema", "schema": anthropic.transform_schema(wire)}
+    return {"output_config": {**config, "format": told}}
+
+
+class AnthropicSource(Generic[T_co]):
     """A request to the Messages API, sent anew for each attempt. Made by `messages()`."""
 
     sees_bytes = True
@@ -130,7 +175,9 @@ class AnthropicSource:
         beta: bool,
         http_client: Callable[[], Any] | None,
         max_event_bytes: int,
+        output: type[T_co] | None = None,
     ) -> None:
+        self._output = output
         self._client = client
         self._request = request
         self._options = options
@@ -145,6 +192,11 @@ class AnthropicSource:
     def request(self) -> Request:
         """The request as the caller made it, without the SDK's own options."""
         return self._request
+
+    @property
+    def output(self) -> type[T_co] | None:
+        """The type of the answer, if the caller gave one."""
+        return self._output
 
     @asynccontextmanager
     async def open(self, attempt: Attempt) -> AsyncIterator[BodyStream]:
@@ -196,7 +248,7 @@ class AnthropicSource:
         return BodyStream(response, beta=self._beta, max_event_bytes=self._max_event_bytes)
 
     @asynccontextmanager
-    async def isolated(self) -> AsyncIterator[AnthropicSource]:
+    async def isolated(self) -> AsyncIterator[AnthropicSource[T_co]]:
         """This source with a connection pool of its own, for the event loop that runs; closed at exit."""
         async with clients.isolated(self._client, self._http_client) as client:
             clone = copy.copy(self)

@@ -20,6 +20,13 @@ MAX_EVENT_BYTES = 16 * 1_048_576
 """The default bound on one event, in bytes. A server tool's result comes whole in one event: a fetched PDF as base64
 has several MiB."""
 
+SQUEEZE_AT = 65_536
+"""Bytes of an incomplete event at which what no event is made of is dropped from it; again at twice that."""
+
+FREE_LINES = 1000
+LINE_BYTES = 256
+"""What each line of data beyond the first thousand counts for: in memory it takes about as much, whatever it says."""
+
 _BOM = b"\xef\xbb\xbf"
 
 # What nearly every event looks like; the format's other faces take the long way.
@@ -61,8 +68,9 @@ class EventTooLarge(DecodingStopped):
 class Decoder:
     """Decodes one stream. Feed it what was read, in order; an event still open at the end of input is no event.
 
-    :param max_event_bytes: the most bytes of one line, and of one event's data. Comments and unknown fields count for
-        their own line only, so that keep-alives without a blank line between them never add up.
+    :param max_event_bytes: the most bytes of one line, and of one event's data; of more than a thousand lines each
+        counts for `LINE_BYTES` more. Comments and unknown fields count for their own line only, so that keep-alives
+        without a blank line between them never add up.
     """
 
     __slots__ = ("_after_cr", "_check_at", "_head", "_pieces", "_size", "max_event_bytes")
@@ -72,7 +80,7 @@ class Decoder:
         # The bytes since the last blank line, in pieces: they are joined once, when the event is complete.
         self._pieces: list[bytes] = []
         self._size = 0
-        self._check_at = max_event_bytes
+        self._check_at = min(max_event_bytes, SQUEEZE_AT)
         # Whether the last byte was a CR, whose LF may still come.
         self._after_cr = False
         # The first bytes of the stream as long as they may be a byte order mark; `None` when that is settled.
@@ -124,10 +132,10 @@ class Decoder:
             if frame := self._frame(block, frames):
                 frames.append(frame)
         self._size = len(rest)
-        self._check_at = largest
+        self._check_at = min(largest, SQUEEZE_AT)
         if rest:
             pieces.append(rest)
-            if self._size > largest:
+            if self._size > self._check_at:
                 self._squeeze(frames)
         return frames
 
@@ -160,7 +168,7 @@ class Decoder:
                 value = value[1:]
             if field == b"data":
                 data.append(value)
-                size += len(value) + 1
+                size += len(value) + (1 if len(data) <= FREE_LINES else LINE_BYTES)
             elif field == b"event":
                 name = value
             if len(line) > largest or size > largest:
@@ -170,6 +178,7 @@ class Decoder:
     def _squeeze(self, complete: list[Frame]) -> None:
         """See whether the pending event is too large, and drop from it what no event is made of."""
         pending = b"".join(self._pieces)
+        self._pieces.clear()
         self._frame(pending, complete)
         *lines, last = pending.split(b"\n")
         names = [line for line in lines if line.partition(b":")[0] == b"event"]
@@ -177,5 +186,7 @@ class Decoder:
         rest = b"\n".join([*names[-1:], *data, last])
         self._pieces[:] = [rest] if rest else []
         self._size = len(rest)
-        # Not again at the next byte: twice the bound in memory buys linear time.
-        self._check_at = self._size + self.max_event_bytes
+        # Not again at the next byte: twice the size in memory buys linear time. The bound itself is never passed over.
+        size, largest = self._size, self.max_event_bytes
+        again = size + min(largest, max(size, SQUEEZE_AT))
+        self._check_at = min(again, largest) if size < largest else again

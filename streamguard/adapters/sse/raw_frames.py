@@ -198,6 +198,8 @@ def _is_comment(frame: bytes) -> bool:
 class _Tapped:
     """A source whose streams are logged."""
 
+    shows_frames = True
+
     def __init__(self, source: Source, log: FrameLog) -> None:
         self._source = source
         self._log = log

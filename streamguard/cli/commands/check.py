@@ -172,7 +172,9 @@ def _late(schema: Mapping[str, Any]) -> Iterator[str]:
     """The keywords of a schema that cannot end an answer early."""
     from streamguard.viability import compile_schema
 
-    for late in compile_schema(dict(schema)).late_keywords:
+    compiled = compile_schema(dict(schema))
+    yield from (f"  warning: {hint.pointer}: {hint.problem}" for hint in compiled.hints)
+    for late in compiled.late_keywords:
         yield f"  judged only when its value ends: {late.pointer} ({late.why})"
 
 

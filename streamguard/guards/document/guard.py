@@ -126,6 +126,7 @@ class JsonDocument(Spec):
             schema_file: str | None = None,
             assert_formats: bool = False,
             numbers: Literal["exact", "plain"] = "exact",
+            patterns: Literal["python", "ecma"] = "python",
             duplicate_names: Literal["reject", "allow"] = "reject",
             fence: Literal["reject", "strip"] = "reject",
             preamble: Literal["reject", "skip"] = "reject",
@@ -272,7 +273,7 @@ def _compile(spec: JsonDocument, schema: Mapping[str, Any], registry: Any = None
         assert_formats=spec.assert_formats,
         duplicate_names=spec.duplicate_names,
         numbers=spec.numbers,
-        patterns=spec.patterns,
+        patterns="python" if spec.output is not None else spec.patterns,
         max_depth=spec.max_depth,
         max_digits=spec.max_digits,
     )
@@ -321,6 +322,7 @@ class TextWatch(BaseWatch):
         self._ahead = Ahead(self._reader)
         # What the request put in the model's mouth is the beginning of the document.
         self._early = self._reader.feed(request.prefill) if request is not None and request.prefill else None
+        self.hopeless = self._early if isinstance(self._early, Trip) else None
 
     def feed(self, event: Event, now: float) -> Trip | Enough | None:
         verdict: Trip | Enough | None = None

@@ -46,6 +46,7 @@ class Graph:
         self.assert_formats = assert_formats
         self.dialect: Dialect = dialect
         self.late: dict[tuple[str, str], str] = {}  # (pointer, keyword) → why it is judged at the end only
+        self.hints: list[Problem] = []  # what says nothing here, and probably was to say something
         self.wants_values = False
         self.longest = 0  # characters of the longest string that `enum`, `const` or a name lists
         self._problems: list[Problem] = []
@@ -142,21 +143,30 @@ class Graph:
         for keyword, value in schema.items():
             check = checks.get(keyword)
             if check is None:
+                if (hint := kw.ignored(keyword, value, draft)) is not None:
+                    self.hints.append(Problem(problem=hint, pointer=f"{node.pointer}/{escape(keyword)}"))
                 continue
             if not check[0](value):
-                self._problem(f"{node.pointer}/{escape(keyword)}", f"{quote(value)} is not {check[1]}")
+                instead = kw.instead(keyword, value, draft)
+                self._problem(f"{node.pointer}/{escape(keyword)}", f"{quote(value)} is not {check[1]}{instead}")
             else:
                 good[keyword] = value
         self._kinds(node, good)
-        self._values(node, good)
+        if "enum" in good or "const" in good:
+            self._values(node, good)
         for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
             if keyword in good:
                 self._ref(node, keyword, good[keyword])
-        self._in_place(node, good)
-        self._strings(node, good)
-        self._numbers(node, good)
-        self._objects(node, good)
-        self._arrays(node, good)
+        if not good.keys().isdisjoint(kw.IN_PLACE):
+            self._in_place(node, good)
+        if not good.keys().isdisjoint(kw.OF_STRINGS):
+            self._strings(node, good)
+        if not good.keys().isdisjoint(kw.OF_NUMBERS):
+            self._numbers(node, good)
+        if not good.keys().isdisjoint(kw.OF_OBJECTS):
+            self._objects(node, good)
+        if not good.keys().isdisjoint(kw.OF_ARRAYS):
+            self._arrays(node, good)
         blame = self._blame.get(node.id)
         if blame is not None:
             for atom in [*(atom for atoms in node.atoms.values() for atom in atoms), node.kind_atom]:
@@ -240,8 +250,10 @@ class Graph:
             if kinds & node.kinds != node.kinds:
                 node.kinds &= kinds
                 node.kind_atom = Atom("values", values, keyword, at)
-            node.atoms[STRING].append(Atom("values", strings, keyword, at))
-            node.atoms[NUMBER].append(Atom("values", numbers, keyword, at))
+            if strings:
+                node.atoms[STRING].append(Atom("values", strings, keyword, at))
+            if numbers:
+                node.atoms[NUMBER].append(Atom("values", numbers, keyword, at))
             for kind, cls in ((OBJECT, dict), (ARRAY, list)):
                 found = [self._made(_same(v), node, keyword, at) for v in values if isinstance(v, cls)]
                 if kind in node.structured:  # both enum and const

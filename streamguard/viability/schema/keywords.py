@@ -168,6 +168,70 @@ _D2020: Final = {k: v for k, v in _D2019.items() if k not in ("additionalItems",
 }
 KEYWORDS: Final[dict[int, dict[str, Check]]] = {D4: _D4, D6: _D6, D7: _D7, D2019: _D2019, D2020: _D2020}
 
+_DIALECT: Final = 'or name the dialect that it is written in, such as "$schema": "http://json-schema.org/{}/schema#"'
+
+
+def ignored(keyword: str, value: Any, draft: int) -> str | None:
+    """Why a keyword that says nothing in this draft was probably meant to, and what to write; `None` if it was not."""
+    if keyword == "nullable" and value is True:
+        return 'nullable is OpenAPI\'s, and says nothing in JSON Schema: write "null" into type, or anyOf'
+    if keyword == "dependencies" and draft >= D2019:
+        return (
+            "dependencies says nothing since 2019-09: write dependentRequired or dependentSchemas, "
+            + _DIALECT.format("draft-07")
+        )
+    if keyword == "additionalItems" and draft == D2020:
+        return "additionalItems says nothing since 2020-12: write prefixItems and items, " + _DIALECT.format("draft-07")
+    return None
+
+
+def instead(keyword: str, value: Any, draft: int) -> str:
+    """What to write for a value that another draft allows; empty if none does."""
+    if keyword == "items" and isinstance(value, list) and draft == D2020:
+        return ": a list is prefixItems since 2020-12 (pydantic 1 wrote items): write that, " + _DIALECT.format(
+            "draft-07"
+        )
+    if keyword in ("exclusiveMinimum", "exclusiveMaximum") and isinstance(value, bool) and draft > D4:
+        bound = keyword.removeprefix("exclusive").lower()
+        return f": true is draft-04's: write the number here instead of in {bound}, " + _DIALECT.format("draft-04")
+    if keyword == "required" and isinstance(value, bool):
+        return ": required lists names, beside properties, since draft-04"
+    if keyword == "type" and value == "any":
+        return ": leave type out for any value"
+    return ""
+
+
+IN_PLACE: Final = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "dependentSchemas", "dependencies"})
+OF_STRINGS: Final = frozenset({"minLength", "maxLength", "pattern", "format"})
+OF_NUMBERS: Final = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
+OF_OBJECTS: Final = frozenset(
+    {
+        "properties",
+        "patternProperties",
+        "additionalProperties",
+        "required",
+        "minProperties",
+        "maxProperties",
+        "propertyNames",
+        "dependentRequired",
+        "dependencies",
+        "unevaluatedProperties",
+    }
+)
+OF_ARRAYS: Final = frozenset(
+    {
+        "prefixItems",
+        "items",
+        "additionalItems",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+        "contains",
+        "unevaluatedItems",
+    }
+)
+"""Keywords by what they are about."""
+
 _SHAPE_OF: Final = {
     id(_SCHEMA): "one",
     id(_EXTRA): "one",

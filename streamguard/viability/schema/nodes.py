@@ -7,10 +7,11 @@ children (`Atom`, per kind), and what applies another schema to the same value (
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import Any, Final
 
 from streamguard.viability.patterns.regexes import Pattern
-from streamguard.viability.syntax.grammar import ANY, ARRAY, NUMBER, OBJECT, STRING
+from streamguard.viability.syntax.grammar import ANY
 
 INF: Final = math.inf
 
@@ -113,7 +114,7 @@ class Node:
         self.kinds = ANY
         self.kind_atom: Atom | None = None  # what limits the kinds
         self.lists = False  # whether `enum` or `const` counts (a draft may not know it)
-        self.atoms: dict[int, list[Atom]] = {OBJECT: [], ARRAY: [], STRING: [], NUMBER: []}
+        self.atoms: dict[int, list[Atom]] = defaultdict(list)  # per kind
         self.ops: list[Op] = []
         self.structured: dict[int, list[Node]] = {}  # per kind: objects or arrays that `enum` or `const` name
         self.unevaluated_properties: Node | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -218,3 +220,18 @@ def test_a_giant_event_costs_linear_time() -> None:
 
     quarter, whole = seconds(MAX_EVENT_BYTES // 4), seconds(MAX_EVENT_BYTES - 100)
     assert whole < 3 * 4 * quarter + 0.01
+
+
+@pytest.mark.parametrize(
+    "line", [b"data: x\n", b": x\n", b"data\n", b"event: a\n", b"x: y\n", b"data: " + b"y" * 100 + b"\n"]
+)
+def test_an_event_that_never_ends_takes_little_memory(line: bytes) -> None:
+    """Short lines without a blank one: what no event is made of is dropped, of the rest there is an end."""
+    decoder, chunk = Decoder(1_048_576), (line * 20_000)[:16_384]
+    tracemalloc.start()
+    with contextlib.suppress(EventTooLarge):
+        for _ in range(100):
+            decoder.feed(chunk)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8_000_000

@@ -17,8 +17,10 @@ from pydantic import ValidationError
 
 from streamguard.errors import PolicyError
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Metered, Started, Stopped, Usage
-from streamguard.guards.base import Document, HoldsDocument
+from streamguard.guards.base import AttemptContext, Document, HoldsDocument
 from streamguard.guards.document.guard import JsonDocument
+from streamguard.guards.panel import Panel
+from streamguard.request import Request
 from streamguard.verdict import REASONS, Enough, Trip
 from tests.data import path
 from tests.guards.documents import pieces, run, said, text_events, tool_events, watch, ways
@@ -264,11 +266,26 @@ def test_prefill_is_the_beginning_of_the_document() -> None:
     assert run(SPEC, text_events([" x}"]), body).verdict.where.char == 6
 
 
-def test_prefill_that_no_answer_can_save_trips_on_the_first_event() -> None:
-    """A prefill outside the policy is found before the answer says anything."""
-    body = {"messages": [{"role": "assistant", "content": "Sure:"}]}
-    result = run(SPEC, text_events(["{}"]), body)
-    assert (result.verdict.reason, result.event) == ("json.preamble", 1)
+@pytest.mark.parametrize(
+    ("spec", "prefill", "reason"),
+    [
+        (SPEC, "Sure:", "json.preamble"),
+        (SPEC, '{"a": 1,,', "json.malformed"),
+        (JsonDocument(schema={"properties": {"a": {"type": "string"}}}), '{"a": 1', "json.schema"),
+        (JsonDocument(expect="array"), "{", "json.preamble"),
+    ],
+)
+def test_a_prefill_that_no_answer_can_save(spec: JsonDocument, prefill: str, reason: str) -> None:
+    """It is a mistake before anything is sent; a guard that only observes lets it be, and so does one that skips."""
+    context = AttemptContext(request=Request({"messages": [{"role": "assistant", "content": prefill}]}))
+    with pytest.raises(PolicyError, match="puts in the assistant's mouth can never be accepted") as raised:
+        Panel((spec,), context, 0.0)
+    assert raised.value.problems[0].pointer == "/json"
+    observing = Panel((spec.model_copy(update={"mode": "observe"}),), context, 0.0)
+    observing.feed(Delta(0, "text", "{}"), 0.0)
+    assert len(observing.observed) == 1
+    said_before = AttemptContext(request=Request({"messages": [{"role": "assistant", "content": "Sure:"}]}))
+    assert Panel((JsonDocument(preamble="skip"),), said_before, 0.0).observed == []
 
 
 def test_text_blocks_are_one_document() -> None:

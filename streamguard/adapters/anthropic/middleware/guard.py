@@ -44,7 +44,7 @@ from streamguard.outcome import Outcome
 from streamguard.policy.file import as_policy
 from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
-from streamguard.source import Source
+from streamguard.source import NO_CONTINUING, Source, continues
 
 MESSAGES: Final = "/v1/messages"
 """The endpoint that is guarded, at every client: Bedrock and Vertex rewrite it further in."""
@@ -206,6 +206,8 @@ class GuardMiddleware(anthropic.Middleware):
                 "a streaming call through GuardMiddleware needs a choice: deliver='committed' holds the output back "
                 "until the whole answer has passed, deliver='live' hands it on at once and cannot take it back"
             )
+        if continues(policy):
+            raise PolicyError(NO_CONTINUING)
         # Whoever asked for the response itself may read bytes, and whoever has a stream class of their own decodes.
         raw = RAW_HEADER in {name.lower() for name in request.headers} or not typing.get_args(request.stream_cls)
         return _Streaming(
