@@ -260,7 +260,8 @@ def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
     if summary.lag_seconds > 0.05:
         yield "lag", f"a timer was {summary.lag_seconds:.2f} s late: this machine was too busy"
     for reason, example in summary.examples.items():
-        yield "for example", f"{reason}: {_short(example.message)} (row {example.custom_id})"
+        row = f" (row {example.custom_id})" if example.custom_id else ""
+        yield "for example", f"{reason}: {_short(example.message)}{row}"
     if summary.stopped is not None:
         yield "stopped", summary.stopped.why
     if (following := _next_step(summary)) is not None:
@@ -280,8 +281,7 @@ def _next_step(summary: Summary) -> str | None:
     steps = []
     if summary.not_run or summary.canceled or summary.failed:
         steps.append("run again to go on: what succeeded is kept")
-    if summary.examples:
-        row = next(iter(summary.examples.values())).custom_id
+    if row := next((one.custom_id for one in summary.examples.values() if one.custom_id), None):
         steps.append(f"streamguard status OUT --show-row {row} tells a row's story")
     return "; ".join(steps) or None
 
