@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -31,6 +32,8 @@ from streamguard.testing import ScriptedServer, error, fin, wire
 POLICY = Policy(timeouts=Timeouts(total=60))
 JSON = POLICY.replace(json=JsonDocument())
 REQUEST: dict[str, Any] = {"max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}
+KEY = "sk-" + secrets.token_hex(24)
+"""LiteLLM starts with a strong one only."""
 TEXT = '{"a": 1}'
 
 ANTHROPIC: dict[str, Any] = {
@@ -95,7 +98,9 @@ def litellm(python: str, models: dict[str, dict[str, str]]) -> Iterator[str]:
     config = {"model_list": [{"model_name": name, "litellm_params": given} for name, given in models.items()]}
     environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.yaml").write_text(json.dumps({**config, "litellm_settings": {"num_retries": 0}}))
+        (Path(folder) / "config.yaml").write_text(
+            json.dumps({**config, "litellm_settings": {"num_retries": 0}, "general_settings": {"master_key": KEY}})
+        )
         command = [str(Path(python).parent / "litellm"), "--config", "config.yaml", "--port", str(port)]
         with (Path(folder) / "log").open("w") as log:
             child = subprocess.Popen(
@@ -119,7 +124,7 @@ def litellm(python: str, models: dict[str, dict[str, str]]) -> Iterator[str]:
 
 async def outcome(url: str, model: str, policy: Policy) -> str:
     """What comes out of `run()`, in a few words."""
-    async with anthropic.AsyncAnthropic(api_key="sk-x", base_url=url, max_retries=0) as client:
+    async with anthropic.AsyncAnthropic(api_key=KEY, base_url=url, max_retries=0) as client:
         try:
             found = await run(messages(client, model=model, **REQUEST), policy=policy)
         except CallError as failure:

@@ -49,7 +49,7 @@ class Following:
     :ivar failure: the first failure; `None` while there is none.
     """
 
-    __slots__ = ("_begun", "_fed", "_open", "_pieces", "_root", "_starts", "_wanted", "failure")
+    __slots__ = ("_begun", "_escaped", "_fed", "_open", "_pieces", "_root", "_starts", "_wanted", "failure")
 
     def __init__(self, root: Place) -> None:
         self.failure: Failure | None = None
@@ -60,6 +60,8 @@ class Following:
         self._pieces: list[str] = []
         self._starts: list[int] = []
         self._fed = 0
+        self._escaped = 0
+        """Where the latest piece with a backslash ended."""
         self._wanted = 0
         """How many open values' text is wanted."""
 
@@ -71,6 +73,8 @@ class Following:
         self._pieces.append(text)
         self._starts.append(self._fed)
         self._fed += len(text)
+        if "\\" in text:
+            self._escaped = self._fed
 
     def begin(self, key: str | int | None, at: int, kind: int) -> None:
         """A value of a kind begins at a character, as the member or item `key`."""
@@ -123,7 +127,7 @@ class Following:
 
     def _check_escapes(self, begin: int, at: int, key: str | int | None) -> None:
         """Half a surrogate pair is JSON, and no text that Pydantic reads."""
-        if len(self._pieces) == 1 and "\\" not in self._pieces[0]:
+        if self._escaped <= begin:
             return
         text = self._text(begin, at)
         if _SURROGATE.search(text) is None:
