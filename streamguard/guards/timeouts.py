@@ -289,8 +289,9 @@ class TimeoutsWatch(BaseWatch):
     def _trip(self, knob: str, limit: float, observed: float, start: float, now: float) -> Trip:
         reason, seen = _WORDS[knob]
         notes = []
-        if knob in ("first_token", "progress", "progress_thinking") and (self._heard_at or 0.0) > start:
-            # That tells a stalled model from a dead line.
+        quiet = ("first_token", "progress", "progress_thinking")
+        if knob in quiet and (self._heard_at or 0.0) - start > limit / 4:
+            # That tells a stalled model from a dead line. The response's head, or a last piece, is no such sign.
             notes.append("bytes such as pings kept coming")
         notes.append(f"timeouts.{knob} is {limit:g} s")
         if knob == "attempt":

@@ -99,6 +99,14 @@ def test_a_watch_is_a_watch() -> None:
             "no output for 60.0 s (bytes such as pings kept coming; timeouts.progress is 60 s)",
         ),
         (
+            {"first_token": 60},
+            [(5, Started())],
+            "timeout.first_token",
+            "first_token",
+            60.0,
+            "no output for 60.0 s (timeouts.first_token is 60 s)",
+        ),
+        (
             {"progress": 60},
             [(1, TEXT, piece())],
             "timeout.progress",

@@ -163,7 +163,8 @@ class Decoder:
         data: list[bytes] = []
         size = -1
         for line in block.split(b"\n"):
-            field, _, value = line.partition(b":")
+            # A comment is not copied: it may be as long as anything.
+            field, _, value = (b"", b"", b"") if line[:1] == b":" else line.partition(b":")
             if value[:1] == b" ":
                 value = value[1:]
             if field == b"data":
