@@ -17,8 +17,8 @@ import msgspec
 
 from streamguard.engine.clock import CallClock
 from streamguard.engine.delivery import Delivery
-from streamguard.events import Delta, Event, Failed, Other, Ping
-from streamguard.guards.closing import BROKEN_CONNECTION, Closing
+from streamguard.events import Delta, Event, Failed
+from streamguard.guards.closing import Closing
 from streamguard.guards.panel import Panel
 from streamguard.redaction import redacted
 from streamguard.request import Request
@@ -85,11 +85,19 @@ class RunningAttempt:
         """When the next read ends at the latest."""
         return min(self.panel.deadline, self._clock.deadline)
 
-    async def open(self, source: Source, base_url: str | None = None) -> Trip | Failed | None:
+    async def open(
+        self, source: Source, base_url: str | None = None, *, connect: float | None = None
+    ) -> Trip | Failed | None:
         """Ask the source. The reason if that did not work out."""
         clock, panel = self._clock, self.panel
         panel.waiting(clock.now())
-        attempt = Attempt(number=self.number, request=self.request, deadline=clock.deadline, base_url=base_url)
+        attempt = Attempt(
+            number=self.number,
+            request=self.request,
+            deadline=clock.deadline,
+            connect=connect,
+            base_url=base_url,
+        )
         failed: Failed | None = None
         self.sent = True
         with clock.until(min(panel.deadline, clock.deadline)) as limit:
@@ -193,25 +201,36 @@ class RunningAttempt:
             return True, self._judged(trip, batch, -1, now)
         for place, event in enumerate(batch):
             if type(event) is Failed:
-                if panel.stopped and event.reason in BROKEN_CONNECTION:
-                    break
                 return True, event
             verdict = feed(event, now)
             if verdict is not None:
                 return True, self._judged(verdict, batch, place, now)
             if push is not None:
                 push(event)
-            if many and type(event) is not Delta and (trip := panel.ahead(batch, place + 1, now)) is not None:
-                return True, self._judged(trip, batch, place, now)
-        return (True, None) if panel.stopped else None
+            if type(event) is not Delta:
+                if panel.stopped:
+                    self._late(batch[place + 1 :], now)
+                    return True, None
+                if many and (trip := panel.ahead(batch, place + 1, now)) is not None:
+                    return True, self._judged(trip, batch, place, now)
+        return None
+
+    def _late(self, events: Sequence[Event], now: float) -> None:
+        """Take what came after the provider's own end: nothing there voids the answer, and a count still counts."""
+        for event in events:
+            if type(event) is Failed:
+                _log.debug("after the end of the message: %s: %s", event.reason, event.message)
+            else:
+                self.panel.feed(event, now)
 
     async def _feed_asking(self, batch: Sequence[Event], now: float) -> tuple[bool, End]:
         """The same where guards have checks that must be awaited."""
         panel, push = self.panel, self.delivery.push
         for position, event in enumerate(batch):
+            if panel.stopped:
+                self._late(batch[position:], now)
+                break
             if type(event) is Failed:
-                if panel.stopped and event.reason in BROKEN_CONNECTION:
-                    break
                 return True, event
             verdict = panel.feed(event, now)
             if type(verdict) is not Trip:
@@ -303,40 +322,22 @@ class RunningAttempt:
                 _log.debug("after the end of the document: %s", error)
             self._over = True
 
-    async def drain(self, seconds: float) -> Trip | Failed | None:
+    async def drain(self, seconds: float) -> None:
         """After the provider's own end: read to the socket's end, so that the connection can be used again.
 
-        Nothing but keep-alives may come; anything else is a violation of the protocol and voids the answer. How the
-        connection ends does not matter any more.
+        Whatever comes, the answer stands: end marks of other protocols, a second end, errors of a gateway, a broken
+        connection. A late count is taken.
         """
         if self._over or self._batches is None:
-            return None
+            return
         clock = self._clock
         with clock.until(min(clock.now() + seconds, max(clock.deadline, clock.now()))):
             try:
                 async for batch in self._batches:
-                    now = clock.now()
-                    for event in batch:
-                        if type(event) is Failed:
-                            return self._voiding(event)
-                        if type(event) is not Ping and type(event) is not Other:
-                            verdict = self.panel.feed(event, now)
-                            if isinstance(verdict, Trip):
-                                return verdict
-            except SourceFailed as error:
-                return self._voiding(error.failed)
-            except Exception as error:
+                    self._late(batch, clock.now())
+            except Exception as error:  # the answer stands
                 _log.debug("after the end of the message: %s", error)
-        self._over = True
-        return None
-
-    def _voiding(self, failed: Failed) -> Failed | None:
-        """A failure after the message's own end, unless it is only the connection that ended."""
-        self._over = True
-        if failed.reason not in BROKEN_CONNECTION:
-            return failed
-        _log.debug("after the end of the message: %s", failed.message)
-        return None
+            self._over = True
 
     async def close(self) -> None:
         """Close the connection, whatever state the attempt or the task is in."""

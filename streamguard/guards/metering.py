@@ -34,7 +34,7 @@ Anthropic's tool-use page, 2026-11)."""
 def usage_range(transcript: Transcript, request: Request | None, calibration: Calibration) -> UsageRange:
     """What one attempt used, by what was seen of it; the request was sent, and may be billed.
 
-    With the provider's final count: that, exactly. Without:
+    With the provider's final count: that, exactly, unless it fell: then both are the ends. Without:
 
     * output, low: what is visible, at the lower end of the model's scale, or the provider's running count, if higher;
     * output, high: the same at the upper end plus `LAG_TOKENS`, but at most what the request allows; just that where
@@ -47,7 +47,11 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
     """
     usage = transcript.usage
     if transcript.metered and usage.input_tokens is not None:
-        return UsageRange.of(usage)
+        if transcript.fell is not None:
+            return UsageRange(low=transcript.fell, high=usage, exact=False)
+        billed = usage.billed
+        exact = billed.input_tokens is not None and billed.output_tokens is not None
+        return UsageRange(low=billed if exact else usage, high=billed, exact=exact)
     scale = calibration.scale(request.model if request is not None else transcript.model)
     low_output: int | None
     if transcript.metered:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from streamguard.events import PIECES, BlockKind, BlockStarted, Delta, Event, Metered, Started, Stopped, Usage
+import msgspec
+
+from streamguard.events import COUNTS, PIECES, BlockKind, BlockStarted, Delta, Event, Metered, Started, Stopped, Usage
 from streamguard.pricing.tokens import weigh
 
 _STRAY: Final = -1
@@ -26,6 +28,8 @@ class Transcript:
         """The provider's own counts so far."""
         self.metered = False
         """Whether the provider gave its final count of the output."""
+        self.fell: Usage | None = None
+        """The lower counts, where some fell: one of the two is wrong, so neither is exact."""
         self.stop_reason: str | None = None
         self.stopped = False
         self.blocks: dict[int, BlockStarted] = {}
@@ -51,8 +55,8 @@ class Transcript:
             handler(event, now)
 
     def _started(self, event: Started, now: float) -> None:
-        self.id, self.model = event.id, event.model
-        self.usage = self.usage.updated(event.usage)
+        self.id, self.model = event.id or self.id, event.model or self.model
+        self.usage = self.usage.updated(self._believed(event.usage))
 
     def _block_started(self, event: BlockStarted, now: float) -> None:
         self.blocks[event.index] = event
@@ -74,16 +78,28 @@ class Transcript:
             self.first_token_at = now
 
     def _metered(self, event: Metered, now: float) -> None:
-        self.usage = self.usage.updated(event.usage)
+        told, before = self._believed(event.usage), self.usage
+        self.usage = before.updated(told)
+        if not event.usage.iterations and _fell(before, told):
+            self.fell = _lower(before, told)
         self.stop_reason = event.stop_reason or self.stop_reason
         # A count that comes with the stop reason is the final one; earlier ones are running totals.
-        self.metered = self.metered or (event.stop_reason is not None and event.usage.output_tokens is not None)
+        self.metered = self.metered or (event.stop_reason is not None and told.output_tokens is not None)
 
     def _stopped(self, event: Stopped, now: float) -> None:
         self.stopped = True
         self.stop_reason = event.stop_reason or self.stop_reason
         # Nothing is counted any more after the message's own end, so the last count is final whatever came with it.
         self.metered = self.metered or self.usage.output_tokens is not None
+
+    def _believed(self, usage: Usage) -> Usage:
+        """What was counted, without a 0 that cannot be a count: gateways send it where they counted nothing."""
+        unknown: dict[str, None] = {}
+        if usage.input_tokens == 0 and not usage.whole_input:
+            unknown["input_tokens"] = None
+        if usage.output_tokens == 0 and (self.blocks or self.first_token_at is not None):
+            unknown["output_tokens"] = None
+        return msgspec.structs.replace(usage, **unknown) if unknown else usage
 
     def kind(self, index: int) -> BlockKind:
         """What a block is."""
@@ -121,3 +137,19 @@ class Transcript:
     def tool_calls(self) -> int:
         """The caller's own tools called so far."""
         return sum(block.kind == "tool_input" for block in self.blocks.values())
+
+
+def _fell(before: Usage, told: Usage) -> bool:
+    """Whether a count is lower than it was. What is left out did not fall."""
+    if told.whole_input and before.whole_input is not None:
+        whole = _lower(before, told).whole_input
+        if whole is not None and whole < before.whole_input:
+            return True
+    output, earlier = told.output_tokens, before.output_tokens
+    return output is not None and earlier is not None and output < earlier
+
+
+def _lower(before: Usage, told: Usage) -> Usage:
+    """The counts as they were told last, whatever they were before."""
+    fields = {name: getattr(before if getattr(told, name) is None else told, name) for name in COUNTS}
+    return msgspec.structs.replace(before, **fields)
