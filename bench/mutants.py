@@ -426,10 +426,10 @@ def _lost() -> Any:
 
 @mutant("usage: the start's output count is true")
 def _placeholder() -> Any:
-    original = wire_events.WireUsage.neutral
+    original = wire_events.neutral
 
-    def neutral(self: Any, *, final: bool) -> Any:
-        return original(self, final=True)
+    def neutral(wire: object, *, final: bool) -> Any:
+        return original(wire, final=True)
 
     def started(self: Any, event: Any, now: float) -> None:
         self.id, self.model = event.id, event.model
@@ -437,7 +437,7 @@ def _placeholder() -> Any:
         self.metered = event.usage.output_tokens is not None
 
     stack = contextlib.ExitStack()
-    stack.enter_context(patch.object(wire_events.WireUsage, "neutral", neutral))
+    stack.enter_context(patch.object(wire_events, "neutral", neutral))
     stack.enter_context(patch.object(Transcript, "_started", started))
     return stack
 

@@ -165,7 +165,7 @@ class Conversation:
         self._history = [*history, {"role": "assistant", "content": content}]
         self._results = {}
         self._said = self._said[self._asked :]
-        self._asked, self._paused = None, stop_reason == "pause_turn"
+        self._asked, self._paused = None, stop_reason in ("pause_turn", "compaction")
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
@@ -198,8 +198,11 @@ def _text(text: str) -> Block:
 
 
 def _is_paused(content: Any) -> bool:
-    """Whether a turn ends with work of the provider's own that it has not done yet."""
-    return isinstance(content, list) and content[-1].get("type") == "server_tool_use"
+    """Whether a turn was paused: every finished one ends with text or with calls of the caller's tools.
+
+    A turn that ends with work of the provider's, with what came of it, or with thinking goes on when it is sent back.
+    """
+    return isinstance(content, list) and bool(content) and content[-1].get("type") not in ("text", "tool_use")
 
 
 def _blocks(content: Any) -> list[Block]:

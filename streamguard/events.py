@@ -10,7 +10,7 @@ anywhere; `Failed` ends the stream. `Restarted` never comes from a source: the e
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -30,6 +30,9 @@ PIECES: Final[dict[BlockKind, DeltaKind]] = {
 }
 """What blocks are made of. Of other blocks we know too little to say."""
 
+
+CUTS: Final = frozenset({"max_tokens", "model_context_window_exceeded", "refusal", "pause_turn"})
+"""Stop reasons after which the last block may be unfinished through no fault of its own."""
 
 COUNTS: Final = (
     *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens"),
@@ -85,13 +88,57 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     iterations: tuple[Iteration, ...] | None = None
     """Every sampling of an answer that took several. What is marked as apart is in none of the counts above."""
 
+    @property
+    def whole_input(self) -> int | None:
+        """All input, cached or not; `None` if nothing of it was told."""
+        told = [count for name in _INPUT if (count := getattr(self, name)) is not None]
+        return sum(told) if told else None
+
+    @property
+    def billed(self) -> Usage:
+        """The counts of everything that is billed: the sum of the samplings, where that is more than the answer's own.
+
+        A sampling without counts makes input and output unknown.
+        """
+        if not self.iterations:
+            return self
+        total: dict[str, Any] = {}
+        for name in (*_INPUT, "cache_write_1h_tokens", "output_tokens"):
+            known = [count for one in self.iterations if (count := getattr(one, name)) is not None]
+            total[name] = sum(known) if known else getattr(self, name)
+        if any(one.input_tokens is None or one.output_tokens is None for one in self.iterations):
+            total |= {"input_tokens": None, "output_tokens": None}
+        elif sum(total[name] or 0 for name in _INPUT) < (self.whole_input or 0) or (total["output_tokens"] or 0) < (
+            self.output_tokens or 0
+        ):
+            return self
+        return msgspec.structs.replace(self, **total)
+
     def updated(self, newer: Usage) -> Usage:
-        """Field by field the newer count where it is given: counts are cumulative, so they replace and never add."""
-        fields = {
+        """Return the counts after `newer` came. Counts are cumulative: they replace and never add, and cannot fall.
+
+        Input is compared as a whole, since a later count may split it otherwise into cached and not cached. A count
+        that would fall is left as it was.
+        """
+        merged = {
             name: getattr(self, name) if getattr(newer, name) is None else getattr(newer, name)
             for name in self.__struct_fields__
         }
-        return Usage(**{**fields, "impossible": self.impossible or newer.impossible})
+        merged["impossible"] = self.impossible or newer.impossible
+        if newer.iterations:  # they say what each part was, so the answer's own counts may be lower than before
+            return Usage(**merged)
+        if (was := self.whole_input) is not None:
+            told = [merged[name] for name in _INPUT if merged[name] is not None]
+            if sum(told) < was:
+                merged |= {name: getattr(self, name) for name in (*_INPUT, "cache_write_1h_tokens")}
+        for name in ("output_tokens", "thinking_tokens", "web_searches"):
+            earlier, later = getattr(self, name), getattr(newer, name)
+            if earlier is not None and later is not None:
+                merged[name] = max(earlier, later)
+        return Usage(**merged)
+
+
+_INPUT: Final = ("input_tokens", "cache_read_tokens", "cache_write_tokens")
 
 
 class Started(msgspec.Struct, frozen=True):

@@ -35,6 +35,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """The request as patched for this attempt; `None` for an opaque source."""
     deadline: float
     """When the call ends at the latest, on the running backend's clock; `inf` for never."""
+    connect: float | None = None
+    """Seconds to connect, for sources that say `times_connection`: they end the attempt by it themselves, with
+    `connect_failed`. `None` for no limit."""
     base_url: str | None = None
     """Another endpoint than the source's own, by the rule that matched; a source that has none to choose refuses it."""
 

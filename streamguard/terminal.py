@@ -5,9 +5,13 @@ It knows no layout and no colours; it makes sure that nobody else's text can bri
 
 from __future__ import annotations
 
+import codecs
+import errno
+import io
 import os
 import re
-from typing import TextIO
+import sys
+from typing import BinaryIO, TextIO
 
 _UNSHOWABLE = re.compile(
     # Controls (C0, DEL, C1), invisible and direction-changing characters, line separators, lone surrogates.
@@ -24,6 +28,48 @@ def _spelled(match: re.Match[str]) -> str:
     code = ord(match[0])
     short = {9: "\\t", 10: "\\n", 13: "\\r", 27: "\\e"}.get(code)
     return short or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+PLAIN = str.maketrans({"≈": "~", "≥": ">=", "≤": "<=", "…": "...", "·": "-", "→": "->", "─": "-"})
+"""What stands for our own signs where they cannot be shown."""
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for characters that a stream's encoding does not have; see `codecs.register_error`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end].translate(PLAIN)
+    return missing.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+def ready() -> None:
+    """Make the process's own streams fit to be written to, whatever they are.
+
+    A descriptor that is closed would be given to the next file that is opened, which a message would then overwrite: it
+    is opened on the null device. A character that a stream's encoding does not have is spelled out.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    codecs.register_error("streamguard.plain", _plain)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="streamguard.plain")
+
+
+def standard_input() -> BinaryIO:
+    """Return the process's standard input, in bytes.
+
+    :raises OSError: it was closed when the process began, which is not the same as empty.
+    """
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "standard input is closed")
+    return sys.stdin.buffer
 
 
 def put(stream: TextIO, text: str) -> bool:

@@ -47,6 +47,7 @@ REASONS: dict[str, str] = {
     "stop.not_allowed": "a known stop reason that the policy does not accept",
     "stop.unknown": "a stop reason nobody knows, or none",
     "transport.connect": "no connection",
+    "transport.pool": "no free connection in the client's own pool",
     "transport.reset": "the connection broke",
     "transport.incomplete": "the stream ended before the message did",
     "transport.decode": "bytes that are no event stream",

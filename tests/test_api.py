@@ -29,7 +29,7 @@ from streamguard import (
     Timeouts,
 )
 from streamguard.events import BlockStarted, Delta, Failed, Ping, Started, Stopped
-from streamguard.source import Attempt
+from streamguard.source import Attempt, SourceFailed
 from streamguard.testing import ScriptedServer, answer, pause, script, stall, status, wire
 from tests.clients import loopback, plain_client
 
@@ -590,3 +590,35 @@ def test_an_attempt_that_waits_for_its_consumer_says_so(run_virtual) -> None:
         return caught.value.attempts[0].ended.message
 
     assert "of it the consumer's, who was not ready to read on" in run_virtual(main)
+
+
+@pytest.mark.parametrize(("slow", "named"), [(1.0, False), (60.0, True)])
+def test_a_connection_that_broke_while_nobody_read_is_not_the_provider_s_alone(run_virtual, slow, named) -> None:
+    """A server drops clients that read too slowly: the failure says how long the consumer did not read."""
+
+    class Dropping:
+        sees_bytes = True
+        request = None
+
+        @asynccontextmanager
+        async def open(self, attempt: Attempt) -> AsyncIterator[Any]:
+            yield Broken()
+
+    class Broken:
+        async def __aiter__(self) -> AsyncIterator[Any]:
+            yield answer(TEXT)[:3]
+            raise SourceFailed(Failed(reason="transport.reset", message="the connection broke"))
+
+        def message(self) -> None:
+            return None
+
+    async def main() -> str:
+        with pytest.raises(GaveUp) as caught:
+            async with streamguard.stream(Dropping(), policy=Policy(), deliver="live") as events:
+                async for _ in events:
+                    await anyio.sleep(slow)
+        return caught.value.attempts[0].ended.message
+
+    said = run_virtual(main)
+    assert said.startswith("the connection broke")
+    assert ("the consumer read nothing for" in said) is named

@@ -25,16 +25,18 @@ from streamguard.cli.options import (
     Out,
     Policy,
     Quiet,
+    StopOn,
     Template,
     Trace,
     finish,
 )
+from streamguard.terminal import ready
 
 app = typer.Typer(
     name="streamguard",
     help="Guard LLM streams: abort early, retry from scratch, never overspend.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,6 +52,10 @@ def main(argv: list[str] | None = None) -> None:
 
     :raises SystemExit: always, with the exit code.
     """
+    if sys.platform == "win32":
+        sys.stderr.write("streamguard: the command line needs Linux or macOS; on Windows run it in WSL\n")
+        raise SystemExit(2)
+    ready()
     arguments = sys.argv[1:] if argv is None else list(argv)
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if DEBUG in own:
@@ -106,6 +112,7 @@ def run(
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
     fail_on: FailOn = None,
+    stop_on: StopOn = None,
     drain: Drain = None,
     retry_failed: Annotated[
         bool | None, typer.Option("--retry-failed/--no-retry-failed", help="Ask rows again that failed before.")
@@ -156,6 +163,7 @@ def run(
             base_url=base_url,
             concurrency=concurrency,
             fail_on=fail_on,
+            stop_on=stop_on,
             drain=drain,
             retry_failed=retry_failed,
             max_row_failures=max_row_failures,

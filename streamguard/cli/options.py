@@ -27,6 +27,10 @@ Concurrency = Annotated[int | None, typer.Option("--concurrency", "-j", help="Ro
 FailOn = Annotated[
     str | None, typer.Option("--fail-on", help="Exit with 3 from so many failed rows on: 10, or 1%. By default 1.")
 ]
+StopOn = Annotated[
+    int | None,
+    typer.Option("--stop-on", help="Failures of the provider in a row until the job stops; 0: never [default: 20]"),
+]
 Drain = Annotated[
     float | None,
     typer.Option("--drain", help="Seconds that what runs may still take after a signal; 10 by default."),

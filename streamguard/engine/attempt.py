@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import anyio
+import msgspec
 
 from streamguard.engine.clock import CallClock
 from streamguard.engine.delivery import Delivery
-from streamguard.events import Delta, Event, Failed, Other, Ping
-from streamguard.guards.closing import BROKEN_CONNECTION, Closing
+from streamguard.events import Delta, Event, Failed
+from streamguard.guards.closing import Closing
 from streamguard.guards.panel import Panel
 from streamguard.redaction import redacted
 from streamguard.request import Request
@@ -35,6 +36,11 @@ GRACE = 0.005
 
 End = Trip | Failed | Enough | None
 """How an attempt ended; `None` for an answer that was read to its end and accepted."""
+
+
+SLOW_CONSUMER = 5.0
+"""Seconds without a read from which on a consumer is named beside a connection that broke. The kernel's buffers hold
+some seconds of an answer; a server that cannot write for longer may give up."""
 
 
 class RunningAttempt:
@@ -61,6 +67,10 @@ class RunningAttempt:
         self._batches: AsyncIterator[Sequence[Event]] | None = None
         self._over = False
         self._drain_once = False
+        self._left_at: float | None = None
+        """Since when it is the consumer's turn; `None` while it is not."""
+        self._slowest = 0.0
+        """The longest turn of the consumer, in seconds."""
         self._closing: Closing | None = None
         """What follows a document that ended the answer, once one has."""
 
@@ -75,11 +85,19 @@ class RunningAttempt:
         """When the next read ends at the latest."""
         return min(self.panel.deadline, self._clock.deadline)
 
-    async def open(self, source: Source, base_url: str | None = None) -> Trip | Failed | None:
+    async def open(
+        self, source: Source, base_url: str | None = None, *, connect: float | None = None
+    ) -> Trip | Failed | None:
         """Ask the source. The reason if that did not work out."""
         clock, panel = self._clock, self.panel
         panel.waiting(clock.now())
-        attempt = Attempt(number=self.number, request=self.request, deadline=clock.deadline, base_url=base_url)
+        attempt = Attempt(
+            number=self.number,
+            request=self.request,
+            deadline=clock.deadline,
+            connect=connect,
+            base_url=base_url,
+        )
         failed: Failed | None = None
         self.sent = True
         with clock.until(min(panel.deadline, clock.deadline)) as limit:
@@ -101,6 +119,13 @@ class RunningAttempt:
             return failed
         return self._expired(limit.deadline) or unexpected(RuntimeError("the source opened nothing"))
 
+    def _explained(self, failed: Failed) -> Failed:
+        """A broken connection, with the consumer's part in it: a server drops clients that read slowly."""
+        if not failed.reason.startswith("transport.") or self._slowest < SLOW_CONSUMER:
+            return failed
+        note = f"before that the consumer read nothing for {self._slowest:.0f} s, which may be the reason"
+        return msgspec.structs.replace(failed, message=f"{failed.message}; {note}")
+
     async def read(self, *, busy_until: float = math.inf, wait_until: float = math.inf) -> tuple[bool, End]:
         """Read until the consumer has something to take or the attempt is over, and feed what comes to the panel.
 
@@ -112,6 +137,8 @@ class RunningAttempt:
         """
         clock, panel = self._clock, self.panel
         now = clock.now()
+        if self._left_at is not None:
+            self._slowest, self._left_at = max(self._slowest, now - self._left_at), None
         deadline = min(panel.begin_read(now), clock.deadline)
         if now >= deadline or clock.interrupted is not None:
             if not self._drain_once or now >= clock.deadline or clock.interrupted is not None:
@@ -133,7 +160,7 @@ class RunningAttempt:
                     self._over = True
                     batch = ()
                 except SourceFailed as error:
-                    batch = (error.failed,)
+                    batch = (self._explained(error.failed),)
                 except Exception as error:  # see open()
                     batch = (unexpected(error),)
                 now = clock.now()
@@ -152,6 +179,7 @@ class RunningAttempt:
                     return result
                 if delivery.ready:
                     panel.end_read(now)
+                    self._left_at = now
                     return False, None  # from here on it is the consumer's time
                 deadline = panel.read_on(now)
                 if clock.deadline < deadline:
@@ -173,25 +201,36 @@ class RunningAttempt:
             return True, self._judged(trip, batch, -1, now)
         for place, event in enumerate(batch):
             if type(event) is Failed:
-                if panel.stopped and event.reason in BROKEN_CONNECTION:
-                    break
                 return True, event
             verdict = feed(event, now)
             if verdict is not None:
                 return True, self._judged(verdict, batch, place, now)
             if push is not None:
                 push(event)
-            if many and type(event) is not Delta and (trip := panel.ahead(batch, place + 1, now)) is not None:
-                return True, self._judged(trip, batch, place, now)
-        return (True, None) if panel.stopped else None
+            if type(event) is not Delta:
+                if panel.stopped:
+                    self._late(batch[place + 1 :], now)
+                    return True, None
+                if many and (trip := panel.ahead(batch, place + 1, now)) is not None:
+                    return True, self._judged(trip, batch, place, now)
+        return None
+
+    def _late(self, events: Sequence[Event], now: float) -> None:
+        """Take what came after the provider's own end: nothing there voids the answer, and a count still counts."""
+        for event in events:
+            if type(event) is Failed:
+                _log.debug("after the end of the message: %s: %s", event.reason, event.message)
+            else:
+                self.panel.feed(event, now)
 
     async def _feed_asking(self, batch: Sequence[Event], now: float) -> tuple[bool, End]:
         """The same where guards have checks that must be awaited."""
         panel, push = self.panel, self.delivery.push
         for position, event in enumerate(batch):
+            if panel.stopped:
+                self._late(batch[position:], now)
+                break
             if type(event) is Failed:
-                if panel.stopped and event.reason in BROKEN_CONNECTION:
-                    break
                 return True, event
             verdict = panel.feed(event, now)
             if type(verdict) is not Trip:
@@ -283,40 +322,22 @@ class RunningAttempt:
                 _log.debug("after the end of the document: %s", error)
             self._over = True
 
-    async def drain(self, seconds: float) -> Trip | Failed | None:
+    async def drain(self, seconds: float) -> None:
         """After the provider's own end: read to the socket's end, so that the connection can be used again.
 
-        Nothing but keep-alives may come; anything else is a violation of the protocol and voids the answer. How the
-        connection ends does not matter any more.
+        Whatever comes, the answer stands: end marks of other protocols, a second end, errors of a gateway, a broken
+        connection. A late count is taken.
         """
         if self._over or self._batches is None:
-            return None
+            return
         clock = self._clock
         with clock.until(min(clock.now() + seconds, max(clock.deadline, clock.now()))):
             try:
                 async for batch in self._batches:
-                    now = clock.now()
-                    for event in batch:
-                        if type(event) is Failed:
-                            return self._voiding(event)
-                        if type(event) is not Ping and type(event) is not Other:
-                            verdict = self.panel.feed(event, now)
-                            if isinstance(verdict, Trip):
-                                return verdict
-            except SourceFailed as error:
-                return self._voiding(error.failed)
-            except Exception as error:
+                    self._late(batch, clock.now())
+            except Exception as error:  # the answer stands
                 _log.debug("after the end of the message: %s", error)
-        self._over = True
-        return None
-
-    def _voiding(self, failed: Failed) -> Failed | None:
-        """A failure after the message's own end, unless it is only the connection that ended."""
-        self._over = True
-        if failed.reason not in BROKEN_CONNECTION:
-            return failed
-        _log.debug("after the end of the message: %s", failed.message)
-        return None
+            self._over = True
 
     async def close(self) -> None:
         """Close the connection, whatever state the attempt or the task is in."""

@@ -15,6 +15,7 @@ import msgspec
 from streamguard.budgets.reservation import Reservation
 from streamguard.budgets.spec import refuse_unshared
 from streamguard.engine.attempt import End, RunningAttempt, unexpected
+from streamguard.engine.claims import would_have_rejected
 from streamguard.engine.clock import CallClock
 from streamguard.engine.continuation import CUT, Continuation, continuation
 from streamguard.engine.delivery import Delivery
@@ -116,6 +117,7 @@ class Call:
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
         self._delivery = Delivery(self._deliver, keep=keep)
         self.failure: CallError | None = None
+        self._ending = False  # whether all of the answer was handed out, and only the socket's end is still to come
         self._patched: Request | None = None
         self._recorder = Recorder(self._runtime, policy, self.clock)
         self._continuation: Continuation | None = None
@@ -179,6 +181,13 @@ class Call:
 
     async def close(self) -> None:
         """Leave the call, finished or not: nothing stays open."""
+        try:
+            if self._ending and self.outcome is None and self.running is not None:
+                await self._accept(self.running, "whole")  # it was handed out, and stands without the socket's end
+        finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
         begun = self._runtime.calls.pop(self.id, None) is not None
         running, self.running = self.running, None
         try:
@@ -208,12 +217,16 @@ class Call:
         running = self.running
         if running is None:
             return await self._start()
-        over, end = await self._read(running)
+        over, end = (True, None) if self._ending else await self._read(running)
         if not over:
             return self._delivery.take()
         accepted: Completed | None = None
         if end is None:
-            end = await running.drain(self.policy.timeouts.close_grace)
+            open_end = self._judge is None and self._deliver != "committed"
+            if open_end and not self._ending and self._delivery.ready:
+                self._ending = True  # the answer is final: whoever reads along need not wait for the socket's end
+                return self._delivery.take()
+            await running.drain(self.policy.timeouts.close_grace)
             accepted = "whole"
         elif isinstance(end, Enough):
             accepted = end.completed
@@ -257,6 +270,7 @@ class Call:
 
     async def _start(self) -> list[Event]:
         number = len(self._records) + 1
+        self._ending = False
         if number == 1:
             self._runtime.calls[self.id] = self
             self._feedback.begin()
@@ -288,7 +302,8 @@ class Call:
         self.running = running
         self._feedback.sent()
         self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
-        end = await running.open(source, self._decision.base_url if self._decision else None)
+        base_url = self._decision.base_url if self._decision else None
+        end = await running.open(source, base_url, connect=self.policy.connect_limit)
         if end is not None:
             await self._abort(running, end)
             return []
@@ -324,6 +339,7 @@ class Call:
             attempt=number,
             request=request,
             sees_bytes=self._source.sees_bytes,
+            times_connection=getattr(self._source, "times_connection", False) is True,
             price=self._recorder.price(request, model),
             scale=self._runtime.calibration.scale(model or ""),
             # Four bytes a token, rounded up: only the allowance for long inputs is made of it.
@@ -335,7 +351,7 @@ class Call:
         # `running` is let go of last: whoever cancels in between still has the attempt closed, settled and recorded.
         panel = running.panel
         document = panel.document()
-        if panel.observed and _would_have_rejected(panel, document, completed):
+        if panel.observed and would_have_rejected(panel, document, completed):
             completed = None
         message = None
         try:
@@ -481,19 +497,3 @@ class Call:
             "lag": self.clock.lag,
             **self.about,
         }
-
-
-JUDGES = frozenset({"completion", "json"})
-"""The guards whose word `completed` gives: the protocol was kept, the end is a good one, the document is valid."""
-
-
-def _would_have_rejected(panel: Panel, document: Document | None, completed: Completed | None) -> bool:
-    """Whether a guard that only observes would not have let the answer stand.
-
-    Judged by the end: an observed clock that an answer outlived says nothing about the answer.
-    """
-    if any(seen.trip.guard in JUDGES for seen in panel.observed):
-        return True
-    if completed == "enough":
-        return False
-    return not (document.complete if document else completed == "whole")

@@ -2,14 +2,21 @@
 
 `committed` holds everything until the attempt stands (pings pass). `live` and `restarting` hand events out as they are
 read, with two exceptions: what comes before the first output is held, so that an attempt that produced nothing leaves
-no trace; and a tool's input is held until its block is complete and was checked. Pure state; the engine asks it.
+no trace; and a tool's input is held until its block is complete and was checked. Servers close the block of an input
+that was cut before they say so, so the block's end waits for the next block or for the message's end. Pure state; the
+engine asks it.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from streamguard.engine.continuation import Continuation
-from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Ping
+from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Ping, Stopped
 from streamguard.policy.model import Deliver
+
+_SETTLES: Final = (BlockStarted, Stopped)
+"""Events by which it is known that a block which was closed is whole."""
 
 
 class Delivery:
@@ -25,10 +32,12 @@ class Delivery:
         """Whether output was handed out that cannot be taken back."""
         self.keep = keep
         self._after = after
-        self._output = False
+        self._output = self._due = False
         self._ready: list[Event] = []
         self._held: list[Event] = []
         self._tools: dict[int, list[Event]] = {}
+        self._closed: list[Event] = []
+        """A tool's input and its block's end, and what came behind, until it is known that the input is whole."""
 
     def push(self, event: Event) -> None:
         """An event passed all guards."""
@@ -48,7 +57,8 @@ class Delivery:
             self._release(event)
             return
         self._held.append(event)
-        if self._is_output(event):
+        self._due = self._due or self._closes_call(event)
+        if self._is_output(event) or (self._due and type(event) in _SETTLES):
             self._output = True
             held, self._held = self._held, []
             for earlier in held:
@@ -56,22 +66,30 @@ class Delivery:
 
     def _is_output(self, event: Event) -> bool:
         """Whether the attempt begins to show: as the `first_token` clock has it, but for a tool's input, which is
-        output when its block is complete."""
+        output when its block is complete and the message has gone on."""
         if type(event) is Delta:
             return bool(event.text) and event.kind != "tool_input"
-        if type(event) is BlockStarted:
-            return event.kind in ("thinking", "server_tool")
-        if type(event) is BlockStopped:
-            index = event.index
-            return any(type(one) is Delta and one.index == index and one.text for one in self._held)
-        return False
+        return type(event) is BlockStarted and event.kind in ("thinking", "server_tool")
+
+    def _closes_call(self, event: Event) -> bool:
+        """Whether the event closes a block of held input, which is output as soon as the message goes on."""
+        if type(event) is not BlockStopped:
+            return False
+        return any(type(one) is Delta and one.index == event.index and one.text for one in self._held)
 
     def _release(self, event: Event) -> None:
         if type(event) is Delta and event.kind == "tool_input":
             self._tools.setdefault(event.index, []).append(event)
             return
-        if type(event) is BlockStopped:
-            self._ready += self._tools.pop(event.index, ())
+        if self._closed:
+            if type(event) not in _SETTLES:
+                self._closed.append(event)
+                return
+            self._ready += self._closed
+            self._closed = []
+        if type(event) is BlockStopped and (held := self._tools.pop(event.index, None)) is not None:
+            self._closed = [*held, event]
+            return
         self._ready.append(event)
 
     @property
@@ -88,8 +106,8 @@ class Delivery:
 
     def commit(self) -> list[Event]:
         """The attempt stands: everything goes out."""
-        ready = [*self._ready, *self._held]
+        ready = [*self._ready, *self._held, *self._closed]
         for held in self._tools.values():
             ready += held
-        self._ready, self._held, self._tools = [], [], {}
+        self._ready, self._held, self._closed, self._tools = [], [], [], {}
         return ready

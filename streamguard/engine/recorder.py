@@ -13,12 +13,11 @@ import msgspec
 from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
-from streamguard.events import Failed
+from streamguard.events import COUNTS, Failed, Usage
 from streamguard.guards.metering import usage_range
 from streamguard.guards.transcript import Transcript
 from streamguard.outcome import AttemptRecord, Charge, Cost, Times
 from streamguard.policy.model import Policy
-from streamguard.pricing.bill import bill
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import Price, cost
 from streamguard.request import Request
@@ -75,7 +74,6 @@ class Recorder:
         transcript = panel.transcript
         model = request.model if request else transcript.model
         usage = self._usage(running, end)
-        price = self.price(request, model)
         document = panel.document()
         moment = end.at if isinstance(end, Trip) else None
         high = usage.high.output_tokens
@@ -90,7 +88,7 @@ class Recorder:
             text=transcript.text,
             value=document.value if document else None,
             usage=usage,
-            cost=self._cost(running, usage, price),
+            cost=Cost(*(self._cost(request, model, transcript.model, ends) for ends in (usage.low, usage.high))),
             times=Times(
                 head=_since(running.began, running.head_at),
                 first_token=_since(running.began, transcript.first_token_at),
@@ -106,17 +104,30 @@ class Recorder:
             charged=charged,
         )
 
-    def _cost(self, running: RunningAttempt, usage: UsageRange, price: Price | None) -> Cost:
-        if price is None:
-            return Cost(None, None)
-        if not usage.exact:
-            return Cost(cost(price, usage.low), cost(price, usage.high))
-        exact = bill(price, usage.high, **served(self._book, running.request, running.panel.transcript))
-        return Cost(exact, exact)
+    def _cost(self, request: Request | None, asked: str | None, served: str | None, usage: Usage) -> int | None:
+        """What was used, by the price of the model that served: of each sampling, where they are told."""
+        own = msgspec.structs.replace(usage, iterations=None)
+        parts = usage.iterations or ()
+        counts: list[dict[str, Any]] = [{name: getattr(one, name, None) for name in COUNTS} for one in parts]
+        samplings = [Usage(**told) for told in counts]
+        if not parts or _total(samplings, "input_tokens", "cache_read_tokens", "cache_write_tokens") != own.whole_input:
+            return cost(self._served(request, asked, served), own)
+        priced = [
+            cost(self._served(request, asked, one.model or served), sampling)
+            for one, sampling in zip(parts, samplings, strict=True)
+        ]
+        known = [micro for micro in priced if micro is not None]
+        return sum(known) if len(known) == len(priced) else None
 
-    @property
-    def _book(self) -> PriceBook:
-        return self._runtime.pricebook(self._policy.prices)
+    def _served(self, request: Request | None, asked: str | None, served: str | None) -> Price | None:
+        """The price of the model that served, which need not be the one asked; `None` if nobody names it."""
+        if served is None or served == asked:
+            return self.price(request, asked)
+        changed = None if request is None else Request({**request.body, "model": served})
+        price = self.price(changed, served)
+        if price is None and asked and (asked in served or served in asked):  # one model by two names
+            return self.price(request, asked)
+        return price
 
     def _usage(self, running: RunningAttempt, end: Trip | Failed | None) -> UsageRange:
         if not running.sent or (isinstance(end, Failed) and not end.billable):
@@ -136,6 +147,8 @@ class Recorder:
         usage, model = transcript.usage, (running.request.model if running.request else transcript.model)
         if model is None or not transcript.metered or usage.output_tokens is None:
             return
+        if transcript.fell is not None or len(usage.iterations or ()) > 1:
+            return  # of such counts nobody knows what was visible
         if not transcript.given:
             self._runtime.lengths.observe(model, usage.output_tokens)
         weights = transcript.weights()
@@ -153,3 +166,7 @@ def _since(began: float, moment: float | None) -> float | None:
 def _share_after(before: int, total: int, tokens: int | None) -> int | None:
     """≈ Tokens of a text that came after its first `before` of `total` characters."""
     return None if tokens is None or not total else round(tokens * (1 - before / total))
+
+
+def _total(usages: list[Usage], *names: str) -> int:
+    return sum(getattr(usage, name) or 0 for usage in usages for name in names)

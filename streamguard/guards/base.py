@@ -88,6 +88,8 @@ class AttemptContext(msgspec.Struct, frozen=True, kw_only=True):
     """The request as patched for this attempt; `None` for an opaque source."""
     sees_bytes: bool = True
     """Whether the source shows pings and raw bytes (the `alive` clock needs them)."""
+    times_connection: bool = False
+    """Whether the source keeps the time to connect by itself, so that the head belongs to `first_token`."""
     price: Price | None = None
     """The model's price; `None` if unknown."""
     scale: TokenScale = TokenScale()

@@ -21,6 +21,7 @@ import math
 from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 from pydantic import BeforeValidator, ValidationInfo
 
 from streamguard.errors import PolicyError
@@ -239,7 +240,7 @@ class _Money:
     def metered(self, usage: Usage) -> Trip | None:
         """Judge by the provider's count, as far as it goes."""
         if usage.input_tokens is not None:
-            self._input = usage.updated(Usage(output_tokens=0, thinking_tokens=0))
+            self._input = msgspec.structs.replace(usage, output_tokens=0, thinking_tokens=0)
             self._plan()
         exact = cost(self._price, usage)
         if exact is not None:

@@ -13,9 +13,6 @@ from streamguard.events import BlockStarted, Delta, Event, Failed
 from streamguard.guards.panel import Panel
 from streamguard.verdict import Completed, Enough, Trip
 
-BROKEN_CONNECTION: Final = frozenset({"transport.connect", "transport.reset"})
-"""How a connection ends that breaks. After the message's own end that is nobody's failure any more."""
-
 _NO_OUTPUT: Final = " \t\r\n`~"
 """Characters that add nothing to a document: blanks, and a code fence that closes."""
 
@@ -47,7 +44,7 @@ class Closing:
         transcript = self._panel.transcript
         stopped = transcript.stopped
         transcript.feed(event, now)
-        if not self.only or (stopped and type(event) is Failed and event.reason in BROKEN_CONNECTION):
+        if not self.only or stopped:  # after the message's own end nothing counts
             return self.only
         if type(event) in (Failed, BlockStarted) or (type(event) is Delta and event.text.strip(_NO_OUTPUT)):
             self.only = False

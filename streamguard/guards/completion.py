@@ -5,10 +5,11 @@ without `Stopped` is not seen here, since nothing is fed any more: the panel say
 
 The protocol, from which nothing but `Ping` and `Other` is exempt:
 
-    Started  ( BlockStarted  Delta*  BlockStopped )*  Metered*  Stopped
+    Started+  ( BlockStarted  Delta*  BlockStopped )*  Metered*  Stopped
 
 where blocks may interleave, each index is used once, pieces are of their block's kind, and `Metered` may stand anywhere
-between `Started` and `Stopped`.
+between `Started` and `Stopped`. A second `Started` is a repetition if it has the same id and no block has begun; with
+another id it is the beginning of another answer, which is never joined to the first. After `Stopped` nothing is fed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,18 @@ from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
-from streamguard.events import PIECES, BlockKind, BlockStarted, BlockStopped, Delta, Event, Metered, Started, Stopped
+from streamguard.events import (
+    PIECES,
+    BlockKind,
+    BlockStarted,
+    BlockStopped,
+    Delta,
+    Event,
+    Metered,
+    Other,
+    Started,
+    Stopped,
+)
 from streamguard.files.suggest import closest
 from streamguard.guards.base import AttemptContext, BaseWatch, Mode, Spec
 from streamguard.guards.knobs import Items
@@ -45,7 +57,11 @@ class Completion(Spec):
     accept: Items[StopReason] = ("end_turn", "stop_sequence", "tool_use")
     """The provider's stop reasons that count as success."""
     require_content: bool = True
-    """Whether an answer needs text that is not blank, or a call of one of the caller's tools."""
+    """Whether an answer needs text that is not blank, or a call of one of the caller's tools. A paused or compacted
+    turn that is accepted needs any block."""
+    done_ends: bool = False
+    """Whether OpenAI's `data: [DONE]` ends an answer whose stop reason is known and whose blocks are closed, where a
+    server sends it instead of `message_stop`. Without it such an answer is `transport.incomplete`."""
     mode: Mode | None = None
 
     @field_validator("accept")
@@ -71,14 +87,17 @@ class Completion(Spec):
 class CompletionWatch(BaseWatch):
     """Where one attempt is in the protocol."""
 
-    wants = (Started, BlockStarted, Delta, BlockStopped, Metered, Stopped)
+    wants = (Started, BlockStarted, Delta, BlockStopped, Metered, Stopped, Other)
 
     def __init__(self, spec: Completion, ctx: AttemptContext) -> None:
         self._spec = spec
         self._max_tokens = ctx.request.max_tokens if ctx.request is not None else None
         self._max_tokens_knob = ctx.max_tokens_knob
+        stops = ctx.request.body.get("stop_sequences") if ctx.request is not None else None
+        self._no_stop_sequences = ctx.request is not None and not stops
         self._started = False
         self._stopped = False
+        self._id: str | None = None
         self._open: dict[int, BlockKind] = {}
         self._closed: set[int] = set()
         self._content = False
@@ -86,6 +105,8 @@ class CompletionWatch(BaseWatch):
         self._called = False
         """Whether one of the caller's tools was called."""
         self._stop_reason: str | None = None
+        self._stop_sequence: str | None = None
+        self._done = False
         self._handlers = {
             Started: self._on_started,
             BlockStarted: self._on_block_started,
@@ -105,16 +126,13 @@ class CompletionWatch(BaseWatch):
             return None
         handler = self._handlers.get(type(event))
         if handler is None:
+            self._done = self._done or (type(event) is Other and event.type == "[DONE]")
             return None
-        if self._stopped:
-            return _broken(f"{_called(event)} after the message's end", event)
         if not self._started and type(event) is not Started:
             return _broken(f"{_called(event)} before the message's start", event)
         return handler(event)  # type: ignore[operator, no-any-return]
 
     def _stray(self, delta: Delta) -> Trip:
-        if self._stopped:
-            return _broken("output after the message's end", delta)
         if not self._started:
             return _broken("output before the message's start", delta)
         if delta.index in self._open:
@@ -124,10 +142,15 @@ class CompletionWatch(BaseWatch):
         return _broken(f"output for content block {delta.index}, which {state}", delta)
 
     def _on_started(self, event: Started) -> Trip | None:
-        if self._started:
+        if self._started and (self._open or self._closed or event.id is None or event.id != self._id):
             return _broken("a second message start", event)
-        self._started = True
+        self._started, self._id = True, event.id
         return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer has come to an end that the policy takes for the provider's own."""
+        return self._spec.done_ends and self._done and not self._open and self._stop_reason is not None
 
     def _on_block_started(self, event: BlockStarted) -> Trip | None:
         if event.index in self._open or event.index in self._closed:
@@ -147,6 +170,7 @@ class CompletionWatch(BaseWatch):
 
     def _on_metered(self, event: Metered) -> None:
         self._stop_reason = event.stop_reason or self._stop_reason
+        self._stop_sequence = event.stop_sequence or self._stop_sequence
 
     def _on_stopped(self, event: Stopped) -> Trip | None:
         self._stopped = True
@@ -160,9 +184,13 @@ class CompletionWatch(BaseWatch):
         """Whether an answer that is complete by the protocol counts as a success."""
         if stop_reason not in self._spec.accept:
             return self._refused(stop_reason)
+        if stop_reason == "stop_sequence" and self._stop_sequence is None and self._no_stop_sequences:
+            text = "the stop reason is stop_sequence, but the request has no stop sequences and the answer names none"
+            return _trip("stop.unknown", text, None, observed=stop_reason)
         if stop_reason == "tool_use" and not self._called:
             return _trip("stop.empty", "the stop reason is tool_use, but no tool was called", "completion.accept")
-        if self._spec.require_content and not self._content:
+        content = self._content or (stop_reason in _UNFINISHED and bool(self._closed))
+        if self._spec.require_content and not content:
             text = f"an answer without text and without a tool call (stop reason {stop_reason})"
             return _trip("stop.empty", text, "completion.require_content", limit=True, observed=False)
         return None
@@ -178,12 +206,28 @@ class CompletionWatch(BaseWatch):
             text = f"{text} ({self._max_tokens})"
         accept = self._spec.accept
         text = f"{text}; completion.accept is {', '.join(accept)}"
+        if (fits := _FITS.get(stop_reason or "")) is not None:
+            text += f"; {fits}"
         return _trip(reason, text, "completion.accept", limit=accept, observed=stop_reason)
 
 
 def _trip(reason: str, message: str, knob: str | None, *, limit: object = None, observed: object = None) -> Trip:
     return Trip(reason=reason, message=message, knob=knob, limit=limit, observed=observed, guard="completion")
 
+
+_UNFINISHED: Final = frozenset({"pause_turn", "compaction"})
+"""Stop reasons of turns that go on: by nature they may hold no text."""
+
+_FITS: Final[dict[str, str]] = {
+    "tool_use": "streamguard:tool_input and streamguard:agent accept it",
+    "pause_turn": "streamguard:agent accepts it",
+    "compaction": "add it there, and send the turn back to go on",
+    "end_turn": "every shipped policy accepts it",
+    "stop_sequence": "every shipped policy accepts it",
+    "refusal": "streamguard:interactive_chat accepts it",
+    "max_tokens": "a rule of retry.rules can ask again with more (patch: max_tokens)",
+}
+"""Stop reason → where it is accepted, or what else to do."""
 
 _CALLED: Final[dict[type, str]] = {
     Started: "a message start",

@@ -35,7 +35,7 @@ Anthropic's tool-use page, 2026-11)."""
 def usage_range(transcript: Transcript, request: Request | None, calibration: Calibration) -> UsageRange:
     """What one attempt used, by what was seen of it; the request was sent, and may be billed.
 
-    With the provider's final count: that, exactly. Without:
+    With the provider's final count: that, exactly, unless it fell: then both are the ends. Without:
 
     * output, low: what is visible, at the lower end of the model's scale, or the provider's running count, if higher;
     * output, high: the same at the upper end plus `LAG_TOKENS`, but at most what the request allows; just that where
@@ -49,7 +49,11 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
     usage = transcript.usage
     scale = calibration.scale(request.model if request is not None else transcript.model)
     if is_final(transcript, request, scale):
-        return UsageRange.of(usage)
+        billed = usage.billed
+        exact = billed.input_tokens is not None and billed.output_tokens is not None
+        return UsageRange(low=billed if exact else usage, high=billed, exact=exact)
+    if transcript.metered and usage.input_tokens is not None and transcript.fell is not None:
+        return UsageRange(low=transcript.fell, high=usage, exact=False)
     low_output: int | None
     if transcript.metered:
         low_output = high_output = usage.output_tokens
@@ -69,7 +73,7 @@ def is_final(transcript: Transcript, request: Request | None, scale: TokenScale)
     text that was sent: starts have been seen that say 9 for 33,772 tokens, and ends that do not repeat the input.
     """
     usage = transcript.usage
-    if not transcript.metered or usage.input_tokens is None or usage.impossible or transcript.fell:
+    if not transcript.metered or usage.input_tokens is None or usage.impossible or transcript.fell is not None:
         return False
     told = usage.input_tokens + (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
     if request is None:

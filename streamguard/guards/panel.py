@@ -4,6 +4,9 @@ The panel feeds each event to the watches that want it, in a fixed order, and gi
 fire on the same event, the order decides: completion, JSON, content, repetition, caps, guards of one's own, clocks. A
 `Trip` beats an `Enough` on the same event, whoever is first. Among clocks the one whose deadline came first speaks.
 
+Two rules hold whatever the guards are: an answer without its provider's end is none, and a tool call whose input is no
+JSON object is none (`guards.tool_calls`). After the provider's end nothing is judged any more; late counts still count.
+
 It knows nothing of sockets, retries or budgets; the engine and the replay drive it in the same way.
 """
 
@@ -20,7 +23,9 @@ from streamguard.events import Delta, Event, Stopped
 from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, Guard, Mode, Watch
 from streamguard.guards.completion import CompletionWatch
 from streamguard.guards.custom import AsyncWatch, failed
+from streamguard.guards.document.guard import TextWatch, ToolWatch
 from streamguard.guards.timeouts import ClockState, TimeoutsWatch
+from streamguard.guards.tool_calls import ToolCallWatch
 from streamguard.guards.transcript import Transcript
 from streamguard.outcome import Observed
 from streamguard.verdict import Enough, Trip, Where
@@ -37,6 +42,7 @@ class Panel:
 
     def __init__(self, guards: Iterable[Guard], ctx: AttemptContext, now: float, *, mode: Mode = "enforce") -> None:
         self.transcript = Transcript()
+        self._calls = ToolCallWatch(self.transcript)
         self.events = 0
         """Events fed so far."""
         self.observed: list[Observed] = []
@@ -69,6 +75,9 @@ class Panel:
                 self.asynchronous.append(watch)
             if _has_clock(watch):
                 (self._observing_clocks if observing else self._clocks).append(watch)
+        # After the guards that know more of the same.
+        first = [isinstance(watch, CompletionWatch | TextWatch | ToolWatch) for watch in self._watches]
+        self._calls_at = next((index for index, before in enumerate(first) if not before), len(first))
         self._aheads: list[tuple[int, Callable[[Sequence[Delta]], None]]] = [
             (index, watch.ahead)
             for index, watch in enumerate(self._watches)
@@ -203,14 +212,25 @@ class Panel:
 
     def end(self, now: float) -> Trip | None:
         """The stream ended. A trip unless the provider had said so itself: no message is whole without its stop."""
-        if self.stopped:
+        if self.stopped or (ending := self._ended_otherwise(now)) is None:
             return None
+        if isinstance(ending, Trip):
+            return ending
         text = "the stream ended without its message_stop: what came is not a complete answer"
         observed = self.transcript.stop_reason and f"stop reason {self.transcript.stop_reason}, no message_stop"
         trip = Trip(
             reason="transport.incomplete", message=text, observed=observed or "no stop reason", guard="completion"
         )
         return self.stamped(trip, now)
+
+    def _ended_otherwise(self, now: float) -> Trip | bool | None:
+        """What to say of an end that is not the provider's: `None` if the policy takes it for one and the answer
+        passes, a trip if it does not pass, `False` if it is none."""
+        for watch in self._watches:
+            if isinstance(watch, CompletionWatch) and watch.ended:
+                verdict = self.feed(Stopped(self.transcript.stop_reason), now)
+                return verdict if isinstance(verdict, Trip) else None
+        return False
 
     def clocks(self, now: float) -> list[ClockState]:
         """Every clock that counts now, observing ones included: for displays."""
@@ -248,17 +268,25 @@ class Panel:
         handler = self.transcript.routes.get(kind)
         if handler is not None:
             feeds.append(handler)
+        if self.stopped:  # the answer is final: what comes now is only counted
+            self._routes[kind] = tuple(feeds)
+            return self._routes[kind]
         if kind is Stopped:
             feeds.append(self._note_stop)
         for index, watch in enumerate(self._watches):
+            if index == self._calls_at and kind in ToolCallWatch.wants:
+                feeds.append(self._calls.feed)
             wants: Sequence[type] | None = getattr(watch, "wants", None)
             if wants is None or kind in wants:
                 feeds.append(self._observing_feed(index, watch.feed) if index in self._observing else watch.feed)
+        if self._calls_at == len(self._watches) and kind in ToolCallWatch.wants:
+            feeds.append(self._calls.feed)
         self._routes[kind] = tuple(feeds)
         return self._routes[kind]
 
     def _note_stop(self, event: Event, now: float) -> None:
         self.stopped = True
+        self._routes.clear()  # see _route()
 
     def _failed(self, feed: Callable[..., Any], error: Exception) -> Trip:
         """What a guard raised, as the trip that it is."""

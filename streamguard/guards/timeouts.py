@@ -8,25 +8,31 @@ turn, so whoever is slow on this side never trips a healthy stream. Bytes end a 
 
 | knob | counts | from | starts anew with | ends with |
 | --- | --- | --- | --- | --- |
-| `connect` | waiting time | start of the attempt | - | the response head |
+| `connect` | waiting time | start of the attempt | - | the response head (see there) |
 | `first_token` | waiting time | start of the attempt | - | first output |
-| `progress` | waiting time | first output | output; the end of thinking or of a server tool | `Stopped` |
-| `alive` | waiting time | the response head | any byte | `Stopped` |
+| `progress` | waiting time | first output | output; the end of thinking, a server tool, a tool's input | `Stopped` |
+| `alive` | waiting time | the first keep-alive | any byte | `Stopped` |
 | `attempt` | time | start of the attempt | - | `Stopped` |
 | `min_rate` | waiting time | first output, and again after thinking or a server tool | - | `Stopped` |
 
-Output is a delta that is not empty. An opened thinking or server-tool block is as good as first output, not as later.
+Output is a delta that is not empty. An opened thinking, server-tool or tool block is as good as first output, not as
+later. A tool's input comes in whole values unless the tool streams it eagerly (`eager_input_streaming`), so while its
+block is open a long value is silence: 78 s for 8,000 tokens and 330 s for 36,000 were seen.
+
+`alive` begins with the first keep-alive of the stream: many servers (vLLM, SGLang, gateways, Bedrock) never send one,
+and their silence says nothing of the connection.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
-from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Stopped
+from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Ping, Stopped
 from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Mode, Spec
 from streamguard.guards.knobs import Positive, Seconds, SecondsOrZero
 from streamguard.pricing.tokens import weigh
@@ -46,7 +52,8 @@ class Timeouts(Spec):
     """Every timeout, in seconds; `None` turns one off. What each one counts: see the module."""
 
     connect: Seconds = 10.0
-    """From the start of the attempt to the response head."""
+    """To connect, waiting for a free connection of the client's own included; from then on `first_token` counts. Where
+    a source does not say when it has connected: from the start of the attempt to the response head."""
     first_token: Seconds = 60.0
     """From the start of the attempt to the first output."""
     first_token_per_1k_input: SecondsOrZero = 0.1
@@ -56,8 +63,14 @@ class Timeouts(Spec):
     """Between output deltas, whatever else arrives."""
     progress_thinking: Seconds = 300.0
     """The same while a thinking block is open or a server tool is at work: healthy thinking is silent for 180 s."""
+    progress_tool: Seconds = 60.0
+    """The same while a tool's block is open whose input does not stream eagerly: it comes in whole values."""
+    progress_tool_per_1k_max_tokens: SecondsOrZero = 25.0
+    """Added to `progress_tool` per 1000 tokens of the request's `max_tokens`, which bounds how long one value can be:
+    25 s are 40 tokens a second."""
     alive: Seconds = 60.0
-    """Between any bytes; keep-alives come every 15 to 30 s. Off where the source does not show them."""
+    """Between any bytes once a keep-alive was seen in the stream; they come every 15 to 30 s. Off where the source does
+    not show them, or sends none."""
     attempt: Seconds = None
     """One attempt, the consumer's time included."""
     total: Seconds = None
@@ -86,6 +99,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "first_token": ("timeout.first_token", "no output for {:.1f} s"),
     "progress": ("timeout.progress", "no output for {:.1f} s"),
     "progress_thinking": ("timeout.progress", "no output for {:.1f} s of thinking or of a server tool"),
+    "progress_tool": ("timeout.progress", "no output for {:.1f} s of a tool's input"),
     "alive": ("timeout.alive", "no byte for {:.1f} s, not even a keep-alive"),
     "attempt": ("timeout.attempt", "the attempt took {:.1f} s"),
     "min_rate": ("timeout.min_rate", ""),
@@ -101,6 +115,22 @@ def _limit(seconds: float | None) -> float:
 
 _SLOW: Final = 0.1
 """The part of an attempt's time from which on it is said to be the consumer's."""
+
+
+def _tool_limit(spec: Timeouts, ctx: AttemptContext) -> float:
+    """How long an open tool block may be silent; without a known `max_tokens` as long as thinking, at the least."""
+    most = ctx.request.max_tokens if ctx.request is not None else None
+    if type(most) is not int:
+        return max(_limit(spec.progress), _limit(spec.progress_tool), _limit(spec.progress_thinking))
+    scaled = _limit(spec.progress_tool) + spec.progress_tool_per_1k_max_tokens * most / 1000
+    return max(_limit(spec.progress), scaled)
+
+
+def _eager_tools(ctx: AttemptContext) -> frozenset[str | None]:
+    """The tools that stream their input as it is written."""
+    tools = ctx.request.body.get("tools") if ctx.request is not None else None
+    named = [tool for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, list | tuple) else []
+    return frozenset(tool.get("name") for tool in named if tool.get("eager_input_streaming") is True)
 
 
 class ClockState(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,16 +149,20 @@ class ClockState(msgspec.Struct, frozen=True, kw_only=True):
 class TimeoutsWatch(BaseWatch):
     """The clocks of one attempt, which starts, waiting for the provider, when this is made."""
 
-    wants = (Delta, BlockStarted, BlockStopped, Stopped)
+    wants = (Delta, BlockStarted, BlockStopped, Stopped, Ping)
 
     def __init__(self, spec: Timeouts, ctx: AttemptContext, now: float) -> None:
         self._spec = spec
         input_tokens = ctx.input_tokens or 0
-        self._connect: _Clock = ("connect", 0.0, _limit(spec.connect))
+        self._connect: _Clock = ("connect", 0.0, _OFF if ctx.times_connection else _limit(spec.connect))
         first = _limit(spec.first_token) + spec.first_token_per_1k_input * input_tokens / 1000
         self._first: _Clock = ("first_token", 0.0, first)
         self._progress, self._thinking = _limit(spec.progress), _limit(spec.progress_thinking)
-        self._alive = _limit(spec.alive) if ctx.sees_bytes else _OFF
+        self._tool = _tool_limit(spec, ctx)
+        self._eager = _eager_tools(ctx)
+        self._alive_limit = _limit(spec.alive) if ctx.sees_bytes else _OFF
+        self._alive = _OFF
+        """Its limit, once a keep-alive was seen."""
         self._began = now
         self._end = now + _limit(spec.attempt)
         self._waited = 0.0
@@ -143,6 +177,8 @@ class TimeoutsWatch(BaseWatch):
         """`_waited` at the last output; `None` before the first."""
         self._thoughts: set[int] = set()
         """Thinking blocks that are open."""
+        self._calls: set[int] = set()
+        """Blocks of the caller's tools that are open and come in whole values."""
         self._tools = 0
         """Server tools at work. Their results come as blocks of their own, after the calls' blocks have stopped."""
         self._over = False
@@ -159,7 +195,7 @@ class TimeoutsWatch(BaseWatch):
             self._output = False
             self._output_at = self._waited
         if self._rate is not None:
-            self._rate.take(self._waited, paused=bool(self._thoughts or self._tools))
+            self._rate.take(self._waited, paused=bool(self._thoughts or self._tools or self._calls))
         waited, deadline = self._waited, self._end
         for _, start, limit in self._running():
             due = now + (start + limit - waited)
@@ -193,6 +229,8 @@ class TimeoutsWatch(BaseWatch):
             due = self._first[1] + self._first[2]
         elif self._thoughts or self._tools:
             due = output_at + self._thinking
+        elif self._calls:
+            due = output_at + self._tool
         else:
             due = output_at + self._progress
         alive = waited + self._alive
@@ -208,10 +246,13 @@ class TimeoutsWatch(BaseWatch):
         elif type(event) is BlockStarted:
             self._block_started(event)
         elif type(event) is BlockStopped:
-            if event.index in self._thoughts:
+            if event.index in self._thoughts or event.index in self._calls:
                 self._thoughts.discard(event.index)
+                self._calls.discard(event.index)
                 # The longer allowance ends here; the silence it allowed must not count against the shorter one.
                 self._output = True
+        elif type(event) is Ping:
+            self._alive = self._alive_limit
         elif type(event) is Stopped:
             self._over = True
             self.deadline = NEVER
@@ -226,7 +267,9 @@ class TimeoutsWatch(BaseWatch):
             self._tools = 0  # the model goes on only when every tool has answered
         if event.kind == "thinking":
             self._thoughts.add(event.index)
-        first = self._output_at is None and event.kind in ("thinking", "server_tool")
+        if event.kind == "tool_input" and event.name not in self._eager:
+            self._calls.add(event.index)
+        first = self._output_at is None and event.kind in ("thinking", "server_tool", "tool_input")
         if first or (was_at_work and not self._tools):
             self._output = True
 
@@ -276,6 +319,8 @@ class TimeoutsWatch(BaseWatch):
             clocks.append(self._first)
         elif self._thoughts or self._tools:
             clocks.append(("progress_thinking", self._output_at, self._thinking))
+        elif self._calls:
+            clocks.append(("progress_tool", self._output_at, self._tool))
         else:
             clocks.append(("progress", self._output_at, self._progress))
         if self._heard_at is None:
@@ -289,8 +334,9 @@ class TimeoutsWatch(BaseWatch):
     def _trip(self, knob: str, limit: float, observed: float, start: float, now: float) -> Trip:
         reason, seen = _WORDS[knob]
         notes = []
-        if knob in ("first_token", "progress", "progress_thinking") and (self._heard_at or 0.0) > start:
-            # That tells a stalled model from a dead line.
+        quiet = ("first_token", "progress", "progress_thinking", "progress_tool")
+        if knob in quiet and (self._heard_at or 0.0) - start > limit / 4:
+            # That tells a stalled model from a dead line. The response's head, or a last piece, is no such sign.
             notes.append("bytes such as pings kept coming")
         notes.append(f"timeouts.{knob} is {limit:g} s")
         if knob == "attempt":
@@ -299,6 +345,8 @@ class TimeoutsWatch(BaseWatch):
                 notes.append(f"{own:.1f} s of it the consumer's, who was not ready to read on")
         if knob == "first_token" and limit != self._spec.first_token:
             notes.append(f"{limit - (self._spec.first_token or 0.0):.1f} s of it for the length of the input")
+        if knob == "progress_tool" and limit != self._spec.progress_tool:
+            notes.append(f"{limit - (self._spec.progress_tool or 0.0):.1f} s of it for the request's max_tokens")
         return Trip(
             reason=reason,
             message=f"{seen.format(observed)} ({'; '.join(notes)})",

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from streamguard.events import (
+    COUNTS,
     PIECES,
     BlockKind,
     BlockStarted,
@@ -46,8 +49,8 @@ class Transcript:
         """The provider's own counts so far."""
         self.metered = False
         """Whether the provider gave its final count of the output."""
-        self.fell = False
-        """Whether a later count was lower than an earlier one, which cumulative counts cannot be."""
+        self.fell: Usage | None = None
+        """The lower counts, where some fell: one of the two is wrong, so neither is exact."""
         self.open: BlockStarted | None = None
         """The block that is being made; `None` where nothing is, or something that cannot be seen."""
         self.output_at: float | None = None
@@ -79,16 +82,8 @@ class Transcript:
             handler(event, now)
 
     def _started(self, event: Started, now: float) -> None:
-        self.id, self.model = event.id, event.model
-        self._count(event.usage)
-
-    def _count(self, usage: Usage) -> None:
-        before, self.usage = self.usage, self.usage.updated(usage)
-        self.fell = (
-            self.fell
-            or _input(self.usage) < _input(before)
-            or ((self.usage.output_tokens or 0) < (before.output_tokens or 0))
-        )
+        self.id, self.model = event.id or self.id, event.model or self.model
+        self.usage = self.usage.updated(self._believed(event.usage))
 
     def _block_stopped(self, event: BlockStopped, now: float) -> None:
         self.open = None
@@ -119,16 +114,28 @@ class Transcript:
             self.first_token_at = now
 
     def _metered(self, event: Metered, now: float) -> None:
-        self._count(event.usage)
+        told, before = self._believed(event.usage), self.usage
+        self.usage = before.updated(told)
+        if not event.usage.iterations and _fell(before, told):
+            self.fell = _lower(before, told)
         self.stop_reason = event.stop_reason or self.stop_reason
         # A count that comes with the stop reason is the final one; earlier ones are running totals.
-        self.metered = self.metered or (event.stop_reason is not None and event.usage.output_tokens is not None)
+        self.metered = self.metered or (event.stop_reason is not None and told.output_tokens is not None)
 
     def _stopped(self, event: Stopped, now: float) -> None:
         self.stopped = True
         self.stop_reason = event.stop_reason or self.stop_reason
         # Nothing is counted any more after the message's own end, so the last count is final whatever came with it.
         self.metered = self.metered or self.usage.output_tokens is not None
+
+    def _believed(self, usage: Usage) -> Usage:
+        """What was counted, without a 0 that cannot be a count: gateways send it where they counted nothing."""
+        unknown: dict[str, None] = {}
+        if usage.input_tokens == 0 and not usage.whole_input:
+            unknown["input_tokens"] = None
+        if usage.output_tokens == 0 and (self.blocks or self.first_token_at is not None):
+            unknown["output_tokens"] = None
+        return msgspec.structs.replace(usage, **unknown) if unknown else usage
 
     def kind(self, index: int) -> BlockKind:
         """What a block is."""
@@ -166,3 +173,19 @@ class Transcript:
     def tool_calls(self) -> int:
         """The caller's own tools called so far."""
         return sum(block.kind == "tool_input" for block in self.blocks.values())
+
+
+def _fell(before: Usage, told: Usage) -> bool:
+    """Whether a count is lower than it was. What is left out did not fall."""
+    if told.whole_input and before.whole_input is not None:
+        whole = _lower(before, told).whole_input
+        if whole is not None and whole < before.whole_input:
+            return True
+    output, earlier = told.output_tokens, before.output_tokens
+    return output is not None and earlier is not None and output < earlier
+
+
+def _lower(before: Usage, told: Usage) -> Usage:
+    """The counts as they were told last, whatever they were before."""
+    fields = {name: getattr(before if getattr(told, name) is None else told, name) for name in COUNTS}
+    return msgspec.structs.replace(before, **fields)

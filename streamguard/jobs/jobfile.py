@@ -89,6 +89,8 @@ class JobFile(Settings):
     """Runs in which a row may fail for a reason of its own before it is not asked any more."""
     fail_on: Annotated[int, Field(ge=1)] | str | None = None
     """From how many failed rows on the exit code is 3: a number, or a share such as "1%". By default from the first."""
+    stop_on: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Rows in a row that fail by the provider's or the line's fault, until the job stops; 20 by default, 0: never."""
     drain: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
     """Seconds that what runs may still take after a signal; 10 by default."""
     partials: Literal["keep", "discard"] = "discard"

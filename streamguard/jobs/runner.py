@@ -52,7 +52,13 @@ SAMPLE_EVERY = 0.1
 
 SAMPLES = 600
 
-StopKind = Literal["signal", "budget", "refused", "ledger"]
+STOP_ON = 20
+"""Rows in a row that fail by the provider's or the line's fault, until the job stops, by default."""
+
+FUTILE_ON = 3
+"""The same for reasons that nobody but a person can mend. More than one, since a row may name a model of its own."""
+
+StopKind = Literal["signal", "budget", "refused", "failing", "ledger"]
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -60,7 +66,8 @@ class Stop(msgspec.Struct, frozen=True):
 
     kind: StopKind
     """`signal`: somebody said so. `budget`: no room in a budget, or in the provider's own limit. `refused`: the
-    provider takes no request with these credentials. `ledger`: nobody counts any more what is spent."""
+    provider takes no request with these credentials, for this model or at this address. `failing`: it only fails.
+    `ledger`: nobody counts any more what is spent."""
     why: str
 
 
@@ -73,7 +80,19 @@ HOPELESS: Mapping[str, StopKind] = {
 """Reasons that will be every other row's too: the job stops instead of asking a thousand times more."""
 
 
-_HOW: Mapping[StopKind, How] = {"signal": "signal", "budget": "budget", "refused": "refused", "ledger": "failed"}
+FUTILE = frozenset({"provider.not_found", "provider.permission", "transport.connect"})
+"""Reasons that soon are every other row's too: no such model, no right to it, nobody at that address."""
+
+OUTAGE = ("provider.", "transport.", "timeout.")
+"""How reasons begin that speak of the provider or of the line, not of an answer."""
+
+_HOW: Mapping[StopKind, How] = {
+    "signal": "signal",
+    "budget": "budget",
+    "refused": "refused",
+    "failing": "failed",
+    "ledger": "failed",
+}
 
 
 class Runner:
@@ -83,6 +102,8 @@ class Runner:
     :param runtime: what the calls share; `tally.hook` belongs among its hooks.
     :param concurrency: calls at a time, from 1.
     :param ended: told of each row's line, by its key, once it is journaled.
+    :param stop_on: rows in a row that fail by the provider's or the line's fault, until the job stops; 0 for never.
+    :param endpoint: the URL that is asked, for messages.
     """
 
     def __init__(
@@ -95,6 +116,8 @@ class Runner:
         concurrency: int = CONCURRENCY,
         partials: bool = False,
         ended: Callable[[str, bytes], None] | None = None,
+        stop_on: int = STOP_ON,
+        endpoint: str | None = None,
     ) -> None:
         self.stopped: Stop | None = None
         """Why it ended early, if it did."""
@@ -105,6 +128,10 @@ class Runner:
         self._concurrency = concurrency
         self._about = About(policy=job.spec.policy, partials=partials)
         self._ended = ended
+        self._stop_on = stop_on
+        self._endpoint = endpoint
+        self._failing: list[str] = []
+        """The reasons of the latest rows, as long as each failed by the provider's or the line's fault."""
         self._running: set[Call] = set()
         self._interrupted: str | None = None
         self._drain = anyio.Event()
@@ -249,8 +276,10 @@ class Runner:
                 self._denied = self._denied or came
                 self._stop(Stop("budget", str(came)))
         elif isinstance(came, CallError) and came.reason in HOPELESS:
-            self._stop(Stop(HOPELESS[came.reason], str(came)))
+            self._stop(Stop(HOPELESS[came.reason], f"{came}{self._asked}"))
             back = back or came.reason.startswith("budget.")
+        else:
+            self._watch_for_outage(came)
         following, problem = self._next(requests)
         if back and isinstance(came, CallError) and nothing_sent(came.record):  # as if the row had never begun
             self._job.journal.put_back(request.entry.custom_id)
@@ -261,6 +290,26 @@ class Runner:
         if problem is not None:
             raise problem
         return following
+
+    @property
+    def _asked(self) -> str:
+        return "" if self._endpoint is None else f" (asked {self._endpoint})"
+
+    def _watch_for_outage(self, came: Outcome | CallError) -> None:
+        """Stop the job where it only fails, instead of failing every row that is left."""
+        if isinstance(came, Interrupted):
+            return
+        if isinstance(came, Outcome) or not came.reason.startswith(OUTAGE):
+            self._failing.clear()
+            return
+        self._failing.append(came.reason)
+        latest = self._failing[-FUTILE_ON:]
+        # Once it has answered in this run, the same failure may pass.
+        if self._stop_on and not self._tally.succeeded and latest == [came.reason] * FUTILE_ON and latest[0] in FUTILE:
+            self._stop(Stop("refused", f"{FUTILE_ON} rows in a row failed alike: {came}{self._asked}"))
+        elif 0 < self._stop_on <= len(self._failing):
+            why = f"{len(self._failing)} rows in a row failed by the provider or the line (stop_on), the last: "
+            self._stop(Stop("failing", f"{why}{came}{self._asked}"))
 
     def _next(self, requests: Iterator[RowRequest]) -> tuple[RowRequest | None, Exception | None]:
         """The next row; what is wrong with it is no reason to lose the one that ended."""

@@ -108,6 +108,11 @@ class Policy(Spec):
             raise PolicyError(f"output {mistake}") from None
 
     @property
+    def connect_limit(self) -> float | None:
+        """Seconds that a source may take to connect; `None` for no limit, or where the clocks only look on."""
+        return None if (self.timeouts.mode or self.mode) == "observe" else self.timeouts.connect
+
+    @property
     def panel_guards(self) -> tuple[Guard, ...]:
         """Every guard, in the order in which they speak when several fire on the same event."""
         sections = (

@@ -255,6 +255,9 @@ class UpstreamSource:
                 raise SourceFailed(failed)
             stream = UpstreamStream(response, self._max_event_bytes)
             try:
+                if failed := await stream.refusal():
+                    self.refused = Answered(response.status, self.headers, stream.seen, _in_form(stream.seen))
+                    raise SourceFailed(failed)
                 yield stream
             finally:
                 with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
@@ -276,25 +279,27 @@ class UpstreamSource:
         """Why an answer is no event stream, if it is none; its body is kept for the client."""
         headers = _mapping(response.headers)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if response.status == 200 and kind in ("", "text/event-stream"):
-            return None
+        if response.status == 200 and (not response.unreadable or kind in ("", "text/event-stream")):
+            return None  # the stream looks at it
         body = str(response.unreadable).encode() if response.unreadable else await beginning(response, ERROR_BYTES)
-        try:
-            parsed: object = json.loads(body)
-        except (ValueError, RecursionError):
-            parsed = None
-        in_form = isinstance(parsed, dict) and isinstance(parsed.get("error"), dict)
-        self.refused = Answered(response.status, self.headers, body, in_form)
+        self.refused = Answered(response.status, self.headers, body, _in_form(body))
         if 300 <= response.status < 400:
             message = f"the upstream redirects (HTTP status {response.status}), which is not followed"
             return Failed(reason="provider.unknown", message=message, status=response.status, billable=False)
         if response.status != 200:
-            text = parsed if isinstance(parsed, dict) else body.decode("utf-8", "replace")
+            text = body.decode("utf-8", "replace")
             return failures.from_body(text, status=response.status, headers=headers)
-        if isinstance(parsed, dict) and "error" in parsed:
-            return failures.from_body(parsed, status=200, headers=headers)
         what = f"the answer is {kind}, no event stream"
         return failures.undecodable(what, body, limit=EXCERPT_BYTES, request_id=headers.get("request-id"))
+
+
+def _in_form(body: bytes) -> bool:
+    """Whether an error body has the provider's form."""
+    try:
+        parsed: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(parsed, dict) and isinstance(parsed.get("error"), dict)
 
 
 class UpstreamStream(BodyStream):

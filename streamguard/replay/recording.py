@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import lzma
 import math
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from typing import Any, Final
 import msgspec
 
 from streamguard.errors import JobError, Problem
+from streamguard.terminal import standard_input
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 """The largest recording that is read: over a hundred times the longest answers there are."""
@@ -86,7 +86,8 @@ def _readers(name: str, problems: list[Problem]) -> Iterator[_Read]:
     path = Path(name)
     try:
         if name == STDIN:
-            yield lambda: _recording("stdin", sys.stdin.buffer.read(MOST_BYTES + 1))
+            given = standard_input()
+            yield lambda: _recording("stdin", given.read(MOST_BYTES + 1))
         elif path.is_dir():
             inside = sorted(path.rglob("*.sse"))
             if not inside:

@@ -133,10 +133,9 @@ class _Run:
         panel, now = self._panel, 0.0
         for now, event in self._events:
             if isinstance(event, Trip | Failed):
-                return event
+                return None if panel.stopped else event
             if panel.stopped and isinstance(event, Ping | Other):
                 continue
-            # After the message's own end nothing may come but keep-alives; completion says so.
             self._last = now, event
             verdict = panel.feed(event, now)
             for watch in panel.asynchronous:

@@ -142,7 +142,7 @@ def test_giving_up_tells_everything(virtual) -> None:
         ("stall", [*head(), *deltas("ab"), stall()], Timeouts(progress=9, alive=None), "timeout.progress", "timeouts.progress", 9),
         ("ping-only silence", [*head(), *deltas("ab"), repeat([pause(2), Ping()])], Timeouts(progress=9),
          "timeout.progress", "timeouts.progress", 9),
-        ("dead line", [*head(), *deltas("ab"), stall()], Timeouts(alive=4), "timeout.alive", "timeouts.alive", 4),
+        ("dead line", [*head(), [Ping()], *deltas("ab"), stall()], Timeouts(alive=4), "timeout.alive", "timeouts.alive", 4),
         ("slow drip", [*head(), repeat([pause(1), Delta(0, "text", "x")])], Timeouts(attempt=30), "timeout.attempt",
          "timeouts.attempt", 30),
         ("silent thinking", [[Started()], [BlockStarted(0, "thinking")], repeat([pause(15), Ping()])],
@@ -202,7 +202,6 @@ def test_a_wait_that_does_not_fit_is_not_begun(virtual) -> None:
         ("pause", [*head(), *deltas("x"), *tail("pause_turn")], "stop.pause"),
         ("unknown stop", [*head(), *deltas("x"), *tail("brand_new")], "stop.unknown"),
         ("empty", [[Started()], [Metered(Usage(output_tokens=2), stop_reason="end_turn")], [Stopped("end_turn")]], "stop.empty"),
-        ("output after the end", [*head(), *deltas("x"), *tail(), *deltas("y")], "transport.decode"),
         ("the source raises", [*head(), *deltas("x"), ValueError("boom")], "source.error"),
     ],
 )  # fmt: skip
@@ -584,7 +583,7 @@ def test_answer_helper(virtual) -> None:
         ([[BlockStopped(0)], pause(0.01), [BlockStarted(1, "text")], pause(5), *tail()], 2, 0.01, False, "cut"),
         ([pause(0.01), Failed(reason="transport.reset", message="gone")], 2, 0.01, False, "cut"),
         ([*tail(), Failed(reason="transport.reset", message="gone")], 2, 0.0, True, "whole"),
-        ([*tail(), *deltas("more")], 2, 0.0, True, "cut"),
+        ([*tail(), *deltas("more")], 2, 0.0, True, "whole"),
     ],
     ids=[
         *("its end", "its end, soon", "blanks", "slow frames", "slow frames, no grace", "another stop reason"),

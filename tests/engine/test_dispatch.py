@@ -355,8 +355,8 @@ def test_budgets_per_label(virtual: Callable[..., Any]) -> None:
     ("room", "asked"),
     [
         (1_000_000, [1000, 4000]),
-        # What is left after the first attempt's input, less the second's input, at 10 micro-USD a token.
-        (2 * HOLD + 5_000, [1000, (2 * HOLD + 5_000 - 10 - (HOLD - 10_000)) // 10]),
+        # What is left after the first attempt's two tokens, less the second's input, at 10 micro-USD a token.
+        (2 * HOLD + 5_000, [1000, (2 * HOLD + 5_000 - 20 - (HOLD - 10_000)) // 10]),
         (HOLD, [1000]),
     ],
     ids=["room for all", "room for some", "room for nothing"],
@@ -365,7 +365,7 @@ def test_more_tokens_within_the_remaining_budget(virtual: Callable[..., Any], ro
     """A rule that raises max_tokens raises it as far as the budget reaches, never below what the caller asked for."""
 
     async def main() -> None:
-        nothing = Metered(Usage(input_tokens=10, output_tokens=0), stop_reason="max_tokens")
+        nothing = Metered(Usage(input_tokens=10, output_tokens=1), stop_reason="max_tokens")
         source = ask([*good()[:4], [nothing], [Stopped("max_tokens")]], good())
         rules = [Rule(when=["stop.max_tokens"], patch={"max_tokens": {"multiply": 4}})]
         with pytest.raises(BudgetExhausted) if len(asked) == 1 else contextlib.nullcontext():
@@ -607,7 +607,8 @@ def test_an_outcome_is_priced_as_its_request(virtual: Callable[..., Any]) -> Non
 
     async def main() -> None:
         usage = Usage(input_tokens=1000, output_tokens=1000)
-        stream = [*good()[:4], [Metered(usage, stop_reason="end_turn")], [Stopped("end_turn")]]
+        begun = [Started("msg_1", "claude-opus-4-6")]
+        stream = [begun, *good()[1:4], [Metered(usage, stop_reason="end_turn")], [Stopped("end_turn")]]
         costs = []
         for extra in ({}, {"inference_geo": "us"}, {"speed": "warp"}):
             request = {**REQUEST, "model": "claude-opus-4-6", **extra}

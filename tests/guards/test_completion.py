@@ -19,6 +19,15 @@ TEXT = (BlockStarted(0, "text"), Delta(0, "text", "{}"), BlockStopped(0))
 CALL = (BlockStarted(0, "tool_input"), Delta(0, "tool_input", "{}"), BlockStopped(0))
 
 
+HINTS = {
+    "max_tokens": "; a rule of retry.rules can ask again with more (patch: max_tokens)",
+    "refusal": "; streamguard:interactive_chat accepts it",
+    "pause_turn": "; streamguard:agent accepts it",
+    "compaction": "; add it there, and send the turn back to go on",
+}
+"""What else to do about a stop reason that is not accepted."""
+
+
 def end(stop_reason: str | None) -> tuple[Event, ...]:
     return (Metered(Usage(output_tokens=3), stop_reason=stop_reason), Stopped(stop_reason))
 
@@ -63,7 +72,7 @@ def test_every_other_end_trips(stop_reason: str | None, reason: str, seen: str) 
     accept = ("end_turn", "stop_sequence", "tool_use")
     assert trip == Trip(
         reason=reason,
-        message=f"{seen}; completion.accept is end_turn, stop_sequence, tool_use",
+        message=f"{seen}; completion.accept is end_turn, stop_sequence, tool_use" + HINTS.get(stop_reason or "", ""),
         knob="completion.accept",
         limit=accept,
         observed=stop_reason,
@@ -143,15 +152,9 @@ def test_tool_use_without_a_tool_is_empty(require_content: bool) -> None:
         ((Started(), TEXT[0], TEXT[0]), "content block 0 opened a second time", 0),
         ((Started(), *TEXT, TEXT[0]), "content block 0 opened a second time", 0),
         ((Started(), *TEXT[:2], *end("end_turn")), "the message's end while content block 0 is open", None),
-        ((Started(), *TEXT, *end("end_turn"), TEXT[1]), "output after the message's end", 0),
-        ((Started(), *TEXT, *end("end_turn"), Stopped("end_turn")), "a message end after the message's end", None),
-        ((Started(), *TEXT, *end("end_turn"), Metered(Usage())), "usage after the message's end", None),
-        ((Started(), *TEXT, *end("end_turn"), Started()), "a message start after the message's end", None),
-        (
-            (Started(), *TEXT, *end("end_turn"), BlockStarted(1, "text")),
-            "the start of a content block after the message's end",
-            1,
-        ),
+        ((Started("a"), Started("b")), "a second message start", None),
+        ((Started("a"), *TEXT, Started("a")), "a second message start", None),
+        ((Started("a"), TEXT[0], Started("a")), "a second message start", None),
     ],
 )
 def test_a_broken_protocol_trips(events: tuple[Event, ...], what: str, block: int | None) -> None:
@@ -164,6 +167,51 @@ def test_a_broken_protocol_trips(events: tuple[Event, ...], what: str, block: in
     )
 
 
+def test_a_start_may_be_said_again_before_any_block() -> None:
+    """Gateways that rebuild a stream repeat the start; the same id says that it is the same answer."""
+    assert fed(Started("a"), Started("a", model="m"), *TEXT, *end("end_turn")) is None
+
+
+def test_a_turn_that_goes_on_needs_any_block() -> None:
+    """A paused or compacted turn that is accepted by name has work of the provider's, and nothing more."""
+    spec = Completion(accept=("pause_turn", "compaction"))
+    for reason in ("pause_turn", "compaction"):
+        work = (BlockStarted(0, "server_tool"), Delta(0, "tool_input", "{}"), BlockStopped(0))
+        assert fed(Started(), *work, *end(reason), spec=spec) is None
+        trip = fed(Started(), *end(reason), spec=spec)
+        assert trip is not None
+        assert trip.reason == "stop.empty"
+
+
+@pytest.mark.parametrize("named", [None, "END"])
+@pytest.mark.parametrize("request_", [None, {}, {"stop_sequences": []}, {"stop_sequences": ["END"]}])
+def test_a_stop_sequence_that_nobody_asked_for_is_unknown(named: str | None, request_: dict[str, Any] | None) -> None:
+    """Gateways say it of filtered answers. It is refused only where it cannot be true."""
+    request = None if request_ is None else Request({"model": "m", "max_tokens": 9, "messages": [], **request_})
+    watch = Completion().watch(AttemptContext(request=request), 0.0)
+    events = (Started(), *TEXT, Metered(Usage(), "stop_sequence", named), Stopped("stop_sequence"))
+    trips = [trip for event in events if (trip := watch.feed(event, 0.0)) is not None]
+    impossible = named is None and request is not None and not request.body.get("stop_sequences")
+    assert [trip.reason for trip in trips] == (["stop.unknown"] if impossible else [])
+
+
+@pytest.mark.parametrize(
+    ("events", "spec", "ended"),
+    [
+        ((Metered(Usage(), "end_turn"), Other("[DONE]")), Completion(done_ends=True), True),
+        ((Metered(Usage(), "end_turn"), Other("[DONE]")), Completion(), False),
+        ((Metered(Usage(), "end_turn"),), Completion(done_ends=True), False),
+        ((Other("[DONE]"),), Completion(done_ends=True), False),
+        ((TEXT[0], Metered(Usage(), "end_turn"), Other("[DONE]")), Completion(done_ends=True), False),
+    ],
+)
+def test_another_end_mark(events: tuple[Event, ...], spec: Completion, ended: bool) -> None:
+    """It ends an answer only where the policy says so, with a stop reason and no block open."""
+    watch = spec.watch(AttemptContext(), 0.0)
+    assert [watch.feed(event, 0.0) for event in (Started(), *events)] == [None] * (len(events) + 1)
+    assert watch.ended is ended
+
+
 @pytest.mark.parametrize("pieces", ["text", "thinking", "tool_input"])
 def test_blocks_yet_to_be_invented_may_be_made_of_anything(pieces: Any) -> None:
     """Only of text, thinking and tools it is known what they are made of."""
@@ -172,10 +220,10 @@ def test_blocks_yet_to_be_invented_may_be_made_of_anything(pieces: Any) -> None:
 
 
 def test_keep_alives_may_stand_anywhere() -> None:
-    """Pings and unknown events are outside the protocol, before the start and after the end too."""
+    """Pings and unknown events are outside the protocol, before the start too."""
     watch = Completion().watch(AttemptContext(), 0.0)
     extra = (Ping(), Other("shiny"), Other("citation", 7))
-    events = (*extra, Started(), *extra, *TEXT, *extra, *end("end_turn"), *extra)
+    events = (*extra, Started(), *extra, *TEXT, *extra, *end("end_turn"))
     assert [watch.feed(event, 0.0) for event in events] == [None] * len(events)
 
 

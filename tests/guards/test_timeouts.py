@@ -14,6 +14,7 @@ from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Ping, S
 from streamguard.guards.base import NEVER, AttemptContext, Watch
 from streamguard.guards.timeouts import MinRate, Timeouts, TimeoutsWatch
 from streamguard.pricing.tokens import TokenScale
+from streamguard.request import Request
 from streamguard.verdict import Trip
 
 OFF: dict[str, Any] = {"connect": None, "first_token": None, "progress": None, "progress_thinking": None, "alive": None}
@@ -99,6 +100,14 @@ def test_a_watch_is_a_watch() -> None:
             "no output for 60.0 s (bytes such as pings kept coming; timeouts.progress is 60 s)",
         ),
         (
+            {"first_token": 60},
+            [(5, Started())],
+            "timeout.first_token",
+            "first_token",
+            60.0,
+            "no output for 60.0 s (timeouts.first_token is 60 s)",
+        ),
+        (
             {"progress": 60},
             [(1, TEXT, piece())],
             "timeout.progress",
@@ -156,14 +165,14 @@ def test_each_clock_trips_at_its_limit(
     [
         ((Started(), TEXT, Ping(), Delta(0, "text", "")), 50.0),
         ((TEXT, piece()), 20.0),
-        ((BlockStarted(0, "tool_input"), Delta(0, "tool_input", "{")), 20.0),
-        ((BlockStarted(0, "tool_input"),), 50.0),
+        ((BlockStarted(0, "tool_input"), Delta(0, "tool_input", "{")), 200.0),
+        ((BlockStarted(0, "tool_input"),), 200.0),
         ((THINKING,), 200.0),
         ((BlockStarted(0, "server_tool"),), 200.0),
     ],
 )
 def test_what_counts_as_first_output(events: tuple[Event, ...], due: float) -> None:
-    """Headers, pings, opened text and empty deltas are no output; an opened thinking or server-tool block is."""
+    """Headers, pings, opened text and empty deltas are no output; an opened thinking, server-tool or tool block is."""
     driver = Driver(only(first_token=60, progress=20, progress_thinking=200))
     assert driver.read(10, *events) is None
     assert driver.deadline() == pytest.approx(due)
@@ -180,7 +189,8 @@ def test_what_counts_as_first_output(events: tuple[Event, ...], due: float) -> N
         ((TOOL, BlockStarted(2, "server_tool"), BlockStarted(3, "other")), 200.0),
         ((TOOL, BlockStarted(2, "server_tool"), BlockStarted(3, "other"), BlockStarted(4, "other")), 20.0),
         ((TOOL, BlockStarted(2, "server_tool"), BlockStarted(3, "text")), 20.0),
-        ((TEXT, piece(), BlockStarted(1, "tool_input")), 20.0),
+        ((TEXT, piece(), BlockStarted(1, "tool_input")), 200.0),
+        ((TEXT, piece(), BlockStarted(1, "tool_input"), BlockStopped(1)), 20.0),
     ],
 )
 def test_how_long_silence_may_last(events: tuple[Event, ...], due: float) -> None:
@@ -188,6 +198,47 @@ def test_how_long_silence_may_last(events: tuple[Event, ...], due: float) -> Non
     driver = Driver(only(progress=20, progress_thinking=200))
     assert driver.read(10, *events) is None
     assert driver.deadline() == pytest.approx(due)
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "eager", "progress_tool", "due"),
+    [
+        (1_000, False, 60.0, 85.0),
+        (64_000, False, 60.0, 1660.0),
+        (1_000, True, 60.0, 20.0),
+        (1_000, False, 1.0, 26.0),
+        (100, False, 0.1, 20.0),
+    ],
+)
+def test_a_tools_input_may_be_silent_as_long_as_it_can_be(
+    max_tokens: int, eager: bool, progress_tool: float, due: float
+) -> None:
+    """Its values come whole, so the request's `max_tokens` bounds the silence; an eager tool has the usual clock."""
+    tool = {"name": "f", "input_schema": {}, "eager_input_streaming": eager}
+    request = Request({"model": "m", "max_tokens": max_tokens, "messages": [], "tools": [tool]})
+    spec = only(progress=20, progress_tool=progress_tool, progress_tool_per_1k_max_tokens=25.0)
+    watch = spec.watch(AttemptContext(request=request), 0.0)
+    watch.heard(10.0)
+    watch.feed(BlockStarted(0, "tool_input", "tool_use", "f", "t"), 10.0)
+    watch.feed(Delta(0, "tool_input", "{"), 10.0)
+    watch.waiting(10.0)
+    assert watch.deadline - 10.0 == pytest.approx(due)
+
+
+def test_alive_begins_with_the_first_keep_alive() -> None:
+    """Servers that never send one are silent for other reasons than a dead line."""
+    driver = Driver(only(alive=20, progress=300, first_token=200))
+    assert driver.read(10, Started(), TEXT, piece()) is None
+    assert driver.deadline() == pytest.approx(300.0)
+    assert driver.read(1, Ping()) is None
+    assert driver.deadline() == pytest.approx(20.0)
+
+
+def test_a_source_that_times_its_connection_leaves_the_head_to_first_token() -> None:
+    """Gateways answer with the head when the first token is there."""
+    spec = only(connect=5, first_token=60)
+    assert spec.watch(AttemptContext(), 0.0).deadline == pytest.approx(5.0)
+    assert spec.watch(AttemptContext(times_connection=True), 0.0).deadline == pytest.approx(60.0)
 
 
 @pytest.mark.parametrize("ending", [(BlockStopped(0),), (BlockStopped(0), BlockStarted(1, "text"))])
@@ -411,6 +462,8 @@ def test_the_defaults() -> None:
         "first_token_per_1k_input": 0.1,
         "progress": 60.0,
         "progress_thinking": 300.0,
+        "progress_tool": 60.0,
+        "progress_tool_per_1k_max_tokens": 25.0,
         "alive": 60.0,
         "attempt": None,
         "total": None,

@@ -104,9 +104,16 @@ def test_rows_that_the_template_does_not_fit_are_named(tmp_path) -> None:
 
 def test_fifty_mistakes_are_enough(tmp_path) -> None:
     """More are counted."""
-    spec = write_job(tmp_path, *({"id": 1} for _ in range(99)))
+    spec = write_job(tmp_path, *({"id": n // 2} for n in range(200)))
     found = mistakes(spec, tmp_path)
-    assert (len(found), found[49:]) == (51, ['in.jsonl:50: the id "1" is already on line 1', "and 49 more"])
+    assert (len(found), found[49:]) == (51, ['in.jsonl:98: the id "48" is already on line 97', "and 51 more"])
+
+
+def test_equal_mistakes_are_one(tmp_path) -> None:
+    """The first of them is shown, with the count of its like."""
+    spec = write_job(tmp_path, *({"id": 1} for _ in range(51)))
+    _, second = mistakes(spec, tmp_path)
+    assert second == 'in.jsonl:2: the id "1" is already on line 1 (50 rows, first in line 2)'
 
 
 NO_TOTAL = "a job needs a limit on the time of each call, waiting and retries included: set timeouts.total, in seconds"

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from streamguard.errors import BudgetExhausted, JobError
-from streamguard.events import Usage
+from streamguard.events import Failed, Usage
 from streamguard.jobs.amount import Amount
 from streamguard.jobs.job import Job
 from streamguard.jobs.progress.summary import Tally
@@ -632,3 +632,53 @@ def test_another_type_is_another_question(tmp_path) -> None:
     run_virtual(run_job, spec, provider)
     with pytest.raises(JobError, match="schema"):
         Job.open(msgspec.structs.replace(spec, schema="tests.models.zoo:Tree2"))
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize(
+    ("attempt", "kind", "said"),
+    [
+        (error("not_found_error", "model: m does not exist"), "refused", "3 rows in a row failed alike: "),
+        (Failed(reason="transport.connect", message="connection refused", sent=False), "refused", "3 rows in a row"),
+        (error("api_error", "internal"), "failing", "20 rows in a row failed by the provider or the line (stop_on)"),
+        (Failed(reason="transport.reset", message="gone"), "failing", "20 rows in a row failed by the provider"),
+    ],
+    ids=["no such model", "nobody there", "errors only", "resets only"],
+)
+def test_a_provider_that_only_fails_stops_the_job(tmp_path, attempt, kind, said, concurrency: int) -> None:
+    """What a person must mend stops it after three rows, an outage after twenty; the others are not run."""
+    spec = write_job(tmp_path, *(f"r{n}" for n in range(100)))
+    options = {"concurrency": concurrency, "endpoint": "https://api.example"}
+    runner, summary = run_virtual(lambda: run_job(spec, Provider(other=[[attempt]]), **options))
+    assert runner.stopped is not None
+    assert runner.stopped.kind == kind
+    assert said in runner.stopped.why
+    assert "(asked https://api.example)" in runner.stopped.why
+    most = 3 if kind == "refused" else 20
+    assert most <= sum(summary.failed.values()) < most + concurrency
+    assert summary.not_run == 100 - sum(summary.failed.values())
+
+
+def test_an_answer_in_between_is_no_outage(tmp_path) -> None:
+    """Failures are counted in a row, and only those of the provider or the line; 0 never stops a job."""
+    names = [f"{'bad' if n % 10 else 'good'}{n}" for n in range(60)]
+    scripts = {name: WHOLE if name.startswith("good") else [[error("api_error")]] for name in names}
+    run = {"concurrency": 1, "stop_on": 10}
+    runner, summary = run_virtual(lambda: run_job(write_job(tmp_path, *names), Provider(**scripts), **run))
+    assert (runner.stopped, summary.failed) == (None, {"provider.api_error": 54})
+    (tmp_path / "never").mkdir()
+    spec = write_job(tmp_path / "never", *(f"r{n}" for n in range(60)))
+    provider = Provider(other=[[error("not_found_error")]])
+    runner, summary = run_virtual(lambda: run_job(spec, provider, concurrency=1, stop_on=0))
+    assert (runner.stopped, summary.failed) == (None, {"provider.not_found": 60})
+
+
+def test_each_reason_has_an_example(tmp_path) -> None:
+    """The first row of each reason, with the provider's own words."""
+    scripts = {"a": TOO_BAD, "b": [[error("api_error", "the disk is full")]], "c": TOO_BAD, "d": WHOLE}
+    _, summary = run_virtual(lambda: run_job(write_job(tmp_path, *"abcd"), Provider(**scripts), concurrency=1))
+    examples = {reason: (one.custom_id, one.message) for reason, one in summary.examples.items()}
+    assert set(examples) == {"json.schema", "provider.api_error"}
+    assert examples["json.schema"][0] == "a"
+    assert examples["provider.api_error"][0] == "b"
+    assert "the disk is full" in examples["provider.api_error"][1]

@@ -24,11 +24,11 @@ from tests.matrix.surfaces import GUARDED, MIDDLEWARE, SDK
 LOOKING_ON = Completion(mode="observe")
 
 
-def test_nothing_is_claimed_where_the_protocol_was_broken_and_nobody_acted() -> None:
-    """An answer that goes on after its end is not `whole`, though the completion guard only looks on."""
+def test_an_answer_is_final_at_its_end_whoever_acts() -> None:
+    """What follows the end is no part of the answer and nothing against it, also where completion only looks on."""
     source = faults.BY_ID["F17-output-after-stop"].source()
     outcome = run_virtual(_run, source, Policy(completion=LOOKING_ON))
-    assert (outcome.completed, outcome.text) == (None, faults.GOOD)
+    assert (outcome.completed, outcome.text) == ("whole", faults.GOOD)
 
 
 def test_nothing_is_claimed_where_a_cap_cut_the_answer_and_nobody_acted() -> None:

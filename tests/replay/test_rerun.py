@@ -148,7 +148,7 @@ PAUSES = (1.0, 5.0, 2.0, 4.0, 0.5)
 
 def timed() -> Recording:
     frames = [
-        wire.message_start() + wire.block_start(),
+        wire.message_start() + wire.block_start() + wire.ping(),
         wire.text_delta("{"),
         wire.text_delta("}"),
         wire.block_stop() + wire.message_delta() + wire.message_stop(),
@@ -231,7 +231,7 @@ def test_an_answer_that_is_cut_saves_what_follows_it() -> None:
         pytest.param(wire.message_start(), ("transport.incomplete", 0), id="cut after the start"),
         pytest.param(wire.message_start()[:40], ("transport.incomplete", None), id="cut inside the first event"),
         pytest.param(b"event: x\ndata: {\n\n", ("transport.decode", 0), id="no JSON"),
-        pytest.param(b"data: [DONE]\n\n", ("transport.decode", 0), id="of another API"),
+        pytest.param(b"data: [DONE]\n\n", ("transport.incomplete", 0), id="of another API"),
         pytest.param(
             wire.message_start() + wire.error("overloaded_error"), ("provider.overloaded", 1), id="an error inside"
         ),
@@ -253,13 +253,13 @@ def test_broken_streams_end_as_they_do_live(run_virtual, data, expected) -> None
     assert run_virtual(live) == verdict.reason
 
 
-def test_what_follows_the_end_voids_the_answer() -> None:
-    """After `message_stop` only keep-alives may come, as live."""
+def test_what_follows_the_end_voids_nothing() -> None:
+    """After `message_stop` the answer stands, as live."""
     whole = recorded('{"a": 1}')
     policy = Policy(json=JsonDocument())
     assert replay(Recording(file="a", data=whole.data + wire.ping()), policy).completed == "whole"
     more = replay(Recording(file="a", data=whole.data + wire.error("overloaded_error")), policy)
-    assert (more.reason, more.completed) == ("provider.overloaded", None)
+    assert (more.reason, more.completed) == (None, "whole")
 
 
 def test_observed_trips_are_told_and_claim_nothing() -> None:

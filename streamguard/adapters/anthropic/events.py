@@ -11,12 +11,13 @@ itself, as it does in the SDK.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 import msgspec
 
 from streamguard.adapters.anthropic import failures
+from streamguard.adapters.anthropic.usage import invocation, neutral, word
 from streamguard.adapters.sse.decoder import Frame
 from streamguard.events import (
     BlockKind,
@@ -26,7 +27,6 @@ from streamguard.events import (
     DeltaKind,
     Event,
     Failed,
-    Iteration,
     Metered,
     Other,
     Ping,
@@ -47,117 +47,27 @@ BLOCK_KINDS: dict[str, BlockKind] = {
 """The provider's block types; every other one is `other`."""
 
 
-MOST_TOKENS: Final = 1_000_000_000
-"""The largest count that is believed: a thousand times the largest context window."""
+STOP_WORDS: Final[Mapping[str, str]] = {
+    "length": "max_tokens",
+    "stop": "end_turn",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "refusal",
+}
+"""Stop reasons in the words of OpenAI's API, as gateways leave them, in the provider's."""
+
+END_MARK: Final = "[DONE]"
+"""OpenAI's end of a stream, which servers of theirs send behind `message_stop`, or in its place."""
 
 
-def _count(tokens: int | None) -> int | None:
-    """A count of tokens; one that cannot be true is unknown."""
-    return tokens if tokens is not None and 0 <= tokens <= MOST_TOKENS else None
-
-
-class _CacheCreation(msgspec.Struct):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
-
-
-class _OutputDetails(msgspec.Struct):
-    thinking_tokens: int | None = None
-
-
-class _WireCounts(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation: _CacheCreation | None = None
-
-    @property
-    def impossible(self) -> bool:
-        """Whether a count cannot be true."""
-        lifetimes = self.cache_creation or _CacheCreation()
-        return any(
-            count is not None and _count(count) is None
-            for count in (
-                *(self.input_tokens, self.output_tokens, self.cache_creation_input_tokens),
-                *(self.cache_read_input_tokens, lifetimes.ephemeral_1h_input_tokens),
-            )
-        )
-
-    def counts(self) -> dict[str, int | None]:
-        """The counts that every sampling has, in neutral words."""
-        by_lifetime = self.cache_creation or _CacheCreation()
-        return {
-            "input_tokens": _count(self.input_tokens),
-            "output_tokens": _count(self.output_tokens),
-            "cache_read_tokens": _count(self.cache_read_input_tokens),
-            "cache_write_tokens": _count(self.cache_creation_input_tokens),
-            "cache_write_1h_tokens": _count(by_lifetime.ephemeral_1h_input_tokens),
-        }
-
-
-class WireIteration(_WireCounts):
-    """One entry of `usage.iterations`."""
-
-    type: str = ""
-    model: str | None = None
-
-    def neutral(self) -> Iteration:
-        """In neutral words."""
-        return Iteration(type=self.type, model=self.model, **self.counts())
-
-
-class WireUsage(_WireCounts):
-    """`usage` of `message_start` and of `message_delta`."""
-
-    output_tokens_details: _OutputDetails | None = None
-    # Of any form: a server's own idea of them must not end a stream that is sound otherwise.
-    server_tool_use: Any = None
-    inference_geo: Any = None
-    speed: Any = None
-    service_tier: Any = None
-    iterations: Any = None
-
-    def neutral(self, *, final: bool) -> Usage:
-        """In neutral words. The output count of `message_start` is a placeholder: not `final`, so it is left out."""
-        counts = self.counts()
-        details = self.output_tokens_details or _OutputDetails()
-        return Usage(
-            **{**counts, "output_tokens": counts["output_tokens"] if final else None},
-            thinking_tokens=_count(details.thinking_tokens) if final else None,
-            web_searches=_whole(self.server_tool_use.get("web_search_requests"))
-            if isinstance(self.server_tool_use, dict)
-            else None,
-            inference_geo=_word(self.inference_geo),
-            speed=_word(self.speed),
-            service_tier=_word(self.service_tier),
-            impossible=self.impossible,
-            iterations=_iterations(self.iterations),
-        )
-
-
-def _word(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _whole(value: object) -> int | None:
-    return _count(value) if type(value) is int else None
-
-
-def _iterations(value: object) -> tuple[Iteration, ...] | None:
-    """The samplings of an answer; one without counts stands for what cannot be read."""
-    if not value:
-        return None
-    try:
-        return tuple(one.neutral() for one in msgspec.convert(value, list[WireIteration]))
-    except msgspec.ValidationError:
-        return (Iteration(type="unreadable"),)
-
-
+# A field that nobody needs kills no answer: what may be of another type on some server is `Any`.
 class _Message(msgspec.Struct):
-    id: str | None = None
-    model: str | None = None
-    usage: WireUsage | None = None
+    id: Any = None
+    model: Any = None
+    usage: Any = None
+    content: Any = None
+    stop_reason: Any = None
+    stop_sequence: Any = None
 
 
 class _MessageStart(msgspec.Struct, tag="message_start"):
@@ -166,17 +76,19 @@ class _MessageStart(msgspec.Struct, tag="message_start"):
 
 class _Block(msgspec.Struct):
     type: str
-    text: str = ""
-    thinking: str = ""
-    id: str | None = None
-    name: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    id: Any = None
+    name: Any = None
     input: msgspec.Raw = msgspec.Raw(b"{}")
 
     def __post_init__(self) -> None:
         self.document()  # a raw value is not checked when it is decoded: what is no UTF-8 is refused here
 
     def document(self) -> str:
-        return bytes(self.input).decode()
+        """The input that the block began with, as text; a `null` is an input without arguments."""
+        text = bytes(self.input).decode()
+        return "{}" if text == "null" else text
 
 
 class _BlockStart(msgspec.Struct, tag="content_block_start"):
@@ -198,7 +110,7 @@ class _ThinkingDelta(msgspec.Struct, tag="thinking_delta", gc=False, forbid_unkn
 
 
 class _SignatureDelta(msgspec.Struct, tag="signature_delta", gc=False):
-    signature: str
+    signature: Any = None
 
 
 class _CitationsDelta(msgspec.Struct, tag="citations_delta", gc=False):
@@ -217,18 +129,14 @@ class _BlockStop(msgspec.Struct, tag="content_block_stop", gc=False):
     index: int
 
 
-class _StopDelta(msgspec.Struct):
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-
-
 class _MessageDelta(msgspec.Struct, tag="message_delta"):
-    delta: _StopDelta | None = None
-    usage: WireUsage | None = None
+    delta: Any = None
+    usage: Any = None
 
 
 class _MessageStop(msgspec.Struct, tag="message_stop"):
-    pass
+    usage: Any = None
+    metrics: Any = msgspec.field(default=None, name="amazon-bedrock-invocationMetrics")
 
 
 class _Ping(msgspec.Struct, tag="ping"):
@@ -236,8 +144,7 @@ class _Ping(msgspec.Struct, tag="ping"):
 
 
 class _Error(msgspec.Struct, tag="error"):
-    error: Any = None
-    request_id: Any = None
+    pass
 
 
 _Wire = _BlockDelta | _BlockStart | _BlockStop | _MessageStart | _MessageDelta | _MessageStop | _Ping | _Error
@@ -268,13 +175,15 @@ _Append = Callable[[Event], None]
 class Translator:
     """Translates one stream. After a `Failed` it says nothing more."""
 
-    __slots__ = ("_inputs", "_seen", "_stop_reason", "ended", "kept")
+    __slots__ = ("_begun", "_inputs", "_over", "_seen", "_stop_reason", "ended", "kept")
 
     def __init__(self) -> None:
         # The initial input of open tool blocks that have not sent a piece of JSON yet.
         self._inputs: dict[int, str] = {}
         self._stop_reason: str | None = None
         self._seen = 0
+        # Whether the message has begun, and whether its own end has come.
+        self._begun = self._over = False
         self.kept: list[Kept] = []
         """Everything that `translate` was given, in order, but for pings and errors."""
         self.ended = False
@@ -291,12 +200,18 @@ class Translator:
             if name == b"ping":
                 append(Ping())
                 continue
+            if self._over:
+                append(self._late(name, data))
+                continue
             before = len(events)
             wire: Any
             try:
                 wire = _decode(data) if name != b"error" else _error(data)
             except (ValueError, RecursionError):
                 wire = self._unusual(name, data)
+                if type(wire) is _Aside:
+                    append(wire.event)
+                    continue
                 if type(wire) is _BlockDelta and type(wire.delta) in _PIECES:
                     events += self._piece(wire)
                     keep((data, events[-1] if len(events) > before else None))
@@ -329,7 +244,7 @@ class Translator:
                 append(Ping())
                 continue
             else:
-                self._take(wire, append)
+                self._take(_error(data) if type(wire) is _Error else wire, append)
                 if self.ended:
                     break
             if data:
@@ -339,9 +254,13 @@ class Translator:
     def translate_object(self, event: dict[str, Any]) -> list[Event]:
         """The same for one event that has been parsed already."""
         events: list[Event] = []
+        if self._over:
+            return [self._late(b"", event)]
         if not self.ended:
             self._seen += 1
             wire = self._typed(event, b"", repr(event).encode("utf-8", "backslashreplace"))
+            if type(wire) is _Aside:
+                return [wire.event]
             if type(wire) is _BlockDelta and type(wire.delta) in _PIECES:
                 return self._piece(wire)
             self._take(wire, events.append)
@@ -369,17 +288,37 @@ class Translator:
             self.ended = kind is Failed
 
     def _started(self, wire: _MessageStart, append: _Append) -> None:
-        usage = wire.message.usage.neutral(final=False) if wire.message.usage else Usage()
-        append(Started(wire.message.id, wire.message.model, usage))
+        message = wire.message
+        self._begun = True
+        name = str(message.id) if isinstance(message.id, int | float) else word(message.id)
+        append(Started(name, word(message.model), neutral(message.usage, final=False)))
+        # Programmatic tool calling sends all content here, in one piece: every guard is to see it.
+        whole = False
+        for index, body in enumerate(message.content if isinstance(message.content, list) else ()):
+            try:
+                block = msgspec.convert(_rawed(body), _Block)
+            except (msgspec.ValidationError, UnicodeEncodeError, RecursionError):
+                block = _Block(type=str(body.get("type") or "") if isinstance(body, dict) else "")
+            if block.type == "text" and not block.text:
+                continue  # an empty place for what will come
+            whole = True
+            self._block_started(_BlockStart(index, block), append)
+            self._block_stopped(_BlockStop(index), append)
+        if (reason := stop_reason(message.stop_reason)) is not None:
+            self._stop_reason = reason
+            if whole:
+                usage = neutral(message.usage, final=True)
+                append(Metered(usage, reason, word(message.stop_sequence)))
 
     def _block_started(self, wire: _BlockStart, append: _Append) -> None:
         block, index = wire.content_block, wire.index
         kind = BLOCK_KINDS.get(block.type, "other")
-        append(BlockStarted(index, kind, block.type, block.name, block.id))
-        if kind == "text" and block.text:
-            append(Delta(index, "text", block.text))
-        elif kind == "thinking" and block.thinking:
-            append(Delta(index, "thinking", block.thinking))
+        name = str(block.id) if isinstance(block.id, int | float) else word(block.id)
+        append(BlockStarted(index, kind, block.type, word(block.name), name))
+        if kind == "text" and (text := block.text):
+            append(Delta(index, "text", text))
+        elif kind == "thinking" and (text := block.thinking):
+            append(Delta(index, "thinking", text))
         elif kind in ("tool_input", "server_tool"):
             self._inputs[index] = block.document()
 
@@ -390,23 +329,40 @@ class Translator:
         append(BlockStopped(wire.index))
 
     def _metered(self, wire: _MessageDelta, append: _Append) -> None:
-        usage = wire.usage.neutral(final=True) if wire.usage else Usage()
-        delta = wire.delta or _StopDelta()
-        self._stop_reason = delta.stop_reason or self._stop_reason
-        append(Metered(usage, delta.stop_reason, delta.stop_sequence))
+        delta = wire.delta if isinstance(wire.delta, dict) else {}
+        reason = stop_reason(delta.get("stop_reason"))
+        self._stop_reason = reason or self._stop_reason
+        append(Metered(neutral(wire.usage, final=True), reason, word(delta.get("stop_sequence"))))
 
-    def _stopped(self, wire: _MessageStop, append: _Append) -> None:  # noqa: ARG002
+    def _stopped(self, wire: _MessageStop, append: _Append) -> None:
+        # Some servers count here only; Bedrock always does.
+        for usage in (neutral(wire.usage, final=True), invocation(wire.metrics)):
+            if usage != Usage():
+                append(Metered(usage))
         append(Stopped(self._stop_reason))
+        self._over = True
+
+    def _late(self, name: bytes, data: bytes | dict[str, Any]) -> Event:
+        """What comes after the message's own end. Nothing there voids the answer, and only a count still matters."""
+        wire: object = data
+        if isinstance(data, bytes):
+            try:
+                wire = json.loads(data)
+            except (ValueError, RecursionError):
+                wire = data.decode("utf-8", "replace")
+        if not isinstance(wire, dict):
+            return Other(END_MARK if wire == END_MARK else name.decode("utf-8", "replace"))
+        kind = word(wire.get("type")) or name.decode("utf-8", "replace")
+        if kind == "ping" or not kind:
+            return Ping()
+        usage = neutral(wire.get("usage"), final=True)
+        return Other(kind) if usage == Usage() else Metered(usage)
 
     def _pinged(self, wire: _Ping, append: _Append) -> None:  # noqa: ARG002
         append(Ping())
 
     def _unnamed(self, wire: _BlockDelta, append: _Append) -> None:
         append(Other(str(type(wire.delta).__struct_config__.tag), wire.index))
-
-    def _failed(self, wire: _Error, append: _Append) -> None:
-        append(failures.from_body({"error": wire.error, "request_id": wire.request_id}, status=200))
-        self.ended = True
 
     _HANDLERS: ClassVar[dict[type, Callable[[Translator, Any, _Append], None]]] = {
         _BlockStart: _block_started,
@@ -416,7 +372,6 @@ class Translator:
         _MessageStop: _stopped,
         _Ping: _pinged,
         _BlockDelta: _unnamed,
-        _Error: _failed,
     }
 
     def _unusual(self, name: bytes, data: bytes) -> Any:
@@ -430,20 +385,43 @@ class Translator:
         try:
             wire = json.loads(data.decode("utf-8"), parse_constant=no_constant)
         except (ValueError, RecursionError) as reason:
-            return self._undecodable(name, "is no JSON", reason, data)
+            return self._no_output(name, data) or self._undecodable(name, "is no JSON", reason, data)
         if not isinstance(wire, dict):
-            return self._undecodable(name, "is no JSON object", None, data)
+            if isinstance(wire, list) and any(isinstance(one, dict) and one.get("error") for one in wire):
+                return failures.from_body(wire, status=200)
+            return self._no_output(name, data) or self._undecodable(name, "is no JSON object", None, data)
         return self._typed(wire, name, data)
+
+    def _no_output(self, name: bytes, data: bytes) -> _Aside | None:
+        """A frame that is no event and carries nothing that was generated; `None` if it may carry something.
+
+        End marks and heartbeats: `[DONE]`, `ping`, `0`. What is meant as one of the known events is none of them, and
+        neither is the beginning of an object, which may be an event that was cut.
+        """
+        said = data.strip()
+        if said == END_MARK.encode():
+            return _Aside(Other(END_MARK))
+        if not _is_text(said):
+            return None
+        label = name.decode("utf-8", "replace")
+        if label in _TYPES or (not label and b"{" in said) or (label and said[:1] == b"{"):
+            return None
+        return _Aside(Other(label) if label else Ping())
 
     def _typed(self, wire: dict[str, Any], name: bytes, data: bytes) -> Any:
         """A parsed event as `_unusual` returns it."""
-        if "type" not in wire:
-            if "error" in wire:
+        kind, index = word(wire.get("type")), wire.get("index")
+        label = name.decode("utf-8", "replace")
+        if kind is None:
+            if failures.is_error(wire, begun=self._begun):
                 return failures.from_body(wire, status=200)
-            wire = {**wire, "type": name.decode("utf-8", "replace")}
-        kind, index = wire["type"], wire.get("index")
-        if not isinstance(kind, str) or not kind:
-            return self._undecodable(name, "has no type", None, data)
+            if not label:
+                if _OUTPUT & wire.keys():
+                    return self._undecodable(name, "has no type", None, data)
+                return _Aside(Ping())
+            kind, wire = label, {**wire, "type": label}
+        if kind == "error" or (kind not in _TYPES and wire.get("error")):
+            return failures.from_body(wire, status=200)
         at = index if type(index) is int else None
         if kind not in _TYPES:
             return Other(kind, at)
@@ -453,13 +431,13 @@ class Translator:
                 if of not in _DELTA_TYPES:
                     return Other(of, at)
                 known = _KNOWN.get(of, ())
+                if inner.get(known[-1]) is None:
+                    return Other(of, at)  # an empty piece
                 inner = {name: value for name, value in inner.items() if name in known}
                 wire = {"type": kind, "index": at, "delta": inner}
             if kind == "content_block_start" and of not in BLOCK_KINDS:
                 return BlockStarted(at, "other", of)
-            if "input" in inner:
-                inner = {**inner, "input": msgspec.Raw(json.dumps(inner["input"]).encode())}
-                wire = {**wire, _INNER[kind]: inner}
+            wire = {**wire, _INNER[kind]: _rawed(inner)}
         try:
             return msgspec.convert(wire, _Wire)
         except (msgspec.ValidationError, UnicodeEncodeError) as reason:
@@ -475,6 +453,37 @@ class Translator:
         if isinstance(reason, UnicodeDecodeError):
             why = f", no UTF-8 at byte {reason.start}"
         return failures.undecodable(f"event {self._seen - 1}{label} of the stream {what}{why}", data)
+
+
+class _Aside(msgspec.Struct, frozen=True, gc=False):
+    """A frame that is no event of the message: what to say of it, and nothing to keep."""
+
+    event: Event
+
+
+_OUTPUT: Final = frozenset({"delta", "content_block", "index"})
+"""Fields of events that carry output: an object with one of them is no heartbeat."""
+
+
+def stop_reason(value: object) -> str | None:
+    """Return a stop reason in the provider's words, or `None`."""
+    said = word(value)
+    return None if said is None else STOP_WORDS.get(said, said)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _rawed(block: object) -> object:
+    """A parsed block as `_Block` takes it."""
+    if not isinstance(block, dict) or "input" not in block:
+        return block
+    return {**block, "input": msgspec.Raw(json.dumps(block["input"]).encode())}
 
 
 def _error(data: bytes) -> Failed:

@@ -11,7 +11,7 @@ import email.utils
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from streamguard.adapters.aws.errors import http_error_type
 from streamguard.events import Failed
@@ -36,8 +36,31 @@ TYPES: dict[str, str] = {
     "not_supported_error": "provider.invalid_request",
     "exceed_context_size_error": "provider.invalid_request",
     "insufficient_quota": "provider.spend_limit",
+    "overloaded": "provider.overloaded",
+    "service_unavailable_error": "provider.overloaded",
+    "request_timeout_error": "provider.timeout",
+    "rate_limit_exceeded": "provider.rate_limited",
+    "invalid_api_key": "provider.authentication",
+    # Bedrock, in its streams and in `x-amzn-errortype`.
+    "throttlingexception": "provider.rate_limited",
+    "modelnotreadyexception": "provider.overloaded",
+    "modeltimeoutexception": "provider.timeout",
+    "modelerrorexception": "provider.api_error",
+    "modelstreamerrorexception": "provider.api_error",
+    "internalserverexception": "provider.api_error",
+    "serviceunavailableexception": "provider.overloaded",
+    "validationexception": "provider.invalid_request",
+    "accessdeniedexception": "provider.permission",
+    "resourcenotfoundexception": "provider.not_found",
+    "servicequotaexceededexception": "provider.rate_limited",
 }
-"""`error.type` → reason. It decides before the status does: an error inside a 200 stream is like any other."""
+"""`error.type`, in lower case → reason. It decides before the status does, but for `GENERIC` and `TELLING`."""
+
+GENERIC: Final = frozenset({"api_error", "server_error", "internal_server_error", "error"})
+"""Types that gateways give to whatever went wrong: a status that says more decides."""
+
+TELLING: Final = frozenset({401, 403, 429})
+"""Statuses that decide whatever the type is: the key is wrong, or there were too many requests."""
 
 STATUSES: dict[int, str] = {
     400: "provider.invalid_request",
@@ -48,6 +71,7 @@ STATUSES: dict[int, str] = {
     408: "provider.timeout",
     413: "provider.request_too_large",
     422: "provider.invalid_request",
+    424: "provider.api_error",
     429: "provider.rate_limited",
     431: "provider.request_too_large",
     503: "provider.overloaded",
@@ -107,41 +131,139 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return seconds if seconds <= LONGEST_WAIT else None
 
 
+def is_error(body: Mapping[str, Any], *, begun: bool) -> bool:
+    """Return whether an object without a type is an error, in the words of some gateway.
+
+    :param begun: whether the message has begun: then a lone `message` may be a heartbeat's.
+    """
+    if any(body.get(name) for name in ("error", "errors", "detail")):
+        return True
+    status = next((_status(body.get(name)) for name in _STATUS if body.get(name) is not None), None)
+    return bool(body.get("message")) and (status is not None or not begun)
+
+
 def from_body(body: object, *, status: int | None, headers: Mapping[str, str] | None = None) -> Failed:
-    """An error body, of a response or of an `error` event inside a stream (then `status` is 200).
+    """Return what an error body means, of a response or of an `error` event inside a stream (then `status` is 200).
+
+    Read are the forms of the provider and of gateways: `error`, `errors`, `detail` and `message` as an object, a list
+    or a text, at the top or inside of `error`; and an event as the body of an error response. What is in none of them
+    is told by the body's first `MESSAGE` characters.
 
     :param body: the parsed JSON, or the text where it is none.
     """
     headers = headers or {}
-    error = _mapping(_mapping(body).get("error")) or _mapping(body)
-    kind = _text(error.get("type")) or http_error_type(headers)
-    if error is body and kind == "error":
-        kind = None
-    # llama.cpp sends `code: 500`, a status, where others have a name.
-    own_code = error.get("code")
-    code = _text(_mapping(error.get("details")).get("error_code")) or _text(own_code)
-    effective = own_code if isinstance(own_code, int) and 400 <= own_code < 600 and status in (None, 200) else status
-    message = _text(error.get("message")) or (_text(body) or "").strip()
+    if isinstance(body, str):
+        body = _parsed(body)
+    top = _first(body)
+    error = _error(top)
+    kind = _text(error.get("type"))
+    if kind in ("error", "None", "null") or (kind is None and error is not top):
+        kind = None if (own := _text(top.get("type"))) in ("error", "None", "null") else own
+    kind = kind or http_error_type(headers)
+    code = _text(_mapping(error.get("details")).get("error_code")) or _text(error.get("code")) or _text(top.get("code"))
+    effective = status
+    if status in (None, 200):
+        # llama.cpp sends `code: 500`, a status, where others have a name; LiteLLM sends it as text.
+        told = (_status(one.get(name)) for one in (error, top) for name in _STATUS)
+        effective = next((one for one in told if one is not None), status)
+    message = _said(error) or (_said(top) if error is not top else None)
     return Failed(
-        reason=_reason(kind, code, effective, message),
-        message=redacted(message) if message else f"an error without a message, HTTP status {status}",
+        reason=_reason(kind, code, effective, message or ""),
+        message=redacted(message or _excerpt(body, status), MESSAGE),
         type=kind,
         status=status,
         code=code,
         retry_after=retry_after(headers),
-        request_id=headers.get("request-id")
-        or headers.get("x-amzn-requestid")
-        or _text(_mapping(body).get("request_id")),
-        billable=not _refused(body, kind, status, message),
+        request_id=headers.get("request-id") or headers.get("x-amzn-requestid") or _text(top.get("request_id")),
+        billable=not _refused(top, kind, status, message or ""),
     )
 
 
-def _refused(body: object, kind: str | None, status: int | None, message: str) -> bool:
+def _refused(top: Mapping[str, Any], kind: str | None, status: int | None, message: str) -> bool:
     """Whether nothing can have been billed."""
     if status in REFUSED:
         return True
-    own = kind in REFUSALS and isinstance(_mapping(body).get("error"), Mapping)
+    own = kind in REFUSALS and isinstance(top.get("error"), Mapping)
     return status in REFUSED_BY_PROVIDER and own and not any(text in message.lower() for text in _BLOCKED_TEXT)
+
+
+MESSAGE: Final = 500
+"""Characters of a provider's words that are kept."""
+
+_STATUS: Final = ("status_code", "statusCode", "code", "status", "originalStatusCode")
+"""Where bodies have a status of their own."""
+
+_DEPTH: Final = 4
+"""Errors inside of errors that are looked into."""
+
+
+def _parsed(text: str) -> object:
+    """The JSON in a body of text: as it is, or as the data of an event; else the text."""
+    said = text.strip()
+    if said.startswith(("event:", "data:")):
+        lines = [line.partition(":")[2].strip() for line in said.splitlines() if line.startswith("data:")]
+        said = "\n".join(lines)
+    if said[:1] in ("{", "["):
+        try:
+            return json.loads(said)
+        except (ValueError, RecursionError):
+            return text
+    return said or text
+
+
+def _first(body: object) -> Mapping[str, Any]:
+    """The object of a body; of a list, the first one."""
+    if isinstance(body, list):
+        body = next((one for one in body if isinstance(one, Mapping)), body[0] if body else None)
+    if isinstance(body, str):
+        return {"message": body}
+    return _mapping(body)
+
+
+def _error(top: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The innermost object that says what is wrong."""
+    error = top
+    for _ in range(_DEPTH):
+        inner = next((found for name in _SAYS if (found := _first_object(error.get(name)))), None)
+        if inner is None:
+            break
+        error = inner
+    return error
+
+
+_SAYS: Final = ("error", "errors", "detail", "message")
+
+
+def _first_object(value: object) -> Mapping[str, Any] | None:
+    if isinstance(value, list):
+        value = next((one for one in value if isinstance(one, Mapping)), None)
+    return value if isinstance(value, Mapping) and value else None
+
+
+def _said(error: Mapping[str, Any]) -> str | None:
+    """The words of an error object."""
+    for name in ("message", "error", "detail", "errors", "msg", "error_description", "title", "originalMessage"):
+        value = error.get(name)
+        if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+            value = "; ".join(value)
+        if (text := _text(value)) is not None:
+            return text.strip()
+    return None
+
+
+def _excerpt(body: object, status: int | None) -> str:
+    """What to say of a body that is in no form that is known."""
+    if body in (None, "", {}, []):
+        return f"an empty error, HTTP status {status}"
+    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
+    return text.strip() or f"an empty error, HTTP status {status}"
+
+
+def _status(value: object) -> int | None:
+    """An HTTP status of an error, as a number or as text."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600 else None
 
 
 def _reason(kind: str | None, code: str | None, status: int | None, message: str) -> str:
@@ -149,15 +271,28 @@ def _reason(kind: str | None, code: str | None, status: int | None, message: str
         return "provider.spend_limit"
     if status == 400 and kind in (None, "invalid_request_error") and _SPEND_LIMIT_TEXT in message.lower():
         return "provider.spend_limit"
-    if kind in TYPES:
-        return TYPES[kind]
+    kind = (kind or "").lower()
+    known = TYPES.get(kind)
+    if known in (None, "provider.invalid_request") and code is not None:
+        known = TYPES.get(code.lower(), known)
+    if status in TELLING and known not in _AS_TELLING.get(status, ()):
+        return STATUSES[status]
+    if known is not None and not (kind in GENERIC and status in STATUSES):
+        return known
     if status in STATUSES:
         return STATUSES[status]
-    if status is not None and status >= 500:
-        return "provider.api_error"
-    if status is not None and status >= 400:
+    if status is not None and 400 <= status < 500:
         return "provider.invalid_request"
-    return "provider.unknown"
+    # Of a server, or inside an answer that had begun well: what can be asked again.
+    return "provider.api_error" if status is not None and not 300 <= status < 400 else "provider.unknown"
+
+
+_AS_TELLING: Final[Mapping[int | None, tuple[str, ...]]] = {
+    401: ("provider.authentication", "provider.permission"),
+    403: ("provider.permission", "provider.authentication", "provider.billing"),
+    429: ("provider.rate_limited", "provider.spend_limit", "provider.overloaded", "provider.billing"),
+}
+"""Types that say more of such a status than it does itself."""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -172,6 +307,30 @@ def undecodable(what: str, data: bytes | str, *, limit: int = 120, request_id: s
     """Bytes of a 200 answer that are not what they should be: `what` says so, and the first `limit` bytes stand by."""
     message = f"{what}: {redacted(data, limit)!r}"
     return Failed(reason="transport.decode", message=message, status=200, request_id=request_id)
+
+
+def connect_failed(error: BaseException, connect: float | None) -> Failed | None:
+    """What a limit on connecting means that an HTTP client kept for us; `None` for any other exception.
+
+    :param connect: the limit, in seconds.
+    """
+    httpx2 = sys.modules.get("httpx2")
+    causes = [error]
+    while len(causes) < _DEPTH and causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    if httpx2 is None or connect is None:
+        return None
+    knob = f"timeouts.connect is {connect:g} s"
+    if any(isinstance(cause, httpx2.PoolTimeout) for cause in causes):
+        message = (
+            f"nothing was sent: no connection of the client's own pool was free for {connect:g} s ({knob}); give its "
+            "HTTP client more (httpx2.Limits(max_connections=…)), or run fewer calls at once"
+        )
+        return Failed(reason="transport.pool", message=message, sent=False, billable=False)
+    if any(isinstance(cause, httpx2.ConnectTimeout) for cause in causes):
+        message = f"no connection for {connect:g} s ({knob})"
+        return Failed(reason="timeout.connect", message=message, sent=False, billable=False)
+    return None
 
 
 def from_exception(error: BaseException, *, in_stream: bool) -> Failed | None:

@@ -4,10 +4,11 @@ In charge of the message that a caller of the SDK would have got: the same value
 citations, signatures and blocks yet to be invented included. It is made of what the translator keeps, when somebody
 asks: until then a message costs next to nothing. It judges nothing: whether the stream was sound is for others.
 
-Where it is more careful than the SDK: a tool's input is parsed once, strictly, and only if its block was closed. The
-text of an input that is broken or cut stands in the block as `partial_json`, beside the `input` that the block began
-with: a plausible part of an input never looks like one. Deltas without a place of their own stand in the block as a
-list called `deltas`, as they came.
+Where it is more careful than the SDK: a tool's input is parsed once, strictly, and only if its block was closed. An
+input that is no JSON object, or that a cut answer ends with, is handed on as the text that came, as `input` and as
+`partial_json`: a plausible part of an input never looks like one, and no loop can call a tool with a text. A later
+`message_delta` that has only counts takes no stop reason away. Deltas without a place of their own stand in the block
+as a list called `deltas`, as they came.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any, Final
 
 import msgspec
 
-from streamguard.adapters.anthropic.events import Kept
-from streamguard.events import Delta
+from streamguard.adapters.anthropic.events import Kept, stop_reason
+from streamguard.events import CUTS, Delta
 from streamguard.files.strict_json import no_constant
 
 PIECES: Final = {
@@ -54,15 +55,17 @@ class _Block:
 
     __slots__ = ("body", "closed", "pieces")
 
-    def __init__(self, body: dict[str, Any]) -> None:
+    def __init__(self, body: dict[str, Any], *, closed: bool = False) -> None:
         self.body = body
         self.pieces: list[str] = []
-        self.closed = False
+        self.closed = closed
 
     def finished(self) -> dict[str, Any]:
         """The block with its pieces in place."""
         text = "".join(self.pieces)
         kind = self.body.get("type")
+        if kind == "tool_use":
+            return self._call(text)
         if not text:
             return self.body
         if kind in ("text", "thinking"):
@@ -73,6 +76,26 @@ class _Block:
         except (ValueError, RecursionError):
             pass  # what is no JSON is handed on as the text it is
         return {**self.body, "partial_json": text}
+
+    def _call(self, text: str) -> dict[str, Any]:
+        """A call of the caller's own tool, in a form that can be run only if its input is whole."""
+        if not text:
+            given = self.body.get("input")
+            if given is None:
+                return {**self.body, "input": {}}
+            return self.body if isinstance(given, dict) else {**self.body, "partial_json": json.dumps(given)}
+        try:
+            value = json.loads(text, parse_constant=no_constant) if self.closed else None
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            return {**self.body, "input": value}
+        return {**self.body, "input": text, "partial_json": text}
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is a call whose input never came."""
+        return self.body.get("type") == "tool_use" and not any(self.pieces) and not self.body.get("input")
 
 
 class Assembly:
@@ -119,17 +142,32 @@ def assembled(events: Iterable[Delta | bytes | dict[str, Any]]) -> dict[str, Any
             continue
         if message is not None:
             if parsed.get("type") == "message_stop":
+                _count(parsed, message)
                 break
+            if parsed.get("type") == "message_start" and not blocks:  # said again
+                message, blocks = _begun(parsed, blocks) or (message, blocks)
+                continue
             _add(parsed, message, blocks)
-        elif parsed.get("type") == "message_start" and isinstance(parsed.get("message"), dict):
-            message = dict(parsed["message"])
-            content = message.get("content")
-            blocks = {
-                index: _Block(_mapping(body)) for index, body in enumerate(content if isinstance(content, list) else ())
-            }
+        elif parsed.get("type") == "message_start":
+            message, blocks = _begun(parsed, blocks) or (None, blocks)
     if message is not None:
-        message["content"] = [block.finished() for block in blocks.values()]
+        content = [block.finished() for block in blocks.values()]
+        last = next(reversed(blocks.values()), None)
+        if last is not None and last.bare and stop_reason(message.get("stop_reason")) in CUTS:
+            content[-1] = {**content[-1], "input": "", "partial_json": ""}
+        message["content"] = content
     return message
+
+
+def _begun(event: dict[str, Any], blocks: dict[int, _Block]) -> tuple[dict[str, Any], dict[int, _Block]] | None:
+    """The message that a start makes, and the blocks that it has already; `None` for a start without a message."""
+    if not isinstance(event.get("message"), dict):
+        return None
+    message = dict(event["message"])
+    content = message.get("content")
+    bodies = content if isinstance(content, list) else ()
+    blocks = {index: _Block(_mapping(body), closed=True) for index, body in enumerate(bodies)}
+    return message, blocks
 
 
 def _took_piece(event: bytes, blocks: dict[int, _Block]) -> bool:
@@ -182,16 +220,23 @@ def _extend(block: _Block, delta: dict[str, Any]) -> None:
 
 
 def _update(event: dict[str, Any], message: dict[str, Any]) -> None:
-    """`message_delta`: the end's reasons replace, everything else replaces where it is given."""
-    delta, usage = _mapping(event.get("delta")), _mapping(event.get("usage"))
-    message.update({name: delta.get(name) for name in ("stop_reason", "stop_sequence", "stop_details")})
+    """`message_delta`: whatever is given replaces; the end's reasons stand in the message, given or not."""
+    delta = _mapping(event.get("delta"))
+    for name in ("stop_reason", "stop_sequence", "stop_details"):
+        if message.get(name) is None:
+            message[name] = delta.get(name)
     message.update({name: value for name, value in delta.items() if value is not None})
     for name in ("context_management", "input_transformations"):
         if event.get(name) is not None:
             message[name] = event[name]
-    # Counts are cumulative: they replace and never add, and what is left out keeps the value of `message_start`.
-    given = {name: value for name, value in usage.items() if value is not None}
-    message["usage"] = {**_mapping(message.get("usage")), **given}
+    _count(event, message)
+
+
+def _count(event: dict[str, Any], message: dict[str, Any]) -> None:
+    """Counts are cumulative: they replace and never add, and what is left out keeps the value of `message_start`."""
+    given = {name: value for name, value in _mapping(event.get("usage")).items() if value is not None}
+    if given or event.get("type") == "message_delta":
+        message["usage"] = {**_mapping(message.get("usage")), **given}
 
 
 def _mapping(value: object) -> dict[str, Any]:

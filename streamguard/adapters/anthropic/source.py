@@ -4,8 +4,9 @@ In charge of requests and responses: the SDK sends the request and owns its auth
 the bytes of the answer are read and decoded here, so that pings and comments are seen. It knows no policy. The SDK
 takes a second to import, so it is imported where it is used: who has a client has paid for it.
 
-Time is the engine's: requests go out without timeouts of their own (`httpx2.Timeout(None)`, unless the request names
-one), since the SDK's read timeout is per read, is not told apart from a reset, and would fire behind the policy's back.
+Time is the engine's: requests go out without read timeouts of their own (unless the request names one), since the
+SDK's is per read, is not told apart from a reset, and would fire behind the policy's back. Only the time to connect is
+the HTTP client's to keep: nobody else knows when a connection is free and when it stands.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, Unpack, overload
@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, Unpack,
 import anyio
 
 from streamguard.adapters.anthropic import clients, failures
-from streamguard.adapters.anthropic.stream import STREAMS, BodyStream, SdkStream
+from streamguard.adapters.anthropic.stream import BodyStream, SdkStream
 from streamguard.adapters.sse.decoder import MAX_EVENT_BYTES
 from streamguard.errors import ConfigError, Problem, SchemaError
 from streamguard.events import Failed
 from streamguard.models.model import OutputType
-from streamguard.redaction import EXCERPT_BYTES
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed, T_co
 
@@ -178,6 +177,7 @@ class AnthropicSource(Generic[T_co]):
     """A request to the Messages API, sent anew for each attempt. Made by `messages()`."""
 
     sees_bytes = True
+    times_connection = True
 
     def __init__(
         self,
@@ -222,25 +222,26 @@ class AnthropicSource(Generic[T_co]):
             client = self._client
             if not clients.is_async(client):
                 client = await stack.enter_async_context(clients.isolated(client, self._http_client))
-            stream = await self._send(client, (attempt.request or self._request).body, attempt.base_url)
+            stream = await self._send(client, attempt)
             try:
-                if failed := await _refusal(stream):
+                if failed := await stream.refusal():
                     raise SourceFailed(failed)
                 yield stream
             finally:
                 with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
                     await stream.aclose()
 
-    async def _send(self, client: Any, body: Mapping[str, Any], base_url: str | None) -> BodyStream:
+    async def _send(self, client: Any, attempt: Attempt) -> BodyStream:
         import httpx2
 
+        body, base_url, connect = (attempt.request or self._request).body, attempt.base_url, attempt.connect
         if client.max_retries or base_url is not None:  # a copy, which takes a third of a millisecond
             client = client.with_options(max_retries=0, **({} if base_url is None else {"base_url": base_url}))
         resource = client.beta.messages if self._beta else client.messages
         known = _parameters(type(resource).create)
         named = {name: value for name, value in body.items() if name in known and name not in _NO_BODY}
         other = {name: value for name, value in body.items() if name not in named and name != "stream"}
-        options = {"timeout": httpx2.Timeout(None), **self._options}
+        options = {"timeout": httpx2.Timeout(None, connect=connect, pool=connect), **self._options}
         headers = dict(options.pop("extra_headers", None) or {})
         if not any(name.lower() == "accept-encoding" for name in (*headers, *client.default_headers)):
             # A compressed stream saves little, is held back by compressors, and hides where it was cut.
@@ -251,7 +252,8 @@ class AnthropicSource(Generic[T_co]):
                 **named, **options, stream=True, extra_headers=headers, extra_body=other or None
             ).__aenter__()
         except Exception as error:
-            failed = failures.from_exception(error, in_stream=False)
+            own = None if "timeout" in self._options else failures.connect_failed(error, connect)
+            failed = own or failures.from_exception(error, in_stream=False)
             if failed is None:
                 raise
             raise SourceFailed(failed) from error
@@ -284,29 +286,6 @@ def sdk_events(stream: Any) -> SdkStream:
             raise ConfigError("enter the manager first: `async with client.messages.stream(…) as stream`")
         raise ConfigError(f"{type(stream).__name__} is no asynchronous stream: use `AsyncAnthropic`")
     return SdkStream(stream)
-
-
-async def _refusal(stream: BodyStream) -> Failed | None:
-    """Why an answer of status 200 is no event stream, if it is none."""
-    headers = stream.headers
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in STREAMS:
-        return None
-    body = await stream.beginning(EXCERPT_BYTES)
-    try:
-        parsed = json.loads(body)
-    except ValueError:
-        parsed = None
-    if isinstance(parsed, dict) and "error" in parsed:
-        failed = failures.from_body(parsed, status=200, headers=headers)
-        if failed.reason != "provider.unknown":
-            return failed
-    return failures.undecodable(
-        f"the answer is {kind}, no event stream",
-        body,
-        limit=EXCERPT_BYTES,
-        request_id=headers.get("request-id"),
-    )
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 from streamguard.adapters.anthropic import failures
 from streamguard.adapters.anthropic.events import Translator
 from streamguard.adapters.anthropic.message_builder import Assembly, assembled
+from streamguard.adapters.anthropic.opening import Opening
 from streamguard.adapters.aws.event_stream import CONTENT_TYPE as AWS_STREAM
 from streamguard.adapters.aws.event_stream import EventStreamDecoder, MessageEnds
 from streamguard.adapters.sse.content_encoding import Decompressor, UnreadableEncoding, decompressor
@@ -37,6 +39,9 @@ PIECES: Final[Mapping[str, tuple[DeltaKind, str]]] = {
     "input_json_delta": ("tool_input", "partial_json"),
 }
 """Deltas that are output: their kind, and the field with the text."""
+
+SEEN_BYTES: Final = 65_536
+"""The most that is kept of a body that is no event stream."""
 
 REQUEST_ID: Final = ("request-id", "x-request-id", "x-amzn-requestid")
 """Response headers that name a request: the provider's, gateways', AWS's."""
@@ -78,6 +83,15 @@ class BodyStream:
         self._chunks: ReadAhead[bytes] | None = None
         self._over = False
         self._log: FrameLog | None = None
+        self._opening: Opening | None = (
+            None if self.binary else Opening(media_type(self._http), self.headers, max_event_bytes)
+        )
+        self._first: bytes | None = None
+        """Bytes of the event stream that were read before its first read."""
+        self._whole = False
+        """Whether the answer came in one piece: what the body has behind it is nothing."""
+        self.seen = b""
+        """The beginning of a body that is no event stream."""
 
     def tap(self, log: FrameLog) -> None:
         """From the first read on, keep the raw frames in `log`, each matched with the events made of it."""
@@ -94,19 +108,28 @@ class BodyStream:
         """The request's id, as the response's head has it."""
         return next((found for name in REQUEST_ID if (found := self.headers.get(name))), None)
 
-    async def beginning(self, limit: int) -> bytes:
-        """The first bytes of a body that is no stream, a little more than `limit` at the most."""
-        data = b""
+    async def refusal(self) -> Failed | None:
+        """Look at a body that is labelled as something else: `None` if it is an event stream all the same, or a whole
+        message; else what it means. To be asked once, before the first read."""
+        opening = self._opening
+        if opening is None or opening.labelled:
+            return None
+        self._inflate, self._plain = None, False
         self._body = self._http.aiter_bytes().__aiter__()
+        found: bytes | Failed | None = None
         try:
             async for chunk in self._body:
-                data += chunk
-                if len(data) > limit:
+                self.seen = (self.seen + chunk)[:SEEN_BYTES]
+                if (found := opening.feed(chunk)) is not None:
                     break
         except Exception as error:
             if failures.from_exception(error, in_stream=True) is None:
                 raise
-        return data
+        found = opening.end() if found is None else found
+        if not isinstance(found, bytes):
+            return found
+        self._opening, self._first, self._whole = None, found, opening.kind != "stream"
+        return None
 
     def __aiter__(self) -> Self:
         return self
@@ -115,6 +138,9 @@ class BodyStream:
         inflate = self._inflate
         if self._over:
             raise StopAsyncIteration
+        if self._first is not None:
+            chunk, self._first = self._first, None
+            return self._events(chunk)
         if inflate is not None and inflate.has_more:
             return self._events(inflate.more())
         if self._unreadable is not None and not self._unreadable.by_client:
@@ -144,6 +170,8 @@ class BodyStream:
             if self.binary and self._decoder.pending:
                 message = "the AWS event stream ended inside of a message"
                 return [self._signed(Failed(reason="transport.reset", message=message, status=200))]
+            if last := self._last():
+                return last
             raise
         except Exception as error:
             self._over = True
@@ -155,7 +183,7 @@ class BodyStream:
             self._over = True
             raise
         if inflate is None:
-            if self._log is None:
+            if self._log is None and self._opening is None and not self._whole:
                 events = self._decoded(chunk)
                 if not events or type(events[-1]) is not Failed:
                     return events
@@ -169,6 +197,14 @@ class BodyStream:
             self._over = True
             name = "" if self._inflate is None else self._inflate.name
             return [self._signed(_undecodable(f"the body's {name} compression is broken"))]
+        if self._opening is not None:
+            found = self._opening.feed(chunk)
+            if not isinstance(found, bytes):
+                return [] if found is None else self._ended([found])
+            self._whole, self._opening = self._opening.kind != "stream", None
+            chunk = found
+        elif self._whole and self._translator.kept:
+            return []
         if self._log is None:
             events = self._decoded(chunk)
         elif self._ends is not None:
@@ -176,6 +212,21 @@ class BodyStream:
         else:
             events = self._log.take(chunk, self._decoded)
         return self._ended(events)
+
+    def _last(self) -> list[Event]:
+        """What the body's end says: of a body in one piece, or by an error whose blank line never came."""
+        if self._opening is not None:
+            opening, self._opening = self._opening, None
+            found = opening.end()
+            if isinstance(found, bytes):
+                return self._events(found)
+            return [] if found is None else self._ended([found])
+        if self._decoder.pending and not self.binary:
+            with suppress(DecodingStopped):
+                events = Translator().translate(self._decoder.feed(b"\n\n"))
+                if events and isinstance(failed := events[-1], Failed) and failed.reason.startswith("provider."):
+                    return self._ended([failed])
+        return []
 
     def _ended(self, events: list[Event]) -> list[Event]:
         """The events, of which a failure is the last one of all."""

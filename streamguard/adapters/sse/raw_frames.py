@@ -162,11 +162,13 @@ class FrameLog:
     def rest(self) -> list[bytes]:
         """Once the answer stands: the frames after its last event, up to one whose events the guards never passed.
 
-        They are keep-alives and events without a word of ours, read after the provider's end of the message.
+        They are keep-alives and events without a word of ours, read after the provider's end of the message. A late
+        error is not among them: the answer stands, and a client would take the error's word against it.
         """
         out: list[bytes] = []
         while self._frames and all(
-            type(event) in (Ping, Other) or id(event) not in self._of for event in self._frames[0].events
+            type(event) is Ping or (type(event) is Other and event.type != "error") or id(event) not in self._of
+            for event in self._frames[0].events
         ):
             frame = self._frames.popleft()
             for event in frame.events:

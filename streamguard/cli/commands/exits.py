@@ -22,6 +22,8 @@ class Exit(IntEnum):
     """Finished, but too many records failed."""
     BUDGET = 4
     """Stopped by a budget: no failure, and nothing to try again before there is room."""
+    PROVIDER = 5
+    """Stopped, since the provider only failed: run it again when the provider is well."""
 
 
 def guarded(body: Callable[[], int], *, debug: bool) -> int:

@@ -15,7 +15,7 @@ import msgspec
 from streamguard.cli.commands.exits import Exit
 from streamguard.errors import JobError, Problem, SchemaError
 from streamguard.files.schema_file import read_schema
-from streamguard.terminal import printable, put, silence
+from streamguard.terminal import printable, put, silence, standard_input
 from streamguard.viability.explain.render import Told, render, tell
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -80,7 +80,7 @@ def _text(name: str) -> str:
     file = "standard input" if name == "-" else name
     try:
         if name == "-":
-            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
+            raw = standard_input().read(MAX_BYTES + 1)
         else:
             with Path(name).open("rb") as opened:
                 raw = opened.read(MAX_BYTES + 1)

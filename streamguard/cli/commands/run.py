@@ -32,7 +32,7 @@ from streamguard.jobs.progress.budgets import watch_budgets
 from streamguard.jobs.progress.progress import Progress, how, summary_text
 from streamguard.jobs.progress.summary import Carried, Summary, Tally
 from streamguard.jobs.report.timeline import timeline
-from streamguard.jobs.runner import CONCURRENCY, Runner
+from streamguard.jobs.runner import CONCURRENCY, STOP_ON, Runner
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES, Rules
 from streamguard.source import Source
 from streamguard.terminal import put, silence
@@ -53,7 +53,7 @@ LEAVING = 1.0
 COLLECT_AFTER = 10_000
 """New objects between two collections; 700 by default."""
 
-KEPT_OPTIONS = ("base_url", "max_event_bytes", "concurrency", "fail_on", "partials", "drain")
+KEPT_OPTIONS = ("base_url", "max_event_bytes", "concurrency", "fail_on", "stop_on", "partials", "drain")
 """What a retry does as the run before it did."""
 
 
@@ -67,6 +67,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_event_bytes: int | None = None
     concurrency: int = CONCURRENCY
     fail_on: str | None = None
+    stop_on: int = STOP_ON
     partials: bool = False
     as_json: bool = False
     quiet: bool = False
@@ -93,6 +94,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     concurrency: int | None = None
     fail_on: str | None = None
+    stop_on: int | None = None
     drain: float | None = None
     retry_failed: bool | None = None
     max_row_failures: int | None = None
@@ -166,6 +168,7 @@ def order(flags: Flags) -> tuple[JobSpec, Options]:
         partials=pick("partials") in (True, "keep"),
         as_json=flags.as_json,
         quiet=flags.quiet,
+        stop_on=pick("stop_on", default=STOP_ON),
         drain=pick("drain", default=DRAIN),
         trace=flags.trace,
         view=flags.view,
@@ -219,6 +222,8 @@ def execute(spec: JobSpec, options: Options) -> int:
     fail_on = threshold(options.fail_on)
     if not 1 <= options.concurrency <= MOST_CONCURRENT:
         raise JobError(f"--concurrency must be from 1 to {MOST_CONCURRENT}, got {options.concurrency}")
+    if options.stop_on < 0:
+        raise JobError(f"--stop-on must be a number of rows from 0, got {options.stop_on}")
     if not 0 <= options.drain <= 86_400:
         raise JobError(f"--drain must be from 0 to 86400 seconds, got {options.drain:g}")
     base_url = checked_url(options.base_url)
@@ -324,6 +329,8 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
         concurrency=options.concurrency,
         partials=options.partials,
         ended=ended,
+        stop_on=options.stop_on,
+        endpoint=_endpoint(client),
     )
     signals = _Signals(runner, progress, options.drain)
     for notice in job.notices:
@@ -353,6 +360,12 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
             put(sys.stderr, summary_text(summary) + "\n")
         raise failure
     return _Ran(summary, signals.first)
+
+
+def _endpoint(client: Any) -> str | None:
+    """Where the client sends requests to, for messages; `None` if there is nothing to send."""
+    url = getattr(client, "base_url", None)
+    return None if url is None else str(url).rstrip("/")
 
 
 @asynccontextmanager
@@ -450,4 +463,9 @@ def _code(ran: _Ran, fail_on: Amount) -> int:
     return Exit.FAILED if fail_on.reached(summary.failures, summary.rows) else Exit.OK
 
 
-_STOPPED = {"budget": Exit.BUDGET, "refused": Exit.INPUT, "ledger": Exit.INTERNAL}
+_STOPPED = {
+    "budget": Exit.BUDGET,
+    "refused": Exit.INPUT,
+    "failing": Exit.PROVIDER,
+    "ledger": Exit.INTERNAL,
+}

@@ -13,6 +13,9 @@ their blocks; an answer without a tool call is fine, unless the request forces o
 **Around it.** `fence`, `preamble`, `trailing: allow` are about prose and apply to text. A tool's input is the document
 and nothing else, and an input without a single character is `{}`, as the provider's SDKs read it.
 
+A tool's input that ends unfinished may have been cut off, and servers close its block before they say so. It is judged
+when the message goes on (`json.incomplete`) or ends, and then `completion` speaks first.
+
 **Ending early** (`trailing: cut`, `enough_when`) must not cut off a tool call. So it is done only where none can
 follow: for text, if no tool block was opened and the request offers no tools (or `tool_choice: none`); an opaque
 request is taken at the policy's word. For a tool's input, if the request has `disable_parallel_tool_use`, and it is the
@@ -48,6 +51,8 @@ from streamguard.viability.schema.subschema import subschema
 from streamguard.viability.syntax.values import MOST_DIGITS
 
 TOOL: Final = "tool:"
+NOTHING: Final = "{}"
+"""The input of a call without arguments. The adapter says it, too, of a call whose input never came."""
 
 
 def _as_schema(value: Any) -> Any:
@@ -366,6 +371,8 @@ class ToolWatch(BaseWatch):
         self._readers: dict[int, DocumentReader] = {}
         self._aheads: dict[int, Ahead] = {}
         self._accepted = False
+        self._closed: set[int] = set()
+        self._pending: dict[int, Trip] = {}  # of documents that may only have been cut off: see the module
         if self._name is not None:
             self._plan_for(self._name)  # what is wrong with the schema is said before the attempt
 
@@ -374,12 +381,26 @@ class ToolWatch(BaseWatch):
             ahead = self._aheads.get(event.index)
             if ahead is None or event.kind != "tool_input":
                 return None
+            reader = self._readers[event.index]
+            if event.text == NOTHING and reader.empty:
+                verdict = reader.feed(event.text)  # all there is, perhaps, of an input cut before its first character
+                if isinstance(verdict, Trip):
+                    self._pending[event.index] = self._blamed(verdict, event.index, now)
+                    verdict = None
+                return None if verdict is None else self._named(verdict, event.index, now)
+            if (trip := self._pending.get(event.index)) is not None:
+                return trip
             verdict = ahead.take(event.text) if ahead.left else self._readers[event.index].feed(event.text)
             return None if verdict is None else self._named(verdict, event.index, now)
         if type(event) is BlockStarted:
+            if self._pending and (trip := self._settled()) is not None:
+                return trip
             self._opened(event)
         elif type(event) is BlockStopped:
-            return self._close(event.index, now)
+            trip = self._close(event.index, now)
+            if trip is None or trip.reason != "json.incomplete":
+                return trip
+            self._pending.setdefault(event.index, trip)
         elif type(event) is Stopped:
             return self._stopped(now)
         return None
@@ -428,15 +449,22 @@ class ToolWatch(BaseWatch):
             reader = self._readers[block.index] = DocumentReader(self._plan_for(block.name), may_end=may_end)
             self._aheads[block.index] = Ahead(reader)
 
+    def _settled(self) -> Trip | None:
+        """The first document that was closed and was not whole, now that the message goes on or has ended."""
+        return next((trip for index, trip in sorted(self._pending.items()) if index in self._closed), None)
+
     def _close(self, index: int, now: float) -> Trip | None:
         reader = self._readers.get(index)
-        if reader is None:
+        self._closed.add(index)
+        if reader is None or index in self._pending:
             return None
         verdict = reader.feed("{}") if reader.empty else None
         trip = verdict if isinstance(verdict, Trip) else reader.finish()
         return None if trip is None else self._blamed(trip, index, now)
 
     def _stopped(self, now: float) -> Trip | None:
+        if self._pending:
+            return self._settled() or next(iter(self._pending.values()))
         for index, reader in self._readers.items():
             if not reader.complete and (trip := self._close(index, now)) is not None:
                 return trip

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import stat
-import sys
 import tempfile
 import threading
 import zlib
@@ -27,6 +26,7 @@ from typing import Any, BinaryIO
 from streamguard.errors import JobError, Problem
 from streamguard.jobs.input.rows import MAX_LINE_BYTES
 from streamguard.jobs.problems import Problems
+from streamguard.terminal import standard_input
 
 STDIN = "-"
 """The name of standard input."""
@@ -44,7 +44,11 @@ def open_input(name: str) -> BinaryIO:
     :raises JobError: it cannot be read, or is not what its name says.
     """
     if name == STDIN:
-        return _rows_of(_copied(sys.stdin.buffer), "stdin")
+        try:
+            given = standard_input()
+        except OSError as mistake:
+            raise JobError(Problem(file="stdin", problem=f"cannot be read: {mistake.strerror}")) from None
+        return _rows_of(_copied(given), "stdin")
     try:
         file = Path(name).open("rb")  # noqa: SIM115  the caller's
     except OSError as mistake:

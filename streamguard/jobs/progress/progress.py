@@ -121,6 +121,12 @@ def line(tally: Tally) -> str:
 
 def _parts(tally: Tally) -> Iterator[str]:
     yield f"{tally.done:,}/{tally.wanted:,} done"
+    if (eta := tally.eta) is not None and tally.done < tally.wanted:
+        yield f"{duration(eta)} left"
+    if tally.budget is not None:
+        yield _budget(tally.budget)
+    elif tally.cost.known or tally.cost.unknown:
+        yield money(tally.cost)
     if tally.running:
         yield f"{tally.running} running"
     if tally.retries:
@@ -132,14 +138,10 @@ def _parts(tally: Tally) -> Iterator[str]:
     if tally.output_tokens.known:
         per_second = tally.token_rate
         yield f"{tokens(tally.output_tokens)} tokens" + (f" ({_count(round(per_second))}/s)" if per_second else "")
-    if tally.cost.known or tally.cost.unknown:
+    if tally.budget is not None and (tally.cost.known or tally.cost.unknown):
         yield money(tally.cost)
-    if tally.budget is not None:
-        yield _budget(tally.budget)
     if tally.recent_first_tokens:
         yield f"first token {statistics.median(tally.recent_first_tokens):.2g} s"
-    if (eta := tally.eta) is not None and tally.done < tally.wanted:
-        yield f"{duration(eta)} left"
 
 
 def _reasons(tally: Tally) -> Iterator[str]:
@@ -257,8 +259,31 @@ def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
             yield name, f"p50 {quantiles.p50:.2f} s, p95 {quantiles.p95:.2f} s"
     if summary.lag_seconds > 0.05:
         yield "lag", f"a timer was {summary.lag_seconds:.2f} s late: this machine was too busy"
+    for reason, example in summary.examples.items():
+        row = f" (row {example.custom_id})" if example.custom_id else ""
+        yield "for example", f"{reason}: {_short(example.message)}{row}"
     if summary.stopped is not None:
         yield "stopped", summary.stopped.why
+    if (following := _next_step(summary)) is not None:
+        yield "next", following
+
+
+LONGEST_EXAMPLE = 300
+"""Characters of an example's message in the summary; the output has all of it."""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_EXAMPLE else text[: LONGEST_EXAMPLE - 1] + "…"
+
+
+def _next_step(summary: Summary) -> str | None:
+    """What a person may do about rows that have no answer."""
+    steps = []
+    if summary.not_run or summary.canceled or summary.failed:
+        steps.append("run again to go on: what succeeded is kept")
+    if row := next((one.custom_id for one in summary.examples.values() if one.custom_id), None):
+        steps.append(f"streamguard status OUT --show-row {row} tells a row's story")
+    return "; ".join(steps) or None
 
 
 def _by(counts: dict[str, int]) -> str:

@@ -79,6 +79,20 @@ class BudgetState(msgspec.Struct, frozen=True):
     cap: int
 
 
+class Example(msgspec.Struct, frozen=True):
+    """A row that failed, as an example of its reason."""
+
+    custom_id: str
+    message: str
+    """What was wrong, with the provider's own words."""
+
+
+def _words(error: CallError) -> str:
+    """What ended the last attempt, without what was decided after it."""
+    ended = error.attempts[-1].ended if error.attempts else None
+    return str(error) if ended is None else ended.message
+
+
 class Interval(msgspec.Struct):
     """A sum of intervals. What is unknown is counted apart."""
 
@@ -128,6 +142,8 @@ class Tally:
         have rejected it)."""
         self.failed: Counter[str] = Counter()
         """By reason."""
+        self.examples: dict[str, Example] = {}
+        """One row for each reason: the first."""
         self.canceled = 0
         self.attempts = 0
         self.retries: Counter[str] = Counter()
@@ -181,6 +197,8 @@ class Tally:
             self.canceled += 1
         else:
             self.failed[came.reason] += 1
+            if came.reason not in self.examples:
+                self.examples[came.reason] = Example(str((record.labels or {}).get("custom_id", "")), _words(came))
         self.output_tokens.add(record.usage.low.output_tokens, record.usage.high.output_tokens)
         self.cost.add(record.cost.low, record.cost.high)
         if any(isinstance(attempt.ended, Trip) for attempt in record.attempts):
@@ -229,6 +247,7 @@ class Tally:
             kept=self.kept,
             succeeded=dict(self.succeeded),
             failed=dict(self.failed.most_common()),
+            examples=dict(self.examples),
             canceled=self.canceled,
             failed_before=dict(self.carried.failed),
             left_out=self.carried.left_out,
@@ -276,6 +295,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """By how the answer was accepted."""
     failed: dict[str, int]
     """By reason."""
+    examples: dict[str, Example]
+    """The first failure of each reason in this run."""
     canceled: int
     """Interrupted while they ran."""
     failed_before: dict[str, int]

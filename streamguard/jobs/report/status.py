@@ -190,7 +190,7 @@ _STATES = {
     "none": "never run",
     "signal": "ended by a signal",
     "budget": "stopped by a budget",
-    "refused": "stopped: the provider refuses the credentials",
+    "refused": "stopped: the provider takes no such request (key, model or address)",
     "failed": "ended by an error",
 }
 

@@ -86,13 +86,13 @@ def cut_early(say: Say) -> Items:
     return [*say.opened(), *say.pieces(GOOD)[:1], omit_last_chunk()]
 
 
-@fault("F17-error-after-stop", "take nothing for complete that is followed by an error")
+@fault("F17-error-after-stop", "keep an answer that is complete, whatever follows its end", conforms=True)
 def error_after_stop(say: Say) -> Items:
-    """A gateway announces a turn that was cut as complete, and sends the error after `message_stop`."""
+    """A gateway sends an error of its own after `message_stop`."""
     return [*say.answer(), wire.error("api_error")]
 
 
-@fault("F17-output-after-stop", "the same for output")
+@fault("F17-output-after-stop", "the same for output", conforms=True)
 def output_after_stop(say: Say) -> Items:
     """Output goes on after `message_stop`."""
     return [*say.answer(), *say.pieces("more")]

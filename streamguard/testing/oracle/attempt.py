@@ -9,6 +9,7 @@ It imports nothing of the package's guards and engine: a policy is data to it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -39,6 +40,7 @@ _STOPS = {
     "tool_use": "stop.not_allowed",
     "compaction": "stop.not_allowed",
 }
+_CUTS = ("max_tokens", "model_context_window_exceeded", "refusal", "pause_turn")
 _LATE_CHARACTERS = 128
 """How many characters later than its sign a loop may be noticed: it is looked for in steps."""
 
@@ -79,6 +81,7 @@ class Attempt:
         self._events: list[Said] = []
         self._first_output: Moment | None = None
         self._doubtful = False
+        self._stop_reason: str | None = None
         self.usage: dict[str, int] = {}
         """The last count of each kind that the provider told, up to the attempt's end."""
         self._clocks = Clocks(policy.timeouts, request, left, sees_bytes=sees_bytes, off=self._observes("timeouts"))
@@ -128,7 +131,8 @@ class Attempt:
         drained = NEVER
         grace = self._policy.timeouts.close_grace
         for said in everything:
-            if stopped is not None and (said.time > stopped.time + grace or said.kind in ("broken", "raw", "end")):
+            over = ("broken", "raw", "end", "failed")
+            if stopped is not None and (said.time > stopped.time + grace or said.kind in over):
                 drained = min(said.time, stopped.time + grace)
                 break
             if said.kind == "wait":
@@ -137,6 +141,9 @@ class Attempt:
             elif said.kind in ("failed", "broken", "raw", "end"):
                 self._failed(said)
                 break
+            elif stopped is not None:
+                if said.kind == "usage":  # nothing is judged after the end, and a late count still counts
+                    self._count(said)
             else:
                 if protocol.broken(said):
                     if not self._observes("completion"):
@@ -144,7 +151,7 @@ class Attempt:
                         break
                     self._doubtful = True
                 self._take(said)
-                if said.kind == "stop" and stopped is None:
+                if said.kind == "stop":
                     stopped = said
             if self._surely_over(said.time) or said.time == NEVER:
                 break
@@ -152,7 +159,8 @@ class Attempt:
             if not self._causes:
                 raise ValueError("the script goes on for ever, and nothing in the policy ends it")
             return
-        # After the end the socket is read for a while: what breaks the protocol there speaks later than the end.
+        self._stop_reason = protocol.stop_reason
+        # After the end the socket is read for a while, and nothing there speaks.
         wrong = self._wrong_end(protocol)
         if wrong is not None and not self._observes("completion"):
             self._add("completion", (wrong,), stopped)
@@ -177,8 +185,12 @@ class Attempt:
             return
         self._events.append(said)
         if said.kind == "usage":
-            counts = {name: count for name, count in said.about[1].items() if isinstance(count, int)}
-            self.usage |= counts
+            self._count(said)
+
+    def _count(self, said: Said) -> None:
+        for name, count in said.about[1].items():
+            if isinstance(count, int):
+                self.usage[name] = max(count, self.usage.get(name, 0))
 
     def _shows(self, said: Said) -> bool:
         """Whether this is output for whoever looks on: a tool's input is when its block has ended."""
@@ -219,6 +231,7 @@ class Attempt:
         return "".join(said.about[2] for said in self._deltas(kind))
 
     def _judge(self) -> None:
+        self._calls()
         if not self._observes("json_document"):
             self._documents(self._policy.json_document)
         for section in self._policy.content:
@@ -228,6 +241,27 @@ class Attempt:
             self._repetition(self._policy.repetition)
         if not self._observes("caps"):
             self._caps(self._policy.caps)
+
+    def _next(self, after: Said | None) -> Said | None:
+        """What the message says next about a block that was closed: another one begins, or the message ends."""
+        later = (said for said in self._events if after is not None and said.number > after.number)
+        return next((said for said in later if said.kind in ("open", "stop")), None)
+
+    def _calls(self) -> None:
+        """A closed call of the caller's tool whose input is no object, whatever the policy says."""
+        for block in self._events:
+            if block.kind != "open" or block.about[1] != "tool_use":
+                continue
+            index = block.about[0]
+            close = next((s for s in self._events if (s.kind, s.about) == ("close", index)), None)
+            text = "".join(said.about[2] for said in self._deltas("tool_input", index))
+            again = sum(said.kind == "open" and said.about[0] == index for said in self._events) > 1
+            if close is None or not text or (_is_object(text) and not again):
+                continue
+            end = self._next(close)
+            cut = end is not None and end.kind == "stop" and self._stop_reason in _CUTS
+            last = None if end is None or cut or again else Moment(end.time, end.number, RANKS.index("json"))
+            self._add("json", ("json.malformed", "json.incomplete"), close, last or Moment(NEVER))
 
     def _documents(self, section: Any) -> None:
         stop = next((said for said in self._events if said.kind == "stop"), None)
@@ -243,10 +277,19 @@ class Attempt:
             index, name = block.about[0], block.about[2].get("name")
             schema = _schema(section, given.get(name))
             documents = Documents(section, schema, framed=False, may_end=False)
-            ends = (said for said in self._events if (said.kind, said.about) == ("close", index))
-            self._document(documents, list(self._deltas("tool_input", index)), next(ends, stop), empty="{}")
+            close = next((said for said in self._events if (said.kind, said.about) == ("close", index)), None)
+            end = self._next(close) if close is not None else stop
+            self._document(documents, list(self._deltas("tool_input", index)), end, close=close, empty="{}")
 
-    def _document(self, documents: Documents, deltas: list[Said], end: Said | None, *, empty: str = "") -> None:
+    def _document(
+        self,
+        documents: Documents,
+        deltas: list[Said],
+        end: Said | None,
+        *,
+        close: Said | None = None,
+        empty: str = "",
+    ) -> None:
         """When the document, which comes in these pieces, is dead, or complete."""
         texts = _growing(tuple(said.about[2] for said in deltas))
         own = [text for said, text in zip(deltas, texts, strict=True) if end is None or said.number < end.number]
@@ -263,12 +306,14 @@ class Attempt:
         if good and unsure is None:
             return
         last = None if dead is None else Moment(deltas[dead].time, deltas[dead].number, RANKS.index("json"))
+        if dead is not None and texts[dead] == empty == "{}":
+            last = None  # it may be that the input was cut before its first character
         if end is not None and last is None and not good:
             last = Moment(end.time, end.number, RANKS.index("json"))
         if unsure is not None:
             self._add("json", _JSON, deltas[unsure], last or Moment(NEVER))
         elif end is not None:
-            self._add("json", _JSON, end)
+            self._add("json", _JSON, close or end, Moment(end.time, end.number, RANKS.index("json")))
 
     def _ends(self, done: Said) -> Sequence[str]:
         """How an answer counts whose document closes there: `whole` where the message's end may follow it at once."""
@@ -365,6 +410,16 @@ class Attempt:
         if over is not None or latest:
             at = Moment(over.time, over.number, rank) if over is not None else min(latest)
             self._causes.append(Cause((reason,), min([at, *latest]), min(latest, default=Moment(NEVER))))
+
+
+def _is_object(text: str) -> bool:
+    def no_constant(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        return isinstance(json.loads(text, parse_constant=no_constant), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _schema(section: Any, requested: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -22,6 +22,10 @@ class Clocks:
         self._alive = section.alive if sees_bytes else None
         # A token has at least a byte, so this bounds the allowance for the input from above.
         self._slack = section.first_token_per_1k_input * len(repr(request)) / 1000
+        self._tool = _tool(section, request)
+        self._eager = {tool["name"] for tool in request.get("tools", ()) if tool.get("eager_input_streaming")}
+        self._pinged = False
+        self._calls: set[int] = set()
         self._head: float | None = None
         self._heard = 0.0
         self._output: float | None = None
@@ -42,10 +46,15 @@ class Clocks:
             if kind in THINKING:
                 self._thinking.add(said.about[0])
             self._tools = self._tools + 1 if kind in SERVER_TOOLS else 0
-            if self._output is None and kind in (*THINKING, *SERVER_TOOLS):
+            if kind == "tool_use" and said.about[2].get("name") not in self._eager:
+                self._calls.add(said.about[0])
+            if self._output is None and kind in (*THINKING, *SERVER_TOOLS, "tool_use"):
                 self._output = now
-        elif said.kind == "close" and said.about in self._thinking:
-            self._thinking.remove(said.about)
+        elif said.kind == "ping":
+            self._pinged = True
+        elif said.kind == "close" and said.about in self._thinking | self._calls:
+            self._thinking.discard(said.about)
+            self._calls.discard(said.about)
             self._output = now
 
     def run_out(self, since: float, until: float, number: int) -> Iterator[Cause]:
@@ -56,14 +65,15 @@ class Clocks:
         section = self._section
         if self._head is None:
             yield from self._due("timeout.connect", section.connect, until, number)
-        elif self._alive is not None:
+        elif self._alive is not None and self._pinged:
             yield from self._due("timeout.alive", self._heard + self._alive, until, number)
         if self._output is None:
             first = section.first_token
             yield from self._due("timeout.first_token", first, until, number, slack=self._slack)
         else:
-            busy = self._thinking or self._tools
-            progress = section.progress_thinking if busy else section.progress
+            thinks = self._thinking or self._tools
+            busy = thinks or self._calls
+            progress = section.progress_thinking if thinks else self._tool if self._calls else section.progress
             if progress is not None:
                 yield from self._due("timeout.progress", self._output + progress, until, number)
             if section.min_rate is not None and not busy:
@@ -94,3 +104,13 @@ class Clocks:
                 sure = inside * 5 < need and moment < until
                 last = Moment(moment + 1e-6, number, rank) if sure else Moment(NEVER)
                 yield Cause(("timeout.min_rate",), Moment(moment - 1e-6, -1, rank), last)
+
+
+def _tool(section: Any, request: Mapping[str, Any]) -> float | None:
+    """How long an open block of a tool may be silent."""
+    if section.progress is None or section.progress_tool is None:
+        return None
+    scaled: float = section.progress_tool_per_1k_max_tokens * request.get("max_tokens", 0) / 1000
+    least: float = section.progress
+    base: float = section.progress_tool
+    return max(least, base + scaled)

@@ -25,7 +25,9 @@ class Protocol:
         kind, about = said.kind, said.about
         if kind in ("head", "bytes", "ping", "other"):
             return False
-        if self._over or (kind != "start") != self._started:
+        if self._over:  # the answer is final
+            return False
+        if (kind != "start") != self._started:
             return True
         if kind == "start":
             self._started = True

@@ -63,6 +63,12 @@ _PIECES = {"text_delta": ("text", "text"), "thinking_delta": ("thinking", "think
 _PIECES["input_json_delta"] = ("tool_input", "partial_json")
 
 
+_EVENTS = (
+    *("message_start", "message_delta", "message_stop", "ping", "error"),
+    *("content_block_start", "content_block_delta", "content_block_stop"),
+)
+
+
 class Said(NamedTuple):
     """One thing that happens in an attempt."""
 
@@ -144,6 +150,8 @@ class _Reader:
         self._inflate: Any = None
         self._eof = False
         self._head = False
+        self._id: str | None = None
+        self._blocks = self._stopped = False
 
     def head(self, op: play.Head) -> Answer | None:
         headers = {name.lower(): value for name, value in op.headers}
@@ -217,9 +225,13 @@ class _Reader:
             event = None
         kind = event.get("type") if isinstance(event, dict) else None
         self.number += 1
-        if name == b"error" or kind == "error":
+        if self._stopped and kind not in ("message_delta", "ping"):
+            yield Said(now, number, "other")  # the answer is final
+        elif name == b"error" or kind == "error":
             self.over = True
             yield Said(now, number, "failed", Answer(error_reasons(event, 200)))
+        elif not isinstance(event, dict) and name.decode("latin-1") not in _EVENTS and b"{" not in data:
+            yield Said(now, number, "other")  # a heartbeat, or another protocol's end mark
         elif not isinstance(event, dict):
             self.over = True
             yield Said(now, number, "failed", Answer(("transport.decode",)))
@@ -230,8 +242,14 @@ class _Reader:
         index = event.get("index")
         match kind:
             case "message_start":
+                own = event["message"].get("id")
+                if own and own == self._id and not self._blocks:
+                    yield Said(now, number, "other")  # said again
+                    return
+                self._id = own
                 yield Said(now, number, "start", event["message"].get("usage") or {})
             case "content_block_start":
+                self._blocks = True
                 yield Said(now, number, "open", (index, event["content_block"]["type"], event["content_block"]))
             case "content_block_delta":
                 what, field = _PIECES.get(event["delta"]["type"], ("", ""))
@@ -244,6 +262,7 @@ class _Reader:
             case "message_delta":
                 yield Said(now, number, "usage", (event["delta"].get("stop_reason"), event.get("usage") or {}))
             case "message_stop":
+                self._stopped = True
                 yield Said(now, number, "stop")
             case "ping":
                 yield Said(now, number, "ping")
@@ -281,9 +300,12 @@ def error_reasons(body: Any, status: int) -> tuple[str, ...]:
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
         if status == 200:
-            return ("transport.decode", "provider.unknown")
+            return ("transport.decode", "provider.api_error")
         return (_BY_STATUS.get(status, "provider.api_error" if status >= 500 else "provider.invalid_request"),)
     code = (error.get("details") or {}).get("error_code") or ""
     if code.endswith("spend_limit_reached") or "usage limits" in error.get("message", ""):
         return ("provider.spend_limit",)
-    return (REASONS.get(error.get("type", ""), _BY_STATUS.get(status, "provider.unknown")),)
+    kind = error.get("type", "")
+    if status in (401, 403, 429) or (status in _BY_STATUS and kind in ("api_error", "server_error")):
+        return (_BY_STATUS[status],)
+    return (REASONS.get(kind, _BY_STATUS.get(status, "provider.api_error")),)

@@ -72,7 +72,7 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
         (400, {"message": "specified API usage limits", "type": "overloaded_error"}, "provider.overloaded"),
         (200, {"code": 503, "type": "unheard_of"}, "provider.overloaded"),
         (500, {"code": 400, "type": "unheard_of"}, "provider.api_error"),
-        (200, {"type": "unheard_of"}, "provider.unknown"),
+        (200, {"type": "unheard_of"}, "provider.api_error"),
         (418, {"type": "unheard_of"}, "provider.invalid_request"),
         (504, None, "provider.timeout"),
         (599, "plain text", "provider.api_error"),

@@ -91,17 +91,17 @@ TOOL = {"type": "tool_use", "id": "t", "name": "n", "input": {}}
         ),
         pytest.param(
             [start(**TOOL), delta(type="input_json_delta", partial_json='{"a": 1}')],
-            [{**TOOL, "partial_json": '{"a": 1}'}],
+            [{**TOOL, "input": '{"a": 1}', "partial_json": '{"a": 1}'}],
             id="an-open-tool-block-has-no-input-yet",
         ),
         pytest.param(
             [start(**TOOL), delta(type="input_json_delta", partial_json='{"a": 12'), stop()],
-            [{**TOOL, "partial_json": '{"a": 12'}],
+            [{**TOOL, "input": '{"a": 12', "partial_json": '{"a": 12'}],
             id="a-broken-input-stays-text",
         ),
         pytest.param(
             [start(**TOOL), delta(type="input_json_delta", partial_json='{"a": NaN}'), stop()],
-            [{**TOOL, "partial_json": '{"a": NaN}'}],
+            [{**TOOL, "input": '{"a": NaN}', "partial_json": '{"a": NaN}'}],
             id="NaN-is-no-JSON",
         ),
         pytest.param(

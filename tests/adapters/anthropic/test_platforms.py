@@ -7,6 +7,7 @@ from typing import Any
 
 import anthropic
 import anyio
+import httpx2
 import pytest
 
 from streamguard import GuardMiddleware, JsonDocument, Policy, api, messages
@@ -78,6 +79,31 @@ def test_every_client_is_read_and_guarded(name: str) -> None:
         assert [request.url.path for request in seen] == [CLIENTS[name][1]] * 3
 
     anyio.run(main)
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_every_synchronous_client_is_guarded(name: str) -> None:
+    """By the middleware: a message, and a stream."""
+    kind = getattr(anthropic, name.removeprefix("Async"), None)
+    if kind is None:
+        pytest.skip(f"this version of the SDK has no {name}")
+    binary = name == "AsyncAnthropicBedrock"
+    content, paths = b"".join(of_sse(GOOD) if binary else GOOD), []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        paths.append(request.url.path)
+        return httpx2.Response(
+            200, headers={"content-type": AWS_STREAM if binary else "text/event-stream"}, content=iter([content])
+        )
+
+    given = {key: (lambda: "t") if value is _token else value for key, value in CLIENTS[name][0].items()}
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    guard = GuardMiddleware(POLICY, deliver="committed")
+    with kind(**given, http_client=http, max_retries=0, middleware=[guard]) as sdk:
+        assert sdk.messages.create(**REQUEST).content[0].text == '{"a": 1}'
+        with sdk.messages.stream(**REQUEST) as stream:
+            assert stream.get_final_text() == '{"a": 1}'
+    assert paths == [CLIENTS[name][1]] * 2
 
 
 def test_the_list_is_the_sdks() -> None:

@@ -121,11 +121,12 @@ def test_a_recorded_stream_gives_its_events_and_the_sdks_own_message(name: str, 
         assert len(batches) == chunks if backend == "trio" else min(chunks, IN_A_ROW) < len(batches) + 1 <= chunks + 1
         assert flat(batches) == decoded(stream)
         assert isinstance(message, anthropic.types.Message)
-        ours = message.model_dump()
+        ours = message.model_dump(warnings=False)
         if name == "dropped_no_message_stop":
             block = ours["content"][0]
             assert theirs["content"][0].pop("input") == {"path": "src/report.py", "mode": "create"}
-            assert block.pop("input") == {}
+            assert block["input"] == block["partial_json"]
+            assert block.pop("input").startswith('{"path": ')
             assert block.pop("partial_json").startswith('{"path": "src/report.py", "mode": "create", "content": "imp')
         assert ours == theirs
 
@@ -188,7 +189,7 @@ def test_the_sdks_own_stream_gives_the_same_events(name: str, door: str, backend
                     batches, message = [list(batch) async for batch in opened], opened.message()
             _, whole = await read(messages(sdk, **REQUEST))
         assert flat(batches) == [event for event in decoded(stream) if not isinstance(event, Ping)]
-        assert message.model_dump() == whole.model_dump()
+        assert message.model_dump(warnings=False) == whole.model_dump(warnings=False)
 
     anyio.run(main, backend=backend)
 
@@ -555,7 +556,7 @@ def test_an_error_status_is_classified(
         ("text/html", b"<html>challenge sk-ant-api03-secretsecret</html>" * 999, "transport.decode", "text/html"),
         ("application/json", b'{"error":{"code":500,"message":"m","type":"server_error"}}', "provider.api_error", "m"),
         ("application/json", b'{"id":"msg_1","content":[]}', "transport.decode", "application/json"),
-        ("application/json", b'{"error":"who knows"}', "transport.decode", "who knows"),
+        ("application/json", b'{"error":"who knows"}', "provider.api_error", "who knows"),
     ],
 )
 def test_an_answer_that_is_no_event_stream(
@@ -707,7 +708,7 @@ def test_a_sdk_stream_of_a_beta_request_gives_its_message() -> None:
 
 def test_fields_of_a_wrong_type_fail_the_sdks_stream_too() -> None:
     """The SDK hands on what it does not check; the adapter does not, and says nothing more."""
-    odd = SMALL.replace(b'"text":"Hi"', b'"text":null')
+    odd = SMALL.replace(b'"text":"Hi"', b'"text":7')
 
     async def main() -> list[Event]:
         async with client(mocked(odd)) as sdk, sdk_events(await sdk.messages.create(**REQUEST, stream=True)) as opened:

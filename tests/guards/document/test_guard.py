@@ -488,9 +488,11 @@ def test_every_call_of_the_tool_is_guarded(second: str) -> None:
 
 
 def test_a_tool_input_is_closed_with_its_block() -> None:
-    """What is missing is known when the block stops, before the message does."""
+    """What is missing is told when the message says what comes next: its end, or another block."""
     result = run(JsonDocument(where="tools"), tool_events(("f", ['{"x": 1'])))
-    assert (result.verdict.reason, result.event) == ("json.incomplete", 3)
+    assert (result.verdict.reason, result.event) == ("json.incomplete", 5)
+    result = run(JsonDocument(where="tools"), tool_events(("f", ['{"x": 1']), ("f", ['{"x": 1}'])))
+    assert (result.verdict.reason, result.event) == ("json.incomplete", 4)
 
 
 def test_a_tool_block_that_never_stops_is_closed_with_the_message() -> None:

@@ -127,7 +127,9 @@ def test_the_summary_of_a_run() -> None:
             "  first token  p50 0.50 s, p95 0.50 s",
             "          row  p50 2.00 s, p95 9.00 s",
             "          lag  a timer was 0.20 s late: this machine was too busy",
+            "  for example  provider.overloaded: busy",
             "      stopped  no room",
+            "         next  run again to go on: what succeeded is kept",
         ]
     )
 
@@ -138,8 +140,8 @@ def test_the_line_of_a_run() -> None:
     clock.now += 2.0
     # Four rows in ten seconds since the first one ended, and four to go.
     assert line(tally) == (
-        "6/10 done · 1 running · 1 retried · 1 gave up · 0.4 rows/s · ≈ 86 to 91 tokens (7/s) · ≥ $0.0041 · "
-        "first token 0.5 s · 10 s left"
+        "6/10 done · 10 s left · ≥ $0.0041 · 1 running · 1 retried · 1 gave up · 0.4 rows/s · "
+        "≈ 86 to 91 tokens (7/s) · first token 0.5 s"
     )
     tally.budget = BudgetState("b", "micro_usd", 4_100, 25_000_000)
     assert " · budget $0.00 of $25.00 · " in line(tally)

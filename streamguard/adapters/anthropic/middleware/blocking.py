@@ -29,14 +29,12 @@ from streamguard.adapters.anthropic.middleware.source import (
     GuardedSync,
     MessageStream,
 )
-from streamguard.adapters.anthropic.stream import STREAMS, media_type
 from streamguard.adapters.sse.content_encoding import UnreadableEncoding, codings
 from streamguard.adapters.sse.raw_frames import FrameLog
-from streamguard.redaction import EXCERPT_BYTES
 from streamguard.source import CLOSE_LIMIT, Attempt
 
 SLACK: Final = 0.25
-"""Seconds that the SDK's timeouts are longer than the `connect` clock, which is to trip first and say so."""
+"""Seconds that the SDK's timeouts are longer than the clocks, which are to trip first and say so."""
 
 _END: Final = object()
 
@@ -45,6 +43,7 @@ class BlockingSource(ChainSource):
     """One call of a synchronous client, asked anew for each attempt.
 
     :param connect: seconds of the `connect` clock; `None` leaves the request's own timeouts as they are.
+    :param head: seconds that the response's head may take; `None` for no limit.
     """
 
     marker = GuardedSync
@@ -56,10 +55,12 @@ class BlockingSource(ChainSource):
         *,
         max_event_bytes: int,
         connect: float | None,
+        head: float | None = None,
         log: FrameLog | None = None,
     ) -> None:
         super().__init__(request, call_next, max_event_bytes=max_event_bytes, log=log)
         self._connect = connect
+        self._head = head
         # What the caller's thread has set, tracing for one, is seen by the threads that ask.
         self._context = contextvars.copy_context()
 
@@ -67,7 +68,10 @@ class BlockingSource(ChainSource):
         """The request of an attempt: the caller's own, patched and streaming."""
         request = super().upstream(attempt)
         if self._connect is not None:
-            request.options.timeout = httpx2.Timeout(self._connect + SLACK)
+            # The head belongs to the `first_token` clock, which is to trip first and say so.
+            head = None if self._head is None else self._head + SLACK
+            connect = self._connect
+            request.options.timeout = httpx2.Timeout(connect=connect, pool=connect, read=head, write=head)
         return request
 
     @asynccontextmanager
@@ -84,9 +88,7 @@ class BlockingSource(ChainSource):
             if response.http_response.status_code >= 400:
                 self.refuse(response)
             stream = self._stream_of(exchange)
-            kind = media_type(response.http_response)
-            if kind not in STREAMS:
-                self.refuse_kind(kind, await stream.beginning(EXCERPT_BYTES), stream.headers)
+            await self.look_at(stream)
             self.response, self.stream = response, stream
             yield stream
         finally:

@@ -125,7 +125,11 @@ class GuardMiddleware(anthropic.Middleware):
         if request.stream:
             return self._blocking_stream(request, call_next, policy)
         source = BlockingSource(
-            request, call_next, max_event_bytes=self._max_event_bytes, connect=policy.timeouts.connect
+            request,
+            call_next,
+            max_event_bytes=self._max_event_bytes,
+            connect=policy.timeouts.connect,
+            head=_head_limit(request, policy),
         )
         parser = Parser(request)
         try:
@@ -187,7 +191,14 @@ class GuardMiddleware(anthropic.Middleware):
     def _blocking_stream(self, request: anthropic.APIRequest, call_next: Any, policy: Policy) -> Any:
         how = self._how(request, policy)
         connect, here = policy.timeouts.connect, span.current()
-        source = BlockingSource(request, call_next, max_event_bytes=self._max_event_bytes, connect=connect, log=how.log)
+        source = BlockingSource(
+            request,
+            call_next,
+            max_event_bytes=self._max_event_bytes,
+            connect=connect,
+            head=_head_limit(request, policy),
+            log=how.log,
+        )
         blocking = BlockingReading(self._loop.lease(), lambda: self._begun(request, source, policy, how, here))
         try:
             return _streamed(request, blocking.reading, how, BlockingBody(blocking), blocking, BlockingEvents)
@@ -292,6 +303,14 @@ class _NoClient:
 
     def _make_sse_decoder(self) -> None:
         return None
+
+
+def _head_limit(request: anthropic.APIRequest, policy: Policy) -> float | None:
+    """Seconds until the first output at the latest: no head comes later."""
+    clocks = policy.timeouts
+    if clocks.first_token is None or not isinstance(request.json, Mapping):
+        return None
+    return clocks.first_token + clocks.first_token_per_1k_input * Request(request.json).input_bytes / 4000
 
 
 def to_the_end(policy: Policy) -> Policy:

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import anthropic
 import anyio
+import httpx2
 
 from streamguard.adapters.anthropic import failures
-from streamguard.adapters.anthropic.stream import STREAMS, BodyStream, media_type
+from streamguard.adapters.anthropic.stream import BodyStream
 from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.errors import ConfigError
 from streamguard.events import Failed
-from streamguard.redaction import EXCERPT_BYTES
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
 
@@ -60,6 +60,7 @@ class ChainSource:
     """
 
     sees_bytes = True
+    times_connection = True
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class ChainSource:
         self._call_next = call_next
         self._max_event_bytes = max_event_bytes
         self._log = log
+        self._connecting: float | None = None
         self.response: Any = None
         """The last attempt's response, as the rest of the chain gave it."""
         self.stream: MessageStream | None = None
@@ -125,6 +127,9 @@ class ChainSource:
             # A compressed stream saves little, is held back by compressors, and hides where it was cut.
             headers["accept-encoding"] = "identity"
         options.headers = headers
+        self._connecting = attempt.connect
+        if attempt.connect is not None:
+            options.timeout = _connecting_within(options.timeout, attempt.connect)
         if attempt.base_url is not None:
             options.url = attempt.base_url.rstrip("/") + asked.url
         return anthropic.APIRequest(
@@ -147,7 +152,8 @@ class ChainSource:
     def _failed(self, error: Exception) -> SourceFailed:
         """What an exception of the rest of the chain means."""
         for cause in _causes(error):
-            failed = failures.from_exception(cause, in_stream=False)
+            own = failures.connect_failed(cause, self._connecting)
+            failed = own or failures.from_exception(cause, in_stream=False)
             if failed is not None:
                 self.sdk_error = error
                 return SourceFailed(failed)
@@ -172,10 +178,7 @@ class ChainSource:
         if http.status_code >= 400:
             await http.aread()
             self.refuse(response)
-        kind = media_type(http)
-        if kind in STREAMS:
-            return
-        self.refuse_kind(kind, await stream.beginning(EXCERPT_BYTES), stream.headers)
+        await self.look_at(stream)
 
     def refuse(self, response: Any) -> None:
         """Raise what an error response means; its body has been read.
@@ -186,20 +189,25 @@ class ChainSource:
         failed = failures.from_exception(self.sdk_error, in_stream=False)
         raise SourceFailed(failed or Failed(reason="provider.unknown", message=str(self.sdk_error)))
 
-    def refuse_kind(self, kind: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Raise what an answer means that is no event stream.
+    async def look_at(self, stream: MessageStream) -> None:
+        """Look whether an answer of status 200 can be read.
 
-        :raises SourceFailed: always.
+        :raises SourceFailed: it is no event stream and no whole message.
         """
-        try:
-            parsed = json.loads(body)
-        except ValueError:
-            parsed = None
-        if isinstance(parsed, dict) and "error" in parsed:
-            raise SourceFailed(failures.from_body(parsed, status=200, headers=headers))
-        what = f"the answer is {kind}, no event stream"
-        limit, request_id = EXCERPT_BYTES, headers.get("request-id")
-        raise SourceFailed(failures.undecodable(what, body, limit=limit, request_id=request_id))
+        if failed := await stream.refusal():
+            raise SourceFailed(failed)
+
+
+READ_LIMIT: Final = 600.0
+"""Seconds of a read by the SDK's own default, where a request says nothing else."""
+
+
+def _connecting_within(given: Any, connect: float) -> httpx2.Timeout:
+    """The timeouts of a request, with the policy's limit on connecting."""
+    if isinstance(given, httpx2.Timeout):
+        return httpx2.Timeout(connect=connect, pool=connect, read=given.read, write=given.write)
+    seconds = given if given is None or isinstance(given, int | float) else READ_LIMIT
+    return httpx2.Timeout(connect=connect, pool=connect, read=seconds, write=seconds)
 
 
 def status_error(response: Any) -> BaseException:

@@ -214,7 +214,7 @@ class Objects:
         self._events = SdkEvents(beta=reading.beta, parse=parse)
         self._ready: list[Any] = []
         self._place = 0
-        self._begun = False
+        self._begun = self._over = False
 
     @property
     def empty(self) -> bool:
@@ -288,9 +288,11 @@ class GuardedEvents(anthropic.AsyncStream[T]):
             objects.end("failed", error)
             raise
         objects.end("read")
+        await self.response.aclose()  # as the SDK's own stream does at its end
         raise StopAsyncIteration
 
     async def close(self) -> None:
         """Close the connection, if it is still open."""
         self._objects.end("closed")
+        await self.response.aclose()
         await self._reading.close()

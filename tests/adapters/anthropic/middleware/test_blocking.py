@@ -107,7 +107,7 @@ def test_connections_are_used_again() -> None:
 @pytest.mark.parametrize(
     ("attempt", "reason"),
     [
-        pytest.param([stall(), status(200)], "timeout.connect", id="before-the-head"),
+        pytest.param([stall(), status(200)], "timeout.first_token", id="before-the-head"),
         pytest.param([status(200), stall()], "timeout.first_token", id="before-output"),
         pytest.param([*GOOD[:4], stall()], "timeout.progress", id="in-the-answer"),
     ],
