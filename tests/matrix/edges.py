@@ -103,7 +103,7 @@ async def _asked_proxy(question: Question, *, stream: bool) -> Seen:
             Setup(config=config, policies=policies, default="default", key=CANARY, tokens={}), runtime=runtime
         )
         began = anyio.current_time()
-        status, body = await _answered(proxy, {**question.request, "stream": stream})
+        status, body, finished = await _answered(proxy, {**question.request, "stream": stream})
         seconds = anyio.current_time() - began
         with anyio.move_on_after(0.5):
             while any(one.open for one in server.exchanges):  # noqa: ASYNC110  the server is as its users see it
@@ -116,7 +116,8 @@ async def _asked_proxy(question: Question, *, stream: bool) -> Seen:
         ended_well = not any(isinstance(one, Failed) for one in events)
         events = [one for one in events if not isinstance(one, Failed)]
     else:
-        ended_well = status == 200 and json.loads(body)["type"] == "message"
+        # A body without its last chunk is a failure for every client, whatever stands in it.
+        ended_well = status == 200 and finished and json.loads(body)["type"] == "message"
     if ended_well != (outcome is not None):
         leaks.append(f"I1: status {status} and {body[-200:]!r}, and the call {'ended well' if outcome else 'failed'}")
     if CANARY.encode() in body:
@@ -124,10 +125,10 @@ async def _asked_proxy(question: Question, *, stream: bool) -> Seen:
     return Seen(outcome, error, events, server.exchanges, seconds, [*leaks, *tasks.leaks()], runtime, told)
 
 
-async def _answered(proxy: Proxy, body: Mapping[str, Any]) -> tuple[int, bytes]:
-    """Call the application as a server does, for a client that stays."""
+async def _answered(proxy: Proxy, body: Mapping[str, Any]) -> tuple[int, bytes, bool]:
+    """Call the application as a server does, for a client that stays: status, body, and whether the body ended."""
     content, status, received = json.dumps(body).encode(), 0, b""
-    asked = False
+    asked = finished = False
 
     async def receive() -> MutableMapping[str, Any]:
         nonlocal asked
@@ -137,11 +138,12 @@ async def _answered(proxy: Proxy, body: Mapping[str, Any]) -> tuple[int, bytes]:
         return {"type": "http.request", "body": content, "more_body": False}
 
     async def send(message: MutableMapping[str, Any]) -> None:
-        nonlocal status, received
+        nonlocal status, received, finished
         if message["type"] == "http.response.start":
             status = message["status"]
         else:
             received += message.get("body", b"")
+            finished = not message.get("more_body", False)
 
     headers = {"content-type": "application/json", "content-length": str(len(content)), "host": "127.0.0.1"}
     scope = {
@@ -160,7 +162,7 @@ async def _answered(proxy: Proxy, body: Mapping[str, Any]) -> tuple[int, bytes]:
         "state": {},
     }
     await proxy(scope, receive, send)
-    return status, received
+    return status, received, finished
 
 
 async def _proxy(question: Question) -> Seen:

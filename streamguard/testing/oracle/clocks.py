@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -64,7 +65,8 @@ class Clocks:
             return
         section = self._section
         if self._head is None:
-            yield from self._due("timeout.connect", section.connect, until, number)
+            # It ends with the head or, where that is seen, with the connection: then `first_token` has the rest.
+            yield from self._due("timeout.connect", section.connect, until, number, slack=math.inf)
         elif self._alive is not None and self._pinged:
             yield from self._due("timeout.alive", self._heard + self._alive, until, number)
         if self._output is None:

@@ -86,6 +86,30 @@ class Answer(NamedTuple):
     reasons: tuple[str, ...]
     retry_after: float | None = None
     billable: bool = True
+    message: dict[str, Any] | None = None
+    """The whole message, where one came as JSON instead of a stream."""
+
+
+def _in_one_piece(now: float, message: dict[str, Any]) -> Iterator[Said]:
+    """What a whole message says, as a stream would have said it."""
+    number = 0
+
+    def said(kind: Kind, about: Any = None) -> Said:
+        nonlocal number
+        number += 1
+        return Said(now, number - 1, kind, about)
+
+    yield said("start", message.get("usage") or {})
+    for index, block in enumerate(message.get("content") or ()):
+        yield said("open", (index, block["type"], block))
+        for field, what in (("text", "text"), ("thinking", "thinking"), ("input", "tool_input")):
+            if block.get(field):
+                text = block[field] if isinstance(block[field], str) else json.dumps(block[field])
+                yield said("delta", (index, what, text))
+        yield said("close", index)
+    yield said("usage", (message.get("stop_reason"), message.get("usage") or {}))
+    yield said("stop")
+    yield said("end")
 
 
 def read(items: Sequence[Item], *, event_bytes: int) -> Iterator[Said]:
@@ -104,6 +128,9 @@ def read(items: Sequence[Item], *, event_bytes: int) -> Iterator[Said]:
             case play.Head():
                 answer = reader.head(op)
                 yield Said(now, 0, "head")
+                if answer is not None and answer.message is not None:
+                    yield from _in_one_piece(now, answer.message)
+                    return
                 if answer is not None:
                     yield Said(now, 0, "failed", answer)
                     return
@@ -164,6 +191,8 @@ class _Reader:
             body = json.loads(op.body or b"")
         except ValueError:
             body = None
+        if op.code == 200 and isinstance(body, dict) and body.get("type") == "message":
+            return Answer((), message=body)
         reasons = error_reasons(body, op.code)
         said = headers.get("retry-after", "")
         refused = op.code in (400, 401, 402, 403, 404, 413, 429, 503, 529)
