@@ -271,6 +271,9 @@ class ScriptedStream:
         self.exchange.status = head.code
         self._eof_ends = head.framing == "eof"
         headers = {name.lower(): value for name, value in head.headers}
+        if (whole := _whole(head)) is not None:
+            self._ops = iter((play.Write(whole), play.Stop("end")))
+            return
         if head.code != 200 or head.body is not None:
             self.exchange.complete = True
             raise SourceFailed(_refused(head.code, headers, head.body or b""))
@@ -372,6 +375,17 @@ async def _sleep(seconds: float) -> None:
 
 def _broken(message: str, status: int | None = 200) -> Failed:
     return Failed(reason="transport.reset", message=message, status=status)
+
+
+def _whole(head: play.Head) -> bytes | None:
+    """The event stream of a whole message that came as JSON, as the adapter makes it; `None` for anything else."""
+    from streamguard.adapters.anthropic.opening import as_stream, is_message
+
+    try:
+        body: object = json.loads(head.body or b"") if head.code == 200 else None
+    except ValueError:
+        return None
+    return b"".join(as_stream(body)) if isinstance(body, dict) and is_message(body) else None
 
 
 def _refused(code: int, headers: Mapping[str, str], body: bytes) -> Failed:
