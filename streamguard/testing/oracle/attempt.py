@@ -193,9 +193,9 @@ class Attempt:
                 self.usage[name] = max(count, self.usage.get(name, 0))
 
     def _shows(self, said: Said) -> bool:
-        """Whether this is output for whoever looks on: a tool's input is when its block has ended."""
+        """Whether whoever looks on sees output here: a tool's input is when its block has ended, if it is an object."""
         if said.kind == "close":
-            return any(one.about[0] == said.about for one in self._deltas("tool_input"))
+            return _is_object("".join(one.about[2] for one in self._deltas("tool_input", said.about)))
         if said.kind == "open":
             return said.about[1] in (*THINKING, *SERVER_TOOLS)
         return said.kind == "delta" and said.about[1] != "tool_input"
@@ -254,7 +254,8 @@ class Attempt:
                 continue
             index = block.about[0]
             close = next((s for s in self._events if (s.kind, s.about) == ("close", index)), None)
-            text = "".join(said.about[2] for said in self._deltas("tool_input", index))
+            pieces = (said for said in self._deltas("tool_input", index) if close is None or said.number < close.number)
+            text = "".join(said.about[2] for said in pieces)
             again = sum(said.kind == "open" and said.about[0] == index for said in self._events) > 1
             if close is None or not text or (_is_object(text) and not again):
                 continue
