@@ -34,8 +34,7 @@ def served(book: PriceBook, request: Request | None, transcript: Transcript) -> 
     def of(model: str) -> Price | None:
         return book.for_request(None if request is None else Request.owning({**request.body, "model": model}))
 
-    # Only a request with fallbacks is answered by another model; else it is another name for the same.
-    other = transcript.model if request is not None and request.body.get("fallbacks") else None
+    other = transcript.model
     named = {one.model for one in transcript.usage.iterations or () if one.model is not None}
     return {
         "served": None if other is None or request is None or other == request.model else of(other),

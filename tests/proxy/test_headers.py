@@ -13,12 +13,13 @@ KEY = (b"x-api-key", b"theirs")
 
 
 def test_what_goes_upstream_is_listed() -> None:
-    """The version, the betas (all of them), the agent, credentials, and what the configuration adds."""
+    """The version, the betas that leave the bill as it is, the agent, credentials, and what the configuration adds."""
     sent = upstream_headers(
         [
             (b"anthropic-version", b"2023-06-01"),
-            (b"anthropic-beta", b"a"),
-            (b"anthropic-beta", b"b"),
+            (b"anthropic-beta", b"pdfs-2024-09-25, free-lunch-2027"),
+            (b"anthropic-beta", b"fast-mode-2026-02-01"),
+            (b"anthropic-beta", b"advisor-tool-2026-03-01"),
             (b"user-agent", b"me"),
             (b"x-mine", b"1"),
             (b"x-other", b"2"),
@@ -31,8 +32,8 @@ def test_what_goes_upstream_is_listed() -> None:
     )
     assert sent == [
         (b"anthropic-version", b"2023-06-01"),
-        (b"anthropic-beta", b"a"),
-        (b"anthropic-beta", b"b"),
+        (b"anthropic-beta", b"pdfs-2024-09-25"),
+        (b"anthropic-beta", b"fast-mode-2026-02-01"),
         (b"user-agent", b"me"),
         (b"x-mine", b"1"),
         (b"content-type", b"application/json"),
