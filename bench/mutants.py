@@ -28,8 +28,9 @@ import msgspec
 
 from streamguard.adapters.anthropic import events as wire_events
 from streamguard.adapters.anthropic import failures
-from streamguard.adapters.anthropic import source as wire_source
 from streamguard.adapters.anthropic import stream as wire_stream
+from streamguard.adapters.anthropic.opening import Opening
+from streamguard.adapters.sse.content_encoding import Decompressor
 from streamguard.adapters.sse.decoder import Decoder
 from streamguard.budgets.spec import NotBilled
 from streamguard.engine.attempt import RunningAttempt
@@ -531,15 +532,12 @@ def _pings() -> Any:
 
 @mutant("wire: a body of any kind is a stream")
 def _any_kind() -> Any:
-    async def refusal(stream: Any) -> None:
-        return None
-
-    return patch.object(wire_source, "_refusal", refusal)
+    return patch.object(Opening, "end", lambda self: None)
 
 
 @mutant("wire: gzip may be cut")
 def _gzip() -> Any:
-    return patch.object(wire_stream._Inflate, "cut", property(lambda self: False))
+    return patch.object(Decompressor, "cut", property(lambda self: False))
 
 
 @mutant("wire: breaks of the connection are ends")

@@ -23,7 +23,7 @@ _PAGE: Final = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
 _COUNT: Final = re.compile(rb"/Count\s+(\d{1,9})(?!\d|\s+\d+\s+R)")
 _INDIRECT_COUNT: Final = re.compile(rb"/Count\s+\d+\s+\d+\s+R")
 _KIDS: Final = re.compile(rb"/Kids\s*\[([^\]]*)\]")
-_REFERENCE: Final = re.compile(rb"(\d+)\s+\d+\s+R")
+_REFERENCE: Final = re.compile(rb"(?<!\d)(\d++)\s++\d++\s++R")
 
 
 class Pages(msgspec.Struct, frozen=True):

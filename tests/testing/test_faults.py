@@ -87,5 +87,7 @@ def test_memory_and_sockets_play_the_same(fault: faults.Fault) -> None:
         return source.exchanges[0].bytes_sent
 
     assert isinstance(source, ScriptedSource)
+    if any(isinstance(op, play.Head) and op.body for op in play.operations(items, sockets=True)):
+        return  # the body came with the head: there is no stream to compare
     # Nothing at all where the response head already says no.
     assert run_virtual(main) in (0, sum(map(len, written)))

@@ -94,7 +94,7 @@ DOCUMENTS: list[tuple[dict[str, Any], Any, Callable[[Any], Any], bool]] = [
 
 
 @pytest.mark.parametrize(("schema", "leaf", "around", "valid"), DOCUMENTS)
-@pytest.mark.parametrize("frames", [0, 333, 700, 880])
+@pytest.mark.parametrize("frames", [0, 333, 700, 820])
 @pytest.mark.parametrize("depth", [33, 63, 255])
 def test_deep_documents(schema: Any, leaf: Any, around: Any, valid: bool, frames: int, depth: int) -> None:
     """Prefix, strict parse and judge say of any depth, from any depth of the caller's stack, what they say of few."""
@@ -113,7 +113,7 @@ def test_deep_documents(schema: Any, leaf: Any, around: Any, valid: bool, frames
     assert deeper(frames, judged) == (valid, valid, valid)
 
 
-@pytest.mark.parametrize("frames", [0, 600, 880])
+@pytest.mark.parametrize("frames", [0, 600, 820])
 @pytest.mark.parametrize(
     "make",
     [

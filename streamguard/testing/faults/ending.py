@@ -141,7 +141,7 @@ def json_error(_say: Say) -> Items:
     return [status(200, None, wire.error_body("overloaded_error"))]
 
 
-@fault("F21-json-message", "not take for a stream what is none")
+@fault("F21-json-message", "take an answer in one piece for the answer that it is", conforms=True)
 def json_message(say: Say) -> Items:
     """Status 200 and the whole message as one JSON, though a stream was asked for."""
     return [status(200, None, wire.assemble(say.answer()))]
