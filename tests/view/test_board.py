@@ -60,7 +60,7 @@ def test_a_call_from_its_beginning_to_its_end(run_virtual) -> None:
             assert list(detail["attempts"]) == ["1"]
             assert detail["now"]["number"] == 2
             assert detail["now"]["input_tokens"] == 12
-            assert [clock["knob"] for clock in detail["now"]["clocks"]] == ["progress", "alive"]
+            assert [clock["knob"] for clock in detail["now"]["clocks"]] == ["progress"]
             number, look = board.pieces(name)
             assert (number, ["".join(block.pieces) for block in look.blocks]) == (2, ["hm", '{"to'])
         state = board.overview()
