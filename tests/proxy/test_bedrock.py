@@ -23,7 +23,7 @@ from tests.proxy.running import COMMITTED, HEADERS, LIVE, TOTAL, Running, error_
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 FRAMES = wire.text_stream('{"a": 1}', chunk=3)
 GOOD, BAD = of_sse(FRAMES), of_sse(wire.text_stream("no JSON"))
-BETAS = {**HEADERS, "anthropic-beta": "one-2026,two-2026"}
+BETAS = {**HEADERS, "anthropic-beta": "context-1m-2025-08-07,effort-2026-01-01"}
 
 
 def script(frames: list[bytes]) -> list[Any]:
@@ -59,7 +59,10 @@ def test_a_stream_comes_as_server_sent_events() -> None:
         assert f"authorization: Bearer {HEADERS['x-api-key']}".encode() in head
         assert b"x-api-key" not in head
         sent = json.loads(body)
-        assert (sent["anthropic_version"], sent["anthropic_beta"]) == ("bedrock-2023-05-31", ["one-2026", "two-2026"])
+        assert (sent["anthropic_version"], sent["anthropic_beta"]) == (
+            "bedrock-2023-05-31",
+            ["context-1m-2025-08-07", "effort-2026-01-01"],
+        )
         assert not {"model", "stream"} & set(sent)
 
     with_bedrock([script(GOOD)], test)
