@@ -260,7 +260,7 @@ def test_the_sdk_does_not_ask_again_where_the_policy_has(running: Running, sdk: 
         before = len(running.upstream.exchanges)
         options = {"POLICY": policy, "MAX_RETRIES": "2", "HOWS": '["create"]'}
         found = sdk(running.url, ["api_error"], **options)
-        assert found["api_error"]["create"]["status"] == 500
+        assert found["api_error"]["create"]["status"] == 422
         assert len(running.upstream.exchanges) - before == requests
 
 
