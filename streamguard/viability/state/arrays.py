@@ -11,7 +11,7 @@ from typing import Any
 from streamguard.viability.schema.formula import AllOf, AnyOf, Logic, Satisfiable, Satisfier
 from streamguard.viability.schema.nodes import UNKNOWN, Atom, Node, Sources, denied
 from streamguard.viability.schema.normal_form import Conj
-from streamguard.viability.state.frames import Frame, Judged, Reasons, Tracker
+from streamguard.viability.state.frames import Frame, Judged, Reasons, Tracker, dead_part
 from streamguard.viability.syntax.grammar import ARRAY, CONSTANTS
 from streamguard.viability.syntax.trampoline import Steps
 from streamguard.viability.syntax.values_equal import canonical
@@ -232,12 +232,9 @@ class ArrayState:
         return None
 
     def problem(self, frame: Frame) -> Reasons | None:
-        child = self.child
-        if child is not None and not child.states:
-            return child.why
-        for sub in self.subs:
-            if not sub.states:
-                return sub.why
+        dead = dead_part(self.child, self.subs)
+        if dead is not None:
+            return dead
         if self.bad_left and frame.count:
             hopeful = [bad for bad, tracker in self.evidence if tracker is None or tracker.states]
             for bad in self.bad_left:

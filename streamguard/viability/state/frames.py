@@ -46,6 +46,16 @@ class Tracker:
         self.why = why
 
 
+def dead_part(child: Tracker | None, subs: tuple[Tracker, ...]) -> Reasons | None:
+    """What killed a container's open child or one of the constraints beside it, or `None` where all are alive."""
+    if child is not None and not child.states:
+        return child.why
+    for sub in subs:
+        if not sub.states:
+            return sub.why
+    return None
+
+
 class NumberState:
     """One alternative on one number."""
 

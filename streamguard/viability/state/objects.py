@@ -14,7 +14,7 @@ from streamguard.viability.patterns.regexes import PatternTimeout
 from streamguard.viability.schema.formula import AllOf, AnyOf, Logic, Satisfiable, Satisfier
 from streamguard.viability.schema.nodes import Atom, Group, Sources, denied
 from streamguard.viability.schema.normal_form import Conj
-from streamguard.viability.state.frames import Frame, Judged, Reasons, Tracker
+from streamguard.viability.state.frames import Frame, Judged, Reasons, Tracker, dead_part
 from streamguard.viability.state.strings import StringState, Text, begins, units
 from streamguard.viability.syntax.grammar import OBJECT, STRING
 from streamguard.viability.syntax.trampoline import Steps
@@ -425,12 +425,9 @@ class ObjectState:
 
     def problem(self, frame: Frame) -> Reasons | None:
         """After something died: whether this did too."""
-        child = self.child
-        if child is not None and not child.states:
-            return child.why
-        for sub in self.subs:
-            if not sub.states:
-                return sub.why
+        dead = dead_part(self.child, self.subs)
+        if dead is not None:
+            return dead
         if self.evidence:
             for bad, _, trackers in self.evidence:
                 if not any(t is None or t.states for t in trackers) and not self._could_still(frame, bad):
