@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from streamguard.guards.base import Document
+from streamguard.guards.document.finished import Finished
 from streamguard.guards.document.reader import DocumentReader
 from streamguard.verdict import Enough, Trip
 from streamguard.viability.syntax.values import FinishedValues
@@ -59,6 +60,21 @@ class Ahead:
         self._reader.forget(self._back)
         self.left = self._back = 0
         return self._verdict
+
+    @property
+    def finished(self) -> Finished | None:
+        """What finds the values that somebody wants; `None` if nobody does."""
+        return self._reader.finished
+
+    @property
+    def shown(self) -> int:
+        """Characters of the document's own text whose events have come."""
+        return self._reader.read - self._back if self.left else self._reader.read
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the document was accepted, as far as the events have come."""
+        return not self.left and self._reader.complete
 
     def document(self) -> Document:
         """The document, as far as the events have come."""

@@ -15,6 +15,7 @@ import msgspec
 
 from streamguard.files.json_pointer import Path
 from streamguard.guards.custom import failed
+from streamguard.guards.document.finished import Finished, together
 from streamguard.guards.document.surroundings import KINDS, Expect, Fault, Frame
 from streamguard.models.following import Failure
 from streamguard.models.model import ModelPlan, Raised
@@ -107,6 +108,7 @@ class DocumentReader:
     """The state of one document.
 
     :param may_end: whether the call may be ended before the answer ends (`trailing: cut`, `enough_when`).
+    :param finished: finds the values that somebody else wants.
     """
 
     __slots__ = (
@@ -117,6 +119,7 @@ class DocumentReader:
         "_following",
         "_frame",
         "_instance",
+        "_listener",
         "_over",
         "_parsed",
         "_partial",
@@ -132,11 +135,13 @@ class DocumentReader:
         "_unpushed",
         "complete",
         "fed",
+        "finished",
         "may_end",
     )
 
-    def __init__(self, plan: Plan, *, may_end: bool) -> None:
+    def __init__(self, plan: Plan, *, may_end: bool, finished: Finished | None = None) -> None:
         self.may_end = may_end
+        self.finished = finished
         self.complete = False
         """Whether the document was accepted."""
         self.fed = 0
@@ -149,8 +154,8 @@ class DocumentReader:
         self._frame = Frame(fence=plan.fence, preamble=plan.preamble, opens=plan.opens)
         self._prefix = plan.prefix()
         self._following = plan.model.following() if plan.model is not None and plan.early else None
-        if self._following is not None:
-            self._prefix.values = self._following
+        self._listener = together([one for one in (self._following, finished) if one is not None])
+        self._prefix.values = self._listener
         self._pieces: list[str] = []
         self._died_at: int | None = None  # the first dead character
         self._over = False  # a verdict of no has been given
@@ -203,6 +208,11 @@ class DocumentReader:
         if at is None:  # what the document's end has brought; a number's shows in the character after it
             at = (self._prefix.end or 1) - (not self.text[-1:].isdigit())
         return self._begins_at + at
+
+    @property
+    def read(self) -> int:
+        """Characters fed since the document began."""
+        return self.fed - self._begins_at if self.inside else 0
 
     def text_before(self, back: int) -> str:
         """The document's own text without what the last so many characters fed brought."""
@@ -274,8 +284,8 @@ class DocumentReader:
         """Inside the document."""
         self._pieces.append(text)
         prefix, following = self._prefix, self._following
-        if following is not None:
-            following.feed(text)
+        if self._listener is not None:
+            self._listener.feed(text)
         dead = prefix.feed(text)
         if following is not None and (failure := following.failure) is not None:
             at = failure.char
