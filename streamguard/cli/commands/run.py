@@ -25,6 +25,7 @@ from streamguard.engine.clock import backend_clock
 from streamguard.engine.runtime import Runtime
 from streamguard.errors import JobError, Problem
 from streamguard.jobs.amount import Amount, parse_amount
+from streamguard.jobs.asking import LocalAsker
 from streamguard.jobs.job import Job
 from streamguard.jobs.jobfile import JobBudget, JobFile, read_job
 from streamguard.jobs.opening import JobSpec
@@ -33,6 +34,7 @@ from streamguard.jobs.progress.progress import Progress, how, summary_text
 from streamguard.jobs.progress.summary import Carried, Summary, Tally
 from streamguard.jobs.report.timeline import timeline
 from streamguard.jobs.runner import CONCURRENCY, STOP_ON, Runner
+from streamguard.jobs.store.results import About
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES, Rules
 from streamguard.source import Source
 from streamguard.terminal import columns, put, silence
@@ -324,13 +326,13 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
         if key == options.trace:
             _tell(progress, line, job.journal.detail(key))
 
+    about = About(policy=job.spec.policy, partials=options.partials)
     runner = Runner(
         job,
-        source,
+        LocalAsker(source, job.policy, runtime, about),
         tally=tally,
         runtime=runtime,
         concurrency=options.concurrency,
-        partials=options.partials,
         ended=ended,
         stop_on=options.stop_on,
         endpoint=_endpoint(client),

@@ -10,6 +10,7 @@ import pytest
 from streamguard.engine.telemetry import AttemptAborted, AttemptStarted, CallCompleted, RetryScheduled
 from streamguard.errors import GaveUp, Interrupted
 from streamguard.events import Failed, Usage
+from streamguard.jobs.asking import ended
 from streamguard.jobs.progress.progress import (
     Progress,
     duration,
@@ -22,7 +23,9 @@ from streamguard.jobs.progress.progress import (
 )
 from streamguard.jobs.progress.summary import BudgetState, Carried, Interval, Quantiles, Reservoir, Tally
 from streamguard.jobs.runner import Stop
+from streamguard.jobs.store.results import About
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome, Times
+from streamguard.policy.model import Policy
 from streamguard.testing import run_virtual
 from streamguard.usage import UsageRange
 from streamguard.verdict import Decision, Trip
@@ -82,7 +85,7 @@ def tallied() -> tuple[Tally, Clock]:
         clock.now += 2.0
         if isinstance(one, Outcome):
             tally.hook(CallCompleted(call="c", outcome=one))
-        tally.took(one)
+        tally.took("", ended("", one, About(policy="p"), "f", {}, Policy()))
     tally.hook(AttemptAborted(call="c", attempt=bad))
     tally.hook(
         RetryScheduled(call="c", attempt=2, decision=Decision(action="retry", reason="json.schema", why="w", rule=0))
