@@ -29,7 +29,7 @@ _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What a model says against a value."""
+    """What a model, or another follower of the document, says against a value."""
 
     message: str
     pointer: str
@@ -37,6 +37,11 @@ class Failure(msgspec.Struct, frozen=True):
     """Pydantic's type of the error, such as `value_error`."""
     char: int | None = None
     """The character of the document that showed it; `None` for the end."""
+    reason: str = "json.model"
+    knob: str = "json.schema"
+    """The policy key that decides this."""
+    limit: Any = None
+    observed: Any = None
 
 
 _Value = tuple[Place | None, bool, int, int, str | int | None, int]
@@ -65,12 +70,20 @@ class Following:
 
     def feed(self, text: str) -> None:
         """Take the piece that the scanner is about to be fed."""
-        self._pieces.feed(text, keep=self._wanted > 0)
+        if not self._wanted:
+            self._pieces.clear()
+        self._pieces.append(text)
         if "\\" in text:
-            self._escaped = self._pieces.fed
+            self._escaped = self._pieces.end
 
-    def begin(self, key: str | int | None, at: int, kind: int) -> None:
-        """A value of a kind begins at a character, as the member or item `key`."""
+    def read(self, until: int) -> None:
+        """The scanner has read up to a character: an unfinished value concerns no place."""
+
+    def begin(self, key: str | int | None, at: int, kind: int) -> bool:
+        """A value of a kind begins at a character, as the member or item `key`.
+
+        :returns: whether what is inside must be told, too: it need not.
+        """
         place: Place | None = self._root
         wanted = False
         if self._open:
@@ -80,6 +93,7 @@ class Following:
             self._wanted += wanted
         self._begun += 1
         self._open.append((place, wanted, at, kind, key, self._begun))
+        return False
 
     def end(self, at: int) -> None:
         """The innermost open value has ended before a character."""

@@ -15,56 +15,18 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, DecimalException
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from streamguard.files.json_pointer import Path, pointer
+from streamguard.models.following import Failure
 from streamguard.viability.syntax.grammar import NUMBER
 from streamguard.viability.syntax.pieces import Pieces
-from streamguard.viability.syntax.protocol import ValueListener
 
 ANY_KEY: Final = "*"
 """In a place, any one name or index."""
 
 ON_THE_WAY: Final = -1
 """Instead of a place's number: a value on the way to a place."""
-
-
-class DocumentListener(ValueListener, Protocol):
-    """Follows one document beside the guard of documents."""
-
-    def feed(self, text: str) -> None:
-        """Take the piece that the scanner is about to be fed."""
-
-
-class Listeners:
-    """Several listeners as one."""
-
-    __slots__ = ("_all",)
-
-    def __init__(self, listeners: Sequence[DocumentListener]) -> None:
-        self._all = tuple(listeners)
-
-    def feed(self, text: str) -> None:
-        """Take the piece that the scanner is about to be fed."""
-        for one in self._all:
-            one.feed(text)
-
-    def begin(self, key: str | int | None, at: int, kind: int) -> bool:
-        """A value of a kind begins at a character."""
-        inside = False
-        for one in self._all:
-            inside = bool(one.begin(key, at, kind)) or inside
-        return inside
-
-    def end(self, at: int) -> None:
-        """The innermost open value has ended before a character."""
-        for one in self._all:
-            one.end(at)
-
-
-def together(listeners: Sequence[DocumentListener]) -> DocumentListener | None:
-    """Return one listener for several; `None` for none."""
-    return listeners[0] if len(listeners) == 1 else Listeners(listeners) if listeners else None
 
 
 def _number(text: str) -> Decimal:
@@ -147,14 +109,15 @@ _NOBODY: Final[_Open] = (None, 0, 0, None)
 
 
 class Finished:
-    """The state for one document. A `DocumentListener`.
+    """The state for one document. A `Follower` that never fails.
 
     :param wanted: the places of each subscription.
     """
 
-    __slots__ = ("_kept", "_open", "_pieces", "_root", "queues")
+    __slots__ = ("_kept", "_open", "_pieces", "_root", "failure", "queues")
 
     def __init__(self, wanted: tuple[tuple[Path, ...], ...]) -> None:
+        self.failure: Failure | None = None
         self.queues = tuple(deque[tuple[int, FinishedValue]]() for _ in wanted)
         """For each subscription what was found: the number of its place, or `ON_THE_WAY`, and the value."""
         self._root = _tree(wanted)
@@ -164,7 +127,12 @@ class Finished:
 
     def feed(self, text: str) -> None:
         """Take the piece that the scanner is about to be fed."""
-        self._pieces.feed(text, keep=self._kept > 0)
+        if not self._kept:
+            self._pieces.clear()
+        self._pieces.append(text)
+
+    def read(self, until: int) -> None:
+        """The scanner has read up to a character: an unfinished value is not told."""
 
     def begin(self, key: str | int | None, at: int, kind: int) -> bool:
         """A value of a kind begins at a character."""

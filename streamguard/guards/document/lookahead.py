@@ -18,12 +18,16 @@ from streamguard.viability.syntax.values import FinishedValues
 
 
 class Ahead:
-    """How far one document was read ahead of its events."""
+    """How far one document was read ahead of its events.
 
-    __slots__ = ("_at", "_back", "_reader", "_verdict", "left")
+    :param finished: follows the document for whoever wants its values.
+    """
 
-    def __init__(self, reader: DocumentReader) -> None:
+    __slots__ = ("_at", "_back", "_reader", "_verdict", "finished", "left")
+
+    def __init__(self, reader: DocumentReader, finished: Finished | None = None) -> None:
         self._reader = reader
+        self.finished = finished
         self.left = 0
         """Pieces that were read and whose events have not come yet."""
         self._back = 0  # their characters
@@ -60,11 +64,6 @@ class Ahead:
         self._reader.forget(self._back)
         self.left = self._back = 0
         return self._verdict
-
-    @property
-    def finished(self) -> Finished | None:
-        """What finds the values that somebody wants; `None` if nobody does."""
-        return self._reader.finished
 
     @property
     def shown(self) -> int:

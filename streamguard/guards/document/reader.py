@@ -8,14 +8,14 @@ not know events, blocks or requests; those are the watches' (`json_document`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
 from streamguard.files.json_pointer import Path
 from streamguard.guards.custom import failed
-from streamguard.guards.document.finished import Finished, together
+from streamguard.guards.document.followers import Follower, together
 from streamguard.guards.document.surroundings import KINDS, Expect, Fault, Frame
 from streamguard.models.following import Failure
 from streamguard.models.model import ModelPlan, Raised
@@ -108,7 +108,7 @@ class DocumentReader:
     """The state of one document.
 
     :param may_end: whether the call may be ended before the answer ends (`trailing: cut`, `enough_when`).
-    :param finished: finds the values that somebody else wants.
+    :param followers: what follows the document beside the schema and the model.
     """
 
     __slots__ = (
@@ -119,7 +119,6 @@ class DocumentReader:
         "_following",
         "_frame",
         "_instance",
-        "_listener",
         "_over",
         "_parsed",
         "_partial",
@@ -135,13 +134,11 @@ class DocumentReader:
         "_unpushed",
         "complete",
         "fed",
-        "finished",
         "may_end",
     )
 
-    def __init__(self, plan: Plan, *, may_end: bool, finished: Finished | None = None) -> None:
+    def __init__(self, plan: Plan, *, may_end: bool, followers: Sequence[Follower] = ()) -> None:
         self.may_end = may_end
-        self.finished = finished
         self.complete = False
         """Whether the document was accepted."""
         self.fed = 0
@@ -153,9 +150,10 @@ class DocumentReader:
         self._plan = plan
         self._frame = Frame(fence=plan.fence, preamble=plan.preamble, opens=plan.opens)
         self._prefix = plan.prefix()
-        self._following = plan.model.following() if plan.model is not None and plan.early else None
-        self._listener = together([one for one in (self._following, finished) if one is not None])
-        self._prefix.values = self._listener
+        model = plan.model.following() if plan.model is not None and plan.early else None
+        self._following = together(followers if model is None else (model, *followers))
+        if self._following is not None:
+            self._prefix.values = self._following
         self._pieces: list[str] = []
         self._died_at: int | None = None  # the first dead character
         self._over = False  # a verdict of no has been given
@@ -284,9 +282,11 @@ class DocumentReader:
         """Inside the document."""
         self._pieces.append(text)
         prefix, following = self._prefix, self._following
-        if self._listener is not None:
-            self._listener.feed(text)
+        if following is not None:
+            following.feed(text)
         dead = prefix.feed(text)
+        if following is not None:
+            following.read(prefix.consumed if dead is None or dead.char == "eof" else dead.char)
         if following is not None and (failure := following.failure) is not None:
             at = failure.char
             if dead is None or (at is not None and dead.char != "eof" and at < dead.char):
@@ -384,13 +384,14 @@ class DocumentReader:
         return None
 
     def _disproved(self, failure: Failure) -> Trip:
-        """The model does not accept the document."""
+        """The model, or another follower, does not accept the document."""
         self._died_at = failure.char
         offset = None if failure.char is None else _bytes(self.text[: failure.char])
         where = Where(offset=offset, char=failure.char, pointer=failure.pointer, keyword=failure.keyword)
         place = "in the finished document" if failure.char is None else f"at character {failure.char}"
         value = f", in {failure.pointer}" if failure.pointer else ""
-        return self._trip("json.model", f"{failure.message} ({place}{value})", where)
+        known = {"knob": failure.knob, "limit": failure.limit, "observed": failure.observed}
+        return self._trip(failure.reason, f"{failure.message} ({place}{value})", where, **known)
 
     def _raised(self, error: Exception) -> Trip:
         """A validator of the model raised what is no `ValidationError`."""

@@ -73,6 +73,6 @@ class Subscriptions:
         self._wanted = (*self._wanted, tuple(places))
         return len(self._wanted) - 1
 
-    def finished(self) -> Finished | None:
-        """Return the listener for one more document; `None` if nobody wants anything."""
-        return Finished(self._wanted) if self._wanted else None
+    def finished(self) -> tuple[Finished, ...]:
+        """Return the follower for one more document; none if nobody wants anything."""
+        return (Finished(self._wanted),) if self._wanted else ()

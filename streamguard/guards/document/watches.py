@@ -43,8 +43,9 @@ class TextWatch(BaseWatch):
         self._begin()
 
     def _begin(self) -> None:
-        self._reader = DocumentReader(self._plan, may_end=self._may_end, finished=self._subscriptions.finished())
-        self._ahead = Ahead(self._reader)
+        finished = self._subscriptions.finished()
+        self._reader = DocumentReader(self._plan, may_end=self._may_end, followers=finished)
+        self._ahead = Ahead(self._reader, *finished)
         # What the request put in the model's mouth is the beginning of the document.
         self._early = self._reader.feed(self._prefill) if self._prefill else None
         self.hopeless = self._early if isinstance(self._early, Trip) else None
@@ -188,10 +189,11 @@ class ToolWatch(BaseWatch):
             reader.may_end = False
         self._blocks[block.index] = block
         if self._name in (None, block.name):
+            finished = self._subscriptions.finished()
             reader = self._readers[block.index] = DocumentReader(
-                self._plan_for(block.name or ""), may_end=may_end, finished=self._subscriptions.finished()
+                self._plan_for(block.name or ""), may_end=may_end, followers=finished
             )
-            self._aheads[block.index] = Ahead(reader)
+            self._aheads[block.index] = Ahead(reader, *finished)
 
     def _settled(self) -> Trip | None:
         """The first document that was closed and was not whole, now that the message goes on or has ended."""

@@ -1,4 +1,7 @@
-"""The latest pieces of a text, for who needs parts of it again: each piece with where it begins."""
+"""The text of an unfinished document by position, without joining its pieces.
+
+Whoever follows a document keeps the pieces of what is still open here, and lets go of the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,36 @@ from bisect import bisect_right
 
 
 class Pieces:
-    """Pieces of one text, kept from some character on."""
+    """The latest pieces of a text.
 
-    __slots__ = ("_pieces", "_starts", "fed")
+    :ivar end: characters of the whole text so far, those that were let go of included.
+    """
+
+    __slots__ = ("_pieces", "_starts", "end")
 
     def __init__(self) -> None:
+        self.end = 0
         self._pieces: list[str] = []
         self._starts: list[int] = []
-        self.fed = 0
-        """Characters fed."""
 
-    def feed(self, text: str, *, keep: bool) -> None:
-        """Take the next piece.
+    def append(self, piece: str) -> None:
+        """Take the next piece."""
+        self._pieces.append(piece)
+        self._starts.append(self.end)
+        self.end += len(piece)
 
-        :param keep: whether the pieces before it are still needed.
-        """
-        if not keep and self._pieces:
+    def clear(self) -> None:
+        """Let go of everything so far."""
+        if self._pieces:
             self._pieces.clear()
             self._starts.clear()
-        self._pieces.append(text)
-        self._starts.append(self.fed)
-        self.fed += len(text)
 
     def text(self, begin: int, end: int) -> str:
-        """Return the text between two characters; both lie in pieces that were kept."""
+        """Return the text between two characters, neither of which was let go of."""
+        if begin >= end:
+            return ""
         first = bisect_right(self._starts, begin) - 1
         start = self._starts[first]
         if first == len(self._pieces) - 1:
             return self._pieces[first][begin - start : end - start]
-        last = bisect_right(self._starts, end - 1)
-        return "".join(self._pieces[first:last])[begin - start : end - start]
+        return "".join(self._pieces[first:])[begin - start : end - start]
