@@ -1,26 +1,34 @@
-"""Switch off guards: completion, clocks, loops, words, ceilings."""
+# ruff: noqa: ARG001  a patch takes what the original takes
+"""Mutants of the guards: completion, clocks, documents, loops, words and ceilings."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from typing import Any
 from unittest.mock import patch
 
-from bench.mutants.registry import MUTANTS, after, mutant, off, set_to
+import msgspec
+
+from bench.mutants.registry import MUTANTS, after, both, mutant, off, setting
 from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import CallClock
 from streamguard.guards import caps, completion, repetition, timeouts
 from streamguard.guards.completion import CompletionWatch
 from streamguard.guards.content import ContentWatch
+from streamguard.guards.document import reader
+from streamguard.guards.document.guard import JsonDocument, ToolWatch
 from streamguard.guards.panel import Panel
+from streamguard.viability.judge.judge import Judge
+from streamguard.viability.syntax import strict
 
 # Completion
 
 off("completion: never trips", CompletionWatch, "feed")
 off("completion: any stop reason will do", CompletionWatch, "_judged")
-after("completion: nothing needs to be said", CompletionWatch, "__init__", set_to(_content=True))
-after("completion: tool_use needs no tool", CompletionWatch, "__init__", set_to(_called=True))
+after("completion: nothing needs to be said", CompletionWatch, "__init__", setting(_content=True))
+after("completion: tool_use needs no tool", CompletionWatch, "__init__", setting(_called=True))
 off("completion: output for any block", CompletionWatch, "_stray")
 off("completion: any number of starts", CompletionWatch, "_on_started")
 
@@ -54,13 +62,13 @@ after(
     "clocks: no connect",
     timeouts.TimeoutsWatch,
     "__init__",
-    set_to(_connect=("connect", 0.0, _OFF)),
+    setting(_connect=("connect", 0.0, _OFF)),
     by=("tests/guards/test_timeouts.py::test_each_clock_trips_at_its_limit",),
 )
-after("clocks: no progress", timeouts.TimeoutsWatch, "__init__", set_to(_progress=_OFF))
-after("clocks: no progress while thinking", timeouts.TimeoutsWatch, "__init__", set_to(_thinking=_OFF))
-after("clocks: no longer allowance for thinking", timeouts.TimeoutsWatch, "_block_started", set_to(_thoughts=set()))
-after("clocks: no min_rate", timeouts.TimeoutsWatch, "__init__", set_to(_rate=None))
+after("clocks: no progress", timeouts.TimeoutsWatch, "__init__", setting(_progress=_OFF))
+after("clocks: no progress while thinking", timeouts.TimeoutsWatch, "__init__", setting(_thinking=_OFF))
+after("clocks: no longer allowance for thinking", timeouts.TimeoutsWatch, "_block_started", setting(_thoughts=set()))
+after("clocks: no min_rate", timeouts.TimeoutsWatch, "__init__", setting(_rate=None))
 
 
 def _clock(name: str, **values: Any) -> None:
@@ -98,16 +106,75 @@ def _bytes_are_output() -> Any:
     return stack
 
 
-after("clocks: no total", CallClock, "__init__", set_to(deadline=_OFF))
+after("clocks: no total", CallClock, "__init__", setting(deadline=_OFF))
+
+# Documents
+
+_READER = reader.DocumentReader
+
+
+@mutant("json: prefixes are never dead")
+def _no_prefix() -> Any:
+    def stopped(self: Any, dead: Any, text: str) -> None:
+        return None
+
+    return patch.object(_READER, "_stopped", stopped)
+
+
+# Prefixes and the final parse are two layers: what one lets pass the other finds. So the second is tried without the
+# first.
+
+
+@mutant("json: accepted without the final parse, and prefixes are never dead")
+def _no_final() -> Any:
+    def accept(self: Any) -> None:
+        with contextlib.suppress(ValueError, RecursionError):
+            self._parsed = json.loads(self.text)
+        self.complete = True
+
+    def finish(self: Any) -> None:
+        accept(self)
+
+    return both(_no_prefix(), patch.object(_READER, "_accept", accept), patch.object(_READER, "finish", finish))
+
+
+off("json: documents may be unfinished", _READER, "finish")
+off("json: the schema's final judge is asleep", Judge, "validate")
+
+
+def _section(name: str, **values: Any) -> None:
+    original = JsonDocument.plan
+
+    def plan(self: Any, schema: Any) -> Any:
+        made = original(self, schema)
+        return msgspec.structs.replace(made, **values) if isinstance(made, msgspec.Struct) else made
+
+    MUTANTS[name] = lambda: patch.object(JsonDocument, "plan", plan)
+
+
+_section("json: no schema", schema=None)
+_section("json: anything may follow", trailing="allow")
+_section("json: fences are always stripped", fence="strip")
+_section("json: nothing is cut", trailing="reject")
+_section("json: names may repeat", duplicate_names="allow", schema=None)
+
+
+@mutant("json: the strict parse takes NaN, and prefixes are never dead")
+def _nan() -> Any:
+    return both(_no_prefix(), patch.object(strict, "no_constant", lambda name: float(name.replace("Infinity", "inf"))))
+
+
+off("json: tools' inputs are not looked at", ToolWatch, "_opened")
+off("json: tools' inputs may be unfinished", ToolWatch, "_close")
 
 # Loops, words, ceilings
 
 off("repetition: never trips", repetition.RepetitionWatch, "feed")
 off("repetition: no loops", repetition._Text, "_period")
-after("repetition: no blanks", repetition._Text, "__init__", set_to(_blanks=None))
+after("repetition: no blanks", repetition._Text, "__init__", setting(_blanks=None))
 off("content: never trips", ContentWatch, "feed")
-after("caps: no characters", caps.CapsWatch, "__init__", set_to(_characters_left=None))
-after("caps: no events", caps.CapsWatch, "__init__", set_to(_events_left=None))
+after("caps: no characters", caps.CapsWatch, "__init__", setting(_characters_left=None))
+after("caps: no events", caps.CapsWatch, "__init__", setting(_events_left=None))
 off("caps: no count of the provider", caps.CapsWatch, "_metered")
 off("caps: no estimates", caps.CapsWatch, "_estimated")
 off("caps: no tokens", caps.CapsWatch, "_tokens")

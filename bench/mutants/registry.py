@@ -61,7 +61,7 @@ def after(name: str, owner: Any, attribute: str, change: Callable[..., Any], *, 
     mutant(name, by=by)(lambda: patch.object(owner, attribute, changed))
 
 
-def set_to(**values: Any) -> Callable[..., Any]:
+def setting(**values: Any) -> Callable[..., Any]:
     def change(self: Any, result: Any, *args: Any) -> Any:
         for name, value in values.items():
             setattr(self, name, value)

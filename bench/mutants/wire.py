@@ -1,5 +1,5 @@
 # ruff: noqa: ARG001, ARG005  a patch takes what the original takes
-"""Switch off what is asked of bytes."""
+"""Mutants of the wire form."""
 
 from __future__ import annotations
 

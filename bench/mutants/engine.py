@@ -1,5 +1,5 @@
 # ruff: noqa: ARG001, ARG002, ARG005  a patch takes what the original takes
-"""Switch off what a call does: retries, clean-up, budgets, delivery, usage."""
+"""Mutants of the engine: retries, clean-up, budgets, delivery and usage."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ from streamguard.events import Delta, Usage
 from streamguard.guards.transcript import Transcript
 from streamguard.retry.cooldown import Cooldown
 from streamguard.retry.quota import RetryQuota
-
-_OFF = math.inf
 
 # Retries
 
@@ -73,7 +71,7 @@ def _unfit() -> Any:
     from streamguard.retry import rules
 
     original = rules.decide
-    return patch.object(call, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, deadline=_OFF)))
+    return patch.object(call, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, deadline=math.inf)))
 
 
 @mutant("retry: retry-after is not honoured")
