@@ -59,7 +59,13 @@ off("engine: nothing is read after the end", RunningAttempt, "drain")
 # Clocks
 
 _OFF = math.inf
-after("clocks: no connect", timeouts.TimeoutsWatch, "__init__", setting(_connect=("connect", 0.0, _OFF)))
+after(
+    "clocks: no connect",
+    timeouts.TimeoutsWatch,
+    "__init__",
+    setting(_connect=("connect", 0.0, _OFF)),
+    by=("tests/guards/test_timeouts.py::test_each_clock_trips_at_its_limit",),
+)
 after("clocks: no progress", timeouts.TimeoutsWatch, "__init__", setting(_progress=_OFF))
 after("clocks: no progress while thinking", timeouts.TimeoutsWatch, "__init__", setting(_thinking=_OFF))
 after("clocks: no longer allowance for thinking", timeouts.TimeoutsWatch, "_block_started", setting(_thoughts=set()))
