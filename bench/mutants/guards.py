@@ -18,7 +18,8 @@ from streamguard.guards import caps, completion, repetition, timeouts
 from streamguard.guards.completion import CompletionWatch
 from streamguard.guards.content import ContentWatch
 from streamguard.guards.document import reader
-from streamguard.guards.document.guard import JsonDocument, ToolWatch
+from streamguard.guards.document.guard import JsonDocument
+from streamguard.guards.document.watches import ToolWatch
 from streamguard.guards.panel import Panel
 from streamguard.viability.judge.judge import Judge
 from streamguard.viability.syntax import strict
