@@ -135,19 +135,21 @@ async def guarded(client: Any, folder: Path, *, jitter: Callable[[], float], con
     """
     from streamguard.adapters.anthropic.source import messages
     from streamguard.engine.runtime import Runtime
+    from streamguard.jobs.asking import LocalAsker
     from streamguard.jobs.job import Job
     from streamguard.jobs.opening import JobSpec
     from streamguard.jobs.progress.summary import Tally
     from streamguard.jobs.runner import Runner
+    from streamguard.jobs.store.results import About
 
     spec = JobSpec(input=str(folder / INPUT), out=str(folder / OUTPUT), policy=str(folder / POLICY))
     job = Job.open(spec)
     try:
         tally = Tally(job.rows, job.kept, backend_clock())
         runtime = Runtime(hooks=[tally.hook], jitter=jitter)
-        runner = Runner(
-            job, lambda request: messages(client, **request), tally=tally, runtime=runtime, concurrency=concurrency
-        )
+        about = About(policy=spec.policy)
+        asker = LocalAsker(lambda request: messages(client, **request), job.policy, runtime, about)
+        runner = Runner(job, asker, tally=tally, runtime=runtime, concurrency=concurrency)
         await runner.run()
         summary = tally.summary(runner.stopped)
     finally:
