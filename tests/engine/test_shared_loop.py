@@ -12,7 +12,6 @@ import pytest
 
 from streamguard.engine.shared_loop import NAME, SharedLoop
 
-
 STRANGERS: set[threading.Thread] = set()
 """The loops that other tests of this process have left running for a moment: none of ours."""
 
