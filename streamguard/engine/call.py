@@ -71,7 +71,7 @@ class Call:
     """One call. Used by one task, but for `interrupt()`.
 
     :param patient: whether to wait for room in budgets that other calls of this process hold, and to count such a wait
-        before the first attempt as no time of the call.
+        before the first attempt as no time of the call; with `shared`, in budgets that any process holds.
     :raises PolicyError: the policy asks for something that this source cannot give.
     """
 
@@ -87,6 +87,7 @@ class Call:
         labels: Mapping[str, Any] | None = None,
         group: str | None = None,
         patient: bool = False,
+        shared: bool = False,
     ) -> None:
         check_source(source, policy)
         self.id = Runtime.call_id()
@@ -112,7 +113,7 @@ class Call:
         self._charged: tuple[Charge, ...] = ()
         self._lost: Trip | None = None
         self._dispatch = Dispatch(
-            policy, self._runtime, self.clock, source.request, self.about["labels"], patient=patient
+            policy, self._runtime, self.clock, source.request, self.about["labels"], patient=patient, shared=shared
         )
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
         self._delivery = Delivery(self._deliver, keep=keep)
