@@ -345,10 +345,12 @@ def memory(records: int) -> None:
     """Run a job against a provider in memory and print how much of it this process took, as JSON."""
     from streamguard.engine.clock import backend_clock
     from streamguard.engine.runtime import Runtime
+    from streamguard.jobs.asking import LocalAsker
     from streamguard.jobs.job import Job
     from streamguard.jobs.opening import JobSpec
     from streamguard.jobs.progress.summary import Tally
     from streamguard.jobs.runner import Runner
+    from streamguard.jobs.store.results import About
     from streamguard.testing import answer, script
 
     events, bad = answer(invoice("r0"), chunk=40), answer(invoice("r0")[:60], chunk=40)
@@ -370,7 +372,8 @@ def memory(records: int) -> None:
         try:
             tally = Tally(job.rows, job.kept, backend_clock())
             runtime = Runtime(hooks=[tally.hook])
-            await Runner(job, source, tally=tally, runtime=runtime, concurrency=CONCURRENCY).run()
+            asker = LocalAsker(source, job.policy, runtime, About(policy=spec.policy))
+            await Runner(job, asker, tally=tally, runtime=runtime, concurrency=CONCURRENCY).run()
             return tally.done
         finally:
             job.close()

@@ -136,6 +136,13 @@ class Runtime:
         self._cooldowns[key] = cooldown
         return cooldown
 
+    def cooling(self, now: float) -> float:
+        """Return the seconds that the longest of all cool-downs still takes; 0 without one.
+
+        :param now: on the running backend's clock, in seconds.
+        """
+        return max((cooldown.left(now) for cooldown in self._cooldowns.values()), default=0.0)
+
     def emit(self, record: Record) -> None:
         """Hand a record to the hooks."""
         if self.hooks:

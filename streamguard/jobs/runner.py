@@ -1,7 +1,8 @@
 """The runner: a job's rows through the guard, so many at a time, each result journaled as it comes.
 
 In charge of admission and of ending: when everything is done, when a budget is empty, when a mistake would fail every
-row, when somebody says stop. It asks for each row once: retries are the policy's. It knows neither terminal nor SDK.
+row, when somebody says stop. It asks for each row once: retries are the policy's. It knows neither terminal nor SDK,
+and not where calls are made: that is an `Asker`'s business.
 
 A row's result is in the journal before its worker takes the next row, without a point in between at which anything else
 could happen. So whatever is killed, at most the calls under way at that moment are asked again.
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import Any, Literal
+from typing import Literal
 
 import anyio
 import anyio.abc
@@ -24,22 +25,15 @@ import msgspec
 
 from streamguard.budgets.ledger import Balance, LedgerError, LedgerLost
 from streamguard.budgets.spec import BudgetSpec, Scope
-from streamguard.engine.call import Call
 from streamguard.engine.runtime import Runtime
-from streamguard.errors import BudgetExhausted, CallError, ConfigError, GaveUp, Interrupted
+from streamguard.jobs.asking import Asker, Denial, Ended
 from streamguard.jobs.input.input import RowRequest
 from streamguard.jobs.job import Job
 from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.report.budget_stop import budget_stop
-from streamguard.jobs.report.excerpt import excerpts
-from streamguard.jobs.store.journal_records import How, JournalError, Sample, Spent
+from streamguard.jobs.store.journal_records import How, JournalError, Sample
 from streamguard.jobs.store.output import OutputError
-from streamguard.jobs.store.results import About, outcome_of, result_line
 from streamguard.jobs.store.resume import ALONE_FROM, own_fault
-from streamguard.outcome import CallRecord, Outcome
-from streamguard.request import Request
-from streamguard.source import Source
-from streamguard.usage import UsageRange
 
 CONCURRENCY = 8
 """Calls at a time, by default: few enough for any account's rate limits, enough to hide a provider's latency."""
@@ -98,8 +92,8 @@ _HOW: Mapping[StopKind, How] = {
 class Runner:
     """One run of a job, on one event loop.
 
-    :param source: makes a source of a request; each call asks it again and again as the policy says.
-    :param runtime: what the calls share; `tally.hook` belongs among its hooks.
+    :param asker: makes the calls.
+    :param runtime: has the ledgers of the job's budgets.
     :param concurrency: calls at a time, from 1.
     :param ended: told of each row's line, by its key, once it is journaled.
     :param stop_on: rows in a row that fail by the provider's or the line's fault, until the job stops; 0 for never.
@@ -109,12 +103,11 @@ class Runner:
     def __init__(
         self,
         job: Job,
-        source: Callable[[Mapping[str, Any]], Source],
+        asker: Asker,
         *,
         tally: Tally,
         runtime: Runtime,
         concurrency: int = CONCURRENCY,
-        partials: bool = False,
         ended: Callable[[str, bytes], None] | None = None,
         stop_on: int = STOP_ON,
         endpoint: str | None = None,
@@ -122,22 +115,20 @@ class Runner:
         self.stopped: Stop | None = None
         """Why it ended early, if it did."""
         self._job = job
-        self._source = source
+        self._asker = asker
         self._tally = tally
         self._runtime = runtime
         self._concurrency = concurrency
-        self._about = About(policy=job.spec.policy, partials=partials)
         self._ended = ended
         self._stop_on = stop_on
         self._endpoint = endpoint
         self._failing: list[str] = []
         """The reasons of the latest rows, as long as each failed by the provider's or the line's fault."""
-        self._running: set[Call] = set()
         self._interrupted: str | None = None
         self._drain = anyio.Event()
         self._drain_until, self._drained_by = math.inf, ""
         self._failure: Exception | None = None
-        self._denied: BudgetExhausted | None = None
+        self._denied: Denial | None = None
         """The first denial that stopped the job."""
 
     async def run(self) -> None:
@@ -161,6 +152,8 @@ class Runner:
             await self._explain_stop()
             with suppress(JournalError):  # if it matters, it was said before
                 job.journal.sample(self._state())
+                if seen := self._tally.limits.entries:
+                    job.journal.say(limits_seen=msgspec.to_builtins(seen))
             if self._failure is not None:
                 raise self._failure
             job.finish()
@@ -187,14 +180,11 @@ class Runner:
     def _stop(self, stop: Stop) -> None:
         if self.stopped is None or stop.kind == "signal":
             self.stopped = stop
-        for call in self._running:
-            if call.unsent:  # it waits for its turn or for room, and its row has not begun
-                call.interrupt(stop.kind)
+        self._asker.withdraw(stop.kind)  # what waits for its turn or for room: its row has not begun
 
     def _abort(self, by: str) -> None:
         self._interrupted = by
-        for call in self._running:
-            call.interrupt(by)
+        self._asker.interrupt(by)
 
     def _fail(self, error: Exception) -> None:
         """Something that no row is to blame for: the run cannot go on."""
@@ -241,52 +231,30 @@ class Runner:
                 self._job.journal.begin(request.entry.custom_id)
             while request is not None:
                 self._tally.began()
-                came = await self._ask(request.params, {"custom_id": request.entry.custom_id})
+                came = await self._asker.ask(request)
                 request = self._took(request, came, requests)
         except Exception as error:
             self._fail(error)
 
-    async def _ask(self, params: Mapping[str, Any], labels: Mapping[str, Any]) -> Outcome | CallError:
-        try:
-            call = Call(self._source(params), self._job.policy, self._runtime, keep=False, labels=labels, patient=True)
-            self._running.add(call)
-            try:
-                while await call.next() is not None:
-                    pass
-            finally:
-                self._running.discard(call)
-        except CallError as error:
-            return error
-        except LedgerError:
-            raise
-        except ConfigError as error:
-            # The policy and this one request do not fit: known before it was sent, and no other row's business.
-            record = CallRecord(usage=UsageRange.nothing(), labels=labels)
-            return GaveUp(f"not sent: {'; '.join(map(str, error.problems))}", reason="source.error", record=record)
-        assert call.outcome is not None
-        return call.outcome
-
-    def _took(
-        self, request: RowRequest, came: Outcome | CallError, requests: Iterator[RowRequest]
-    ) -> RowRequest | None:
+    def _took(self, request: RowRequest, came: Ended, requests: Iterator[RowRequest]) -> RowRequest | None:
         """Write a row's result, see what it means for the others, and begin the next row, if there is one."""
-        back = self._interrupted is not None or (isinstance(came, Interrupted) and self.stopped is not None)
-        if isinstance(came, BudgetExhausted):
-            if back := self._ends_job(came):
-                self._denied = self._denied or came
-                self._stop(Stop("budget", str(came)))
-        elif isinstance(came, CallError) and came.reason in HOPELESS:
-            self._stop(Stop(HOPELESS[came.reason], f"{came}{self._asked}"))
+        back = self._interrupted is not None or (came.type == "canceled" and self.stopped is not None)
+        if came.denied is not None:
+            if back := self._ends_job(came.denied):
+                self._denied = self._denied or came.denied
+                self._stop(Stop("budget", came.message))
+        elif came.reason is not None and came.reason in HOPELESS:
+            self._stop(Stop(HOPELESS[came.reason], f"{came.message}{self._asked}"))
             back = back or came.reason.startswith("budget.")
         else:
             self._watch_for_outage(came)
         following, problem = self._next(requests)
-        if back and isinstance(came, CallError) and nothing_sent(came.record):  # as if the row had never begun
+        if back and came.unsent:  # as if the row had never begun
             self._job.journal.put_back(request.entry.custom_id)
             self._tally.put_back()
         else:
             self._write(request, came, following)
-            self._tally.took(came)
+            self._tally.took(request.entry.custom_id, came)
         if problem is not None:
             raise problem
         return following
@@ -295,21 +263,21 @@ class Runner:
     def _asked(self) -> str:
         return "" if self._endpoint is None else f" (asked {self._endpoint})"
 
-    def _watch_for_outage(self, came: Outcome | CallError) -> None:
+    def _watch_for_outage(self, came: Ended) -> None:
         """Stop the job where it only fails, instead of failing every row that is left."""
-        if isinstance(came, Interrupted):
+        if came.type == "canceled":
             return
-        if isinstance(came, Outcome) or not came.reason.startswith(OUTAGE):
+        if came.reason is None or not came.reason.startswith(OUTAGE):
             self._failing.clear()
             return
         self._failing.append(came.reason)
         latest = self._failing[-FUTILE_ON:]
         # Once it has answered in this run, the same failure may pass.
         if self._stop_on and not self._tally.succeeded and latest == [came.reason] * FUTILE_ON and latest[0] in FUTILE:
-            self._stop(Stop("refused", f"{FUTILE_ON} rows in a row failed alike: {came}{self._asked}"))
+            self._stop(Stop("refused", f"{FUTILE_ON} rows in a row failed alike: {came.message}{self._asked}"))
         elif 0 < self._stop_on <= len(self._failing):
             why = f"{len(self._failing)} rows in a row failed by the provider or the line (stop_on), the last: "
-            self._stop(Stop("failing", f"{why}{came}{self._asked}"))
+            self._stop(Stop("failing", f"{why}{came.message}{self._asked}"))
 
     def _next(self, requests: Iterator[RowRequest]) -> tuple[RowRequest | None, Exception | None]:
         """The next row; what is wrong with it is no reason to lose the one that ended."""
@@ -318,39 +286,30 @@ class Runner:
         except Exception as error:
             return None, error
 
-    def _write(self, request: RowRequest, came: Outcome | CallError, following: RowRequest | None) -> None:
+    def _write(self, request: RowRequest, came: Ended, following: RowRequest | None) -> None:
         entry, job = request.entry, self._job
-        line = result_line(entry.custom_id, came, self._about, entry.fingerprint)
-        kind, reason = outcome_of(came)
-        record = came.record if isinstance(came, CallError) else came
-        found = excerpts(record, job.policy.json_document, Request(request.params).prefill) if record.reasons else {}
-        spent = Spent(
-            attempts=len(record.attempts),
-            tokens=(record.usage.low.output_tokens, record.usage.high.output_tokens),
-            cost=(record.cost.low, record.cost.high),
-        )
         try:
             job.journal.finish(
                 entry.custom_id,
-                line,
-                type=kind,
-                reason=reason,
+                came.line,
+                type=came.type,
+                reason=came.reason,
                 fingerprint=entry.fingerprint,
-                spent=spent,
-                failed=reason is not None and own_fault(reason),
-                detail=msgspec.json.encode(found) if found else None,
+                spent=came.spent,
+                failed=came.reason is not None and own_fault(came.reason),
+                detail=came.detail,
                 begin=None if following is None else following.entry.custom_id,
             )
         except JournalError:
             # It was paid for: the next run takes it from the output, if that can still be written.
-            job.output.append(line)
+            job.output.append(came.line)
             raise
         if not isinstance(self._failure, OutputError):
-            job.output.append(line)
+            job.output.append(came.line)
         if self._ended is not None:
-            self._ended(entry.custom_id, line)
+            self._ended(entry.custom_id, came.line)
 
-    def _ends_job(self, denied: BudgetExhausted) -> bool:
+    def _ends_job(self, denied: Denial) -> bool:
         """Whether the budget that has no room is one that all rows share."""
         name = denied.scope.partition("/")[0]
         shared = {spec.name: spec.per != "call" and "{" not in spec.per for spec in self._job.policy.budgets}
@@ -363,7 +322,7 @@ class Runner:
             return
         balance, spec = await self._balance(denied.scope)
         if balance is not None and spec is not None:
-            self.stopped = Stop("budget", budget_stop(denied, balance, spec))
+            self.stopped = Stop("budget", budget_stop(denied.asked, balance, spec))
 
     async def _balance(self, key: str) -> tuple[Balance | None, BudgetSpec | None]:
         for spec in self._job.policy.budgets:
@@ -413,7 +372,6 @@ class Runner:
 
     def _state(self) -> Sample:
         tally, now = self._tally, self._tally.clock()
-        cooling = max((self._runtime.cooldown(model).left(now) for model in self._job.input.models), default=0.0)
         return Sample(
             run=self._job.journal.run,
             at=time.time(),
@@ -421,11 +379,6 @@ class Runner:
             done=tally.done,
             failed=tally.failed.total(),
             retries=tally.retries.total(),
-            cooling=cooling,
+            cooling=self._asker.cooling(now),
             cost=None if tally.cost.pair is None else tally.cost.pair[1],
         )
-
-
-def nothing_sent(record: CallRecord) -> bool:
-    """Whether no attempt of a call got as far as the provider."""
-    return all(attempt.times.head is None and attempt.times.end == 0.0 for attempt in record.attempts)

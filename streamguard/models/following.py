@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from pydantic_core import from_json
 from streamguard.files.json_pointer import pointer
 from streamguard.models.places import Place
 from streamguard.viability.syntax.grammar import ARRAY, NUMBER, STRING
+from streamguard.viability.syntax.pieces import Pieces
 from streamguard.viability.syntax.quote import quote
 from streamguard.viability.syntax.scanner import SyntaxPrefix
 
@@ -29,7 +29,7 @@ _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What a model says against a value."""
+    """What a model, or another follower of the document, says against a value."""
 
     message: str
     pointer: str
@@ -37,6 +37,11 @@ class Failure(msgspec.Struct, frozen=True):
     """Pydantic's type of the error, such as `value_error`."""
     char: int | None = None
     """The character of the document that showed it; `None` for the end."""
+    reason: str = "json.model"
+    knob: str = "json.schema"
+    """The policy key that decides this."""
+    limit: Any = None
+    observed: Any = None
 
 
 _Value = tuple[Place | None, bool, int, int, str | int | None, int]
@@ -49,7 +54,7 @@ class Following:
     :ivar failure: the first failure; `None` while there is none.
     """
 
-    __slots__ = ("_begun", "_escaped", "_fed", "_open", "_pieces", "_root", "_starts", "_wanted", "failure")
+    __slots__ = ("_begun", "_escaped", "_open", "_pieces", "_root", "_wanted", "failure")
 
     def __init__(self, root: Place) -> None:
         self.failure: Failure | None = None
@@ -57,9 +62,7 @@ class Following:
         self._open: list[_Value] = []
         self._begun = 0
         """How many values have begun."""
-        self._pieces: list[str] = []
-        self._starts: list[int] = []
-        self._fed = 0
+        self._pieces = Pieces()
         self._escaped = 0
         """Where the latest piece with a backslash ended."""
         self._wanted = 0
@@ -67,17 +70,20 @@ class Following:
 
     def feed(self, text: str) -> None:
         """Take the piece that the scanner is about to be fed."""
-        if not self._wanted and self._pieces:
+        if not self._wanted:
             self._pieces.clear()
-            self._starts.clear()
         self._pieces.append(text)
-        self._starts.append(self._fed)
-        self._fed += len(text)
         if "\\" in text:
-            self._escaped = self._fed
+            self._escaped = self._pieces.end
 
-    def begin(self, key: str | int | None, at: int, kind: int) -> None:
-        """A value of a kind begins at a character, as the member or item `key`."""
+    def read(self, until: int) -> None:
+        """The scanner has read up to a character: an unfinished value concerns no place."""
+
+    def begin(self, key: str | int | None, at: int, kind: int) -> bool:
+        """A value of a kind begins at a character, as the member or item `key`.
+
+        :returns: whether what is inside must be told, too: it need not.
+        """
         place: Place | None = self._root
         wanted = False
         if self._open:
@@ -87,6 +93,7 @@ class Following:
             self._wanted += wanted
         self._begun += 1
         self._open.append((place, wanted, at, kind, key, self._begun))
+        return False
 
     def end(self, at: int) -> None:
         """The innermost open value has ended before a character."""
@@ -104,7 +111,7 @@ class Following:
             self._judge(place, begin, at, kind, key)
 
     def _judge(self, place: Place, begin: int, at: int, kind: int, key: str | int | None) -> None:
-        text = self._text(begin, at)
+        text = self._pieces.text(begin, at)
         found: Failure | None = None
         try:
             if not place.postponed:
@@ -129,7 +136,7 @@ class Following:
         """Half a surrogate pair is JSON, and no text that Pydantic reads."""
         if self._escaped <= begin:
             return
-        text = self._text(begin, at)
+        text = self._pieces.text(begin, at)
         if _SURROGATE.search(text) is None:
             return
         try:
@@ -140,13 +147,6 @@ class Following:
     def _path(self, key: str | int | None) -> list[str | int]:
         keys = [value[4] for value in self._open]
         return [part for part in (*keys, key) if part is not None]
-
-    def _text(self, begin: int, end: int) -> str:
-        first = bisect_right(self._starts, begin) - 1
-        start = self._starts[first]
-        if first == len(self._pieces) - 1:
-            return self._pieces[first][begin - start : end - start]
-        return "".join(self._pieces[first:])[begin - start : end - start]
 
 
 def first_failure(place: Place, text: str) -> Failure | None:

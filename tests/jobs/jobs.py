@@ -9,10 +9,12 @@ from typing import Any
 
 from streamguard.engine.clock import backend_clock
 from streamguard.engine.runtime import Runtime
+from streamguard.jobs.asking import LocalAsker
 from streamguard.jobs.job import Job
 from streamguard.jobs.opening import JobSpec
 from streamguard.jobs.progress.summary import Summary, Tally
 from streamguard.jobs.runner import Runner
+from streamguard.jobs.store.results import About
 from streamguard.testing import ScriptedSource, script
 
 POLICY = """
@@ -82,10 +84,12 @@ class Provider:
         return sum(one.opened - one.closed for one in self.sources)
 
 
-def make_runner(job: Job, provider: Provider, **options: Any) -> tuple[Runner, Tally]:
+def make_runner(job: Job, provider: Provider, *, partials: bool = False, **options: Any) -> tuple[Runner, Tally]:
     """A runner for the loop that runs."""
     tally = Tally(job.rows, job.kept, backend_clock())
-    return Runner(job, provider, tally=tally, runtime=Runtime(job=job.name, hooks=[tally.hook]), **options), tally
+    runtime = Runtime(job=job.name, hooks=[tally.hook])
+    asker = LocalAsker(provider, job.policy, runtime, About(policy=job.spec.policy, partials=partials))
+    return Runner(job, asker, tally=tally, runtime=runtime, **options), tally
 
 
 async def run_job(spec: JobSpec, provider: Provider, **options: Any) -> tuple[Runner, Summary]:

@@ -32,11 +32,13 @@ import msgspec
 
 from streamguard.engine.clock import backend_clock
 from streamguard.engine.runtime import Runtime
+from streamguard.jobs.asking import LocalAsker
 from streamguard.jobs.job import Job
 from streamguard.jobs.opening import JobSpec
 from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.runner import Runner
 from streamguard.jobs.store.journal import read_journal
+from streamguard.jobs.store.results import About
 from streamguard.jobs.store.resume import Rules
 from streamguard.testing import answer, pause, script
 from tests.jobs.jobs import DEAD, write_job
@@ -97,8 +99,9 @@ async def run(spec: JobSpec, issued: Callable[[str], None], *, seed: int, most: 
             issued(params["messages"][-1]["content"])
             return provider(params, dice, most)
 
-        runner = Runner(job, source, tally=tally, runtime=Runtime(hooks=[tally.hook]), concurrency=CONCURRENCY)
-        await runner.run()
+        runtime = Runtime(hooks=[tally.hook])
+        asker = LocalAsker(source, job.policy, runtime, About(policy=spec.policy))
+        await Runner(job, asker, tally=tally, runtime=runtime, concurrency=CONCURRENCY).run()
     finally:
         job.close()
 

@@ -13,6 +13,7 @@ import pytest
 from streamguard.errors import BudgetExhausted, JobError
 from streamguard.events import Failed, Usage
 from streamguard.jobs.amount import Amount
+from streamguard.jobs.asking import LocalAsker
 from streamguard.jobs.job import Job
 from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.runner import Runner, Stop
@@ -209,12 +210,12 @@ def test_a_shared_budget_without_room_stops_the_job(tmp_path, monkeypatch, scope
     from tests.jobs import jobs
 
     spec = write_job(tmp_path, "a", "b", "c", policy=jobs.POLICY + BUDGETS)
-    ask = Runner._ask
+    ask = LocalAsker._call
 
     async def asked(self, params, labels):
         return denied(scope) if labels["custom_id"] == "b" else await ask(self, params, labels)
 
-    monkeypatch.setattr(Runner, "_ask", asked)
+    monkeypatch.setattr(LocalAsker, "_call", asked)
     runner, summary = run_virtual(lambda: run_job(spec, Provider(other=WHOLE), concurrency=1))
     assert results(tmp_path) == found
     assert runner.stopped == (Stop("budget", "no room") if stops else None)

@@ -18,10 +18,12 @@ from streamguard.engine.runtime import Runtime
 from streamguard.engine.telemetry import CallCompleted, CallGaveUp
 from streamguard.errors import CallError, DeadlineExceeded, GaveUp
 from streamguard.events import Event, Failed
+from streamguard.jobs.asking import LocalAsker
 from streamguard.jobs.job import Job
 from streamguard.jobs.opening import JobSpec
 from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.runner import Runner
+from streamguard.jobs.store.results import About
 from streamguard.outcome import Outcome
 from streamguard.policy.model import Policy
 from streamguard.proxy.app import Proxy
@@ -69,7 +71,8 @@ async def _job(question: Question) -> Seen:
         runtime = Runtime(job=job.name, jitter=lambda: JITTER, hooks=[tally.hook, told.append])
         began = anyio.current_time()
         try:
-            await Runner(job, ask, tally=tally, runtime=runtime).run()
+            asker = LocalAsker(ask, job.policy, runtime, About(policy=spec.policy))
+            await Runner(job, asker, tally=tally, runtime=runtime).run()
         finally:
             job.close()
         seconds = anyio.current_time() - began

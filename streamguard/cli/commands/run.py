@@ -25,6 +25,7 @@ from streamguard.engine.clock import backend_clock
 from streamguard.engine.runtime import Runtime
 from streamguard.errors import JobError, Problem
 from streamguard.jobs.amount import Amount, parse_amount
+from streamguard.jobs.asking import LocalAsker
 from streamguard.jobs.job import Job
 from streamguard.jobs.jobfile import JobBudget, JobFile, read_job
 from streamguard.jobs.opening import JobSpec
@@ -33,9 +34,10 @@ from streamguard.jobs.progress.progress import Progress, how, summary_text
 from streamguard.jobs.progress.summary import Carried, Summary, Tally
 from streamguard.jobs.report.timeline import timeline
 from streamguard.jobs.runner import CONCURRENCY, STOP_ON, Runner
+from streamguard.jobs.store.results import About
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES, Rules
 from streamguard.source import Source
-from streamguard.terminal import put, silence
+from streamguard.terminal import columns, put, silence
 
 RUNS_CODE = "the policy's guards are Python code, which may do whatever you may: look at it, then say --allow-imports"
 """Why a file's own word is not enough."""
@@ -228,6 +230,12 @@ def execute(spec: JobSpec, options: Options) -> int:
         raise JobError(f"--drain must be from 0 to 86400 seconds, got {options.drain:g}")
     base_url = checked_url(options.base_url)
     notices = _places(_own_place(options), options)
+    if options.view is not None:
+        from streamguard.view.server import check_installed
+
+        check_installed()
+    # A job that begins anew asks whatever it has, so that nothing is put aside for one that cannot be sent.
+    client = make_client(base_url) if spec.fresh and not options.dry_run else None
     job = Job.open(spec, dry=options.dry_run)
     try:
         job.notices += [*notices, *_places(named(job.policy, spec.policy), options)]
@@ -235,7 +243,7 @@ def execute(spec: JobSpec, options: Options) -> int:
             return _dry_run(job, options)
         job.journal.say(options={name: getattr(options, name) for name in KEPT_OPTIONS})
         # With nothing left to do no key is needed, and the SDK not loaded.
-        client = make_client(base_url) if job.todo else nullcontext()
+        client = client or (make_client(base_url) if job.todo else nullcontext())
         with _rare_collections():
             outcome = anyio.run(_run, job, client, options, backend_options={"use_uvloop": has_uvloop()})
     finally:
@@ -280,7 +288,10 @@ def _dry_run(job: Job, options: Options) -> int:
     from streamguard.jobs.report.forecast import forecast, forecast_text
 
     found = forecast(job)
-    text = json.dumps(msgspec.to_builtins(found), indent=2) if options.as_json else forecast_text(found, job.notices)
+    if options.as_json:
+        text = json.dumps(msgspec.to_builtins(found), indent=2)
+    else:
+        text = forecast_text(found, job.notices, columns(sys.stdout))
     if not put(sys.stdout, text + "\n"):
         silence(sys.stdout)
     return Exit.OK
@@ -321,13 +332,13 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
         if key == options.trace:
             _tell(progress, line, job.journal.detail(key))
 
+    about = About(policy=job.spec.policy, partials=options.partials)
     runner = Runner(
         job,
-        source,
+        LocalAsker(source, job.policy, runtime, about),
         tally=tally,
         runtime=runtime,
         concurrency=options.concurrency,
-        partials=options.partials,
         ended=ended,
         stop_on=options.stop_on,
         endpoint=_endpoint(client),
@@ -357,7 +368,7 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
     summary = tally.summary(runner.stopped)
     if failure is not None:
         if not options.quiet:
-            put(sys.stderr, summary_text(summary) + "\n")
+            put(sys.stderr, summary_text(summary, columns(sys.stderr)) + "\n")
         raise failure
     return _Ran(summary, signals.first)
 
@@ -450,7 +461,7 @@ def _end(job: Job, ran: _Ran, fail_on: Amount, options: Options) -> int:
         if not put(sys.stdout, text + "\n"):
             silence(sys.stdout)
     elif not options.quiet:
-        put(sys.stderr, summary_text(summary) + "\n")
+        put(sys.stderr, summary_text(summary, columns(sys.stderr)) + "\n")
     return code
 
 

@@ -8,13 +8,14 @@ not know events, blocks or requests; those are the watches' (`json_document`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
 from streamguard.files.json_pointer import Path
 from streamguard.guards.custom import failed
+from streamguard.guards.document.followers import Follower, together
 from streamguard.guards.document.surroundings import KINDS, Expect, Fault, Frame
 from streamguard.models.following import Failure
 from streamguard.models.model import ModelPlan, Raised
@@ -107,6 +108,7 @@ class DocumentReader:
     """The state of one document.
 
     :param may_end: whether the call may be ended before the answer ends (`trailing: cut`, `enough_when`).
+    :param followers: what follows the document beside the schema and the model.
     """
 
     __slots__ = (
@@ -135,7 +137,7 @@ class DocumentReader:
         "may_end",
     )
 
-    def __init__(self, plan: Plan, *, may_end: bool) -> None:
+    def __init__(self, plan: Plan, *, may_end: bool, followers: Sequence[Follower] = ()) -> None:
         self.may_end = may_end
         self.complete = False
         """Whether the document was accepted."""
@@ -148,7 +150,8 @@ class DocumentReader:
         self._plan = plan
         self._frame = Frame(fence=plan.fence, preamble=plan.preamble, opens=plan.opens)
         self._prefix = plan.prefix()
-        self._following = plan.model.following() if plan.model is not None and plan.early else None
+        model = plan.model.following() if plan.model is not None and plan.early else None
+        self._following = together(followers if model is None else (model, *followers))
         if self._following is not None:
             self._prefix.values = self._following
         self._pieces: list[str] = []
@@ -203,6 +206,11 @@ class DocumentReader:
         if at is None:  # what the document's end has brought; a number's shows in the character after it
             at = (self._prefix.end or 1) - (not self.text[-1:].isdigit())
         return self._begins_at + at
+
+    @property
+    def read(self) -> int:
+        """Characters fed since the document began."""
+        return self.fed - self._begins_at if self.inside else 0
 
     def text_before(self, back: int) -> str:
         """The document's own text without what the last so many characters fed brought."""
@@ -277,6 +285,8 @@ class DocumentReader:
         if following is not None:
             following.feed(text)
         dead = prefix.feed(text)
+        if following is not None:
+            following.read(prefix.consumed if dead is None or dead.char == "eof" else dead.char)
         if following is not None and (failure := following.failure) is not None:
             at = failure.char
             if dead is None or (at is not None and dead.char != "eof" and at < dead.char):
@@ -374,13 +384,14 @@ class DocumentReader:
         return None
 
     def _disproved(self, failure: Failure) -> Trip:
-        """The model does not accept the document."""
+        """The model, or another follower, does not accept the document."""
         self._died_at = failure.char
         offset = None if failure.char is None else _bytes(self.text[: failure.char])
         where = Where(offset=offset, char=failure.char, pointer=failure.pointer, keyword=failure.keyword)
         place = "in the finished document" if failure.char is None else f"at character {failure.char}"
         value = f", in {failure.pointer}" if failure.pointer else ""
-        return self._trip("json.model", f"{failure.message} ({place}{value})", where)
+        known = {"knob": failure.knob, "limit": failure.limit, "observed": failure.observed}
+        return self._trip(failure.reason, f"{failure.message} ({place}{value})", where, **known)
 
     def _raised(self, error: Exception) -> Trip:
         """A validator of the model raised what is no `ValidationError`."""

@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from streamguard.engine.telemetry import AttemptAborted, AttemptStarted, CallCompleted, RetryScheduled
-from streamguard.errors import CallError, Interrupted
-from streamguard.outcome import AttemptRecord, CallRecord, Outcome
-from streamguard.verdict import Trip
+from streamguard.engine.telemetry import AttemptAborted, AttemptStarted, CallCompleted, LimitsSeen, RetryScheduled
+from streamguard.jobs.asking import Ended
+from streamguard.jobs.report.limits_seen import LimitsLog
+from streamguard.outcome import AttemptRecord
 
 RECENT = 256
 """Rows, and first tokens, that the live figures are made of."""
@@ -87,12 +87,6 @@ class Example(msgspec.Struct, frozen=True):
     """What was wrong, with the provider's own words."""
 
 
-def _words(error: CallError) -> str:
-    """What ended the last attempt, without what was decided after it."""
-    ended = error.attempts[-1].ended if error.attempts else None
-    return str(error) if ended is None else ended.message
-
-
 class Interval(msgspec.Struct):
     """A sum of intervals. What is unknown is counted apart."""
 
@@ -158,6 +152,8 @@ class Tally:
         self.first_tokens = Reservoir()
         self.row_seconds = Reservoir()
         self.recent_first_tokens: deque[float] = deque(maxlen=RECENT)
+        self.limits = LimitsLog()
+        """What answers stated of the provider's rate limits."""
         self._ends: deque[tuple[float, int]] = deque(maxlen=RECENT)
         """When rows ended, and their output tokens, at the most."""
 
@@ -169,6 +165,8 @@ class Tally:
             self.attempts += 1
         elif isinstance(record, RetryScheduled):
             self.retries[record.decision.reason] += 1
+        elif isinstance(record, LimitsSeen):
+            self.limits.take(record, self.start)
         elif isinstance(record, AttemptAborted):
             self._first_token(record.attempt)
         elif isinstance(record, CallCompleted):
@@ -187,25 +185,25 @@ class Tally:
         """A row that was taken up was not asked for after all."""
         self.running -= 1
 
-    def took(self, came: Outcome | CallError) -> None:
+    def took(self, key: str, came: Ended) -> None:
         """A row ended."""
         self.running -= 1
-        record: CallRecord = came.record if isinstance(came, CallError) else came
-        if isinstance(came, Outcome):
+        if came.type == "succeeded":
             self.succeeded[came.completed or "unclaimed"] += 1
-        elif isinstance(came, Interrupted):
+        elif came.reason is None:
             self.canceled += 1
         else:
             self.failed[came.reason] += 1
             if came.reason not in self.examples:
-                self.examples[came.reason] = Example(str((record.labels or {}).get("custom_id", "")), _words(came))
-        self.output_tokens.add(record.usage.low.output_tokens, record.usage.high.output_tokens)
-        self.cost.add(record.cost.low, record.cost.high)
-        if any(isinstance(attempt.ended, Trip) for attempt in record.attempts):
-            self.saved_tokens.add(record.saved_tokens, record.saved_tokens)
-        self.lag = max(self.lag, record.lag)
-        self.row_seconds.append(record.seconds)
-        self._ends.append((self.clock(), record.usage.high.output_tokens or record.usage.low.output_tokens or 0))
+                self.examples[came.reason] = Example(key, came.words)
+        low, high = came.spent.tokens
+        self.output_tokens.add(low, high)
+        self.cost.add(*came.spent.cost)
+        if came.saved is not None:
+            self.saved_tokens.add(*came.saved, *came.saved)
+        self.lag = max(self.lag, came.lag)
+        self.row_seconds.append(came.seconds)
+        self._ends.append((self.clock(), high or low or 0))
 
     # What it comes to
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from streamguard.budgets.ledger import Balance
 from streamguard.budgets.spec import BudgetSpec
-from streamguard.errors import BudgetExhausted
 
 
-def budget_stop(denied: BudgetExhausted, balance: Balance, spec: BudgetSpec) -> str:
+def budget_stop(asked: int | None, balance: Balance, spec: BudgetSpec) -> str:
     """Return what stopped the job, in sentences.
 
-    :param denied: the denial of the row that did not fit.
+    :param asked: what the row that did not fit could have cost at the most, in the balance's unit.
     :param balance: of the budget's scope, once no call of the job runs any more.
     :param spec: the budget.
     """
@@ -18,11 +17,11 @@ def budget_stop(denied: BudgetExhausted, balance: Balance, spec: BudgetSpec) -> 
     def amount(value: int) -> str:
         return f"{value:,} tokens" if balance.unit == "tokens" else f"${value / 1_000_000:,.6f}"
 
-    asked = "an unknown amount" if denied.asked is None else f"up to {amount(denied.asked)}"
+    most = "an unknown amount" if asked is None else f"up to {amount(asked)}"
     uncertain = " (answers that ended before the provider had counted them)" if balance.uncertain else ""
     held = " (by other runs, or by one that was killed)" if balance.held else ""
     return (
-        f"not sent: the request may cost {asked}, and budget {balance.scope} has {amount(balance.available)} left "
+        f"not sent: the request may cost {most}, and budget {balance.scope} has {amount(balance.available)} left "
         f"of {amount(balance.cap)}: {amount(balance.settled)} spent, {amount(balance.held)} held{held}, "
         f"{amount(balance.uncertain)} uncertain{uncertain}. To go on: {'; '.join(_ways(balance, spec))}"
     )

@@ -17,10 +17,9 @@ from streamguard.viability.patterns.formats import Format
 from streamguard.viability.patterns.regexes import MAX_SEARCHED, Pattern, PatternTimeout
 from streamguard.viability.schema.nodes import Atom, Sources
 from streamguard.viability.schema.protocols import Beside
+from streamguard.viability.syntax.escapes import unfinished
 from streamguard.viability.syntax.protocol import decode
 
-_PENDING = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z").search
-_BACKSLASHES = re.compile(r"\\+\Z")
 _LOW = re.compile(r"\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]*)?)?)?\Z").match
 _HIGH_LENGTH: Final = 6
 _LAST: Final = "\U0010ffff"
@@ -61,7 +60,7 @@ class Text:
         self.parts.append(raw)
         if self.pending or "\\" in raw:
             raw = self.pending + raw
-            self.pending = pending = _pending(raw)
+            self.pending = pending = unfinished(raw)
             raw = decode(raw[: len(raw) - len(pending)])
             self.exact += len(raw)
             self.least = self.exact + (self._least_pending() if pending else 0)
@@ -127,22 +126,6 @@ class Text:
 def fits(candidate: str, at: int, digits: str) -> bool:
     """Whether the candidate has a unit there that begins with these hexadecimal digits."""
     return len(candidate) > at and f"{ord(candidate[at]):04x}".startswith(digits)
-
-
-def _pending(raw: str) -> str:
-    found = _PENDING(raw)
-    pending = found.group() if found else ""
-    if not pending:
-        return ""
-    # A backslash may itself be escaped: count those that stand before.
-    before = _BACKSLASHES.search(raw, 0, len(raw) - len(pending))
-    if before and len(before.group()) % 2:
-        pending = pending[1:]  # its first backslash belongs to the one before
-        inner = _PENDING(pending)
-        pending = inner.group() if inner else ""
-        if pending and not pending.startswith("\\"):
-            pending = ""
-    return pending
 
 
 class StringAlt:

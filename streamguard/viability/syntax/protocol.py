@@ -64,8 +64,11 @@ class PrefixStatus(msgspec.Struct, frozen=True, kw_only=True):
 class ValueListener(Protocol):
     """Told where each value of a document begins and ends, those inside a container that was read at once excepted."""
 
-    def begin(self, key: str | int | None, at: int, kind: int) -> None:
-        """A value of a kind begins at a character; `key` is its name or index, `None` for the top value."""
+    def begin(self, key: str | int | None, at: int, kind: int) -> bool:
+        """A value of a kind begins at a character; `key` is its name or index, `None` for the top value.
+
+        :returns: whether the values inside must be told, too, so that a container is not read at once.
+        """
 
     def end(self, at: int) -> None:
         """The innermost open value has ended before a character."""

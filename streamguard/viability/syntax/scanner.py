@@ -129,12 +129,13 @@ class SyntaxPrefix(ScannerState):
             if char == "]" and self._state == AT_FIRST_VALUE:
                 return self._close_container(text, i)
             return self._malformed(text, i)
+        told = False
         if self.values is not None:
-            self.values.begin(self._path[-1] if self._path else None, self.consumed + i, kind)
+            told = self.values.begin(self._path[-1] if self._path else None, self.consumed + i, kind)
         if n - i > WHOLE and self._path:
             if kind > OBJECT and (end := self._whole_value(text, i)) > i:
                 return end
-            if kind <= ARRAY and n - i > CONTAINER and (end := self._whole_container(text, i, n)) > i:
+            if kind <= ARRAY and not told and n - i > CONTAINER and (end := self._whole_container(text, i, n)) > i:
                 return end
         if self._expect is not None and kind != self._expect and not self._path:
             message = f"the document is of type {TYPES[kind]}; an {KIND_NAMES[self._expect]} is expected"

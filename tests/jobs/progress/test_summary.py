@@ -10,6 +10,7 @@ import pytest
 from streamguard.engine.telemetry import AttemptAborted, AttemptStarted, CallCompleted, RetryScheduled
 from streamguard.errors import GaveUp, Interrupted
 from streamguard.events import Failed, Usage
+from streamguard.jobs.asking import ended
 from streamguard.jobs.progress.progress import (
     Progress,
     duration,
@@ -22,7 +23,9 @@ from streamguard.jobs.progress.progress import (
 )
 from streamguard.jobs.progress.summary import BudgetState, Carried, Interval, Quantiles, Reservoir, Tally
 from streamguard.jobs.runner import Stop
+from streamguard.jobs.store.results import About
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome, Times
+from streamguard.policy.model import Policy
 from streamguard.testing import run_virtual
 from streamguard.usage import UsageRange
 from streamguard.verdict import Decision, Trip
@@ -82,7 +85,7 @@ def tallied() -> tuple[Tally, Clock]:
         clock.now += 2.0
         if isinstance(one, Outcome):
             tally.hook(CallCompleted(call="c", outcome=one))
-        tally.took(one)
+        tally.took("", ended("", one, About(policy="p"), "f", {}, Policy()))
     tally.hook(AttemptAborted(call="c", attempt=bad))
     tally.hook(
         RetryScheduled(call="c", attempt=2, decision=Decision(action="retry", reason="json.schema", why="w", rule=0))
@@ -122,7 +125,7 @@ def test_the_summary_of_a_run() -> None:
             "      retries  1 (json.schema 1)",
             "output tokens  ≈ 86 to 91",
             " tokens saved  ≈ 40",
-            "         cost  ≥ $0.0041 (price unknown for 1 rows)",
+            "         cost  ≥ $0.0041 (price unknown for 1 row)",
             "         time  10 s",
             "  first token  p50 0.50 s, p95 0.50 s",
             "          row  p50 2.00 s, p95 9.00 s",
@@ -311,6 +314,7 @@ def test_live_progress_leaves_the_terminal_as_it_was(monkeypatch) -> None:
     run_virtual(shown_for, "live", stream, 1)
     text = stream.getvalue()
     assert "6/10 done" in text
-    assert "retried: json.schema 1 · gave up: provider.overloaded 1" in text
+    assert "retried: json.schema 1 " in text
+    assert "gave up: provider.overloaded 1 " in text
     assert (text.count("\x1b[?25l"), text.count("\x1b[?25h")) == (1, 1)
     assert "a notice \\e[31m" in text
