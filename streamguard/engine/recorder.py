@@ -14,7 +14,7 @@ from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Failed
-from streamguard.guards.metering import usage_range
+from streamguard.guards.metering import lesson, usage_range
 from streamguard.outcome import AttemptRecord, Charge, Cost, Times
 from streamguard.policy.model import Policy
 from streamguard.pricing.bill import bill_range
@@ -96,7 +96,8 @@ class Recorder:
         expected = self._runtime.lengths.expected(model)
         if expected is None:
             return None
-        weight = sum(running.panel.transcript.weights().values())
+        transcript = running.panel.transcript
+        weight = sum(transcript.weights().values()) + transcript.framing()
         return max(0, expected - round(weight * self._runtime.calibration.scale(model or "").mid))
 
     def learn(self, running: RunningAttempt) -> None:
@@ -109,12 +110,8 @@ class Recorder:
             return  # of such counts nobody knows what was visible
         if not transcript.given:
             self._runtime.lengths.observe(model, usage.output_tokens)
-        weights = transcript.weights()
-        # Thinking may be summarised or hidden, so only what was visible in full teaches anything.
-        visible = usage.output_tokens - (usage.thinking_tokens or 0)
-        if "thinking" not in weights or usage.thinking_tokens is not None:
-            weight = sum(weight for kind, weight in weights.items() if kind != "thinking")
-            self._runtime.calibration.observe(model, weight, visible)
+        if (found := lesson(transcript)) is not None:
+            self._runtime.calibration.observe(model, *found)
 
 
 def _since(began: float, moment: float | None) -> float | None:

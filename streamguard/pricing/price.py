@@ -9,7 +9,7 @@ A rate is USD per million tokens, which is the same number as micro-USD per toke
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
@@ -110,7 +110,7 @@ def cost(price: Price | None, usage: Usage, *, least: bool = False) -> int | Non
     cache count of `None` means the provider has none to bill. Cache writes of unsaid lifetime are priced at the dearer
     of the two rates, so that a budget never undercounts. Fees that are not per token (web searches) are not in it.
 
-    :param least: whether cache writes of unsaid lifetime are priced at the cheaper rate instead.
+    :param least: whether the least is asked for: then cache writes of unsaid lifetime are priced at the cheaper rate.
     """
     if price is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
@@ -129,7 +129,7 @@ def cost(price: Price | None, usage: Usage, *, least: bool = False) -> int | Non
             return None
         total = _EXACT.add(total, _EXACT.multiply(rates.cache_read, read))
     if written:
-        for tokens, rate in _writes(rates, written, hour, min if least else max):
+        for tokens, rate in _writes(rates, written, hour, least=least):
             if tokens and rate is None:
                 return None
             total = _EXACT.add(total, _EXACT.multiply(rate or Decimal(0), tokens))
@@ -147,14 +147,14 @@ def rates_of(price: Price, usage: Usage) -> Price | None:
 
 
 def _writes(
-    rates: Price | Tier, written: int, hour: int | None, choose: Callable[..., Decimal | None]
+    rates: Price | Tier, written: int, hour: int | None, *, least: bool
 ) -> tuple[tuple[int, Decimal | None], ...]:
     """Cache writes by rate."""
     short, long = rates.cache_write, rates.cache_write_1h
     if hour is not None:
         return ((written - hour, short), (hour, long))
     known = [rate for rate in (short, long) if rate is not None]
-    return ((written, choose(known, default=None)),)
+    return ((written, (min if least else max)(known, default=None)),)
 
 
 Lifetime = Literal["no", "5m", "1h"]
