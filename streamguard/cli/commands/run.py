@@ -17,8 +17,8 @@ import anyio.abc
 import msgspec
 from pydantic import ValidationError
 
+from streamguard.adapters.anthropic.environment import checked_url, has_uvloop, make_client
 from streamguard.budgets.reservation import Accounts
-from streamguard.cli.commands.client import checked_url, has_uvloop, make_client
 from streamguard.cli.commands.exits import Exit
 from streamguard.cli.commands.hosts import Allowed, Place, named
 from streamguard.engine.clock import backend_clock
