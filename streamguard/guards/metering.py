@@ -19,7 +19,7 @@ import msgspec
 from streamguard.events import Usage
 from streamguard.guards.transcript import Transcript
 from streamguard.pricing.input_upper import ContentUpper, content_upper, input_upper_bound, window
-from streamguard.pricing.tokens import Calibration, TokenScale, weigh_bytes
+from streamguard.pricing.tokens import Calibration, TokenScale, weigh_bytes, weigh_least
 from streamguard.request import INPUT, Request, encoded
 from streamguard.usage import UsageRange
 
@@ -41,7 +41,7 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
     * output, high: the same at the upper end plus `LAG_TOKENS`, but at most what the request allows; just that where
       output may be hidden (see `output_upper`), and `None` if the source shows no request;
     * input, low: what `message_start` said, else 0; high: what budgets hold for it; `None` if no text
-      bounds it (files, links, server tools, no request).
+      bounds it (files, links, server tools that the request allows, no request).
 
     The upper end of output is an estimate, held by all recorded streams but not by proof; the bounds that budgets rest
     on are `max_tokens` and bytes alone.
@@ -52,10 +52,10 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
         billed = usage.billed
         exact = billed.input_tokens is not None and billed.output_tokens is not None
         return UsageRange(low=billed if exact else usage, high=billed, exact=exact)
-    if transcript.metered and usage.input_tokens is not None and transcript.fell is not None:
+    if transcript.metered and transcript.fell is not None and _input_can_be(transcript, request, scale):
         return UsageRange(low=transcript.fell, high=usage, exact=False)
     low_output: int | None
-    if transcript.metered:
+    if transcript.metered and _output_can_be(transcript, scale):
         low_output = high_output = usage.output_tokens
     else:
         low_output, high_output = _output(transcript, request, scale)
@@ -69,35 +69,58 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
 def is_final(transcript: Transcript, request: Request | None, scale: TokenScale) -> bool:
     """Return whether the counts are the provider's final ones, and can be true.
 
-    They cannot be where one of them is negative or fell, where the input is larger than any window, or lighter than the
-    text that was sent: starts have been seen that say 9 for 33,772 tokens, and ends that do not repeat the input.
+    They cannot be where one of them is negative or fell, where the input is larger than any window, or where they are
+    lighter than what was sent and seen: starts have been seen that say 9 for 33,772 tokens, and ends that do not repeat
+    the input.
     """
     usage = transcript.usage
     if not transcript.metered or usage.input_tokens is None or usage.impossible or transcript.fell is not None:
         return False
-    told = usage.input_tokens + (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
-    if request is None:
-        return told <= MOST_INPUT
-    return told <= window(request.model, MOST_INPUT) and told >= _least_input(request, scale)
+    if not _output_can_be(transcript, scale):
+        return False
+    return _input_can_be(transcript, request, scale)
 
 
 MOST_INPUT = 20_000_000
 """Input tokens that no model of any vendor takes (2026-11: 10 million)."""
 
-LIGHT = 256.0
-"""Requests of less weight are not held against their count: framing and scales are a large part of it."""
+LIGHT = 64.0
+"""Text of less weight is not held against its count: the scale is a large part of it."""
+
+
+def _least(weight: float, scale: TokenScale) -> float:
+    """What a text weighs at the least, halved."""
+    return weight * scale.low / 2 if weight >= LIGHT else 0.0
+
+
+def _input_can_be(transcript: Transcript, request: Request | None, scale: TokenScale) -> bool:
+    """Whether the input can have as many tokens as were counted, and as few."""
+    usage = transcript.usage
+    if usage.input_tokens is None:
+        return False
+    told = usage.whole_input or 0
+    if request is None:
+        return told <= MOST_INPUT
+    return _least_input(request, scale) <= told <= window(request.model, MOST_INPUT)
 
 
 def _least_input(request: Request, scale: TokenScale) -> float:
-    """What text that was sent weighs at the least, halved; 0 where some of it may not have been read."""
-    body = request.body
-    if body.get("context_management") or b'"defer_loading":' in encoded(body.get("tools")):
+    """What was sent counts at the least: its text, images and pages. 0 where some of it may not have been read."""
+    if request.body.get("context_management"):
         return 0.0
     content = _content(request)
-    if content is None or content.pictures:
-        return 0.0
-    weight = input_weight(request)
-    return weight * scale.low / 2 if weight >= LIGHT else 0.0
+    return 0.0 if content is None else _least(content.words, scale) + content.floor
+
+
+def _output_can_be(transcript: Transcript, scale: TokenScale) -> bool:
+    """Whether the answer can have as few tokens as were counted. Thinking may be told in more words than were made."""
+    usage = transcript.usage
+    if usage.impossible or (usage.output_tokens or 0) < (usage.thinking_tokens or 0):
+        return False
+    seen = sum(
+        weigh_least(transcript.block_text(index)) for index in transcript.blocks if transcript.kind(index) != "thinking"
+    )
+    return (usage.output_tokens or 0) >= _least(seen - transcript.given, scale)
 
 
 def output_upper(transcript: Transcript, request: Request | None, scale: TokenScale, silent: float = 0.0) -> int | None:
@@ -111,14 +134,14 @@ def output_upper(transcript: Transcript, request: Request | None, scale: TokenSc
     """
     running = transcript.usage.output_tokens or 0
     if transcript.metered:
-        return running
+        return running if _output_can_be(transcript, scale) else None
     kinds = {block.kind for block in transcript.blocks.values()}
     if "thinking" in kinds or may_think(request):
         return None
     open_block = transcript.open
     if open_block is None or (open_block.kind != "text" and not _streams_eagerly(request, open_block.name)):
         return None
-    seen = math.ceil(sum(transcript.weights().values()) * scale.high)
+    seen = math.ceil((sum(transcript.weights().values()) + transcript.framing()) * scale.high)
     # Blanks weigh next to nothing, as whole runs of them are one token; a model in a loop may make them one by one.
     looped = sum(len(run) for index in transcript.blocks for run in _BLANKS.findall(transcript.block_text(index)))
     return max(running, seen + looped) + math.ceil(max(0.0, silent) * FASTEST)
@@ -165,12 +188,10 @@ def input_upper(transcript: Transcript, request: Request | None, scale: TokenSca
     and the request asks for no cache (starts have been seen that leave cached input out). Else the weight at the high
     end, and `FRAMING_ESTIMATE`.
     """
-    if request is None or "server_tool" in {block.kind for block in transcript.blocks.values()}:
+    content = _bounded(transcript, request)
+    if request is None or content is None:
         return None
     body = encoded(request.body)
-    content = _content(request)
-    if content is None or content.files or any(sign in body for sign in _NO_TEXT):
-        return None
     caches = b'"cache_control":' in body
     said = transcript.usage
     told = (said.input_tokens or 0) + (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
@@ -179,6 +200,36 @@ def input_upper(transcript: Transcript, request: Request | None, scale: TokenSca
         return InputEstimate(told, cache_writes=False)
     most = math.ceil(weight * scale.high) + FRAMING_ESTIMATE + content.pictures
     return InputEstimate(max(told, most), cache_writes=caches)
+
+
+def _bounded(transcript: Transcript, request: Request | None) -> ContentUpper | None:
+    """The bound of what the model reads; `None` where the request does not show how much that may become.
+
+    What a server tool fetches is read again and again, and a stream that was cut need not have shown its call yet. So
+    it is enough that the request allows one.
+    """
+    if request is None or "server_tool" in {block.kind for block in transcript.blocks.values()}:
+        return None
+    content = _content(request)
+    if content is None or content.files or content.why is not None:
+        return None
+    if any(request.body.get(field) for field in _READS_MORE) or not _only_clears(request.body):
+        return None
+    return None if any(sign in encoded(request.body) for sign in _NO_TEXT) else content
+
+
+_READS_MORE = ("mcp_servers", "fallbacks", "container")
+"""Fields of a request under which the model may read what the request does not show, or more than once."""
+
+
+def _only_clears(body: Mapping[str, object]) -> bool:
+    """Whether context management only removes input. A compaction reads it all once more."""
+    management = body.get("context_management")
+    edits = management.get("edits") if isinstance(management, Mapping) else None
+    return not management or (
+        isinstance(edits, list | tuple)
+        and all(isinstance(edit, Mapping) and str(edit.get("type")).startswith("clear_") for edit in edits)
+    )
 
 
 def _content(request: Request) -> ContentUpper | None:
@@ -195,6 +246,25 @@ def input_weight(request: Request) -> float:
         request.known["weight"] = sum(weigh_bytes(encoded(request.body[key])) for key in INPUT if key in request.body)
     found: float = request.known["weight"]
     return found
+
+
+MOST_FRAMING = 0.25
+"""The part of an answer's weight that calls' framing may be where the answer is to teach: it is an estimate itself."""
+
+
+def lesson(transcript: Transcript) -> tuple[float, int] | None:
+    """Return what an answer with a final count teaches of its model: the weight of what is visible, and its tokens.
+
+    :returns: `None` where something was hidden, or where most was the framing of calls: an answer of a short call comes
+        to thirty tokens for each that its input has.
+    """
+    usage, weights = transcript.usage, transcript.weights()
+    if usage.output_tokens is None or ("thinking" in weights and usage.thinking_tokens is None):
+        return None
+    seen, framing = sum(weight for kind, weight in weights.items() if kind != "thinking"), transcript.framing()
+    if framing > MOST_FRAMING * (seen + framing):
+        return None
+    return seen + framing, usage.output_tokens - (usage.thinking_tokens or 0)
 
 
 def _streams_eagerly(request: Request | None, name: str | None) -> bool:
@@ -232,13 +302,10 @@ _NO_TEXT = (b'"file_id":', b'"type":"url"', b'"type":"file"')
 
 def _input_upper(transcript: Transcript, request: Request | None, output: int | None) -> Usage:
     said = transcript.usage
-    kinds = {block.kind for block in transcript.blocks.values()}
-    if request is None or "server_tool" in kinds:
+    content = _bounded(transcript, request)
+    if request is None or content is None:
         return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
     body = encoded(request.body)
-    content = _content(request)
-    if content is None or content.files or any(sign in body for sign in _NO_TEXT):
-        return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
     told = said.input_tokens or 0
     cached = (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
     most = max(input_upper_bound(content, request.body), told + cached)
