@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, str] = {
     "budgets.spec": "errors events usage pricing guards budgets.upper_bound",
     "policy": "redaction request verdict errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
-    "policy.file": "errors files files.reading files.python_names files.schema_file models policy",
+    "policy.file": "errors files files.reading files.python_names files.schema_file models guards policy",
     "pricing.book": "request events errors pricing",
     "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call

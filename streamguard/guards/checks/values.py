@@ -154,10 +154,10 @@ def _divmod(sign: str, left: Any, right: Any) -> tuple[Decimal, Decimal]:
         raise no_numbers(sign, left, right)
     try:
         whole, rest = EXACT.divmod(left, right)
+        if rest and rest.is_signed() != right.is_signed():  # Python rounds down, decimals towards zero
+            whole, rest = EXACT.subtract(whole, 1), EXACT.add(rest, right)
     except DecimalException:
         raise _beyond(sign, left, right) from None
-    if rest and rest.is_signed() != right.is_signed():  # Python rounds down, decimals towards zero
-        whole, rest = EXACT.subtract(whole, 1), EXACT.add(rest, right)
     return whole, rest
 
 
