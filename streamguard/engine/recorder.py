@@ -102,6 +102,7 @@ class Recorder:
             decision=decision,
             charged=charged,
             limits=(end.limits if isinstance(end, Failed) else None) or running.limits,
+            waited=running.waited,
         )
 
     def _cost(self, request: Request | None, asked: str | None, served: str | None, usage: Usage) -> int | None:
