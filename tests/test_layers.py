@@ -57,18 +57,20 @@ MAY_IMPORT: dict[str, str] = {
     " budgets.upper_bound budgets.max_tokens budgets.spec policy source",
     # the outside world
     "adapters.sse": "request events errors source",
-    "adapters.aws": "events errors source adapters.sse",
+    "adapters.aws": "events errors files source adapters.sse",
     "adapters.anthropic": "redaction request verdict events usage outcome pace.limits errors files pricing models guards policy"
     " policy.file source engine adapters.sse adapters.aws",
     "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
     "sync": "events outcome policy source engine adapters.anthropic api",
-    "relay": "verdict events outcome errors api",
+    "relay": "verdict events outcome errors files api",
     "http": "redaction terminal errors files guards",
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
     "replay": "terminal request verdict events usage outcome errors files pricing pricing.book guards policy adapters.sse"
     " adapters.anthropic",
     "jobs": "redaction request terminal verdict events usage outcome pace.limits errors files files.sqlite_file files.reading"
-    " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine",
+    " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic",
+    "batch": "redaction outcome errors usage files files.sqlite_file budgets budgets.upper_bound budgets.spec policy"
+    " source engine adapters.anthropic api jobs",
     "testing": "request verdict events usage pace.limits errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
     "proxy": "pace http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
@@ -153,7 +155,7 @@ CLOCKS = {
 }
 """Modules below the doors that read a clock, and which. Doors (jobs, proxy, view, relay, cli, demo, testing) may."""
 
-DOORS = ("jobs", "http", "proxy", "view", "relay", "replay", "cli", "demo", "testing")
+DOORS = ("batch", "jobs", "http", "proxy", "view", "relay", "replay", "cli", "demo", "testing")
 
 MAX_LINES = 500
 MAX_FILES = 16

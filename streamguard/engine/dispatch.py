@@ -74,6 +74,7 @@ class Dispatch:
         about: Mapping[str, Any],
         *,
         patient: bool = False,
+        shared: bool = False,
     ) -> None:
         self._policy = policy
         self._runtime = runtime
@@ -81,6 +82,7 @@ class Dispatch:
         self._original = original
         self._about = about
         self._patient = patient
+        self._shared = shared
         self._account: CallAccount | None = None
         self._pace = CallPace(policy.pace, runtime, clock, patient=patient)
         self._waited = {"pace": 0.0, "cooldown": 0.0, "budget": 0.0}
@@ -220,6 +222,7 @@ class Dispatch:
                     price,
                     deadline=deadline,
                     own_until=deadline if self._patient else -math.inf,
+                    held_until=deadline if self._patient and self._shared else -math.inf,
                     input_tokens=-(-request.input_bytes // 3),
                     output_tokens=runtime.lengths.upper(request.model),
                     lease=ATTEMPT_LEASE,

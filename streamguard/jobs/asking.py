@@ -75,10 +75,10 @@ class Asker(Protocol):
     ahead: int | None
     """Rows that may have begun and not been sent, at a time; `None` for any number."""
 
-    async def ask(self, request: RowRequest, sent: Callable[[], None]) -> Ended:
+    async def ask(self, request: RowRequest, sent: Callable[[], None] | None = None) -> Ended:
         """Ask for one row, and return what came of it.
 
-        :param sent: called when the row's first attempt is about to be sent. Not called where `ahead` is `None`.
+        :param sent: called when the first attempt of the row is about to be sent.
         :raises LedgerError: a budget's ledger refuses to be used.
         """
 
@@ -101,6 +101,7 @@ class LocalAsker:
     :param source: makes a source of a request's parameters; each call asks it again as the policy says.
     :param runtime: what the calls share.
     :param about: what stands in each result line.
+    :param shared: whether other processes ask under the same budgets: a call then waits for what they hold, too.
     """
 
     def __init__(
@@ -109,15 +110,18 @@ class LocalAsker:
         policy: Policy,
         runtime: Runtime,
         about: About,
+        *,
+        shared: bool = False,
     ) -> None:
         self._source = source
         self._policy = policy
         self._runtime = runtime
         self._about = about
+        self._options: dict[str, Any] = {"keep": False, "patient": True, "shared": shared}
         self._running: set[Call] = set()
         self.ahead = None if policy.pace is None else AHEAD
 
-    async def ask(self, request: RowRequest, sent: Callable[[], None]) -> Ended:
+    async def ask(self, request: RowRequest, sent: Callable[[], None] | None = None) -> Ended:
         """See `Asker.ask`."""
         entry = request.entry
         came = await self._call(request.params, {"custom_id": entry.custom_id}, sent)
@@ -139,11 +143,11 @@ class LocalAsker:
         return self._runtime.cooling(now)
 
     async def _call(
-        self, params: Mapping[str, Any], labels: Mapping[str, Any], sent: Callable[[], None]
+        self, params: Mapping[str, Any], labels: Mapping[str, Any], sent: Callable[[], None] | None
     ) -> Outcome | CallError:
         try:
             source = self._source(params)
-            call = Call(source, self._policy, self._runtime, keep=False, labels=labels, patient=True, sent=sent)
+            call = Call(source, self._policy, self._runtime, labels=labels, sent=sent, **self._options)
             self._running.add(call)
             try:
                 return await call.run()

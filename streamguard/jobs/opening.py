@@ -6,8 +6,6 @@ does not send.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +16,7 @@ from typing import Any
 import msgspec
 
 from streamguard.budgets.spec import BudgetSpec
+from streamguard.budgets.stores import check_installed
 from streamguard.errors import ConfigError, JobError, PolicyError, Problem
 from streamguard.files.python_names import import_name, is_python_name
 from streamguard.files.schema_file import read_schema
@@ -28,7 +27,7 @@ from streamguard.jobs.input.formats import open_input, same_file, shown_name
 from streamguard.jobs.input.input import Check, Input
 from streamguard.jobs.input.template import Template, read_template
 from streamguard.jobs.problems import Problems
-from streamguard.jobs.store.fingerprint import Fingerprint, fingerprint
+from streamguard.jobs.store.fingerprint import Fingerprint, fingerprint, salt
 from streamguard.jobs.store.journal import Journal, copied_journal, journal_path, open_journal
 from streamguard.jobs.store.output import Output, open_output, writable
 from streamguard.jobs.store.resume import Rules
@@ -104,7 +103,9 @@ def open_parts(spec: JobSpec, stack: ExitStack, *, dry: bool) -> Parts:
     elif same_file(spec.input, spec.out):
         problems.add(Problem(file=spec.out, problem="is the input; results go to a file of their own"))
     if policy is not None and rows is not None:
-        problems.extend(_unpriced(_with_budgets(policy, spec), rows))
+        whole = _with_budgets(policy, spec)
+        problems.extend(_unpriced(whole, rows))
+        problems.extend(_uninstalled(whole))
     problems.raise_any()
     assert policy is not None and rows is not None  # noqa: PT018  else there were problems
     output, journal = _kept(spec, stack, notices, dry=dry)
@@ -117,6 +118,16 @@ def open_parts(spec: JobSpec, stack: ExitStack, *, dry: bool) -> Parts:
         name=spec.name or journal.about("name") or f"{Path(spec.out).stem}-{secrets.token_hex(4)}",
         notices=notices,
     )
+
+
+def _uninstalled(policy: Policy) -> Iterator[Problem]:
+    """What a ledger of the policy needs and this machine has not, once each."""
+    for address in dict.fromkeys(budget.ledger for budget in policy.budgets):
+        try:
+            check_installed(address)
+        except ConfigError as mistake:
+            yield from mistake.problems
+            return
 
 
 def _policy(spec: JobSpec, problems: Problems, notices: list[str]) -> Policy | None:
@@ -294,7 +305,7 @@ def _input(
         shown_name(spec.input),
         template=template,
         overrides=_overrides(spec),
-        salt=_salt(policy),
+        salt=salt(policy),
         check=_request_check(policy),
     )
     stack.callback(rows.close)
@@ -302,18 +313,6 @@ def _input(
     if spec.template is None or template is not None:
         rows.scan(problems)
     return rows
-
-
-def _salt(policy: Policy | None) -> str:
-    """What decides, besides the request, which answer is right: the document's section of the policy."""
-    if policy is None or policy.json_document is None:
-        return ""
-    output = policy.json_document.output
-    left_out = {"mode", "field_validators"} if output is not None else {"mode", "field_validators", "model"}
-    section = policy.json_document.model_dump(mode="json", by_alias=True, exclude=left_out)
-    if output is not None:
-        section["schema"] = [output.plan().accepts, output.plan().wire]
-    return hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()
 
 
 def _request_check(policy: Policy | None) -> Check | None:

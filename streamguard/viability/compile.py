@@ -15,7 +15,7 @@ from referencing import Registry
 from streamguard.errors import Problem, SchemaError
 from streamguard.viability.judge.judge import Judge
 from streamguard.viability.patterns.ecma import Dialect
-from streamguard.viability.patterns.regexes import MAX_SEARCHED
+from streamguard.viability.patterns.regexes import MAX_SEARCHED, PatternTimeout
 from streamguard.viability.schema.formula import Logic
 from streamguard.viability.schema.graph import Graph
 from streamguard.viability.schema.solver import Solver
@@ -101,10 +101,18 @@ class Schema:
         )
 
     def validate(self, value: Any, text: str | None = None) -> Dead | None:  # noqa: ARG002  # a judge by text may come
-        """The final word on a finished value, as `json.loads` reads it: what is wrong with it, or `None`.
+        """Return what is wrong with a finished value, as `json.loads` reads it, or `None`: the final word.
 
-        `offset` and `char` are `eof`: the judge knows values, not text.
+        The compiled constraints are asked first. Their yes is sure and costs a third of what `jsonschema` does.
+        Whatever they do not accept goes to `jsonschema`, which alone says no. `offset` and `char` are `eof`: the judge
+        knows values, not text.
         """
+        if self._root.key:
+            try:
+                if self._root.fits[type(value)](value):
+                    return None
+            except (KeyError, OverflowError, PatternTimeout, RecursionError):
+                pass  # no type of JSON, or too much for a quick look: the judge has words for it
         return self._judge.validate(value)
 
 

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from streamguard.adapters.anthropic.environment import checked_url, is_loopback, make_client
 from streamguard.cli import main
 from streamguard.cli.commands import run as run_command
-from streamguard.cli.commands.client import checked_url, is_loopback, make_client
 from streamguard.cli.commands.exits import guarded
 from streamguard.cli.commands.run import threshold
 from streamguard.errors import JobError
@@ -114,7 +114,8 @@ def test_a_bad_job_exits_with_2_and_says_why(sg, tmp_path, files, arguments, sai
     assert err.splitlines() == said
     if "out_jsonl" in files:
         assert (tmp_path / "out.jsonl").read_text() == files["out_jsonl"]
-    elif "no credentials" not in said[0]:
+    else:
+        assert not (tmp_path / "out.jsonl.journal").exists()
         assert not (tmp_path / "out.jsonl").exists()
 
 
