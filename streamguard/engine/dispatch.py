@@ -70,6 +70,7 @@ class Dispatch:
         about: Mapping[str, Any],
         *,
         patient: bool = False,
+        shared: bool = False,
     ) -> None:
         self._policy = policy
         self._runtime = runtime
@@ -77,6 +78,7 @@ class Dispatch:
         self._original = original
         self._about = about
         self._patient = patient
+        self._shared = shared
         self._account: CallAccount | None = None
         self.denied: Denied | None = None
         """The denial that ended the call, if one did."""
@@ -175,6 +177,7 @@ class Dispatch:
                     price,
                     deadline=deadline,
                     own_until=deadline if self._patient else -math.inf,
+                    held_until=deadline if self._patient and self._shared else -math.inf,
                     input_tokens=-(-request.input_bytes // 3),
                     output_tokens=runtime.lengths.upper(request.model),
                     lease=ATTEMPT_LEASE,

@@ -6,8 +6,6 @@ does not send.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -29,7 +27,7 @@ from streamguard.jobs.input.formats import open_input, same_file, shown_name
 from streamguard.jobs.input.input import Check, Input
 from streamguard.jobs.input.template import Template, read_template
 from streamguard.jobs.problems import Problems
-from streamguard.jobs.store.fingerprint import Fingerprint, fingerprint
+from streamguard.jobs.store.fingerprint import Fingerprint, fingerprint, salt
 from streamguard.jobs.store.journal import Journal, copied_journal, journal_path, open_journal
 from streamguard.jobs.store.output import Output, open_output, writable
 from streamguard.jobs.store.resume import Rules
@@ -307,7 +305,7 @@ def _input(
         shown_name(spec.input),
         template=template,
         overrides=_overrides(spec),
-        salt=_salt(policy),
+        salt=salt(policy),
         check=_request_check(policy),
     )
     stack.callback(rows.close)
@@ -315,18 +313,6 @@ def _input(
     if spec.template is None or template is not None:
         rows.scan(problems)
     return rows
-
-
-def _salt(policy: Policy | None) -> str:
-    """What decides, besides the request, which answer is right: the document's section of the policy."""
-    if policy is None or policy.json_document is None:
-        return ""
-    output = policy.json_document.output
-    left_out = {"mode", "field_validators"} if output is not None else {"mode", "field_validators", "model"}
-    section = policy.json_document.model_dump(mode="json", by_alias=True, exclude=left_out)
-    if output is not None:
-        section["schema"] = [output.plan().accepts, output.plan().wire]
-    return hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()
 
 
 def _request_check(policy: Policy | None) -> Check | None:

@@ -83,6 +83,11 @@ def client_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, 
     return out
 
 
+def is_plain(value: bytes) -> bool:
+    """Whether a header's value is printable ASCII of a length that is passed on."""
+    return _VALUE.fullmatch(value) is not None
+
+
 def without(headers: Iterable[tuple[bytes, bytes]], names: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
     """The headers but for some."""
     return [(name, value) for name, value in headers if name not in names]
