@@ -68,10 +68,11 @@ newest: $(STAMP) ## the tests of everything that meets the SDK, with the newest 
 	build/newest/bin/pip install --quiet --disable-pip-version-check --upgrade -e '.[aiohttp,bedrock,cli,postgres,proxy,redis,test]'
 	build/newest/bin/python -m pytest -q -n 2 --dist loadfile tests/adapters tests/test_api.py tests/test_public.py
 
-matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9 (some forty minutes on two cores)
+matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9, bills (some forty minutes on two cores)
 	$(BIN)/python -m bench.matrix
 	$(BIN)/python -m bench.kill_matrix
 	$(BIN)/python -m bench.ledgers --schedules 200
+	$(BIN)/python -m bench.billing
 
 fuzz: $(STAMP) ## a million mutated inputs, then coverage-guided ones where atheris can be installed
 	$(BIN)/python -m bench.fuzz

@@ -37,18 +37,19 @@ MAY_IMPORT: dict[str, str] = {
     "files.sqlite_file": "",
     "files.schema_file": "errors files files.reading",
     # state machines and decisions: pure
-    "pricing": "events files",
+    "pricing": "events usage files",
     "viability": "errors files",
     "models": "errors files viability",
     "guards": "redaction request verdict events usage outcome errors files pricing viability models",
     "retry": "verdict events files guards",
-    "budgets.upper_bound": "request usage pricing",
+    "budgets.known_options": "",
+    "budgets.upper_bound": "request usage pricing budgets.known_options",
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
     "budgets.spec": "errors events usage pricing guards budgets.upper_bound",
     "policy": "redaction request verdict errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models policy",
-    "pricing.book": "request errors pricing",
+    "pricing.book": "request events errors pricing",
     "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
     "source": "request verdict events errors guards policy",
@@ -73,8 +74,9 @@ MAY_IMPORT: dict[str, str] = {
     "testing": "request verdict events usage pace.limits errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
     "proxy": "http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
-    " budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic view adapters.aws",
-    "cli": "redaction terminal usage errors files files.reading files.schema_file pricing viability guards budgets"
+    " budgets.known_options budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic"
+    " view adapters.aws",
+    "cli": "redaction terminal usage errors files files.reading files.schema_file files.sqlite_file pricing viability guards budgets"
     " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay demo view proxy",
     "__main__": "cli errors files",
     "__init__": "verdict events usage outcome errors conversation guards retry pricing budgets.spec policy policy.file"
@@ -98,6 +100,7 @@ PURE = frozenset(
         "guards",
         "models",
         "retry",
+        "budgets.known_options",
         "budgets.upper_bound",
         "budgets.max_tokens",
         "budgets.spec",

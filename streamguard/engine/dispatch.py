@@ -21,7 +21,6 @@ from streamguard.budgets.spec import Aborted, Billed, Evidence, Lost, NotBilled
 from streamguard.budgets.upper_bound import Unbounded
 from streamguard.engine.attempt import RunningAttempt, interrupt_trip, total_trip
 from streamguard.engine.clock import CallClock
-from streamguard.engine.recorder import served
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.telemetry import LimitsSeen
 from streamguard.events import Failed
@@ -266,7 +265,7 @@ class Dispatch:
         scale = self._runtime.calibration.scale(model)
         if is_final(transcript, running.request, scale):
             book = self._runtime.pricebook(self._policy.prices)
-            return Billed(transcript.usage, **served(book, running.request, transcript))
+            return Billed(transcript.usage, book.for_answer(running.request, transcript.model, transcript.usage))
         if transcript.metered:
             return Lost()  # a count that cannot be true is none
         if running.stream is None:

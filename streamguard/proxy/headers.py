@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from streamguard.budgets.upper_bound import unbounded_beta
+from streamguard.budgets.known_options import unbounded_beta
 from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Headers
 

@@ -71,6 +71,20 @@ CASES = [
     ),
     ("redis", CLI.format(["run", "job.yaml"]), "a ledger in Redis", "redis"),
     ("redis", CLI.format(["budget", "show", "redis://127.0.0.1:9/0?ledger=x"]), "a ledger in Redis", "redis"),
+    (
+        "redis",
+        RAISES.format("from streamguard.batch.journal import open_journal; open_journal('redis://127.0.0.1:9/0', 'j')"),
+        "a row journal in Redis",
+        "redis",
+    ),
+    (
+        "psycopg",
+        RAISES.format(
+            "from streamguard.batch.journal import open_journal; open_journal('postgresql://127.0.0.1', 'j')"
+        ),
+        "a row journal in PostgreSQL",
+        "postgres",
+    ),
     ("xllamacpp", CLI.format(["demo", "--local"]), "the local model", "local"),
     ("xllamacpp", CLI.format(["demo", "--local", "--serve", "0"]), "the local model", "local"),
     (

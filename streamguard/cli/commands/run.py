@@ -37,7 +37,7 @@ from streamguard.jobs.runner import CONCURRENCY, STOP_ON, Runner
 from streamguard.jobs.store.results import About
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES, Rules
 from streamguard.source import Source
-from streamguard.terminal import columns, put, silence
+from streamguard.terminal import columns, print_result, put, silence
 
 RUNS_CODE = "the policy's guards are Python code, which may do whatever you may: look at it, then say --allow-imports"
 """Why a file's own word is not enough."""
@@ -292,8 +292,7 @@ def _dry_run(job: Job, options: Options) -> int:
         text = json.dumps(msgspec.to_builtins(found), indent=2)
     else:
         text = forecast_text(found, job.notices, columns(sys.stdout))
-    if not put(sys.stdout, text + "\n"):
-        silence(sys.stdout)
+    print_result(text + "\n")
     return Exit.OK
 
 
