@@ -37,7 +37,7 @@ format: $(STAMP) ## put the code in shape
 bench: $(STAMP) ## µs of CPU per event, as ratios in one run
 	$(BIN)/python -m bench
 
-prefix-report: $(STAMP) ## how exact, safe, early and dear the dead prefixes are (a minute; reads the shared data)
+prefix-report: $(STAMP) ## how exact, safe, early and dear the dead prefixes are (a minute; reads the test data)
 	$(BIN)/python -m bench.prefix_report
 
 demo: $(STAMP) ## the same job without and with guards; no key, no download, half a minute

@@ -1,7 +1,7 @@
 """`python -m bench.prefix_report`: how exact, how safe, how early and how dear the dead-prefix detection is.
 
-Prints one table per question; what is not as expected is listed with the reason. Reads the shared test data beside the
-project, or where STREAMGUARD_DATA says.
+Prints one table per question; what is not as expected is listed with the reason. Reads the test data of `tests/data`,
+and the suites of others where `STREAMGUARD_DATA` says.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import lzma
-import os
 import random
 import statistics
 import sys
@@ -22,10 +21,8 @@ from typing import Any
 
 from bench import peers_prefix, prefix_cost
 from streamguard.viability import Dead, Prefix, Schema, SyntaxPrefix, compile_schema
+from tests.data import find
 from tests.viability.completing import find_completion
-
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("STREAMGUARD_DATA") or ROOT.parent / "shared" / "data")
 
 TRIES = 200
 """Completions tried of a beginning that is said to be dead."""
@@ -64,8 +61,16 @@ def at(dead: Dead | None) -> int | str | None:
     return None if dead is None else dead.offset
 
 
+def path_of(*parts: str) -> Path:
+    """Return a file of the test data, or end with a sentence."""
+    found = find(*parts)
+    if found is None:
+        sys.exit(f"no {parts[-1]} here: set STREAMGUARD_DATA to the folder that holds it")
+    return found
+
+
 def rows(name: str) -> list[dict[str, Any]]:
-    path = DATA / name
+    path = path_of(name)
     text = lzma.decompress(path.read_bytes()).decode() if path.suffix == ".xz" else path.read_text("utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
@@ -228,7 +233,7 @@ def deltas(raw: bytes) -> Iterator[str]:
 
 
 def advisory() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((DATA / "advisories" / "advisory.schema.json").read_text())
+    found: dict[str, Any] = json.loads(path_of("advisories", "advisory.schema.json").read_text())
     return found
 
 
@@ -243,8 +248,8 @@ def streams() -> None:
     head("Recorded streams of a real model")
     schema = compile_schema(advisory())
     verdicts = equal = nearer = tokens = after = noted = 0
-    with zipfile.ZipFile(DATA / "real_sse" / "gemma270m-advisories.zip") as recorded:
-        analysis = json.loads((DATA / "real_sse" / "analysis.json").read_text())
+    with zipfile.ZipFile(path_of("real_sse", "gemma270m-advisories.zip")) as recorded:
+        analysis = json.loads(path_of("real_sse", "analysis.json").read_text())
         for row in analysis:
             prefix = schema.prefix()
             dead = None
@@ -288,8 +293,6 @@ def cost() -> None:
 
 def main() -> None:
     """Print the whole report."""
-    if not DATA.exists():
-        sys.exit(f"no test data at {DATA.name}: set STREAMGUARD_DATA to its folder")
     syntax()
     cases()
     oracle(suite())

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from streamguard.pace.limits import Limits
 from streamguard.verdict import Decision, Where
 
 DeltaKind = Literal["text", "thinking", "tool_input"]
@@ -221,6 +222,8 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     """Whether any byte of the request may have reached the provider. False means that nothing can have been billed."""
     billable: bool = True
     """Whether the provider may bill for this attempt. False for a request it refused before working on it."""
+    limits: Limits | None = None
+    """The rate limits that the response stated, if it stated any."""
 
     @property
     def where(self) -> Where | None:

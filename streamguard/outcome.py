@@ -14,6 +14,7 @@ import msgspec
 from typing_extensions import TypeVar
 
 from streamguard.events import Failed
+from streamguard.pace.limits import Limits
 from streamguard.usage import Unit, UsageRange
 from streamguard.verdict import Completed, Decision, Trip
 
@@ -116,6 +117,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What followed, for an attempt that was not accepted."""
     charged: tuple[Charge, ...] = ()
     """What each limit of each budget was charged for it."""
+    limits: Limits | None = None
+    """The rate limits that the provider's answer stated; `None` if it stated none."""
 
     @property
     def reason(self) -> str | None:

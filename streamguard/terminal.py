@@ -1,6 +1,7 @@
 """What may be shown on a terminal: text of models, files and providers with every control character spelled out.
 
-It knows no layout and no colours; it makes sure that nobody else's text can bring its own.
+In charge of two things: nobody else's text brings a layout or colours of its own, and our lines fit a terminal's width
+without breaking a word. It knows nothing of what is shown.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, TextIO
 
 _UNSHOWABLE = re.compile(
@@ -28,6 +30,61 @@ def _spelled(match: re.Match[str]) -> str:
     code = ord(match[0])
     short = {9: "\\t", 10: "\\n", 13: "\\r", 27: "\\e"}.get(code)
     return short or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+NARROWEST = 20
+"""Columns that wrapped text gets at least, however narrow a terminal says it is."""
+
+
+def columns(stream: TextIO) -> int | None:
+    """Return how many columns a line on this stream has.
+
+    :returns: what `COLUMNS` says, else the terminal's width; `None` for a file or a pipe, where lines stay whole.
+    """
+    said = os.environ.get("COLUMNS", "")
+    if said.isascii() and said.isdigit() and int(said):
+        return int(said)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
+
+
+def fitted(text: str, hang: int, width: int | None) -> str:
+    """Break a line between its words. A word that is longer than a line, such as a path or an address, stays whole.
+
+    :param hang: the column at which the lines after the first begin.
+    :param width: see `columns`; `None` breaks nothing.
+    """
+    if width is None or len(text) * 2 <= width:
+        return text
+    lines = packed(text[hang:].split(" "), max(NARROWEST, width - hang), " ")
+    return text[:hang] + ("\n" + " " * hang).join(lines)
+
+
+def aligned(rows: Iterable[tuple[str, str]], width: int | None = None) -> str:
+    """Return names and values as two columns, a row a line or, where a value is longer, an indented block.
+
+    :param width: see `columns`.
+    """
+    shown = [(name, printable(value)) for name, value in rows]
+    names = max(len(name) for name, _ in shown)
+    return "\n".join(fitted(f"{name:>{names}}  {value}", names + 2, width) for name, value in shown)
+
+
+def packed(parts: Sequence[str], width: int, between: str = " · ") -> Iterator[str]:
+    """Yield lines of as many parts as fit each, none of them broken."""
+    from rich.cells import cell_len
+
+    line = ""
+    for part in parts:
+        if line and cell_len(line + between + part) > width:
+            yield line
+            line = part
+        else:
+            line = line + between + part if line else part
+    if line:
+        yield line
 
 
 PLAIN = str.maketrans({"≈": "~", "≥": ">=", "≤": "<=", "…": "...", "·": "-", "→": "->", "─": "-"})

@@ -24,9 +24,10 @@ MAY_IMPORT: dict[str, str] = {
     "terminal": "",
     "request": "",
     "verdict": "",
-    "events": "verdict",
+    "pace.limits": "",
+    "events": "verdict pace.limits",
     "usage": "events",
-    "outcome": "verdict events usage",
+    "outcome": "verdict events usage pace.limits",
     "errors": "outcome",
     "conversation": "outcome errors",
     # texts and files
@@ -51,12 +52,12 @@ MAY_IMPORT: dict[str, str] = {
     "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
     "source": "request verdict events errors guards policy",
-    "engine": "redaction request verdict events usage outcome errors files pricing pricing.book guards retry budgets"
+    "engine": "redaction request verdict events usage outcome pace.limits errors files pricing pricing.book guards retry budgets"
     " budgets.upper_bound budgets.max_tokens budgets.spec policy source",
     # the outside world
     "adapters.sse": "request events errors source",
     "adapters.aws": "events errors source adapters.sse",
-    "adapters.anthropic": "redaction request verdict events usage outcome errors files pricing models guards policy"
+    "adapters.anthropic": "redaction request verdict events usage outcome pace.limits errors files pricing models guards policy"
     " policy.file source engine adapters.sse adapters.aws",
     "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
     "sync": "events outcome policy source engine adapters.anthropic api",
@@ -65,9 +66,9 @@ MAY_IMPORT: dict[str, str] = {
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
     "replay": "terminal request verdict events usage outcome errors files pricing pricing.book guards policy adapters.sse"
     " adapters.anthropic",
-    "jobs": "redaction request terminal verdict events usage outcome errors files files.sqlite_file files.reading"
+    "jobs": "redaction request terminal verdict events usage outcome pace.limits errors files files.sqlite_file files.reading"
     " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine",
-    "testing": "request verdict events usage errors files source adapters.sse adapters.anthropic",
+    "testing": "request verdict events usage pace.limits errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
     "proxy": "http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
     " budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic view adapters.aws",
@@ -88,6 +89,7 @@ PURE = frozenset(
         "usage",
         "outcome",
         "errors",
+        "pace",
         "files",
         "pricing",
         "viability",

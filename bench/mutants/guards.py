@@ -18,7 +18,8 @@ from streamguard.guards import caps, completion, repetition, timeouts
 from streamguard.guards.completion import CompletionWatch
 from streamguard.guards.content import ContentWatch
 from streamguard.guards.document import reader
-from streamguard.guards.document.guard import JsonDocument, ToolWatch
+from streamguard.guards.document.guard import JsonDocument
+from streamguard.guards.document.watches import ToolWatch
 from streamguard.guards.panel import Panel
 from streamguard.viability.judge.judge import Judge
 from streamguard.viability.syntax import strict
@@ -58,7 +59,13 @@ off("engine: nothing is read after the end", RunningAttempt, "drain")
 # Clocks
 
 _OFF = math.inf
-after("clocks: no connect", timeouts.TimeoutsWatch, "__init__", setting(_connect=("connect", 0.0, _OFF)))
+after(
+    "clocks: no connect",
+    timeouts.TimeoutsWatch,
+    "__init__",
+    setting(_connect=("connect", 0.0, _OFF)),
+    by=("tests/guards/test_timeouts.py::test_each_clock_trips_at_its_limit",),
+)
 after("clocks: no progress", timeouts.TimeoutsWatch, "__init__", setting(_progress=_OFF))
 after("clocks: no progress while thinking", timeouts.TimeoutsWatch, "__init__", setting(_thinking=_OFF))
 after("clocks: no longer allowance for thinking", timeouts.TimeoutsWatch, "_block_started", setting(_thoughts=set()))

@@ -20,6 +20,7 @@ from streamguard.engine.delivery import Delivery
 from streamguard.events import Delta, Event, Failed
 from streamguard.guards.closing import Closing
 from streamguard.guards.panel import Panel
+from streamguard.pace.limits import Limits
 from streamguard.redaction import redacted
 from streamguard.request import Request
 from streamguard.source import CLOSE_LIMIT, Attempt, EventStream, Source, SourceFailed
@@ -79,6 +80,12 @@ class RunningAttempt:
         """The request's id by the response's head, where the source has one."""
         found = getattr(self.stream, "request_id", None)
         return found if isinstance(found, str) else None
+
+    @property
+    def limits(self) -> Limits | None:
+        """The rate limits that the response's head stated, where the source shows them."""
+        found = getattr(self.stream, "limits", None)
+        return found if isinstance(found, Limits) else None
 
     @property
     def wait_until(self) -> float:

@@ -33,11 +33,7 @@ from streamguard.engine.telemetry import (
     CallLeft,
     RetryScheduled,
 )
-from streamguard.errors import (
-    CallError,
-    PolicyError,
-    StreamguardError,
-)
+from streamguard.errors import CallError, PolicyError, StreamguardError
 from streamguard.events import Event, Failed, Restarted
 from streamguard.guards.base import AttemptContext, Document
 from streamguard.guards.panel import Panel
@@ -112,7 +108,7 @@ class Call:
         self._charged: tuple[Charge, ...] = ()
         self._lost: Trip | None = None
         self._dispatch = Dispatch(
-            policy, self._runtime, self.clock, source.request, self.about["labels"], patient=patient
+            policy, self._runtime, self.clock, source.request, {"call": self.id, **self.about}, patient=patient
         )
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
         self._delivery = Delivery(self._deliver, keep=keep)
@@ -304,6 +300,7 @@ class Call:
         self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
         base_url = self._decision.base_url if self._decision else None
         end = await running.open(source, base_url, connect=self.policy.connect_limit)
+        self._dispatch.opened(running, end)
         if end is not None:
             await self._abort(running, end)
             return []

@@ -23,6 +23,7 @@ from streamguard.engine.attempt import RunningAttempt, interrupt_trip, total_tri
 from streamguard.engine.clock import CallClock
 from streamguard.engine.recorder import served
 from streamguard.engine.runtime import Runtime
+from streamguard.engine.telemetry import LimitsSeen
 from streamguard.events import Failed
 from streamguard.guards.metering import input_upper, is_final, output_upper
 from streamguard.outcome import Charge
@@ -55,7 +56,10 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dispatch:
-    """One call's way to the provider, attempt after attempt."""
+    """One call's way to the provider, attempt after attempt.
+
+    :param about: what every telemetry record says of the call: its id, labels and group.
+    """
 
     def __init__(
         self,
@@ -63,7 +67,7 @@ class Dispatch:
         runtime: Runtime,
         clock: CallClock,
         original: Request | None,
-        labels: Mapping[str, Any],
+        about: Mapping[str, Any],
         *,
         patient: bool = False,
     ) -> None:
@@ -71,7 +75,7 @@ class Dispatch:
         self._runtime = runtime
         self._clock = clock
         self._original = original
-        self._labels = labels
+        self._about = about
         self._patient = patient
         self._account: CallAccount | None = None
         self.denied: Denied | None = None
@@ -154,7 +158,7 @@ class Dispatch:
             runtime = self._runtime
             try:
                 self._account = await runtime.accounts.for_call(
-                    self._policy.budgets, job=runtime.job, labels=self._labels
+                    self._policy.budgets, job=runtime.job, labels=self._about["labels"]
                 )
             except LedgerLost as error:
                 return lost_trip(str(error))
@@ -201,6 +205,24 @@ class Dispatch:
             with self._clock.until(self._clock.deadline):
                 lost = await self.beat(reservation)
         return lost
+
+    def opened(self, running: RunningAttempt, end: Trip | Failed | None) -> None:
+        """Take what the head of a response says of the provider's limits.
+
+        :param end: what ended the attempt before its stream; `None` if it is open.
+        """
+        limits = end.limits if isinstance(end, Failed) else running.limits
+        if limits is not None:
+            seen = LimitsSeen(
+                attempt=running.number,
+                model=running.request.model if running.request else None,
+                sent=running.began,
+                at=self._clock.now(),
+                reason=None if end is None else end.reason,
+                limits=limits,
+                **self._about,
+            )
+            self._runtime.emit(seen)
 
     @staticmethod
     async def beat(reservation: Reservation) -> Trip | None:

@@ -101,6 +101,7 @@ class Recorder:
             ),
             decision=decision,
             charged=charged,
+            limits=(end.limits if isinstance(end, Failed) else None) or running.limits,
         )
 
     def _cost(self, request: Request | None, asked: str | None, served: str | None, usage: Usage) -> int | None:

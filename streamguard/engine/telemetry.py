@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from streamguard.outcome import AttemptRecord, CallRecord, Outcome
+from streamguard.pace.limits import Limits
 from streamguard.verdict import REASONS, Decision, Trip
 
 _log = logging.getLogger("streamguard")
@@ -36,6 +37,20 @@ class AttemptStarted(Record, frozen=True, kw_only=True):
 
     attempt: int
     model: str | None
+
+
+class LimitsSeen(Record, frozen=True, kw_only=True):
+    """The head of a response stated the provider's rate limits."""
+
+    attempt: int
+    model: str | None
+    sent: float
+    """When the request was sent, in seconds on the running backend's clock."""
+    at: float
+    """When the head came, on the same clock."""
+    reason: str | None = None
+    """Why the provider refused the request, if it did."""
+    limits: Limits
 
 
 class AttemptAborted(Record, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from streamguard.engine.telemetry import (
     CallGaveUp,
     CallLeft,
     Hook,
+    LimitsSeen,
     Record,
     RetryScheduled,
 )
@@ -98,6 +99,11 @@ def _started(r: AttemptStarted) -> tuple[str, str, dict[str, Any]]:
     return "info", "attempt_started", {"attempt": r.attempt, "model": r.model}
 
 
+def _limits(r: LimitsSeen) -> tuple[str, str, dict[str, Any]]:
+    stated = {f"{name}_{word}": getattr(limit, word) for name, limit in r.limits for word in ("per_minute", "left")}
+    return "debug", "limits_seen", {"attempt": r.attempt, "model": r.model, "reason": r.reason, **stated}
+
+
 def _aborted(r: AttemptAborted) -> tuple[str, str, dict[str, Any]]:
     return "warning", "attempt_aborted", _attempt_fields(r.attempt)
 
@@ -130,6 +136,7 @@ def _denied(r: BudgetDenied) -> tuple[str, str, dict[str, Any]]:
 
 _RENDER: dict[type, Any] = {
     AttemptStarted: _started,
+    LimitsSeen: _limits,
     AttemptAborted: _aborted,
     RetryScheduled: _scheduled,
     CallGaveUp: _gave_up,

@@ -23,7 +23,7 @@ from streamguard.events import Delta, Event, Stopped
 from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, Guard, Mode, Watch
 from streamguard.guards.completion import CompletionWatch
 from streamguard.guards.custom import AsyncWatch, failed
-from streamguard.guards.document.guard import TextWatch, ToolWatch
+from streamguard.guards.document.watches import TextWatch, ToolWatch
 from streamguard.guards.timeouts import ClockState, TimeoutsWatch
 from streamguard.guards.tool_calls import ToolCallWatch
 from streamguard.guards.transcript import Transcript

@@ -152,6 +152,8 @@ class Runner:
             await self._explain_stop()
             with suppress(JournalError):  # if it matters, it was said before
                 job.journal.sample(self._state())
+                if seen := self._tally.limits.entries:
+                    job.journal.say(limits_seen=msgspec.to_builtins(seen))
             if self._failure is not None:
                 raise self._failure
             job.finish()

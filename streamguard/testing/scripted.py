@@ -31,6 +31,7 @@ from streamguard.events import (
     Stopped,
     Usage,
 )
+from streamguard.pace.limits import Limits
 from streamguard.request import Request
 from streamguard.source import Attempt, SourceFailed
 from streamguard.testing import play, wire
@@ -203,6 +204,8 @@ class ScriptedStream:
         self._said: list[Event] = []
         self._stopped = False
         self.exchange: Exchange
+        self.limits: Limits | None = None
+        """The rate limits that the script's response head states."""
 
     async def __aenter__(self) -> Self:
         items = self._source.script.items(self._attempt.number)
@@ -277,6 +280,7 @@ class ScriptedStream:
         if head.code != 200 or head.body is not None:
             self.exchange.complete = True
             raise SourceFailed(_refused(head.code, headers, head.body or b""))
+        self.limits = _limits(headers)
         if headers.get("content-encoding") == "gzip":
             self._inflate = zlib.decompressobj(wbits=31)
 
@@ -386,6 +390,13 @@ def _whole(head: play.Head) -> bytes | None:
     except ValueError:
         return None
     return b"".join(as_stream(body)) if isinstance(body, dict) and is_message(body) else None
+
+
+def _limits(headers: Mapping[str, str]) -> Limits | None:
+    """The rate limits that a response head states."""
+    from streamguard.adapters.anthropic.limits import limits_of
+
+    return limits_of(headers)
 
 
 def _refused(code: int, headers: Mapping[str, str], body: bytes) -> Failed:

@@ -11,7 +11,8 @@ import msgspec
 
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Metered, Started, Stopped, Usage
 from streamguard.guards.base import AttemptContext, Document
-from streamguard.guards.document.guard import JsonDocument, TextWatch, ToolWatch
+from streamguard.guards.document.guard import JsonDocument
+from streamguard.guards.document.watches import TextWatch, ToolWatch
 from streamguard.request import Request
 from streamguard.verdict import Enough, Trip
 

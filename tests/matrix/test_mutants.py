@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.mutants import MUTANTS
+from bench.mutants import MUTANTS, NOTICED_BY
+from tests.data import ROOT
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -12,3 +13,14 @@ def test_mutants_can_be_applied(name: str) -> None:
     """What a mutant patches exists; a name that was moved would let the mutant fail instead of the package."""
     with MUTANTS[name]():
         pass
+
+
+def test_the_tests_that_must_notice_a_mutant_exist() -> None:
+    """By file and function; a test that was renamed would otherwise pass for one that failed."""
+    missing = [
+        (name, node)
+        for name, nodes in NOTICED_BY.items()
+        for node in nodes
+        if f"def {node.partition('::')[2].partition('[')[0]}(" not in (ROOT / node.partition("::")[0]).read_text()
+    ]
+    assert missing == []

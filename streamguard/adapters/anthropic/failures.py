@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
+from streamguard.adapters.anthropic.limits import limits_of
 from streamguard.adapters.aws.errors import http_error_type
 from streamguard.events import Failed
 from streamguard.redaction import redacted
@@ -176,6 +177,7 @@ def from_body(body: object, *, status: int | None, headers: Mapping[str, str] | 
         retry_after=retry_after(headers),
         request_id=headers.get("request-id") or headers.get("x-amzn-requestid") or _text(top.get("request_id")),
         billable=not _refused(top, kind, status, message or ""),
+        limits=limits_of(headers),
     )
 
 

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from streamguard.adapters.anthropic import failures
 from streamguard.adapters.anthropic.events import Translator
+from streamguard.adapters.anthropic.limits import limits_of
 from streamguard.adapters.anthropic.message_builder import Assembly, assembled
 from streamguard.adapters.anthropic.opening import Opening
 from streamguard.adapters.aws.event_stream import CONTENT_TYPE as AWS_STREAM
@@ -28,6 +29,7 @@ from streamguard.adapters.sse.decoder import Decoder, DecodingStopped
 from streamguard.adapters.sse.raw_frames import FrameLog
 from streamguard.adapters.sse.read_ahead import ReadAhead
 from streamguard.events import DeltaKind, Event, Failed
+from streamguard.pace.limits import Limits
 from streamguard.source import CLOSE_LIMIT, Attempt
 
 DERIVED: Final = frozenset({"text", "input_json", "thinking", "citation", "signature", "compaction"})
@@ -107,6 +109,11 @@ class BodyStream:
     def request_id(self) -> str | None:
         """The request's id, as the response's head has it."""
         return next((found for name in REQUEST_ID if (found := self.headers.get(name))), None)
+
+    @property
+    def limits(self) -> Limits | None:
+        """The rate limits that the response's head states."""
+        return limits_of(self.headers)
 
     async def refusal(self) -> Failed | None:
         """Look at a body that is labelled as something else: `None` if it is an event stream all the same, or a whole
@@ -275,6 +282,12 @@ class SdkStream:
         self._items: ReadAhead[Any] | None = None
         self._over = False
         self._closed = False
+
+    @property
+    def limits(self) -> Limits | None:
+        """The rate limits that the response's head states; `None` where the stream does not show its response."""
+        headers = getattr(getattr(self._stream, "response", None), "headers", None)
+        return limits_of(headers) if isinstance(headers, Mapping) else None
 
     def open(self, attempt: Attempt) -> Self:  # noqa: ARG002
         """Itself: it can be read once."""

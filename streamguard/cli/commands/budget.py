@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import msgspec
+from rich.cells import cell_len
 
 from streamguard.budgets.ledger import Balance, Doubt, Ledger, LedgerError
 from streamguard.budgets.spec import Scope
@@ -22,8 +23,11 @@ from streamguard.budgets.stores import open_ledger
 from streamguard.budgets.upper_bound import MAX_AMOUNT
 from streamguard.cli.commands.exits import Exit
 from streamguard.pricing.price import MICRO, micro_usd
-from streamguard.terminal import printable
+from streamguard.terminal import columns, fitted, packed, printable
 from streamguard.usage import Unit
+
+PLAIN_WIDTH = 140
+"""Columns of a table that goes to no terminal."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +53,7 @@ def show(address: str, options: Options) -> int:
     if options.as_json:
         sys.stdout.write("".join(f"{json.dumps(_balance_json(*one))}\n" for one in found))
     else:
-        _table(address, found)
+        sys.stdout.write("".join(f"{line}\n" for line in _shown(address, found, columns(sys.stdout))))
     return Exit.OK
 
 
@@ -71,7 +75,7 @@ def reconcile(address: str, options: Options) -> int:
             raise LedgerError(f"{scope.key}: nothing is uncertain {what}")
         return f"{scope.key}: what was uncertain {what} is settled at {_amount_text(amount, scope.unit)}"
 
-    sys.stdout.write(printable(_with(address, body)) + "\n")
+    _say(_with(address, body))
     return Exit.OK
 
 
@@ -92,8 +96,12 @@ def set_cap(address: str, options: Options) -> int:
             "processes too, until --unset; a policy's own smaller cap still counts"
         )
 
-    sys.stdout.write(printable(_with(address, body)) + "\n")
+    _say(_with(address, body))
     return Exit.OK
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(fitted(printable(text), 0, columns(sys.stdout)) + "\n")
 
 
 def _with(address: str, body: Any) -> Any:
@@ -169,34 +177,69 @@ _KINDS = {
     "lost": "of processes that died, or whose lease ran out",
 }
 
+_HINT = (
+    "uncertain: calls that were aborted or crashed before the provider counted. It stays taken until somebody who has "
+    "seen the bill says what it cost: streamguard budget reconcile LEDGER SCOPE --settled AMOUNT"
+)
 
-def _table(address: str, found: list[tuple[Balance, Sequence[Doubt]]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
 
+def _shown(address: str, found: Sequence[tuple[Balance, Sequence[Doubt]]], width: int | None) -> Iterator[str]:
+    """What a person is shown: a table where it fits, else a block a scope. A scope is never broken: it is to be copied.
+
+    :param width: see `terminal.columns`.
+    """
     balances = [balance for balance, _ in found]
     if not balances:
-        sys.stdout.write(f"{printable(address)}: no budget was ever used here\n")
+        yield f"{printable(address)}: no budget was ever used here"
         return
-    table = Table(title="Budgets", title_justify="left", box=None, pad_edge=False)
-    for name in ("scope", "window", "spent", "held", "uncertain", "left", "cap"):
-        table.add_column(name, justify="left" if name in ("scope", "window") else "right", overflow="fold")
-    for balance in balances:
-        amounts = (balance.settled, balance.held, balance.uncertain, balance.available, balance.cap)
-        shown = [_amount_text(amount, balance.unit) for amount in amounts]
-        table.add_row(printable(balance.scope), balance.window or "-", *shown)
-    Console().print(table)
+    rows = [_cells(balance) for balance in balances]
+    yield from _table(rows, width) or (line for row in rows for line in _block(row, width))
     for balance, doubts in found:
         for doubt in doubts:
-            since = datetime.fromtimestamp(doubt.since, UTC).strftime("%Y-%m-%d %H:%M UTC")
-            Console().print(
-                f"{printable(balance.scope)}: {_amount_text(doubt.amount, balance.unit)} uncertain in {doubt.holds} "
-                f"attempts {_KINDS[doubt.kind]}, the oldest since {since}",
-                highlight=False,
-            )
+            yield from fitted(_doubt_text(balance, doubt), 0, width).split("\n")
     if any(balance.uncertain for balance in balances):
-        Console().print(
-            "uncertain: calls that were aborted or crashed before the provider counted. It stays taken until somebody "
-            "who has seen the bill says what it cost: streamguard budget reconcile LEDGER SCOPE --settled AMOUNT",
-            highlight=False,
-        )
+        yield from fitted(_HINT, 0, width).split("\n")
+
+
+_COLUMNS = ("scope", "window", "spent", "held", "uncertain", "left", "cap")
+
+
+def _cells(balance: Balance) -> tuple[str, ...]:
+    amounts = (balance.settled, balance.held, balance.uncertain, balance.available, balance.cap)
+    shown = [_amount_text(amount, balance.unit) for amount in amounts]
+    return (printable(balance.scope), balance.window or "-", *shown)
+
+
+def _table(rows: Sequence[tuple[str, ...]], width: int | None) -> list[str]:
+    """A line a scope; nothing if the lines were too long."""
+    widths = [max(map(cell_len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+    if sum(widths) + 2 * (len(widths) - 1) > (PLAIN_WIDTH if width is None else width):
+        return []
+    return [
+        "  ".join(_padded(cell, index, widths[index]) for index, cell in enumerate(row)) for row in (_COLUMNS, *rows)
+    ]
+
+
+def _padded(cell: str, index: int, width: int) -> str:
+    space = " " * (width - cell_len(cell))
+    return cell + space if index < 2 else space + cell
+
+
+def _block(row: tuple[str, ...], width: int | None) -> Iterator[str]:
+    """The scope on a line of its own, and its figures below."""
+    scope, window, *amounts = row
+    yield scope
+    figures = [f"{name} {amount}" for name, amount in zip(_COLUMNS[2:], amounts, strict=True)]
+    if window != "-":
+        figures.insert(0, f"window {window}")
+    for line in packed(figures, (PLAIN_WIDTH if width is None else width) - 2):
+        yield f"  {line}"
+
+
+def _doubt_text(balance: Balance, doubt: Doubt) -> str:
+    since = datetime.fromtimestamp(doubt.since, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    attempts = "1 attempt" if doubt.holds == 1 else f"{doubt.holds:,} attempts"
+    return (
+        f"{printable(balance.scope)}: {_amount_text(doubt.amount, balance.unit)} uncertain in {attempts} "
+        f"{_KINDS[doubt.kind]}, the oldest since {since}"
+    )

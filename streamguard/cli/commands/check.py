@@ -17,7 +17,7 @@ import msgspec
 
 from streamguard.cli.commands.exits import Exit, complain
 from streamguard.errors import ConfigError, JobError, Problem
-from streamguard.terminal import printable
+from streamguard.terminal import columns, fitted, printable
 
 if TYPE_CHECKING:
     from streamguard.cli.commands.hosts import Place
@@ -241,6 +241,10 @@ def _explained(policy: Any) -> Iterator[str]:
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    """Columns. What does not fit the terminal goes on below, in the last column."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    hang = 4 + sum(widths[:-1]) + 2 * len(widths[:-1])
+    wide = columns(sys.stdout)
     for row in rows:
-        yield ("    " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))).rstrip()
+        line = "    " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        yield from fitted(printable(line.rstrip()), hang, wide).split("\n")

@@ -15,8 +15,11 @@ import msgspec
 from streamguard.cli.commands.exits import Exit
 from streamguard.errors import JobError, Problem, SchemaError
 from streamguard.files.schema_file import read_schema
-from streamguard.terminal import printable, put, silence, standard_input
+from streamguard.terminal import columns, fitted, printable, put, silence, standard_input
 from streamguard.viability.explain.render import Told, render, tell
+
+HANG = 12
+"""Columns before the text of a fact."""
 
 MAX_BYTES = 64 * 1024 * 1024
 """Largest text."""
@@ -42,11 +45,20 @@ def main(file: str, options: Options) -> int:
     text = _text(file)
     told = tell(text, schema, duplicate_names=options.duplicate_names)
     name = "standard input" if file == "-" else file
-    lines = [json.dumps(_as_object(name, told))] if options.as_json else render(name, text, told, printable)
+    if options.as_json:
+        lines = [json.dumps(_as_object(name, told))]
+    else:
+        width = columns(sys.stdout)
+        lines = [_broken(line, width) for line in render(name, text, told, printable, width)]
     if not put(sys.stdout, "".join(f"{line}\n" for line in lines)):
         silence(sys.stdout)
         return 128 + 13
     return Exit.OK if told.status == "valid" else Exit.FAILED
+
+
+def _broken(line: str, width: int | None) -> str:
+    """A line of facts goes on below its text. An excerpt fits as it is, and its blanks count."""
+    return line if " | " in line[:HANG] else fitted(line, HANG if line.startswith("  ") else 0, width)
 
 
 def _as_object(name: str, told: Told) -> dict[str, Any]:

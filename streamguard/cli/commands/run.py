@@ -37,7 +37,7 @@ from streamguard.jobs.runner import CONCURRENCY, STOP_ON, Runner
 from streamguard.jobs.store.results import About
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES, Rules
 from streamguard.source import Source
-from streamguard.terminal import put, silence
+from streamguard.terminal import columns, put, silence
 
 RUNS_CODE = "the policy's guards are Python code, which may do whatever you may: look at it, then say --allow-imports"
 """Why a file's own word is not enough."""
@@ -282,7 +282,10 @@ def _dry_run(job: Job, options: Options) -> int:
     from streamguard.jobs.report.forecast import forecast, forecast_text
 
     found = forecast(job)
-    text = json.dumps(msgspec.to_builtins(found), indent=2) if options.as_json else forecast_text(found, job.notices)
+    if options.as_json:
+        text = json.dumps(msgspec.to_builtins(found), indent=2)
+    else:
+        text = forecast_text(found, job.notices, columns(sys.stdout))
     if not put(sys.stdout, text + "\n"):
         silence(sys.stdout)
     return Exit.OK
@@ -359,7 +362,7 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
     summary = tally.summary(runner.stopped)
     if failure is not None:
         if not options.quiet:
-            put(sys.stderr, summary_text(summary) + "\n")
+            put(sys.stderr, summary_text(summary, columns(sys.stderr)) + "\n")
         raise failure
     return _Ran(summary, signals.first)
 
@@ -452,7 +455,7 @@ def _end(job: Job, ran: _Ran, fail_on: Amount, options: Options) -> int:
         if not put(sys.stdout, text + "\n"):
             silence(sys.stdout)
     elif not options.quiet:
-        put(sys.stderr, summary_text(summary) + "\n")
+        put(sys.stderr, summary_text(summary, columns(sys.stderr)) + "\n")
     return code
 
 

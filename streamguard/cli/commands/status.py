@@ -10,10 +10,10 @@ import msgspec
 from streamguard.cli.commands.exits import Exit
 from streamguard.errors import JobError, Problem
 from streamguard.jobs.report.status import look, status_text
-from streamguard.jobs.report.timeline import timeline
+from streamguard.jobs.report.timeline import HANG, timeline
 from streamguard.jobs.store.journal import read_journal
 from streamguard.jobs.store.journal_records import believed
-from streamguard.terminal import printable, put, silence
+from streamguard.terminal import columns, fitted, printable, put, silence
 
 
 def main(out: str, *, trace: str | None, as_json: bool) -> int:
@@ -24,16 +24,23 @@ def main(out: str, *, trace: str | None, as_json: bool) -> int:
     journal = read_journal(out)
     if journal is None:
         raise JobError(Problem(file=out, problem="no journal of a job stands beside it"))
+    width = columns(sys.stdout)
     with journal:
         if trace is not None:
             line = journal.line(trace)
             if line is None:
                 raise JobError(Problem(file=out, problem=f"the row {trace!r} has no result"))
             with believed(str(journal.path)):
-                text = "\n".join(printable(said) for said in timeline(line, journal.detail(trace)))
+                story = timeline(line, journal.detail(trace))
+                text = "\n".join(fitted(printable(said), _hang(said), width) for said in story)
         else:
             status = look(journal, out)
-            text = json.dumps(msgspec.to_builtins(status), indent=2) if as_json else status_text(status)
+            text = json.dumps(msgspec.to_builtins(status), indent=2) if as_json else status_text(status, width)
     if not put(sys.stdout, text + "\n"):
         silence(sys.stdout)
     return Exit.OK
+
+
+def _hang(said: str) -> int:
+    """Where the lines begin that a line of a story is broken into: below its text, behind the time."""
+    return HANG if said.startswith(" ") else 0

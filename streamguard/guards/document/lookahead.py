@@ -11,18 +11,23 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from streamguard.guards.base import Document
+from streamguard.guards.document.finished import Finished
 from streamguard.guards.document.reader import DocumentReader
 from streamguard.verdict import Enough, Trip
 from streamguard.viability.syntax.values import FinishedValues
 
 
 class Ahead:
-    """How far one document was read ahead of its events."""
+    """How far one document was read ahead of its events.
 
-    __slots__ = ("_at", "_back", "_reader", "_verdict", "left")
+    :param finished: follows the document for whoever wants its values.
+    """
 
-    def __init__(self, reader: DocumentReader) -> None:
+    __slots__ = ("_at", "_back", "_reader", "_verdict", "finished", "left")
+
+    def __init__(self, reader: DocumentReader, finished: Finished | None = None) -> None:
         self._reader = reader
+        self.finished = finished
         self.left = 0
         """Pieces that were read and whose events have not come yet."""
         self._back = 0  # their characters
@@ -59,6 +64,16 @@ class Ahead:
         self._reader.forget(self._back)
         self.left = self._back = 0
         return self._verdict
+
+    @property
+    def shown(self) -> int:
+        """Characters of the document's own text whose events have come."""
+        return self._reader.read - self._back if self.left else self._reader.read
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the document was accepted, as far as the events have come."""
+        return not self.left and self._reader.complete
 
     def document(self) -> Document:
         """The document, as far as the events have come."""

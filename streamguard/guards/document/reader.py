@@ -207,6 +207,11 @@ class DocumentReader:
             at = (self._prefix.end or 1) - (not self.text[-1:].isdigit())
         return self._begins_at + at
 
+    @property
+    def read(self) -> int:
+        """Characters fed since the document began."""
+        return self.fed - self._begins_at if self.inside else 0
+
     def text_before(self, back: int) -> str:
         """The document's own text without what the last so many characters fed brought."""
         until = self.fed - back

@@ -16,7 +16,7 @@ import anyio
 import msgspec
 
 from streamguard.jobs.progress.summary import BudgetState, Interval, Summary, Tally
-from streamguard.terminal import printable, put
+from streamguard.terminal import aligned, packed, printable, put
 
 LIVE_EVERY = 0.2
 """Seconds between two pictures of the live line."""
@@ -26,6 +26,9 @@ PLAIN_EVERY = 15.0
 
 JSON_EVERY = 5.0
 """Seconds between two lines for a machine."""
+
+BAR = 10
+"""Columns of the bar: the figures beside it need the rest of 80."""
 
 MOST_REASONS = 4
 """Reasons that the live picture counts by name: the most frequent ones."""
@@ -84,7 +87,8 @@ class Progress:
             from rich.text import Text
 
             with suppress(OSError):
-                self._live.console.print(Text(printable(text)))
+                # As it is: a terminal breaks what is too long, and an address can still be copied.
+                self._live.console.print(Text(printable(text)), soft_wrap=True)
         elif self._show == "json":
             put(self._stream, json.dumps({"event": "notice", "text": text}) + "\n")
         elif self._show != "off":
@@ -104,13 +108,15 @@ class Progress:
         from rich.text import Text
 
         grid = Table.grid(padding=(0, 1))
-        grid.add_column(width=20)
+        grid.add_column(width=BAR)
         grid.add_column(no_wrap=True, overflow="ellipsis")
-        bar: Any = ProgressBar(total=max(1, self._tally.wanted), completed=self._tally.done, width=20)
-        first, *more = _parts(self._tally), _reasons(self._tally)
-        for left, parts in ((bar, first), *(("", rest) for rest in more)):
-            if text := " · ".join(parts):
-                grid.add_row(left, Text(text, no_wrap=True, overflow="ellipsis"))
+        bar: Any = ProgressBar(total=max(1, self._tally.wanted), completed=self._tally.done, width=BAR)
+        room = max(1, self._live.console.width - BAR - 1)
+        lines = [*packed(list(_parts(self._tally)), room)]
+        for word, reasons in _reasons(self._tally):
+            lines += packed([f"{word}: {reasons[0]}", *reasons[1:]], room, ", ")
+        for number, text in enumerate(lines):
+            grid.add_row(bar if number == 0 else "", Text(text, no_wrap=True, overflow="ellipsis"))
         return grid
 
 
@@ -144,14 +150,13 @@ def _parts(tally: Tally) -> Iterator[str]:
         yield f"first token {statistics.median(tally.recent_first_tokens):.2g} s"
 
 
-def _reasons(tally: Tally) -> Iterator[str]:
+def _reasons(tally: Tally) -> Iterator[tuple[str, list[str]]]:
     """What attempts ended for, and what was given up for, most frequent first."""
     for word, counts in (("retried", tally.retries), ("gave up", tally.failed)):
         named = counts.most_common(MOST_REASONS)
         if named:
             others = counts.total() - sum(count for _, count in named)
-            listed = [f"{reason} {count:,}" for reason, count in named] + ([f"others {others:,}"] if others else [])
-            yield f"{word}: {', '.join(listed)}"
+            yield word, [f"{reason} {count:,}" for reason, count in named] + ([f"others {others:,}"] if others else [])
 
 
 def _budget(state: BudgetState) -> str:
@@ -246,9 +251,9 @@ def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "retries", _by(summary.retries)
     yield "output tokens", _span(summary.output_tokens, lambda count: f"{count:,.0f}")
     if summary.saved_tokens is not None:
-        but = f" (and {summary.saved_unknown:,} rows for which nobody knows)" if summary.saved_unknown else ""
+        but = f" (unknown for {_rows(summary.saved_unknown)})" if summary.saved_unknown else ""
         yield "tokens saved", f"≈ {summary.saved_tokens:,}{but}"
-    but = f" (price unknown for {summary.cost_unknown:,} rows)" if summary.cost_unknown and summary.cost_usd else ""
+    but = f" (price unknown for {_rows(summary.cost_unknown)})" if summary.cost_unknown and summary.cost_usd else ""
     yield "cost", _span(summary.cost_usd, lambda usd: f"${usd:,.4f}") + but
     if summary.runs_before:
         runs = f"{summary.runs_before:,} run{'' if summary.runs_before == 1 else 's'}"
@@ -286,13 +291,18 @@ def _next_step(summary: Summary) -> str | None:
     return "; ".join(steps) or None
 
 
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
 def _by(counts: dict[str, int]) -> str:
     total = sum(counts.values())
     return f"{total:,}" + (f" ({', '.join(f'{name} {count:,}' for name, count in counts.items())})" if counts else "")
 
 
-def summary_text(summary: Summary) -> str:
-    """The table as plain text, aligned."""
-    rows = list(summary_rows(summary))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:>{width}}  {printable(value)}" for name, value in rows)
+def summary_text(summary: Summary, width: int | None = None) -> str:
+    """The table as plain text, aligned.
+
+    :param width: see `terminal.columns`.
+    """
+    return aligned(summary_rows(summary), width)

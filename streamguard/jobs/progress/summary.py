@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 
-from streamguard.engine.telemetry import AttemptAborted, AttemptStarted, CallCompleted, RetryScheduled
+from streamguard.engine.telemetry import AttemptAborted, AttemptStarted, CallCompleted, LimitsSeen, RetryScheduled
 from streamguard.jobs.asking import Ended
+from streamguard.jobs.report.limits_seen import LimitsLog
 from streamguard.outcome import AttemptRecord
 
 RECENT = 256
@@ -151,6 +152,8 @@ class Tally:
         self.first_tokens = Reservoir()
         self.row_seconds = Reservoir()
         self.recent_first_tokens: deque[float] = deque(maxlen=RECENT)
+        self.limits = LimitsLog()
+        """What answers stated of the provider's rate limits."""
         self._ends: deque[tuple[float, int]] = deque(maxlen=RECENT)
         """When rows ended, and their output tokens, at the most."""
 
@@ -162,6 +165,8 @@ class Tally:
             self.attempts += 1
         elif isinstance(record, RetryScheduled):
             self.retries[record.decision.reason] += 1
+        elif isinstance(record, LimitsSeen):
+            self.limits.take(record, self.start)
         elif isinstance(record, AttemptAborted):
             self._first_token(record.attempt)
         elif isinstance(record, CallCompleted):

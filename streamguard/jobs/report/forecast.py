@@ -23,6 +23,7 @@ from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import cost, worst_case
 from streamguard.pricing.tokens import TokenScale, weigh
 from streamguard.request import Request
+from streamguard.terminal import aligned, fitted, printable
 
 MOST_EXAMPLES = 1000
 """Earlier answers that are looked at, to see how long they are."""
@@ -125,11 +126,13 @@ def _typical(job: Job) -> int | None:
     return round(statistics.median(found)) if found else None
 
 
-def forecast_text(found: Forecast, notices: list[str]) -> str:
-    """The same for people."""
-    rows = list(_lines(found))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join([*notices, *(f"{name:>{width}}  {value}" for name, value in rows), "nothing was sent"])
+def forecast_text(found: Forecast, notices: list[str], width: int | None = None) -> str:
+    """The same for people.
+
+    :param width: see `terminal.columns`.
+    """
+    said = [fitted(printable(notice), 0, width) for notice in notices]
+    return "\n".join([*said, aligned(_lines(found), width), "nothing was sent"])
 
 
 def _lines(found: Forecast) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ import msgspec
 
 from streamguard.jobs.progress.summary import Interval, Quantiles, Reservoir
 from streamguard.jobs.report.excerpt import Excerpt
+from streamguard.jobs.report.limits_seen import Seen
 from streamguard.jobs.report.status import Status, look
 from streamguard.jobs.store.journal import Journal
 from streamguard.jobs.store.journal_records import Sample, believed
@@ -147,6 +148,8 @@ class Report:
         """The first of them."""
         self.samples: dict[int, list[Sample]] = {}
         """By run."""
+        self.limits: list[Seen] = []
+        """The rate limits that answers of the last run stated."""
 
     def take(self, line: _Line, detail: bytes | None) -> None:
         """Count one row's latest result."""
@@ -187,6 +190,7 @@ def report(journal: Journal, out: str) -> Report:
             made.take(decode(line), detail)
         for sample in journal.samples():
             made.samples.setdefault(sample.run, []).append(sample)
+        made.limits = msgspec.convert(journal.about("limits_seen") or [], list[Seen])
     return made
 
 

@@ -6,15 +6,17 @@ file is escaped, its control characters spelled out, and the page forbids itself
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
 
 from streamguard.jobs.progress.progress import duration, money, tokens
 from streamguard.jobs.report import svg
 from streamguard.jobs.report.excerpt import Excerpt
+from streamguard.jobs.report.limits_seen import figures
 from streamguard.jobs.report.report import MOST_ROWS, FailedRow, Histogram, Report
 from streamguard.jobs.store.journal_records import Sample
+from streamguard.pace.limits import NAMES, WORDS
 from streamguard.terminal import printable
 
 MOST_REASONS = 12
@@ -68,6 +70,7 @@ def page(report: Report, *, now: datetime | None = None) -> str:
             f'<p class="sub">{_safe(" · ".join([*_about(report), made]))}</p>',
             f'<div class="tiles">{"".join(_tiles(report))}</div>',
             f'<div class="grid">{"".join(_charts(report))}</div>',
+            *_limits(report),
             *_runs(report),
             *_failures(report),
         ]
@@ -204,6 +207,49 @@ def _timeline(run: int, samples: Sequence[Sample]) -> str:
     drawn = svg.timeline(points, f"Rows under way in run {run}", shaded, marks)
     words = "Rows under way." + (" Shaded: the provider was left alone after a refusal." if shaded else "")
     return _chart(f"Run {run}: concurrency", drawn, words)
+
+
+def _limits(report: Report) -> Iterator[str]:
+    """The rate limits that answers stated: what they came to, and the log."""
+    if not report.limits:
+        return
+    heads = ("limit", "per minute, as stated", "least that was left", "answers")
+    yield '<section class="scroll"><h2>Limits as seen</h2>'
+    yield _table(
+        ("model", *heads),
+        (
+            (
+                one.model or "",
+                WORDS[one.name],
+                " → ".join(f"{value:,}" for value in one.per_minute[-4:]),
+                f"{one.least_left:.0%}",
+                f"{one.answers:,}",
+            )
+            for one in figures(report.limits)
+        ),
+    )
+    yield "<details><summary>The log: what each answer stated as left, of how much a minute</summary>"
+    yield _table(
+        ("sent, s", "head, s", "model", *(WORDS[name] for name in NAMES), "refused"),
+        (
+            (
+                f"{seen.sent:.2f}",
+                f"{seen.at:.2f}",
+                seen.model or "",
+                *("" if (one := stated.get(name)) is None else f"{one.left:,} of {one.per_minute:,}" for name in NAMES),
+                seen.reason or "",
+            )
+            for seen in report.limits
+            for stated in [dict(seen.limits)]
+        ),
+    )
+    yield "</details></section><br>"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{_safe(one)}</th>" for one in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{_safe(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _runs(report: Report) -> Iterator[str]:

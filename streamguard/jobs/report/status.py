@@ -16,7 +16,7 @@ import msgspec
 from streamguard.jobs.store.journal import Journal
 from streamguard.jobs.store.journal_records import RunInfo, believed
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES
-from streamguard.terminal import printable
+from streamguard.terminal import aligned
 
 N = TypeVar("N", int, float)
 
@@ -150,11 +150,12 @@ def _alive(run: RunInfo) -> bool:
     return True
 
 
-def status_text(status: Status) -> str:
-    """The same for people."""
-    rows = list(_lines(status))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:>{width}}  {printable(value)}" for name, value in rows)
+def status_text(status: Status, width: int | None = None) -> str:
+    """The same for people.
+
+    :param width: see `terminal.columns`.
+    """
+    return aligned(_lines(status), width)
 
 
 def _lines(status: Status) -> Iterator[tuple[str, str]]:

@@ -115,7 +115,10 @@ def _decision(decision: Mapping[str, Any] | None) -> Iterator[str]:
         yield f"at {decision['base_url']}"
 
 
-_NO_TIME = " " * 13
+HANG = 13
+"""Columns of the time before a line's text."""
+
+_NO_TIME = " " * HANG
 
 
 def _time(seconds: float) -> str:

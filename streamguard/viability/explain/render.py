@@ -20,8 +20,8 @@ from streamguard.viability.syntax.strict import Refused, parse
 
 _LINES: Final = 4
 """Lines shown, at the most."""
-_WIDTH: Final = 96
-"""Columns of a line shown, at the most; of a longer one, its end."""
+_WIDTH: Final = 104
+"""Columns of an excerpt, where the caller names none; of a longer line its end is shown."""
 _PIECE: Final = 4096
 
 
@@ -107,17 +107,22 @@ def _place(text: str, char: int) -> dict[str, Any]:
     }
 
 
-def render(name: str, text: str, told: Told, show: Callable[[str], str]) -> Iterator[str]:
-    """The lines to print. `name`: of the text; `show` makes text from elsewhere printable in one line."""
+def render(name: str, text: str, told: Told, show: Callable[[str], str], width: int | None = None) -> Iterator[str]:
+    """Yield the lines to print. The excerpt fits the width; of other lines the caller breaks what is too long.
+
+    :param name: of the text.
+    :param show: make text from elsewhere printable in one line.
+    :param width: columns of a line.
+    """
     if told.status == "valid":
         yield f"{show(name)}: valid, {_bytes(told.offset)}"
         return
     if told.status == "dead":
         yield f"{show(name)}:{told.line}:{told.column}: dead at byte {told.offset:,}"
-        yield from _excerpt(text, told, show, show(told.message or ""))
+        yield from _excerpt(text, told, show, show(told.message or ""), width or _WIDTH)
     else:
         yield f"{show(name)}: incomplete, {_bytes(told.offset)}; as far as it goes, it can still become valid"
-        yield from _excerpt(text, told, show, "")
+        yield from _excerpt(text, told, show, "", width or _WIDTH)
     yield from _facts(told, show)
 
 
@@ -137,26 +142,35 @@ def _facts(told: Told, show: Callable[[str], str]) -> Iterator[str]:
         yield f"  expected  {show(listed(told.expected))}"
 
 
-def _excerpt(text: str, told: Told, show: Callable[[str], str], note: str) -> Iterator[str]:
+def _excerpt(text: str, told: Told, show: Callable[[str], str], note: str, width: int) -> Iterator[str]:
     """The last lines up to the character, it included, and a caret below it."""
     lines = text[: told.char + 1].split("\n")
     if len(lines) > told.line:  # the character itself is the end of a line
         lines = [*lines[: told.line - 1], lines[told.line - 1] + "\n"]
     number = len(str(told.line))
-    for i in range(max(0, told.line - _LINES), told.line - 1):
-        yield f"  {i + 1:>{number}} | {_cut(lines[i].rstrip(chr(13)), show, start=True)}".rstrip()
     last = lines[told.line - 1]
     before, at = last[: told.column - 1], last[told.column - 1 :]
-    shown = _cut(before, show)
+    room = max(8, width - number - 5 - _columns(show(at)))
+    for i in range(max(0, told.line - _LINES), told.line - 1):
+        yield f"  {i + 1:>{number}} | {_cut(lines[i].rstrip(chr(13)), show, room, start=True)}".rstrip()
+    shown = _cut(before, show, room)
     yield f"  {told.line:>{number}} | {shown}{show(at)}"
-    yield f"  {'':>{number}} | {' ' * _columns(shown)}^ {note}".rstrip()
+    caret = f"  {'':>{number}} | {' ' * _columns(shown)}^"
+    if _columns(f"{caret} {note}") <= width:
+        yield f"{caret} {note}".rstrip()
+    else:
+        yield caret
+        yield f"  message   {note}"
 
 
-def _cut(text: str, show: Callable[[str], str], *, start: bool = False) -> str:
+def _cut(text: str, show: Callable[[str], str], room: int, *, start: bool = False) -> str:
     """A line, or as much of its start or end as has room."""
-    if len(text) <= _WIDTH:
+    if len(text) <= room and _columns(show(text)) <= room:
         return show(text)
-    return show(text[: _WIDTH - 1]) + "…" if start else "…" + show(text[1 - _WIDTH :])
+    kept = text[: room - 1] if start else text[1 - room :]
+    while _columns(show(kept)) >= room:
+        kept = kept[:-1] if start else kept[1:]
+    return show(kept) + "…" if start else "…" + show(kept)
 
 
 def _columns(text: str) -> int:

@@ -537,6 +537,7 @@ def test_an_error_status_is_classified(
     failed = anyio.run(main, backend=backend)
     facts = {name: getattr(failed, name) for name in failed.__struct_fields__ if name != "message"}
     assert facts == {
+        "limits": None,
         "type": None,
         "status": status,
         "code": None,

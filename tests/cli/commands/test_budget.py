@@ -44,14 +44,35 @@ def test_show(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     monkeypatch.setenv("COLUMNS", "140")
     code, out, err = run(capsys, "show", file)
     lines = [line.split() for line in out.splitlines()]
-    assert (code, err, lines[2]) == (
-        Exit.OK,
-        "",
-        ["nightly/job:x/micro_usd", "-", "$1.250000", "$1.000000", "$0.250000", "$2.500000", "$5.000000"],
-    )
-    assert lines[3][0] == "nightly/job:x/tokens"
-    assert lines[3][2:] == ["100", "tokens", "0", "tokens", "0", "tokens", "900", "tokens", "1,000", "tokens"]
+    assert (code, err) == (Exit.OK, "")
+    assert lines[0] == ["scope", "window", "spent", "held", "uncertain", "left", "cap"]
+    assert lines[1] == ["nightly/job:x/micro_usd", "-", "$1.250000", "$1.000000", "$0.250000", "$2.500000", "$5.000000"]
+    assert lines[2][0] == "nightly/job:x/tokens"
+    assert lines[2][2:] == ["100", "tokens", "0", "tokens", "0", "tokens", "900", "tokens", "1,000", "tokens"]
+    assert "$0.250000 uncertain in 1 attempt aborted or cut before the provider counted" in out
     assert "uncertain: calls that were aborted or crashed" in out
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_a_scope_stays_in_one_piece(
+    tmp_path: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However narrow the terminal: what is to be copied into `reconcile` is never broken, nor is an amount."""
+    keys = [f"nightly/client:{'ü' * 60}-{number}/micro_usd" for number in range(3)] + [MONEY.key]
+    path = tmp_path / "budget.db"
+    store = SqliteStore(path)
+    store.configure([Scope(key=key, unit="micro_usd", cap=123_456_789_012, window="month") for key in keys])
+    store.reserve("a", dict.fromkeys(keys, 2_000_000), 60)
+    store.settle("a", dict.fromkeys(keys, Settlement(1_250_000, 250_000)))
+    store.close()
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, out, _ = run(capsys, "show", path)
+    lines = out.splitlines()
+    assert code == Exit.OK
+    assert [line for line in lines if line in keys] == sorted(keys)
+    figures = [line for line in lines if line.startswith("  ")]
+    assert "".join(figures).count("cap $123456.789012") == len(keys)
+    assert [line for line in lines if len(line) > width and len(line.split()) > 1 and width >= 40] == []
 
 
 def test_show_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

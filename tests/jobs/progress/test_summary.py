@@ -125,7 +125,7 @@ def test_the_summary_of_a_run() -> None:
             "      retries  1 (json.schema 1)",
             "output tokens  ≈ 86 to 91",
             " tokens saved  ≈ 40",
-            "         cost  ≥ $0.0041 (price unknown for 1 rows)",
+            "         cost  ≥ $0.0041 (price unknown for 1 row)",
             "         time  10 s",
             "  first token  p50 0.50 s, p95 0.50 s",
             "          row  p50 2.00 s, p95 9.00 s",
@@ -314,6 +314,7 @@ def test_live_progress_leaves_the_terminal_as_it_was(monkeypatch) -> None:
     run_virtual(shown_for, "live", stream, 1)
     text = stream.getvalue()
     assert "6/10 done" in text
-    assert "retried: json.schema 1 · gave up: provider.overloaded 1" in text
+    assert "retried: json.schema 1 " in text
+    assert "gave up: provider.overloaded 1 " in text
     assert (text.count("\x1b[?25l"), text.count("\x1b[?25h")) == (1, 1)
     assert "a notice \\e[31m" in text

@@ -8,7 +8,7 @@ import pytest
 
 from streamguard.terminal import printable
 from streamguard.viability import compile_schema
-from streamguard.viability.explain.render import render, tell
+from streamguard.viability.explain.render import _columns, render, tell
 from streamguard.viability.syntax.protocol import Open
 
 RECORD = {
@@ -148,3 +148,14 @@ def test_what_could_have_come_instead(schema: Any, text: str, expected: tuple[st
     """What the alternatives that were left would have taken."""
     told = tell(text, compile_schema(schema))
     assert (told.status, told.expected) == ("dead", expected)
+
+
+@pytest.mark.parametrize("width", [30, 60, 80])
+def test_an_excerpt_fits_the_terminal(width: int) -> None:
+    """The caret stands below the dead character, wide characters count twice; a note without room gets its own line."""
+    text = '{"tags":[' + '"請求書",' * 20 + "x"
+    lines = list(render("x.json", text, tell(text), printable, width))
+    excerpt, caret, message = lines[1:4]
+    assert (_columns(excerpt) <= width, excerpt[6], excerpt[-2:]) == (True, "…", ",x")
+    assert caret == "    | " + " " * (_columns(excerpt) - 7) + "^"
+    assert message.startswith("  message   ")

@@ -128,7 +128,10 @@ class _Exchange:
 
     def start(self, context: contextvars.Context) -> None:
         """Begin to ask."""
-        threading.Thread(target=context.run, args=(self._work,), name="streamguard-exchange", daemon=True).start()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._work,), name="streamguard-exchange", daemon=True
+        )
+        self._thread.start()
 
     async def head(self) -> Any:
         """The response, once its head has come."""
@@ -163,6 +166,8 @@ class _Exchange:
             _shut_down(self._response)
         if self._response is not None:
             await self._done.wait()
+            # Its last step was to say so: it ends within microseconds, and nobody finds a thread that is left.
+            self._thread.join(CLOSE_LIMIT)
 
     async def _next(self) -> Any:
         while not self._items:
