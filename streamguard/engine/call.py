@@ -36,6 +36,7 @@ from streamguard.engine.telemetry import (
 from streamguard.errors import CallError, PolicyError, StreamguardError
 from streamguard.events import Event, Failed, Restarted
 from streamguard.guards.base import AttemptContext, Document
+from streamguard.guards.grounding.source import Given, SourceTexts
 from streamguard.guards.panel import Panel
 from streamguard.outcome import AttemptRecord, CallRecord, Charge, Cost, Outcome
 from streamguard.policy.model import Deliver, Policy
@@ -52,11 +53,9 @@ TRIPPED_DRAIN = 0.05
 """Seconds to wait for the socket's end after a complete message that a guard rejected: enough to keep the connection
 where the end came with the message, too short to delay a retry."""
 
-
 CUT_GRACE = 0.1
 """Seconds to wait at least for the provider's own end once a document closed; `timeouts.close_grace`, if that is
 longer, as long as only closing frames come. It usually comes within milliseconds."""
-
 
 Judge = Callable[[Any, Document | None], Any]
 """Has the last word on the assembled message of an answer that stands: gives the message to hand on, or raises
@@ -68,6 +67,7 @@ class Call:
 
     :param patient: whether to wait for room in budgets that other calls of this process hold, and to count such a wait
         before the first attempt as no time of the call.
+    :param source_text: what the values of `json.grounded` are held against, as in `streamguard.run`.
     :raises PolicyError: the policy asks for something that this source cannot give.
     """
 
@@ -83,6 +83,7 @@ class Call:
         labels: Mapping[str, Any] | None = None,
         group: str | None = None,
         patient: bool = False,
+        source_text: Given = None,
     ) -> None:
         check_source(source, policy)
         self.id = Runtime.call_id()
@@ -94,6 +95,7 @@ class Call:
         self.running: RunningAttempt | None = None
         """The attempt that is open, if one is."""
         self._source = source
+        self._sources = SourceTexts(source_text, source.request)
         if runtime is None:
             refuse_unshared(policy.budgets)
         self._runtime = runtime or Runtime()
@@ -337,6 +339,7 @@ class Call:
             request=request,
             sees_bytes=self._source.sees_bytes,
             times_connection=getattr(self._source, "times_connection", False) is True,
+            sources=self._sources,
             price=self._recorder.price(request, model),
             scale=self._runtime.calibration.scale(model or ""),
             # Four bytes a token, rounded up: only the allowance for long inputs is made of it.

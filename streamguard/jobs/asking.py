@@ -110,7 +110,7 @@ class LocalAsker:
     async def ask(self, request: RowRequest) -> Ended:
         """See `Asker.ask`."""
         entry = request.entry
-        came = await self._call(request.params, {"custom_id": entry.custom_id})
+        came = await self._call(request.params, {"custom_id": entry.custom_id}, request.row)
         return ended(entry.custom_id, came, self._about, entry.fingerprint, request.params, self._policy)
 
     def withdraw(self, by: str) -> None:
@@ -128,9 +128,12 @@ class LocalAsker:
         """See `Asker.cooling`."""
         return self._runtime.cooling(now)
 
-    async def _call(self, params: Mapping[str, Any], labels: Mapping[str, Any]) -> Outcome | CallError:
+    async def _call(
+        self, params: Mapping[str, Any], labels: Mapping[str, Any], row: Mapping[str, Any] | None
+    ) -> Outcome | CallError:
+        how: dict[str, Any] = {"labels": labels, "patient": True, "source_text": row}
         try:
-            call = Call(self._source(params), self._policy, self._runtime, keep=False, labels=labels, patient=True)
+            call = Call(self._source(params), self._policy, self._runtime, keep=False, **how)
             self._running.add(call)
             try:
                 return await call.run()

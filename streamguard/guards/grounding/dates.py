@@ -30,14 +30,14 @@ _NAMES: Final = (
     "november nov novembre noviembre novembro",
     "december dec dezember dez décembre decembre diciembre dic dicembre dezembro",
 )
-_MONTH_OF: Final = {
-    normalize("NFKC", name): month for month, names in enumerate(_NAMES, 1) for name in names.split()
-}
+_MONTH_OF: Final = {normalize("NFKC", name): month for month, names in enumerate(_NAMES, 1) for name in names.split()}
 _MONTH: Final = "|".join(sorted(_MONTH_OF, key=len, reverse=True))
 _DAY: Final = r"([0-9]{1,2})(?:st|nd|rd|th|er|º|°|\.)?"
-_YEAR: Final = r"([0-9]{4}|['’]?[0-9]{2})(?![0-9])"
+_YEAR: Final = "([0-9]{4}|['\u2019]?[0-9]{2})(?![0-9])"
 
-_BIG_END: Final = re.compile(r"(?<![0-9])([0-9]{4})\s?([-/.年])\s?([0-9]{1,2})(?:\s?[-/.月]\s?([0-9]{1,2}))?(?![0-9])").findall
+_BIG_END: Final = re.compile(
+    r"(?<![0-9])([0-9]{4})\s?([-/.年])\s?([0-9]{1,2})(?:\s?[-/.月]\s?([0-9]{1,2}))?(?![0-9])"
+).findall
 _COMPACT: Final = re.compile(r"(?<![0-9])((?:1[5-9]|2[01])[0-9]{2})([01][0-9])([0-3][0-9])(?![0-9])").findall
 _SMALL_END: Final = re.compile(r"(?<![0-9])([0-9]{1,2})([-/.])\s?([0-9]{1,2})\2\s?([0-9]{4}|[0-9]{2})(?![0-9])").findall
 _MONTH_YEAR: Final = re.compile(r"(?<![0-9./-])([0-9]{1,2})[-/.]([0-9]{4})(?![0-9])").findall
@@ -82,7 +82,7 @@ def dates(text: str) -> set[Date]:
 
 def _years(year: str) -> tuple[int, ...]:
     """The years that two or four digits may be."""
-    digits = year.lstrip("'’")
+    digits = year.lstrip("'\u2019")
     number = int(digits)
     return (number,) if len(digits) == 4 else (1900 + number, 2000 + number) if len(digits) == 2 else ()
 

@@ -11,14 +11,20 @@ from typing import Final
 
 _MOST: Final = 200
 """Characters of a tag. What goes on for longer is no tag."""
-_MARKUP = re.compile(rf"</?([A-Za-z][A-Za-z0-9]*)(?:[\s/][^<>]{{0,{_MOST}}})?>|&(?:#[xX][0-9a-fA-F]{{1,6}}|#[0-9]{{1,7}}|[A-Za-z][A-Za-z0-9]{{0,31}});")
+_MARKUP = re.compile(
+    rf"</?([A-Za-z][A-Za-z0-9]*)(?:[\s/][^<>]{{0,{_MOST}}})?>"
+    r"|&(?:#[xX][0-9a-fA-F]{1,6}|#[0-9]{1,7}|[A-Za-z][A-Za-z0-9]{0,31});"
+)
 _UNFINISHED = re.compile(
     rf"(?:</?(?:[A-Za-z][A-Za-z0-9]*(?:[\s/][^<>]{{0,{_MOST}}})?)?"
     r"|&(?:#(?:[xX][0-9a-fA-F]{0,6}|[0-9]{0,7})|[A-Za-z][A-Za-z0-9]{0,31})?)\Z"
 )
 _INLINE: Final = frozenset(
-    "a abbr acronym b bdi bdo big cite code data dfn del em font i ins kbd label mark q s samp small span strike strong"
-    " sub sup time tt u var wbr".split()
+    (
+        *("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "dfn", "del", "em", "font", "i"),
+        *("ins", "kbd", "label", "mark", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "time"),
+        *("tt", "u", "var", "wbr"),
+    )
 )
 """Tags inside a word or a sentence. All others stand between two."""
 

@@ -36,8 +36,13 @@ _INVISIBLE = re.compile(
 """Characters that show nothing: hyphenation points, joiners, directions, variation selectors, byte order marks."""
 _ACUTE: Final = "\u00b4"
 """Typed for an apostrophe; its compatibility form would be a blank with a mark."""
-_QUOTES: Final = "\"`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2032\u2033\u2035\u00ab\u00bb\u2039\u203a\u02b9\u02bb\u02bc\u275b\u275c\u275d\u275e\u300c\u300d\u300e\u300f\u301d\u301e\u301f"
-_DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\u02d7\u058a\u05be\u1806\u2e17\u2e1a\u2e3a\u2e3b\u301c\u30a0\ufe58"
+_QUOTES: Final = (
+    '"`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2032\u2033\u2035\u00ab\u00bb\u2039\u203a\u02b9\u02bb\u02bc'
+    "\u275b\u275c\u275d\u275e\u300c\u300d\u300e\u300f\u301d\u301e\u301f"
+)
+_DASHES: Final = (
+    "\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\u02d7\u058a\u05be\u1806\u2e17\u2e1a\u2e3a\u2e3b\u301c\u30a0\ufe58"
+)
 _MARKS: Final = "*_`~#\\"
 
 
@@ -241,7 +246,7 @@ def joins(char: str) -> bool:
 
 def in_word(char: str) -> bool:
     """Return whether a character is part of a word that blanks would end. Some scripts write words without blanks."""
-    if "\u0e00" <= char:
+    if char >= "\u0e00":
         return (char.isalnum() or combining(char) != 0) and not any(low <= char <= high for low, high in _NO_BLANKS)
     return char.isalnum() or char == "_" or combining(char) != 0
 

@@ -26,9 +26,7 @@ _MINUS: Final = "-\u2212\u2010\u2011\u2013\ufe63\uff0d"
 _VULGAR: Final = "\u00bc\u00bd\u00be\u2150-\u215e"
 _CURRENCY: Final = "$\u20ac\u00a3\u00a5\u20b9"
 
-_DIGITS: Final = (
-    rf"[0-9]++(?:[{_GROUPING}\u066b][0-9]++)*+(?: [0-9]{{3}}(?![0-9])(?:[.,\u066b][0-9]++)?+){{0,30}}+"
-)
+_DIGITS: Final = rf"[0-9]++(?:[{_GROUPING}\u066b][0-9]++)*+(?: [0-9]{{3}}(?![0-9])(?:[.,\u066b][0-9]++)?+){{0,30}}+"
 """A number's digits, with whatever separates them. Blanks stand before groups of three only."""
 _SPELLED: Final = re.compile(rf"(?<![0-9{_MINUS}]){_DIGITS}").findall
 _USUAL: Final = re.compile(
@@ -36,9 +34,8 @@ _USUAL: Final = re.compile(
     r"|((?:[1-9][0-9]{0,2}(?:\.[0-9]{3})+|[0-9]+),(?:[0-9]{1,2}|[0-9]{4,}))"
 ).fullmatch
 """Spellings with one reading, which most have: they are read together."""
-_AFTER_SIGN: Final = re.compile(
-    rf"(?<=(.))([{_MINUS}(])( ?)(?:(?:[A-Z]{{3}}|[A-Z]{{0,2}}[{_CURRENCY}]) ?)?({_DIGITS})", re.DOTALL
-).findall
+_MONEY: Final = rf"(?:(?:[A-Z]{{3}}|[A-Z]{{0,2}}[{_CURRENCY}]) ?)?"
+_AFTER_SIGN: Final = re.compile(rf"(?<=(.))([{_MINUS}(])( ?){_MONEY}({_DIGITS})", re.DOTALL).findall
 _FRACTION: Final = re.compile(f"[{_VULGAR}]")
 _OTHER_DIGIT: Final = re.compile(r"(?![0-9])\d")
 _TENS: Final = {
@@ -54,8 +51,10 @@ _TENS: Final = {
 """A word or sign behind a number, and the power of ten that it may stand for."""
 _WORDS: Final = "|".join(sorted((word for word in _TENS if word.isalpha()), key=len, reverse=True))
 _BEFORE_WORD: Final = re.compile(
-    rf"(?<![0-9])([{_MINUS}]?)({_DIGITS})(?= ?[A-Za-z%\u2030{_VULGAR}{_MINUS}])(?:[eE]([-+]?[0-9]{{1,3}})(?![0-9A-Za-z])| ?(?:([%\u2030]|(?i:{_WORDS})(?![A-Za-z]))"
-    rf"|([{_VULGAR}])|((?i:cr|dr)(?![A-Za-z])|[{_MINUS}](?![\w{_CURRENCY}]))))"
+    rf"(?<![0-9])([{_MINUS}]?)({_DIGITS})(?= ?[A-Za-z%\u2030{_VULGAR}{_MINUS}])"
+    r"(?:[eE]([-+]?[0-9]{1,3})(?![0-9A-Za-z])"
+    rf"| ?(?:([%\u2030]|(?i:{_WORDS})(?![A-Za-z]))|([{_VULGAR}])"
+    rf"|((?i:cr|dr)(?![A-Za-z])|[{_MINUS}](?![\w{_CURRENCY}]))))"
 ).findall
 """Numbers behind which stands what changes them: a power of ten, a word or sign for one, a fraction, a minus."""
 _LISTED: Final = re.compile(
