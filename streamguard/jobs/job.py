@@ -74,8 +74,13 @@ class Job:
         self.close()
 
     def close(self) -> None:
-        """Close the files, and free the output's lock."""
-        self._files.close()
+        """Close the files, and free the output's lock. Of a job that never began nothing is left."""
+        try:
+            if not self._dry and self.output.created and self.journal.untouched:
+                self.journal.remove()
+                self.output.remove()
+        finally:
+            self._files.close()
 
     @property
     def rows(self) -> int:

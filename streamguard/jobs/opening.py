@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from streamguard.budgets.spec import BudgetSpec
+from streamguard.budgets.stores import check_installed
 from streamguard.errors import ConfigError, JobError, PolicyError, Problem
 from streamguard.files.python_names import import_name, is_python_name
 from streamguard.files.schema_file import read_schema
@@ -105,7 +106,9 @@ def open_parts(spec: JobSpec, stack: ExitStack, *, dry: bool) -> Parts:
     elif same_file(spec.input, spec.out):
         problems.add(Problem(file=spec.out, problem="is the input; results go to a file of their own"))
     if policy is not None and rows is not None:
-        problems.extend(_unpriced(_with_budgets(policy, spec), rows))
+        whole = _with_budgets(policy, spec)
+        problems.extend(_unpriced(whole, rows))
+        problems.extend(_uninstalled(whole))
     problems.raise_any()
     assert policy is not None and rows is not None  # noqa: PT018  else there were problems
     output, journal = _kept(spec, stack, notices, dry=dry)
@@ -118,6 +121,16 @@ def open_parts(spec: JobSpec, stack: ExitStack, *, dry: bool) -> Parts:
         name=spec.name or journal.about("name") or f"{Path(spec.out).stem}-{secrets.token_hex(4)}",
         notices=notices,
     )
+
+
+def _uninstalled(policy: Policy) -> Iterator[Problem]:
+    """What a ledger of the policy needs and this machine has not, once each."""
+    for address in dict.fromkeys(budget.ledger for budget in policy.budgets):
+        try:
+            check_installed(address)
+        except ConfigError as mistake:
+            yield from mistake.problems
+            return
 
 
 def _policy(spec: JobSpec, problems: Problems, notices: list[str]) -> Policy | None:

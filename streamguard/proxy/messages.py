@@ -238,6 +238,17 @@ def as_json(outcome: Outcome) -> bytes:
     if outcome.completed == "cut":
         message = closed(message, outcome)
     try:
-        return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        return _dumped(message, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        return json.dumps(message, separators=(",", ":")).encode("ascii")
+        return _dumped(message, ensure_ascii=True).encode("ascii")
+
+
+def _dumped(message: dict[str, Any], *, ensure_ascii: bool) -> str:
+    """Strict JSON: `NaN`, which some servers write where a number is missing, is a `null`."""
+    try:
+        return json.dumps(message, ensure_ascii=ensure_ascii, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        if isinstance(error, UnicodeEncodeError):
+            raise
+        strict = json.loads(json.dumps(message), parse_constant=lambda _: None)
+        return json.dumps(strict, ensure_ascii=ensure_ascii, separators=(",", ":"))

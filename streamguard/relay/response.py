@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from streamguard.api import GuardedStream
+from streamguard.files.extras import needs
 from streamguard.outcome import Outcome
 from streamguard.relay.frames import Include, Style
 from streamguard.relay.rejoin import Rejoin
@@ -63,7 +64,8 @@ def response(
     :param owner: whose call it is, such as the id of the user who is logged in: nobody else can come back to it.
     :raises ValueError: a parameter that cannot be used.
     """
-    from starlette.responses import Response
+    with needs("a relay's response", "proxy"):
+        from starlette.responses import Response
 
     if rejoin is not None and style != "named":
         raise ValueError("rejoin needs the style named: the other has no ids to come back with")

@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from streamguard.files.extras import needs
+
 if TYPE_CHECKING:
     from streamguard.view.app import View
     from streamguard.view.server import serve_view
@@ -21,4 +23,5 @@ _HOME = {"View": "streamguard.view.app", "serve_view": "streamguard.view.server"
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    with needs("the live view", "proxy"):
+        return getattr(import_module(_HOME[name]), name)

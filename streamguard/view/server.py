@@ -18,6 +18,7 @@ import anyio.abc
 
 from streamguard.engine.runtime import Runtime
 from streamguard.errors import ConfigError
+from streamguard.files.extras import needs
 from streamguard.view.access import checked_token, is_loopback
 
 if TYPE_CHECKING:
@@ -117,6 +118,15 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
+def check_installed() -> None:
+    """Ask for what the live view needs, before anything else is begun.
+
+    :raises ConfigError: it is not installed.
+    """
+    with needs("the live view", "proxy"):
+        import starlette  # noqa: F401
+
+
 def _import() -> Any:
     try:
         asyncio.get_running_loop()
@@ -124,16 +134,14 @@ def _import() -> Any:
         raise ConfigError(
             "serve_view() needs asyncio, which its server runs on; elsewhere mount View(runtime) in a server of yours"
         ) from error
-    try:
+    with needs("the live view", "proxy"):
         from starlette.applications import Starlette
         from starlette.responses import RedirectResponse
         from starlette.routing import Mount, Route
-    except ImportError as error:
-        raise ConfigError(f"the live view needs {error.name}: install streamguard-llm[proxy]") from error
 
-    from streamguard.http.limits import Limits
-    from streamguard.http.server import Server
-    from streamguard.view.app import View
+        from streamguard.http.limits import Limits
+        from streamguard.http.server import Server
+        from streamguard.view.app import View
 
     def server_of(runtime: Runtime, token: str | None) -> tuple[View, Server]:
         view = View(runtime, token=token)

@@ -114,7 +114,8 @@ def test_a_bad_job_exits_with_2_and_says_why(sg, tmp_path, files, arguments, sai
     assert err.splitlines() == said
     if "out_jsonl" in files:
         assert (tmp_path / "out.jsonl").read_text() == files["out_jsonl"]
-    elif "no credentials" not in said[0]:
+    else:
+        assert not (tmp_path / "out.jsonl.journal").exists()
         assert not (tmp_path / "out.jsonl").exists()
 
 

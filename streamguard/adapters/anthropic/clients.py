@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from streamguard.errors import ConfigError, Problem
+from streamguard.files.extras import needs
 
 POOL_CLOSE_LIMIT = 0.03
 """Seconds that closing a pool may take. A twin's is closed after its stream (`source.CLOSE_LIMIT`), both within the
@@ -39,6 +40,7 @@ def problems(client: Any, http_client: Callable[[], Any] | None) -> Iterator[Pro
     if base and not _has_credentials(client):
         yield Problem(problem="the client has no credentials: set ANTHROPIC_API_KEY or pass `api_key=`")
     yield from _unsendable(client)
+    yield from _unsigned(client)
     if is_async(client):
         return
     if not isinstance(client, anthropic.Anthropic | anthropic.AnthropicBedrock):
@@ -65,6 +67,19 @@ def _unsendable(client: Any) -> Iterator[Problem]:
     mistake = url_mistake(str(getattr(client, "base_url", None) or "https://localhost"))
     if mistake is not None:
         yield Problem(problem=f"the client's base_url {mistake}; it must be like https://api.example.com")
+
+
+def _unsigned(client: Any) -> Iterator[Problem]:
+    """A client that signs its requests needs botocore, for which the SDK asks when it sends."""
+    import anthropic
+
+    if not isinstance(client, anthropic.AnthropicBedrock | anthropic.AsyncAnthropicBedrock) or client.api_key:
+        return
+    try:
+        with needs("a client of Bedrock's that signs requests", "bedrock"):
+            import botocore  # noqa: F401
+    except ConfigError as error:
+        yield from error.problems
 
 
 def url_mistake(url: str) -> str | None:

@@ -11,13 +11,35 @@ itself, as it does in the SDK.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
 import msgspec
 
 from streamguard.adapters.anthropic import failures
-from streamguard.adapters.anthropic.usage import invocation, neutral, word
+from streamguard.adapters.anthropic.stop_reasons import stop_reason
+from streamguard.adapters.anthropic.usage import count, invocation, neutral, word
+from streamguard.adapters.anthropic.wire import (
+    DELTA_TYPES,
+    INNER,
+    KNOWN_FIELDS,
+    PIECE_FIELDS,
+    TYPES,
+    Block,
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    ErrorWire,
+    InputJsonDelta,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    PingWire,
+    TextDelta,
+    ThinkingDelta,
+    Wire,
+    decode,
+)
 from streamguard.adapters.sse.decoder import Frame
 from streamguard.events import (
     BlockKind,
@@ -34,7 +56,6 @@ from streamguard.events import (
     Stopped,
     Usage,
 )
-from streamguard.files.strict_json import no_constant
 
 BLOCK_KINDS: dict[str, BlockKind] = {
     "text": "text",
@@ -47,123 +68,9 @@ BLOCK_KINDS: dict[str, BlockKind] = {
 """The provider's block types; every other one is `other`."""
 
 
-STOP_WORDS: Final[Mapping[str, str]] = {
-    "length": "max_tokens",
-    "stop": "end_turn",
-    "tool_calls": "tool_use",
-    "function_call": "tool_use",
-    "content_filter": "refusal",
-}
-"""Stop reasons in the words of OpenAI's API, as gateways leave them, in the provider's."""
-
 END_MARK: Final = "[DONE]"
 """OpenAI's end of a stream, which servers of theirs send behind `message_stop`, or in its place."""
 
-
-# A field that nobody needs kills no answer: what may be of another type on some server is `Any`.
-class _Message(msgspec.Struct):
-    id: Any = None
-    model: Any = None
-    usage: Any = None
-    content: Any = None
-    stop_reason: Any = None
-    stop_sequence: Any = None
-
-
-class _MessageStart(msgspec.Struct, tag="message_start"):
-    message: _Message
-
-
-class _Block(msgspec.Struct):
-    type: str
-    text: str | None = None
-    thinking: str | None = None
-    id: Any = None
-    name: Any = None
-    input: msgspec.Raw = msgspec.Raw(b"{}")
-
-    def __post_init__(self) -> None:
-        self.document()  # a raw value is not checked when it is decoded: what is no UTF-8 is refused here
-
-    def document(self) -> str:
-        """The input that the block began with, as text; a `null` is an input without arguments."""
-        text = bytes(self.input).decode()
-        return "{}" if text == "null" else text
-
-
-class _BlockStart(msgspec.Struct, tag="content_block_start"):
-    index: int
-    content_block: _Block
-
-
-# A piece with fields that we do not know is none of the plain ones: nothing of it may be lost.
-class _TextDelta(msgspec.Struct, tag="text_delta", gc=False, forbid_unknown_fields=True):
-    text: str
-
-
-class _InputJsonDelta(msgspec.Struct, tag="input_json_delta", gc=False, forbid_unknown_fields=True):
-    partial_json: str
-
-
-class _ThinkingDelta(msgspec.Struct, tag="thinking_delta", gc=False, forbid_unknown_fields=True):
-    thinking: str
-
-
-class _SignatureDelta(msgspec.Struct, tag="signature_delta", gc=False):
-    signature: Any = None
-
-
-class _CitationsDelta(msgspec.Struct, tag="citations_delta", gc=False):
-    pass
-
-
-_AnyDelta = _TextDelta | _InputJsonDelta | _ThinkingDelta | _SignatureDelta | _CitationsDelta
-
-
-class _BlockDelta(msgspec.Struct, tag="content_block_delta", forbid_unknown_fields=True):
-    index: int
-    delta: _AnyDelta
-
-
-class _BlockStop(msgspec.Struct, tag="content_block_stop", gc=False):
-    index: int
-
-
-class _MessageDelta(msgspec.Struct, tag="message_delta"):
-    delta: Any = None
-    usage: Any = None
-
-
-class _MessageStop(msgspec.Struct, tag="message_stop"):
-    usage: Any = None
-    metrics: Any = msgspec.field(default=None, name="amazon-bedrock-invocationMetrics")
-
-
-class _Ping(msgspec.Struct, tag="ping"):
-    pass
-
-
-class _Error(msgspec.Struct, tag="error"):
-    pass
-
-
-_Wire = _BlockDelta | _BlockStart | _BlockStop | _MessageStart | _MessageDelta | _MessageStop | _Ping | _Error
-
-
-def _tags(union: Any) -> frozenset[str]:
-    return frozenset(struct.__struct_config__.tag for struct in union.__args__)
-
-
-_TYPES: Final = _tags(_Wire)
-_DELTA_TYPES: Final = _tags(_AnyDelta)
-_INNER: Final = {"content_block_delta": "delta", "content_block_start": "content_block"}
-_PIECES: Final[dict[type, tuple[DeltaKind, str]]] = {
-    _TextDelta: ("text", "text"),
-    _InputJsonDelta: ("tool_input", "partial_json"),
-    _ThinkingDelta: ("thinking", "thinking"),
-}
-_KNOWN: Final = {struct.__struct_config__.tag: ("type", *struct.__struct_fields__) for struct in _AnyDelta.__args__}
-_decode: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(_Wire).decode
 
 Kept = Delta | tuple[bytes, Event | None]
 """What came, for whoever needs more than neutral words: a plain piece of output as the very `Delta` that was made of it
@@ -175,15 +82,19 @@ _Append = Callable[[Event], None]
 class Translator:
     """Translates one stream. After a `Failed` it says nothing more."""
 
-    __slots__ = ("_begun", "_inputs", "_over", "_seen", "_stop_reason", "ended", "kept")
+    __slots__ = ("_done", "_inputs", "_mended", "_over", "_passed_over", "_seen", "_stop_reason", "ended", "kept")
 
     def __init__(self) -> None:
         # The initial input of open tool blocks that have not sent a piece of JSON yet.
         self._inputs: dict[int, str] = {}
         self._stop_reason: str | None = None
         self._seen = 0
-        # Whether the message has begun, and whether its own end has come.
-        self._begun = self._over = False
+        # Whether the message's own end has come, and whether OpenAI's has.
+        self._over = self._done = False
+        # What to keep of the last frame instead of its data, if that lacks what the event was made of.
+        self._mended: bytes | None = None
+        # The last thing that was passed over and may be a gateway's words.
+        self._passed_over: object = None
         self.kept: list[Kept] = []
         """Everything that `translate` was given, in order, but for pings and errors."""
         self.ended = False
@@ -206,50 +117,62 @@ class Translator:
             before = len(events)
             wire: Any
             try:
-                wire = _decode(data) if name != b"error" else _error(data)
+                wire = decode(data) if name != b"error" else _error(data)
             except (ValueError, RecursionError):
                 wire = self._unusual(name, data)
+                if self._mended is not None:
+                    data, self._mended = self._mended, None  # noqa: PLW2901  it is kept in place of what came
                 if type(wire) is _Aside:
                     append(wire.event)
                     continue
-                if type(wire) is _BlockDelta and type(wire.delta) in _PIECES:
+                if type(wire) is BlockDelta and type(wire.delta) in PIECE_FIELDS:
                     events += self._piece(wire)
                     keep((data, events[-1] if len(events) > before else None))
                     continue
             # Pieces of output are nearly all of a stream, so they go no further than here.
-            if type(wire) is _BlockDelta:
+            if type(wire) is BlockDelta:
                 delta: Any = wire.delta
                 piece: type = type(delta)
                 event: Delta
-                if piece is _TextDelta:
+                if piece is TextDelta:
                     if text := delta.text:
                         append(event := Delta(wire.index, "text", text))
                         keep(event)
                         continue
-                elif piece is _InputJsonDelta:
+                elif piece is InputJsonDelta:
                     if text := delta.partial_json:
                         if self._inputs:
                             self._inputs.pop(wire.index, None)
                         append(event := Delta(wire.index, "tool_input", text))
                         keep(event)
                         continue
-                elif piece is _ThinkingDelta:
+                elif piece is ThinkingDelta:
                     if text := delta.thinking:
                         append(event := Delta(wire.index, "thinking", text))
                         keep(event)
                         continue
                 else:
                     append(Other(str(delta.__struct_config__.tag), wire.index))
-            elif type(wire) is _Ping:
+            elif type(wire) is PingWire:
                 append(Ping())
                 continue
             else:
-                self._take(_error(data) if type(wire) is _Error else wire, append)
+                self._take(_error(data) if type(wire) is ErrorWire else wire, append)
                 if self.ended:
                     break
             if data:
                 keep((data, events[-1] if len(events) > before else None))
         return events
+
+    def last_words(self, foreign: str) -> Failed | None:
+        """What a stream that ends here, before its message's end, said last in a form that was passed over; `None` if
+        that means nothing.
+
+        :param foreign: lines of the stream that are of no event.
+        """
+        if self._over or self.ended or self._done:
+            return None
+        return failures.last_words(foreign) or failures.last_words(self._passed_over)
 
     def translate_object(self, event: dict[str, Any]) -> list[Event]:
         """The same for one event that has been parsed already."""
@@ -261,13 +184,13 @@ class Translator:
             wire = self._typed(event, b"", repr(event).encode("utf-8", "backslashreplace"))
             if type(wire) is _Aside:
                 return [wire.event]
-            if type(wire) is _BlockDelta and type(wire.delta) in _PIECES:
+            if type(wire) is BlockDelta and type(wire.delta) in PIECE_FIELDS:
                 return self._piece(wire)
             self._take(wire, events.append)
         return events
 
-    def _piece(self, wire: _BlockDelta) -> list[Event]:
-        kind, field = _PIECES[type(wire.delta)]
+    def _piece(self, wire: BlockDelta) -> list[Event]:
+        kind, field = PIECE_FIELDS[type(wire.delta)]
         return self.translate_piece(wire.index, kind, getattr(wire.delta, field))
 
     def translate_piece(self, index: int, kind: DeltaKind, text: str) -> list[Event]:
@@ -287,30 +210,29 @@ class Translator:
             append(wire)
             self.ended = kind is Failed
 
-    def _started(self, wire: _MessageStart, append: _Append) -> None:
+    def _started(self, wire: MessageStart, append: _Append) -> None:
         message = wire.message
-        self._begun = True
         name = str(message.id) if isinstance(message.id, int | float) else word(message.id)
         append(Started(name, word(message.model), neutral(message.usage, final=False)))
         # Programmatic tool calling sends all content here, in one piece: every guard is to see it.
         whole = False
         for index, body in enumerate(message.content if isinstance(message.content, list) else ()):
             try:
-                block = msgspec.convert(_rawed(body), _Block)
+                block = msgspec.convert(_rawed(body), Block)
             except (msgspec.ValidationError, UnicodeEncodeError, RecursionError):
-                block = _Block(type=str(body.get("type") or "") if isinstance(body, dict) else "")
+                block = Block(type=str(body.get("type") or "") if isinstance(body, dict) else "")
             if block.type == "text" and not block.text:
                 continue  # an empty place for what will come
             whole = True
-            self._block_started(_BlockStart(index, block), append)
-            self._block_stopped(_BlockStop(index), append)
+            self._block_started(BlockStart(index, block), append)
+            self._block_stopped(BlockStop(index), append)
         if (reason := stop_reason(message.stop_reason)) is not None:
             self._stop_reason = reason
             if whole:
                 usage = neutral(message.usage, final=True)
                 append(Metered(usage, reason, word(message.stop_sequence)))
 
-    def _block_started(self, wire: _BlockStart, append: _Append) -> None:
+    def _block_started(self, wire: BlockStart, append: _Append) -> None:
         block, index = wire.content_block, wire.index
         kind = BLOCK_KINDS.get(block.type, "other")
         name = str(block.id) if isinstance(block.id, int | float) else word(block.id)
@@ -322,19 +244,19 @@ class Translator:
         elif kind in ("tool_input", "server_tool"):
             self._inputs[index] = block.document()
 
-    def _block_stopped(self, wire: _BlockStop, append: _Append) -> None:
+    def _block_stopped(self, wire: BlockStop, append: _Append) -> None:
         # A tool whose input came whole with its start, or who takes none: then the document is `{}`, as in the SDK.
         if self._inputs and (document := self._inputs.pop(wire.index, None)) is not None:
             append(Delta(wire.index, "tool_input", document))
         append(BlockStopped(wire.index))
 
-    def _metered(self, wire: _MessageDelta, append: _Append) -> None:
+    def _metered(self, wire: MessageDelta, append: _Append) -> None:
         delta = wire.delta if isinstance(wire.delta, dict) else {}
         reason = stop_reason(delta.get("stop_reason"))
         self._stop_reason = reason or self._stop_reason
         append(Metered(neutral(wire.usage, final=True), reason, word(delta.get("stop_sequence"))))
 
-    def _stopped(self, wire: _MessageStop, append: _Append) -> None:
+    def _stopped(self, wire: MessageStop, append: _Append) -> None:
         # Some servers count here only; Bedrock always does.
         for usage in (neutral(wire.usage, final=True), invocation(wire.metrics)):
             if usage != Usage():
@@ -358,20 +280,20 @@ class Translator:
         usage = neutral(wire.get("usage"), final=True)
         return Other(kind) if usage == Usage() else Metered(usage)
 
-    def _pinged(self, wire: _Ping, append: _Append) -> None:  # noqa: ARG002
+    def _pinged(self, wire: PingWire, append: _Append) -> None:  # noqa: ARG002
         append(Ping())
 
-    def _unnamed(self, wire: _BlockDelta, append: _Append) -> None:
+    def _unnamed(self, wire: BlockDelta, append: _Append) -> None:
         append(Other(str(type(wire.delta).__struct_config__.tag), wire.index))
 
     _HANDLERS: ClassVar[dict[type, Callable[[Translator, Any, _Append], None]]] = {
-        _BlockStart: _block_started,
-        _BlockStop: _block_stopped,
-        _MessageStart: _started,
-        _MessageDelta: _metered,
-        _MessageStop: _stopped,
-        _Ping: _pinged,
-        _BlockDelta: _unnamed,
+        BlockStart: _block_started,
+        BlockStop: _block_stopped,
+        MessageStart: _started,
+        MessageDelta: _metered,
+        MessageStop: _stopped,
+        PingWire: _pinged,
+        BlockDelta: _unnamed,
     }
 
     def _unusual(self, name: bytes, data: bytes) -> Any:
@@ -383,7 +305,8 @@ class Translator:
         if not data:
             return None
         try:
-            wire = json.loads(data.decode("utf-8"), parse_constant=no_constant)
+            # `NaN` in a field that nobody needs voids no answer; a tool's input is judged by its own text.
+            wire = json.loads(data.decode("utf-8"))
         except (ValueError, RecursionError) as reason:
             return self._no_output(name, data) or self._undecodable(name, "is no JSON", reason, data)
         if not isinstance(wire, dict):
@@ -400,46 +323,54 @@ class Translator:
         """
         said = data.strip()
         if said == END_MARK.encode():
+            self._done = True
             return _Aside(Other(END_MARK))
         if not _is_text(said):
             return None
         label = name.decode("utf-8", "replace")
-        if label in _TYPES or (not label and b"{" in said) or (label and said[:1] == b"{"):
+        if label in TYPES or (not label and b"{" in said) or (label and said[:1] == b"{"):
             return None
+        self._passed_over = said.decode()
         return _Aside(Other(label) if label else Ping())
 
     def _typed(self, wire: dict[str, Any], name: bytes, data: bytes) -> Any:
         """A parsed event as `_unusual` returns it."""
         kind, index = word(wire.get("type")), wire.get("index")
+        if isinstance(index, float | str) and (number := count(index)) is not None:
+            index, wire = number, {**wire, "index": number}
+            self._mended = json.dumps(wire).encode()
         label = name.decode("utf-8", "replace")
         if kind is None:
-            if failures.is_error(wire, begun=self._begun):
+            if failures.is_error(wire) and (label not in TYPES or wire.get("error")):
                 return failures.from_body(wire, status=200)
             if not label:
                 if _OUTPUT & wire.keys():
                     return self._undecodable(name, "has no type", None, data)
+                self._passed_over = wire
                 return _Aside(Ping())
             kind, wire = label, {**wire, "type": label}
-        if kind == "error" or (kind not in _TYPES and wire.get("error")):
+            self._mended = json.dumps(wire).encode()
+        if kind == "error" or (kind not in TYPES and wire.get("error")):
             return failures.from_body(wire, status=200)
         at = index if type(index) is int else None
-        if kind not in _TYPES:
+        if kind not in TYPES:
+            self._passed_over = wire
             return Other(kind, at)
-        inner: object = wire.get(_INNER.get(kind, ""))
+        inner: object = wire.get(INNER.get(kind, ""))
         if isinstance(inner, dict) and isinstance(of := inner.get("type"), str) and at is not None:
             if kind == "content_block_delta":
-                if of not in _DELTA_TYPES:
+                if of not in DELTA_TYPES:
                     return Other(of, at)
-                known = _KNOWN.get(of, ())
+                known = KNOWN_FIELDS.get(of, ())
                 if inner.get(known[-1]) is None:
                     return Other(of, at)  # an empty piece
                 inner = {name: value for name, value in inner.items() if name in known}
                 wire = {"type": kind, "index": at, "delta": inner}
             if kind == "content_block_start" and of not in BLOCK_KINDS:
                 return BlockStarted(at, "other", of)
-            wire = {**wire, _INNER[kind]: _rawed(inner)}
+            wire = {**wire, INNER[kind]: _rawed(inner)}
         try:
-            return msgspec.convert(wire, _Wire)
+            return msgspec.convert(wire, Wire)
         except (msgspec.ValidationError, UnicodeEncodeError) as reason:
             # The latter for half an emoji in a name or a type.
             return self._undecodable(name, "has a field of a wrong type", reason, data)
@@ -465,12 +396,6 @@ _OUTPUT: Final = frozenset({"delta", "content_block", "index"})
 """Fields of events that carry output: an object with one of them is no heartbeat."""
 
 
-def stop_reason(value: object) -> str | None:
-    """Return a stop reason in the provider's words, or `None`."""
-    said = word(value)
-    return None if said is None else STOP_WORDS.get(said, said)
-
-
 def _is_text(data: bytes) -> bool:
     try:
         data.decode()
@@ -480,7 +405,7 @@ def _is_text(data: bytes) -> bool:
 
 
 def _rawed(block: object) -> object:
-    """A parsed block as `_Block` takes it."""
+    """A parsed block as `Block` takes it."""
     if not isinstance(block, dict) or "input" not in block:
         return block
     return {**block, "input": msgspec.Raw(json.dumps(block["input"]).encode())}

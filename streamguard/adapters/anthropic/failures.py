@@ -132,15 +132,37 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return seconds if seconds <= LONGEST_WAIT else None
 
 
-def is_error(body: Mapping[str, Any], *, begun: bool) -> bool:
+def is_error(body: Mapping[str, Any], *, alone: bool = False) -> bool:
     """Return whether an object without a type is an error, in the words of some gateway.
 
-    :param begun: whether the message has begun: then a lone `message` may be a heartbeat's.
+    :param alone: whether nothing came behind it: then a lone `message` is no heartbeat's.
     """
-    if any(body.get(name) for name in ("error", "errors", "detail")):
+    if any(body.get(name) for name in _ERRORS) or body.get("success") is False:
         return True
     status = next((_status(body.get(name)) for name in _STATUS if body.get(name) is not None), None)
-    return bool(body.get("message")) and (status is not None or not begun)
+    said = body.get("message") or body.get("title")
+    return bool(said) and (status is not None or (alone and "message" in body))
+
+
+_ERRORS: Final = ("error", "errors", "detail", "error_msg", "error_message", "errorMessage")
+"""Members that only errors have."""
+
+
+def last_words(said: object) -> Failed | None:
+    """Return what a stream's last words mean that came in no form of the protocol, where the stream ends with them.
+
+    :param said: an object, or text; `None` for none.
+    :returns: the error that it is; a stream that broke off, with the words, if it is a sentence or a page; else `None`.
+    """
+    if isinstance(said, str):
+        parsed = _parsed(said)
+        said = parsed if isinstance(parsed, dict | list) else said
+    if isinstance(said, dict | list):
+        return from_body(said, status=200) if is_error(_first(said), alone=True) else None
+    if not isinstance(said, str) or not (said[:1] == "<" or len(said.split()) > 1):
+        return None
+    what = f"the stream ended without its message_stop, and said last: {redacted(said, MESSAGE)!r}"
+    return Failed(reason="transport.incomplete", message=what, status=200)
 
 
 def from_body(body: object, *, status: int | None, headers: Mapping[str, str] | None = None) -> Failed:
@@ -244,13 +266,20 @@ def _first_object(value: object) -> Mapping[str, Any] | None:
 
 def _said(error: Mapping[str, Any]) -> str | None:
     """The words of an error object."""
-    for name in ("message", "error", "detail", "errors", "msg", "error_description", "title", "originalMessage"):
+    for name in _WORDS:
         value = error.get(name)
         if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
             value = "; ".join(value)
         if (text := _text(value)) is not None:
             return text.strip()
     return None
+
+
+_WORDS: Final = (
+    *("message", "error", "detail", "errors", "msg", "error_description", "title", "originalMessage"),
+    *("error_msg", "error_message", "errorMessage", "text"),
+)
+"""Members that hold the words of an error, the surest first."""
 
 
 def _excerpt(body: object, status: int | None) -> str:

@@ -19,7 +19,9 @@ from typing import Any, Final
 
 import msgspec
 
-from streamguard.adapters.anthropic.events import Kept, stop_reason
+from streamguard.adapters.anthropic.events import Kept
+from streamguard.adapters.anthropic.stop_reasons import stop_reason
+from streamguard.adapters.anthropic.usage import COUNTS, count
 from streamguard.events import CUTS, Delta
 from streamguard.files.strict_json import no_constant
 
@@ -164,6 +166,8 @@ def _begun(event: dict[str, Any], blocks: dict[int, _Block]) -> tuple[dict[str, 
     if not isinstance(event.get("message"), dict):
         return None
     message = dict(event["message"])
+    if isinstance(message.get("usage"), dict):
+        message["usage"] = _counted(message["usage"])
     content = message.get("content")
     bodies = content if isinstance(content, list) else ()
     blocks = {index: _Block(_mapping(body), closed=True) for index, body in enumerate(bodies)}
@@ -233,10 +237,27 @@ def _update(event: dict[str, Any], message: dict[str, Any]) -> None:
 
 
 def _count(event: dict[str, Any], message: dict[str, Any]) -> None:
-    """Counts are cumulative: they replace and never add, and what is left out keeps the value of `message_start`."""
-    given = {name: value for name, value in _mapping(event.get("usage")).items() if value is not None}
+    """Counts are cumulative: they replace and never add, and what is left out keeps the value of `message_start`. The
+    message's end, where the API counts nothing, can only add to what was told."""
+    before = _mapping(message.get("usage"))
+    given = {name: value for name, value in _counted(event.get("usage")).items() if value is not None}
+    if event.get("type") == "message_stop":
+        given = {name: value for name, value in given.items() if name not in COUNTS or _grew(before.get(name), value)}
     if given or event.get("type") == "message_delta":
-        message["usage"] = {**_mapping(message.get("usage")), **given}
+        message["usage"] = {**before, **given}
+
+
+def _grew(before: object, value: object) -> bool:
+    """Whether a count is one, and not lower than it was."""
+    told = count(value)
+    return told is not None and told >= (count(before) or 0)
+
+
+def _counted(usage: object) -> dict[str, Any]:
+    """`usage` with its counts as the numbers that they are, where a server wrote them otherwise."""
+    told = _mapping(usage)
+    known = {name: count(told[name]) for name in COUNTS if isinstance(told.get(name), str | float)}
+    return {**told, **{name: value for name, value in known.items() if value is not None}}
 
 
 def _mapping(value: object) -> dict[str, Any]:

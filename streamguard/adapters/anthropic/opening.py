@@ -8,6 +8,7 @@ answers with the message in one piece, which is handed on as the event stream th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
@@ -19,6 +20,7 @@ Kind = Literal["unknown", "stream", "text"]
 
 _BOM: Final = b"\xef\xbb\xbf"
 _FIELDS: Final = (b"event", b"data", b"id", b"retry", b":")
+_LINE_END: Final = re.compile(rb"[\r\n]")
 _BLANK: Final = _BOM + b" \t\r\n"
 _SOON: Final = 65_536
 """Bytes of a body in one piece that is tried whenever it may be complete: its connection may stay open."""
@@ -81,10 +83,13 @@ class Opening:
             return "text"
         if self.labelled:
             return "stream"  # any other field, too, may be part of one
-        field = said.partition(b":")[0] if b":" in said else said
-        if said[:1] == b":" or field.strip() in _FIELDS:
+        if said[:1] == b":":
             return "stream"
-        may_come = b"\n" not in said and b":" not in said and any(name.startswith(said) for name in _FIELDS)
+        line = _LINE_END.split(said, maxsplit=1)[0]
+        field, colon, _ = line.partition(b":")
+        if (colon or len(line) < len(said)) and field.strip() in _FIELDS:
+            return "stream"
+        may_come = not colon and line == said and any(name.startswith(said) for name in _FIELDS)
         return "unknown" if may_come else "text"
 
     def _parsed(self) -> bytes | Failed | None:
@@ -95,7 +100,7 @@ class Opening:
         if isinstance(body, dict) and is_message(body):
             return b"".join(as_stream(body))
         first = body[0] if isinstance(body, list) and body else body
-        if isinstance(first, dict) and (first.get("type") == "error" or failures.is_error(first, begun=False)):
+        if isinstance(first, dict) and (first.get("type") == "error" or failures.is_error(first, alone=True)):
             return failures.from_body(body, status=200, headers=self._headers)
         return None
 

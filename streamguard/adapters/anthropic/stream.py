@@ -228,12 +228,16 @@ class BodyStream:
             if isinstance(found, bytes):
                 return self._events(found)
             return [] if found is None else self._ended([found])
-        if self._decoder.pending and not self.binary:
+        if isinstance(self._decoder, EventStreamDecoder):
+            return []
+        if self._decoder.pending:
             with suppress(DecodingStopped):
                 events = Translator().translate(self._decoder.feed(b"\n\n"))
                 if events and isinstance(failed := events[-1], Failed) and failed.reason.startswith("provider."):
                     return self._ended([failed])
-        return []
+        # A gateway may say in a form of its own why nothing more comes.
+        last = self._translator.last_words(self._decoder.foreign.decode("utf-8", "replace").strip())
+        return [] if last is None else self._ended([last])
 
     def _ended(self, events: list[Event]) -> list[Event]:
         """The events, of which a failure is the last one of all."""
@@ -246,7 +250,9 @@ class BodyStream:
         try:
             return self._translator.translate(self._decoder.feed(data))
         except DecodingStopped as error:
-            return [*self._translator.translate(error.frames), error.failed]
+            events = self._translator.translate(error.frames)
+            # A failure before it was the end of the stream already.
+            return events if self._translator.ended else [*events, error.failed]
 
     def _signed(self, failed: Failed) -> Failed:
         """With the request's id, which a provider's support asks for first."""

@@ -31,6 +31,9 @@ _INVOCATION: Final = {
 }
 """Our counts → those of Bedrock's `amazon-bedrock-invocationMetrics`."""
 
+COUNTS: Final = tuple(_COUNTS.values())
+"""The provider's names of the counts of tokens."""
+
 _WORDS: Final = ("service_tier", "inference_geo", "speed")
 
 

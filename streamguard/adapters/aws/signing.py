@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from streamguard.errors import ConfigError
+from streamguard.files.extras import needs
 
 SERVICE: Final = "bedrock"
 """The service's name in the signature."""
@@ -23,10 +24,8 @@ class Signer:
     """
 
     def __init__(self, region: str, *, credentials: Any = None) -> None:
-        try:
+        with needs("signing requests for AWS", "bedrock"):
             from botocore.session import Session
-        except ImportError as error:
-            raise ConfigError(f'{error.name} is missing: pip install "streamguard-llm[bedrock]"') from error
         self._region = region
         self._credentials = credentials or Session().get_credentials()
         if self._credentials is None:

@@ -27,6 +27,11 @@ FREE_LINES = 1000
 LINE_BYTES = 256
 """What each line of data beyond the first thousand counts for: in memory it takes about as much, whatever it says."""
 
+FOREIGN_BYTES = 2048
+"""The most that is kept of lines that are no fields of the format."""
+
+_FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
+
 _BOM = b"\xef\xbb\xbf"
 
 # What nearly every event looks like; the format's other faces take the long way.
@@ -73,7 +78,7 @@ class Decoder:
         without a blank line between them never add up.
     """
 
-    __slots__ = ("_after_cr", "_check_at", "_head", "_pieces", "_size", "max_event_bytes")
+    __slots__ = ("_after_cr", "_check_at", "_head", "_pieces", "_size", "foreign", "max_event_bytes")
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self.max_event_bytes = max_event_bytes
@@ -83,6 +88,8 @@ class Decoder:
         self._check_at = min(max_event_bytes, SQUEEZE_AT)
         # Whether the last byte was a CR, whose LF may still come.
         self._after_cr = False
+        self.foreign = b""
+        """The beginning of the last lines that are no fields: some gateways put an error in a stream as it is."""
         # The first bytes of the stream as long as they may be a byte order mark; `None` when that is settled.
         self._head: bytes | None = b""
 
@@ -161,7 +168,7 @@ class Decoder:
         largest = self.max_event_bytes
         name = b""
         data: list[bytes] = []
-        size = -1
+        size, foreign = -1, False
         for line in block.split(b"\n"):
             # A comment is not copied: it may be as long as anything.
             field, _, value = (b"", b"", b"") if line[:1] == b":" else line.partition(b":")
@@ -172,9 +179,15 @@ class Decoder:
                 size += len(value) + (1 if len(data) <= FREE_LINES else LINE_BYTES)
             elif field == b"event":
                 name = value
+            elif field and field not in _FIELDS:
+                foreign = True
             if len(line) > largest or size > largest:
                 raise EventTooLarge(largest, max(len(line), size), complete)
-        return (name, b"\n".join(data)) if data else None
+        if data:
+            return name, b"\n".join(data)
+        if foreign:
+            self.foreign = block[:FOREIGN_BYTES]
+        return None
 
     def _squeeze(self, complete: list[Frame]) -> None:
         """See whether the pending event is too large, and drop from it what no event is made of."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from streamguard.budgets.ledger import Ledger, LedgerError
+from streamguard.files.extras import needs
+
+_REDIS = ("redis", "rediss", "unix")
 
 
 def open_ledger(address: str, *, base: Path | None = None) -> Ledger:
@@ -25,15 +28,21 @@ def open_ledger(address: str, *, base: Path | None = None) -> Ledger:
         from streamguard.budgets.stores.sqlite import SqliteStore
 
         return Ledger(SqliteStore.at(rest, base=base))
-    if scheme in ("redis", "rediss", "unix"):
-        try:
-            from streamguard.budgets.stores.redis import RedisStore
-        except ImportError as error:
-            raise LedgerError(
-                "a ledger in Redis needs the redis package: pip install 'streamguard-llm[redis]'"
-            ) from error
+    if scheme in _REDIS:
+        check_installed(address)
+        from streamguard.budgets.stores.redis import RedisStore
 
         return Ledger(RedisStore.at(address))
     raise LedgerError(
         f"unknown kind of ledger {scheme!r}: use memory:, sqlite:PATH or redis://HOST:PORT/DB?ledger=NAME"
     )
+
+
+def check_installed(address: str) -> None:
+    """Ask for what a ledger at this address needs, before anything else is begun.
+
+    :raises LedgerError: it is not installed.
+    """
+    if address.partition(":")[0] in _REDIS:
+        with needs("a ledger in Redis", "redis", LedgerError):
+            import redis  # noqa: F401

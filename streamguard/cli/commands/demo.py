@@ -11,9 +11,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self, TextIO
 
 import msgspec
 
@@ -28,6 +28,9 @@ LOCAL_DOCUMENTS: Final = 10
 MOST_DOCUMENTS: Final = 10_000
 CONCURRENCY: Final = 8
 LOCAL_CONCURRENCY: Final = 2
+SAY_EVERY: Final = 15.0
+"""Seconds between two lines of progress that go to no terminal."""
+
 WIDTH: Final = 100
 """Columns of notes that go to no terminal."""
 
@@ -70,9 +73,9 @@ def main(options: Options) -> int:
             from streamguard.demo.local_model import serving
 
             model = stack.enter_context(serving(parallel=order.concurrency, say=_say))
-            comparison = compare.compare_local(order, model, _say)
+            comparison = compare.compare_local(order, model, stack.enter_context(_Progress(sys.stderr)))
         else:
-            comparison = compare.compare_simulated(order, _say)
+            comparison = compare.compare_simulated(order, stack.enter_context(_Progress(sys.stderr)))
     took = time.monotonic() - began
     if options.as_json:
         text = json.dumps(table.as_object(comparison, local=options.local) | {"took_seconds": took}, indent=2) + "\n"
@@ -116,6 +119,55 @@ def _folder(keep: str | None, stack: ExitStack) -> Path:
 
 def _say(text: str) -> None:
     put(sys.stderr, f"{printable(text)} …\n")
+
+
+class _Progress:
+    """How far the comparison is, for people: a bar on a terminal, elsewhere a line when one is due. A `Reporter`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._bar: Any = None
+        self._task: Any = None
+        self._total = self._done = 0
+        self._said = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._close()
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        self._close()
+        _say(text)
+
+    def began(self, documents: int) -> None:
+        """See `Reporter`."""
+        self._total, self._done, self._said = documents, 0, time.monotonic()
+        if self._stream.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("documents"), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=Console(file=self._stream), transient=True)
+            self._task = self._bar.add_task("", total=documents)
+            self._bar.start()
+
+    def done(self) -> None:
+        """See `Reporter`."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.advance(self._task)
+        elif time.monotonic() - self._said >= SAY_EVERY:
+            self._said = time.monotonic()
+            put(self._stream, f"  {self._done:,} of {self._total:,} documents\n")
+
+    def _close(self) -> None:
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            with suppress(OSError):  # the terminal is gone
+                bar.stop()
 
 
 def _comparison_text(comparison: object, *, local: bool, took: float) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from streamguard.cli.commands.client import has_uvloop
 from streamguard.cli.commands.exits import Exit, complain
-from streamguard.errors import ConfigError
+from streamguard.files.extras import needs
 from streamguard.proxy.configfile import Setup, read_config, read_setup
 from streamguard.terminal import put
 
@@ -48,12 +48,11 @@ def main(options: Options) -> int:
 
     :raises ConfigError: a mistake that was found before anything was served.
     """
-    try:
+    with needs("the proxy", "proxy"):
+        import h11  # noqa: F401
         import httpcore2  # noqa: F401
         import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f'{error.name} is missing: pip install "streamguard-llm[proxy]"') from error
     config, folder = read_config(options.config, options.overrides())
     setup = read_setup(config, folder, allow_imports=options.allow_imports)
     complain(msgspec.structs.replace(one, problem=f"warning: {one.problem}") for one in setup.warnings)

@@ -230,6 +230,12 @@ def execute(spec: JobSpec, options: Options) -> int:
         raise JobError(f"--drain must be from 0 to 86400 seconds, got {options.drain:g}")
     base_url = checked_url(options.base_url)
     notices = _places(_own_place(options), options)
+    if options.view is not None:
+        from streamguard.view.server import check_installed
+
+        check_installed()
+    # A job that begins anew asks whatever it has, so that nothing is put aside for one that cannot be sent.
+    client = make_client(base_url) if spec.fresh and not options.dry_run else None
     job = Job.open(spec, dry=options.dry_run)
     try:
         job.notices += [*notices, *_places(named(job.policy, spec.policy), options)]
@@ -237,7 +243,7 @@ def execute(spec: JobSpec, options: Options) -> int:
             return _dry_run(job, options)
         job.journal.say(options={name: getattr(options, name) for name in KEPT_OPTIONS})
         # With nothing left to do no key is needed, and the SDK not loaded.
-        client = make_client(base_url) if job.todo else nullcontext()
+        client = client or (make_client(base_url) if job.todo else nullcontext())
         with _rare_collections():
             outcome = anyio.run(_run, job, client, options, backend_options={"use_uvloop": has_uvloop()})
     finally:

@@ -113,7 +113,18 @@ class Journal:
         with suppress(sqlite3.Error):  # what is committed is safe in the log, and the next opening takes it in
             self._db.close()
 
+    def remove(self) -> None:
+        """Close and remove the file of a job that never began."""
+        self.close()
+        with suppress(OSError):  # a file too many does no harm
+            self.path.unlink(missing_ok=True)
+
     # What it says
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing is known: no run began, and no result was taken in."""
+        return not self.run and not self.runs() and not self.count()
 
     def about(self, name: str) -> Any:
         """Something about the job as a whole, as JSON; `None` if nobody said it."""

@@ -66,9 +66,11 @@ decode_head = msgspec.json.Decoder(Head).decode
 class Output:
     """An open output file. Made by `open_output`; close it, or use it as a context manager."""
 
-    def __init__(self, path: Path, name: str, fd: int) -> None:
+    def __init__(self, path: Path, name: str, fd: int, *, created: bool = False) -> None:
         self.name = name
         """As the user wrote it."""
+        self.created = created
+        """Whether the file was made when it was opened."""
         self.torn = 0
         """Bytes of a torn last line that were cut."""
         self._path = path
@@ -86,6 +88,12 @@ class Output:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def remove(self) -> None:
+        """Remove the file that was begun for nothing, while its lock is held."""
+        with suppress(OSError):  # a file too many does no harm
+            if self._fd >= 0 and os.fstat(self._fd).st_size == 0:
+                self._path.unlink()
 
     def append(self, line: bytes) -> None:
         """Write one line, whole or not at all, and hand it to the operating system.
@@ -251,11 +259,10 @@ def open_output(name: str) -> Output:
     """
     path = Path(name)
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        fd = os.open(path, flags, 0o600)
+        fd, created = _opened(path)
     except OSError as mistake:
         raise JobError(Problem(file=name, problem=f"cannot be written: {mistake.strerror or mistake}")) from mistake
-    output = Output(path, name, fd)
+    output = Output(path, name, fd, created=created)
     try:
         # Another job may have put its finished file in this one's place before we had the lock.
         if not _lock(fd) or os.fstat(fd).st_ino != path.stat().st_ino:
@@ -264,6 +271,14 @@ def open_output(name: str) -> Output:
         output.close()
         raise
     return output
+
+
+def _opened(path: Path) -> tuple[int, bool]:
+    """Return a descriptor of the file, and whether it was made now."""
+    flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    with suppress(FileExistsError):
+        return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600), True
+    return os.open(path, flags | os.O_CREAT, 0o600), False
 
 
 def holder(name: str) -> str:

@@ -185,6 +185,28 @@ def test_the_end_replaces_what_it_gives() -> None:
     }
 
 
+def test_counts_are_numbers_however_they_are_written() -> None:
+    """As the SDK reads them; the message's end takes no count back, and what can be no count is none."""
+    end: dict[str, Any] = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+    start = {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": "31", "output_tokens": 1.0}}}
+    told = {"output_tokens": "42", "service_tier": "standard"}
+    late: dict[str, Any] = {
+        "input_tokens": 0,
+        "output_tokens": -3,
+        "cache_read_input_tokens": 5.0,
+        "inference_geo": "us",
+    }
+    message = assembled([start, {**end, "usage": told}, {"type": "message_stop", "usage": late}])
+    assert message is not None
+    assert message["usage"] == {
+        "input_tokens": 31,
+        "output_tokens": 42,
+        "service_tier": "standard",
+        "cache_read_input_tokens": 5,
+        "inference_geo": "us",
+    }
+
+
 def test_a_fallback_names_the_model_that_answers() -> None:
     """The block of a server-side fallback changes the message's model, as in the SDK."""
     message = assembled([START, start(type="fallback", to={"model": "other"})])

@@ -149,6 +149,15 @@ def test_recorded_streams_decode_alike_under_every_line_end(name: str, end: byte
         assert decoded(stream, [cut, cut + 1]) == expected
 
 
+@pytest.mark.parametrize("cut", [1, 7, 1000])
+def test_lines_that_are_no_fields_are_kept_apart(cut: int) -> None:
+    """Some gateways write an error into the middle of a stream as it is; it makes no event, and its words are there."""
+    decoder = Decoder()
+    stream = b'event: ping\ndata: {}\n\n{"error": "gone"}\n\nid: 3\n\n: comment\n\n'
+    frames = [frame for at in range(0, len(stream), cut) for frame in decoder.feed(stream[at : at + cut])]
+    assert (frames, decoder.foreign) == ([(b"ping", b"{}")], b'{"error": "gone"}')
+
+
 def test_an_event_without_its_blank_line_is_no_event() -> None:
     """What is pending at the end of input is counted, and never given out."""
     decoder = Decoder()

