@@ -195,7 +195,7 @@ class GroundingFollower:
         value = exact(text)
         for rule in rules:
             if rule.spec.as_ == "number" and (value is None or not _has(rule, (value,))):
-                self._no_number(rule, text, value, at)
+                self._no_number(rule, text[:60], value, at)
                 return
 
     def _spelled_number(self, rule: Rule, text: str, at: int) -> None:
@@ -203,13 +203,13 @@ class GroundingFollower:
         if not values:
             self._fail(f"{quote(text)} is no number, and as: number compares numbers", "", at)
         elif not _has(rule, values):
-            self._no_number(rule, text, next(iter(values)), at)
+            self._no_number(rule, quote(text, 60), min(values), at)
 
     def _no_number(self, rule: Rule, text: str, value: Decimal | None, at: int) -> None:
         nearest = None if value is None else rule.source.numbers.nearest(value)
         near = "it has no number at all" if nearest is None else f"the nearest it has is {nearest:f}"
         within = f" within {rule.spec.tolerance:g}" if rule.spec.tolerance else ""
-        self._fail(f"the source has no number {quote(text)[:60]}{within}: {near}", "", at)
+        self._fail(f"the source has no number {text}{within}: {near}", "", at)
 
     def _date(self, rule: Rule, text: str, at: int) -> None:
         found = dates(text)
