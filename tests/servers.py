@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -120,11 +120,11 @@ async def plain(raw: bytes) -> tuple[str, Any]:
         return "accepted", message
 
 
-async def guarded(raw: bytes, policy: Policy) -> tuple[str, Any]:
+async def guarded(raw: bytes, policy: Policy, request: Mapping[str, Any] = REQUEST) -> tuple[str, Any]:
     """How a guarded call ends, and its message."""
     async with _client(raw) as sdk:
         try:
-            outcome = await run(messages(sdk, beta=True, **REQUEST), policy=policy)
+            outcome = await run(messages(sdk, beta=True, **request), policy=policy)
         except CallError as error:
             return f"`{error.reason}`", None
         return str(outcome.completed), outcome.message

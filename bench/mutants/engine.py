@@ -107,7 +107,7 @@ off("budgets: holds are not settled on cancellation", Call, "close")
 
 @mutant("budgets: nothing is reserved")
 def _unreserved() -> Any:
-    async def reserve(self: Any, request: Any, knob: Any) -> Any:
+    async def reserve(self: Any, request: Any, knob: Any, *more: Any) -> Any:
         return Permit(request=request, max_tokens_knob=knob)
 
     return patch.object(Dispatch, "_reserve", reserve)

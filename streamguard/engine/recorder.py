@@ -14,7 +14,7 @@ from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
 from streamguard.events import COUNTS, Failed, Usage
-from streamguard.guards.metering import usage_range
+from streamguard.guards.metering import lesson, usage_range
 from streamguard.guards.transcript import Transcript
 from streamguard.outcome import AttemptRecord, Charge, Cost, Times
 from streamguard.policy.model import Policy
@@ -87,7 +87,10 @@ class Recorder:
             text=transcript.text,
             value=document.value if document else None,
             usage=usage,
-            cost=Cost(*(self._cost(request, model, transcript.model, ends) for ends in (usage.low, usage.high))),
+            cost=Cost(
+                self._cost(request, model, transcript.model, usage.low, least=True),
+                self._cost(request, model, transcript.model, usage.high),
+            ),
             times=Times(
                 head=_since(running.began, running.head_at),
                 first_token=_since(running.began, transcript.first_token_at),
@@ -104,16 +107,18 @@ class Recorder:
             limits=(end.limits if isinstance(end, Failed) else None) or running.limits,
         )
 
-    def _cost(self, request: Request | None, asked: str | None, served: str | None, usage: Usage) -> int | None:
+    def _cost(
+        self, request: Request | None, asked: str | None, served: str | None, usage: Usage, *, least: bool = False
+    ) -> int | None:
         """What was used, by the price of the model that served: of each sampling, where they are told."""
         own = msgspec.structs.replace(usage, iterations=None)
         parts = usage.iterations or ()
         counts: list[dict[str, Any]] = [{name: getattr(one, name, None) for name in COUNTS} for one in parts]
         samplings = [Usage(**told) for told in counts]
         if not parts or _total(samplings, "input_tokens", "cache_read_tokens", "cache_write_tokens") != own.whole_input:
-            return cost(self._served(request, asked, served), own)
+            return cost(self._served(request, asked, served), own, least=least)
         priced = [
-            cost(self._served(request, asked, one.model or served), sampling)
+            cost(self._served(request, asked, one.model or served), sampling, least=least)
             for one, sampling in zip(parts, samplings, strict=True)
         ]
         known = [micro for micro in priced if micro is not None]
@@ -138,7 +143,8 @@ class Recorder:
         expected = self._runtime.lengths.expected(model)
         if expected is None:
             return None
-        weight = sum(running.panel.transcript.weights().values())
+        transcript = running.panel.transcript
+        weight = sum(transcript.weights().values()) + transcript.framing()
         return max(0, expected - round(weight * self._runtime.calibration.scale(model or "").mid))
 
     def learn(self, running: RunningAttempt) -> None:
@@ -151,12 +157,8 @@ class Recorder:
             return  # of such counts nobody knows what was visible
         if not transcript.given:
             self._runtime.lengths.observe(model, usage.output_tokens)
-        weights = transcript.weights()
-        # Thinking may be summarised or hidden, so only what was visible in full teaches anything.
-        visible = usage.output_tokens - (usage.thinking_tokens or 0)
-        if "thinking" not in weights or usage.thinking_tokens is not None:
-            weight = sum(weight for kind, weight in weights.items() if kind != "thinking")
-            self._runtime.calibration.observe(model, weight, visible)
+        if (found := lesson(transcript)) is not None:
+            self._runtime.calibration.observe(model, *found)
 
 
 def _since(began: float, moment: float | None) -> float | None:

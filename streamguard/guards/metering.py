@@ -41,7 +41,7 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
     * output, high: the same at the upper end plus `LAG_TOKENS`, but at most what the request allows; just that where
       output may be hidden (see `output_upper`), and `None` if the source shows no request;
     * input, low: what `message_start` said, else 0; high: what budgets hold for it; `None` if no text
-      bounds it (files, links, server tools, no request).
+      bounds it (files, links, server tools that the request allows, no request).
 
     The upper end of output is an estimate, held by all recorded streams but not by proof; the bounds that budgets rest
     on are `max_tokens` and bytes alone.
@@ -118,7 +118,7 @@ def output_upper(transcript: Transcript, request: Request | None, scale: TokenSc
     open_block = transcript.open
     if open_block is None or (open_block.kind != "text" and not _streams_eagerly(request, open_block.name)):
         return None
-    seen = math.ceil(sum(transcript.weights().values()) * scale.high)
+    seen = math.ceil((sum(transcript.weights().values()) + transcript.framing()) * scale.high)
     # Blanks weigh next to nothing, as whole runs of them are one token; a model in a loop may make them one by one.
     looped = sum(len(run) for index in transcript.blocks for run in _BLANKS.findall(transcript.block_text(index)))
     return max(running, seen + looped) + math.ceil(max(0.0, silent) * FASTEST)
@@ -165,12 +165,10 @@ def input_upper(transcript: Transcript, request: Request | None, scale: TokenSca
     and the request asks for no cache (starts have been seen that leave cached input out). Else the weight at the high
     end, and `FRAMING_ESTIMATE`.
     """
-    if request is None or "server_tool" in {block.kind for block in transcript.blocks.values()}:
+    content = _bounded(transcript, request)
+    if request is None or content is None:
         return None
     body = encoded(request.body)
-    content = _content(request)
-    if content is None or content.files or any(sign in body for sign in _NO_TEXT):
-        return None
     caches = b'"cache_control":' in body
     said = transcript.usage
     told = (said.input_tokens or 0) + (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
@@ -179,6 +177,36 @@ def input_upper(transcript: Transcript, request: Request | None, scale: TokenSca
         return InputEstimate(told, cache_writes=False)
     most = math.ceil(weight * scale.high) + FRAMING_ESTIMATE + content.pictures
     return InputEstimate(max(told, most), cache_writes=caches)
+
+
+def _bounded(transcript: Transcript, request: Request | None) -> ContentUpper | None:
+    """The bound of what the model reads; `None` where the request does not show how much that may become.
+
+    What a server tool fetches is read again and again, and a stream that was cut need not have shown its call yet. So
+    it is enough that the request allows one.
+    """
+    if request is None or "server_tool" in {block.kind for block in transcript.blocks.values()}:
+        return None
+    content = _content(request)
+    if content is None or content.files or content.why is not None:
+        return None
+    if any(request.body.get(field) for field in _READS_MORE) or not _only_clears(request.body):
+        return None
+    return None if any(sign in encoded(request.body) for sign in _NO_TEXT) else content
+
+
+_READS_MORE = ("mcp_servers", "fallbacks", "container")
+"""Fields of a request under which the model may read what the request does not show, or more than once."""
+
+
+def _only_clears(body: Mapping[str, object]) -> bool:
+    """Whether context management only removes input. A compaction reads it all once more."""
+    management = body.get("context_management")
+    edits = management.get("edits") if isinstance(management, Mapping) else None
+    return not management or (
+        isinstance(edits, list | tuple)
+        and all(isinstance(edit, Mapping) and str(edit.get("type")).startswith("clear_") for edit in edits)
+    )
 
 
 def _content(request: Request) -> ContentUpper | None:
@@ -195,6 +223,25 @@ def input_weight(request: Request) -> float:
         request.known["weight"] = sum(weigh_bytes(encoded(request.body[key])) for key in INPUT if key in request.body)
     found: float = request.known["weight"]
     return found
+
+
+MOST_FRAMING = 0.25
+"""The part of an answer's weight that calls' framing may be where the answer is to teach: it is an estimate itself."""
+
+
+def lesson(transcript: Transcript) -> tuple[float, int] | None:
+    """Return what an answer with a final count teaches of its model: the weight of what is visible, and its tokens.
+
+    :returns: `None` where something was hidden, or where most was the framing of calls: an answer of a short call comes
+        to thirty tokens for each that its input has.
+    """
+    usage, weights = transcript.usage, transcript.weights()
+    if usage.output_tokens is None or ("thinking" in weights and usage.thinking_tokens is None):
+        return None
+    seen, framing = sum(weight for kind, weight in weights.items() if kind != "thinking"), transcript.framing()
+    if framing > MOST_FRAMING * (seen + framing):
+        return None
+    return seen + framing, usage.output_tokens - (usage.thinking_tokens or 0)
 
 
 def _streams_eagerly(request: Request | None, name: str | None) -> bool:
@@ -232,13 +279,10 @@ _NO_TEXT = (b'"file_id":', b'"type":"url"', b'"type":"file"')
 
 def _input_upper(transcript: Transcript, request: Request | None, output: int | None) -> Usage:
     said = transcript.usage
-    kinds = {block.kind for block in transcript.blocks.values()}
-    if request is None or "server_tool" in kinds:
+    content = _bounded(transcript, request)
+    if request is None or content is None:
         return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
     body = encoded(request.body)
-    content = _content(request)
-    if content is None or content.files or any(sign in body for sign in _NO_TEXT):
-        return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
     told = said.input_tokens or 0
     cached = (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
     most = max(input_upper_bound(content, request.body), told + cached)

@@ -46,6 +46,12 @@ _KEY: Final = 32
 _TRIES: Final = 16
 """Candidates for the period per look. Ends such as `-----` stand again everywhere; a later look has another end."""
 
+_SPARE: Final = SHORTEST // STEP - 1
+_SPARE_REPEATS: Final = 8
+"""Where the key does not stand again, no loop ends within the next three steps. A loop of period p lasts 8 p
+characters and at least 256. At each of its last four looks the key stands one period before, because 3 STEP + KEY + p
+is no more than that. Fewer repeats than eight do not allow it."""
+
 
 class Repetition(Spec):
     """When an answer counts as a loop; `None` turns a sign off."""
@@ -126,6 +132,9 @@ class _Text:
         blanks = spec.max_whitespace
         self._blanks = None if blanks is None else re.compile(rf"(?<!\s)\s{{{blanks + 1}}}")
         self._overlap = blanks or 0
+        self._spare = _SPARE if spec.min_repeats >= _SPARE_REPEATS else 0
+        self._rest = 0
+        """Steps at which no loop can be found yet."""
         self._window = max((spec.max_period or 0) * spec.min_repeats, SHORTEST, self._overlap)
 
     def look(self, block: int) -> Trip | None:
@@ -144,8 +153,9 @@ class _Text:
                 ):
                     return self._whitespace(block)
             if longest is not None and end >= SHORTEST:
-                period = self._period(text, end, longest)
-                if period is not None:
+                if self._rest:
+                    self._rest -= 1
+                elif (period := self._period(text, end, longest)) is not None:
                     return self._loop(period, block)
         self._tail = text[-self._window :]
         self.pieces[:] = (new[whole:],) if whole < len(new) else ()
@@ -157,6 +167,10 @@ class _Text:
         end = stop - _KEY
         first = max(0, end - longest)
         key = text[end:stop]
+        # Searching forwards costs a third of searching backwards, and most looks find nothing.
+        if text.find(key, first, stop - 1) < 0:
+            self._rest = self._spare
+            return None
         place = text.rfind(key, first, stop - 1)
         for _ in range(_TRIES):
             if place < 0:

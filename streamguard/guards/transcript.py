@@ -25,7 +25,7 @@ from streamguard.events import (
     Stopped,
     Usage,
 )
-from streamguard.pricing.tokens import weigh
+from streamguard.pricing.tokens import CALL_FRAMING, weigh
 
 _STRAY: Final = -1
 """Stands for the block of what belongs to none."""
@@ -168,6 +168,11 @@ class Transcript:
         if self.given and "text" in weights:
             weights["text"] = max(0.0, weights["text"] - self.given)
         return weights
+
+    def framing(self) -> float:
+        """The weight of what calls take beside their inputs: their names, and marks that no event shows."""
+        calls = [block for block in self.blocks.values() if block.kind in ("tool_input", "server_tool")]
+        return sum(CALL_FRAMING + weigh(block.name or "") for block in calls)
 
     @property
     def tool_calls(self) -> int:

@@ -102,13 +102,15 @@ RATES = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
 """The fields that are rates."""
 
 
-def cost(price: Price | None, usage: Usage) -> int | None:
+def cost(price: Price | None, usage: Usage, *, least: bool = False) -> int | None:
     """What `usage` costs, in micro-USD, rounded up; exact but for what is said here.
 
     `None` if it cannot be known: no price, or none for the speed and region that the answer names, no input or output
     count, a cache count without a rate, a negative count. A
     cache count of `None` means the provider has none to bill. Cache writes of unsaid lifetime are priced at the dearer
     of the two rates, so that a budget never undercounts. Fees that are not per token (web searches) are not in it.
+
+    :param least: whether the least is asked for: then cache writes of unsaid lifetime are priced at the cheaper rate.
     """
     if price is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
@@ -127,7 +129,7 @@ def cost(price: Price | None, usage: Usage) -> int | None:
             return None
         total = _EXACT.add(total, _EXACT.multiply(rates.cache_read, read))
     if written:
-        for tokens, rate in _writes(rates, written, hour):
+        for tokens, rate in _writes(rates, written, hour, least=least):
             if tokens and rate is None:
                 return None
             total = _EXACT.add(total, _EXACT.multiply(rate or Decimal(0), tokens))
@@ -144,13 +146,15 @@ def rates_of(price: Price, usage: Usage) -> Price | None:
     return None if price.factor is None else price.scaled(price.factor, f"times {price.factor} for {geo!r}")
 
 
-def _writes(rates: Price | Tier, written: int, hour: int | None) -> tuple[tuple[int, Decimal | None], ...]:
+def _writes(
+    rates: Price | Tier, written: int, hour: int | None, *, least: bool
+) -> tuple[tuple[int, Decimal | None], ...]:
     """Cache writes by rate."""
     short, long = rates.cache_write, rates.cache_write_1h
     if hour is not None:
         return ((written - hour, short), (hour, long))
     known = [rate for rate in (short, long) if rate is not None]
-    return ((written, max(known, default=None)),)
+    return ((written, (min if least else max)(known, default=None)),)
 
 
 Lifetime = Literal["no", "5m", "1h"]

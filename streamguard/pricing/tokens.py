@@ -35,6 +35,11 @@ class TokenScale(msgspec.Struct, frozen=True):
     """Completed answers it was learned from; 0 for the prior."""
 
 
+CALL_FRAMING: Final = 30.0
+"""Weight of a tool call beside its name and its input: marks around it that no event shows, and which are billed.
+Measured on 26 recorded answers of the API with calls: 16 to 69 tokens a call, mostly 32 to 48. With these, the ratios
+of all 26 are 0.67 to 1.52, as those of text are (0.85 to 1.41); without them, they are 1.2 to 33."""
+
 _UNIT: Final = 64
 """Weights are whole 64ths of a token: they fit a byte, and sums of them are exact in a float."""
 

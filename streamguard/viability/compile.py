@@ -15,7 +15,7 @@ from referencing import Registry
 from streamguard.errors import Problem, SchemaError
 from streamguard.viability.judge.judge import Judge
 from streamguard.viability.patterns.ecma import Dialect
-from streamguard.viability.patterns.regexes import MAX_SEARCHED
+from streamguard.viability.patterns.regexes import MAX_SEARCHED, PatternTimeout
 from streamguard.viability.schema.formula import Logic
 from streamguard.viability.schema.graph import Graph
 from streamguard.viability.schema.solver import Solver
@@ -45,13 +45,13 @@ class Schema:
 
     __slots__ = (
         "_duplicates",
-        "_judge",
         "_logic",
         "_max_depth",
         "_max_digits",
         "_plain",
         "_root",
         "hints",
+        "judge",
         "late_keywords",
         "satisfiable",
         "schema",
@@ -68,7 +68,8 @@ class Schema:
     ) -> None:
         self.schema: Any = graph.schema
         """The schema as given."""
-        self._judge = Judge(graph)
+        self.judge = Judge(graph)
+        """What `jsonschema` says of finished values, without a quick look before."""
         self._duplicates: Duplicates = duplicate_names
         self._plain = numbers == "plain"
         self._max_depth = max_depth
@@ -89,7 +90,7 @@ class Schema:
         listener: Any = None
         if self._root.key:
             listener = Machine(
-                self._root, judge=self._judge.accepts, plain=self._plain, repeats=self._duplicates == "allow"
+                self._root, judge=self.judge.accepts, plain=self._plain, repeats=self._duplicates == "allow"
             )
         return SyntaxPrefix(
             duplicate_names=self._duplicates,
@@ -101,11 +102,19 @@ class Schema:
         )
 
     def validate(self, value: Any, text: str | None = None) -> Dead | None:  # noqa: ARG002  # a judge by text may come
-        """The final word on a finished value, as `json.loads` reads it: what is wrong with it, or `None`.
+        """Return what is wrong with a finished value, as `json.loads` reads it, or `None`: the final word.
 
-        `offset` and `char` are `eof`: the judge knows values, not text.
+        The compiled constraints are asked first. Their yes is sure and costs a third of what `jsonschema` does.
+        Whatever they do not accept goes to `jsonschema`, which alone says no. `offset` and `char` are `eof`: the judge
+        knows values, not text.
         """
-        return self._judge.validate(value)
+        if self._root.key:
+            try:
+                if self._root.fits[type(value)](value):
+                    return None
+            except (KeyError, OverflowError, PatternTimeout, RecursionError):
+                pass  # no type of JSON, or too much for a quick look: the judge has words for it
+        return self.judge.validate(value)
 
 
 def compile_schema(

@@ -103,9 +103,9 @@ def test_a_running_count_is_a_lower_bound() -> None:
         (
             (BlockStarted(0, "tool_input", name="t"),),
             {"tools": [{"name": "t", "input_schema": {}, "eager_input_streaming": True}]},
-            LAG_TOKENS,
+            LAG_TOKENS + 61,  # a call's framing and its name, at the high end of the scale
         ),
-        ((BlockStarted(0, "tool_input", name="t"), BlockStarted(1, "text")), {}, LAG_TOKENS),
+        ((BlockStarted(0, "tool_input", name="t"), BlockStarted(1, "text")), {}, LAG_TOKENS + 61),
     ],
 )
 def test_where_output_may_be_hidden_only_the_request_bounds_it(
@@ -122,11 +122,27 @@ def test_where_output_may_be_hidden_only_the_request_bounds_it(
         ((BlockStarted(0, "server_tool"),), BODY),
         ((), {**BODY, "messages": [{"role": "user", "content": [{"source": {"type": "file", "file_id": "f"}}]}]}),
         ((), {**BODY, "messages": [{"role": "user", "content": [{"source": {"type": "url", "url": "u"}}]}]}),
+        ((), {**BODY, "tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+        ((), {**BODY, "tools": [{"type": "yet_to_be_invented", "name": "x"}]}),
+        ((), {**BODY, "mcp_servers": [{"type": "url", "name": "m"}]}),
+        ((), {**BODY, "context_management": {"edits": [{"type": "compact_20260112"}]}}),
     ],
 )
 def test_input_that_nothing_visible_bounds_is_unknown(events: tuple[Event, ...], body: dict[str, Any] | None) -> None:
-    """No request, server tools, files and links: `None`, never 0."""
+    """No request, server tools (called, or only allowed), a compaction, files and links: `None`, never 0."""
     assert ranged(Started(usage=Usage(input_tokens=9)), *events, body=body).high.input_tokens is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"tools": [{"type": "bash_20250124", "name": "bash"}, {"name": "own", "input_schema": {}}]},
+        {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}},
+    ],
+)
+def test_tools_that_the_caller_runs_bound_the_input(body: dict[str, Any]) -> None:
+    """The provider's own definitions of them too, and edits that only take input away."""
+    assert ranged(Started(), body={**BODY, **body}).high.input_tokens is not None
 
 
 def test_without_a_request_hidden_output_is_unknown() -> None:

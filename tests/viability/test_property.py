@@ -75,3 +75,11 @@ def test_no_search_refutes_a_verdict(schema: Any, value: Any, seed: int) -> None
     if dead is not None and dead.char != "eof":
         begin = text[: dead.char + 1] if begin is None else begin
         assert find_completion(begin, schema, lambda v: made.validate(v) is None, tries=60, seed=seed) is None
+
+
+@given(schemas | older_schemas, st.lists(instances, min_size=1, max_size=6))
+@bounded
+def test_a_quick_yes_is_the_judges(schema: Any, values: list[Any]) -> None:
+    """What the compiled constraints accept at once `jsonschema` accepts, and nothing else is accepted."""
+    made = compiled(schema)
+    assert [made.validate(value) for value in values] == [made.judge.validate(value) for value in values]
