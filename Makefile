@@ -11,7 +11,7 @@ help: ## this list
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aiohttp,bedrock,proxy,redis,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aiohttp,bedrock,postgres,proxy,redis,test]'
 	touch $@
 
 install: $(STAMP) ## make the virtual environment
@@ -65,13 +65,14 @@ servers: $(STAMP) ## real servers of the Messages API, run here: LiteLLM, and ll
 
 newest: $(STAMP) ## the tests of everything that meets the SDK, with the newest dependencies instead of the pinned ones
 	$(PYTHON) -m venv build/newest
-	build/newest/bin/pip install --quiet --disable-pip-version-check --upgrade -e '.[aiohttp,bedrock,proxy,redis,test]'
+	build/newest/bin/pip install --quiet --disable-pip-version-check --upgrade -e '.[aiohttp,bedrock,postgres,proxy,redis,test]'
 	build/newest/bin/python -m pytest -q -n 2 --dist loadfile tests/adapters tests/test_api.py tests/test_public.py
 
-matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9 (some forty minutes on two cores)
+matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9, bills (some forty minutes on two cores)
 	$(BIN)/python -m bench.matrix
 	$(BIN)/python -m bench.kill_matrix
 	$(BIN)/python -m bench.ledgers --schedules 200
+	$(BIN)/python -m bench.billing
 
 fuzz: $(STAMP) ## a million mutated inputs, then coverage-guided ones where atheris can be installed
 	$(BIN)/python -m bench.fuzz

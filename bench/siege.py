@@ -4,13 +4,18 @@
     python -m bench.siege --seconds 60 --tenant   # a client with a token of its own
 
 The proxy is the real command, in a process of its own, in front of a scripted upstream; so is the attacker. Prints the
-good client's latencies, the proxy's peak memory, tracebacks and its connections afterwards; exit code 1 if a bound of
-docs/performance.md is broken. A machine that is busy with something else makes latencies that are not the proxy's.
+good client's latencies, the proxy's peak memory and tracebacks; exit code 1 if a bound of docs/performance.md is
+broken.
+
+A machine that is busy makes latencies that are not the proxy's. So the good client asks two servers by turns: the
+proxy, and a bare one beside it that nobody attacks and that answers at once; its latencies are the machine's share.
+And `--bare` sends the same siege to such a server instead of the proxy: what a loop that does nothing makes of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gzip
 import json
 import multiprocessing
@@ -182,46 +187,117 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def good(port: int, seconds: float) -> tuple[list[float], int]:
-    """Latencies of a good client's whole answers, on a new connection each, and how many failed."""
-    times, failed, until = [], 0, time.monotonic() + seconds
+class Bare(asyncio.Protocol):
+    """Answers every head that ends, with the same few bytes. No limits, no clocks."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport, self._seen = transport, b""
+
+    def data_received(self, data: bytes) -> None:
+        self._seen = self._seen[-3:] + data
+        if b"\r\n\r\n" in self._seen:
+            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\nmessage_stop")  # type: ignore[attr-defined]
+
+
+def bare(listener: socket.socket) -> None:
+    """Serve as `Bare` does, for ever."""
+
+    async def main() -> None:
+        server = await asyncio.get_running_loop().create_server(Bare, sock=listener, backlog=2048)
+        await server.serve_forever()
+
+    asyncio.run(main())
+
+
+def bare_server() -> tuple[multiprocessing.Process, int]:
+    """Such a server in a process of its own."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    process = multiprocessing.Process(target=bare, args=(listener,), daemon=True)
+    process.start()
+    return process, listener.getsockname()[1]
+
+
+def asked(port: int) -> tuple[float, bool]:
+    """Seconds that a whole answer takes on a new connection, and whether it is one."""
+    began, found = time.monotonic(), b""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(head(TOKENS["good"], length=len(BODY)) + BODY)
+            while b"message_stop" not in found and (piece := client.recv(65_536)):
+                found += piece
+    except OSError:
+        pass
+    return time.monotonic() - began, found.startswith(b"HTTP/1.1 200") and b"message_stop" in found
+
+
+class Latencies:
+    """What a good client saw of one server."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.failed = 0
+
+    def ask(self, port: int) -> None:
+        """Ask once more."""
+        took, whole = asked(port)
+        self.times.append(took)
+        self.failed += not whole
+
+    def at(self, share: float) -> float:
+        """The latency that so many did not exceed, in seconds."""
+        return sorted(self.times)[min(len(self.times) - 1, int(len(self.times) * share))]
+
+    def __str__(self) -> str:
+        p50, p99, worst = (f"{self.at(share) * 1000:.0f} ms" for share in (0.5, 0.99, 1))
+        return f"{len(self.times)} answers, {self.failed} failed; p50 {p50}, p99 {p99}, worst {worst}"
+
+
+def good(port: int, beside: int, seconds: float) -> tuple[Latencies, Latencies]:
+    """A good client of the server, and of the one beside it by turns; a new connection each time."""
+    both, until = (Latencies(), Latencies()), time.monotonic() + seconds
     while time.monotonic() < until:
-        began = time.monotonic()
-        try:
-            with httpx2.Client(timeout=20) as http:
-                answer = http.post(
-                    f"http://127.0.0.1:{port}/v1/messages",
-                    content=BODY,
-                    headers={"x-api-key": TOKENS["good"], "content-type": "application/json"},
-                )
-            failed += answer.status_code != 200 or b"message_stop" not in answer.content
-        except httpx2.TransportError:
-            failed += 1
-        times.append(time.monotonic() - began)
-        time.sleep(0.02)
-    return sorted(times), failed
+        for latencies, where in zip(both, (port, beside), strict=True):
+            latencies.ask(where)
+            time.sleep(0.01)
+    return both
+
+
+def besieged(port: int, pid: int, beside: int, token: str | None, seconds: float) -> Latencies:
+    """Attack a port and print what a good client has of it; its latencies."""
+    quiet, _ = good(port, beside, 3)
+    counts: multiprocessing.Queue[dict[str, int]] = multiprocessing.Queue()
+    attacker = multiprocessing.Process(target=attack, args=(port, token, seconds, counts), daemon=True)
+    attacker.start()
+    before = cpu(pid)
+    found, machine = good(port, beside, seconds)
+    used = (cpu(pid) - before) / seconds
+    print(f"attacks: {counts.get(timeout=30)}")
+    attacker.terminate()
+    attacker.join()
+    print(f"good client: {found}; without attacks p50 {quiet.at(0.5) * 1000:.0f} ms")
+    print(f"bare server beside it: {machine}; the p99 is {found.at(0.99) / machine.at(0.99):.1f} times its")
+    print(f"it had {used:.0%} of a core; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--tenant", action="store_true", help="attack as a client with a token")
+    parser.add_argument("--bare", action="store_true", help="attack a server that does nothing, for comparison")
     options = parser.parse_args()
+    token = TOKENS["bad"] if options.tenant else None
+    _, beside = bare_server()
+    if options.bare:
+        other, port = bare_server()
+        assert other.pid is not None
+        besieged(port, other.pid, beside, token, options.seconds)
+        return 0
     with tempfile.TemporaryDirectory() as name, ScriptedServer(wire.text_stream("fine")).in_process() as upstream:
         log = Path(name) / "log"
         process, port = started(Path(name), upstream.url, log)
         try:
-            quiet, _ = good(port, 3)
-            counts: multiprocessing.Queue[dict[str, int]] = multiprocessing.Queue()
-            token = TOKENS["bad"] if options.tenant else None
-            attacker = multiprocessing.Process(target=attack, args=(port, token, options.seconds, counts), daemon=True)
-            attacker.start()
-            before = cpu(process.pid)
-            times, failed = good(port, options.seconds)
-            used = (cpu(process.pid) - before) / options.seconds
-            done = counts.get(timeout=30)
-            attacker.terminate()
-            attacker.join()
+            found = besieged(port, process.pid, beside, token, options.seconds)
             time.sleep(3)
             peak, text = memory(process.pid), log.read_text(errors="replace")
             tracebacks, size = text.count("Traceback"), len(text)
@@ -229,14 +305,8 @@ def main() -> int:
         finally:
             process.terminate()
             process.wait(10)
-    p99 = times[int(len(times) * 0.99)]
-    print(f"attacks: {done}")
-    print(f"good client: {len(times)} answers, {failed} failed; quiet p50 {quiet[len(quiet) // 2] * 1000:.0f} ms")
-    print(f"p50 {times[len(times) // 2] * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, worst {times[-1] * 1000:.0f} ms")
-    busy = os.getloadavg()[0]
-    print(f"the proxy had {used:.0%} of a core; load average {busy:.1f} on {os.cpu_count()} cores")
     print(f"peak memory {peak:.0f} MiB, {tracebacks} tracebacks, log {size / 1024:.0f} KiB, alive {alive}")
-    return int(not alive or p99 > P99 or peak > MEMORY or tracebacks > 0 or failed > 0)
+    return int(not alive or found.at(0.99) > P99 or peak > MEMORY or tracebacks > 0 or found.failed > 0)
 
 
 if __name__ == "__main__":

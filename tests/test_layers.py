@@ -37,18 +37,19 @@ MAY_IMPORT: dict[str, str] = {
     "files.sqlite_file": "",
     "files.schema_file": "errors files files.reading",
     # state machines and decisions: pure
-    "pricing": "events files",
+    "pricing": "events usage files",
     "viability": "errors files",
     "models": "errors files viability",
     "guards": "redaction request verdict events usage outcome errors files pricing viability models",
     "retry": "verdict events files guards",
-    "budgets.upper_bound": "request usage pricing",
+    "budgets.known_options": "",
+    "budgets.upper_bound": "request usage pricing budgets.known_options",
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
     "budgets.spec": "errors events usage pricing guards budgets.upper_bound",
     "policy": "redaction request verdict errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models policy",
-    "pricing.book": "request errors pricing",
+    "pricing.book": "request events errors pricing",
     "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
     "source": "request verdict events errors guards policy",
@@ -67,12 +68,15 @@ MAY_IMPORT: dict[str, str] = {
     "replay": "terminal request verdict events usage outcome errors files pricing pricing.book guards policy adapters.sse"
     " adapters.anthropic",
     "jobs": "redaction request terminal verdict events usage outcome pace.limits errors files files.sqlite_file files.reading"
-    " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine",
+    " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic",
+    "batch": "redaction outcome errors usage files files.sqlite_file budgets budgets.upper_bound budgets.spec policy"
+    " source engine adapters.anthropic api jobs",
     "testing": "request verdict events usage pace.limits errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
     "proxy": "http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
-    " budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic view adapters.aws",
-    "cli": "redaction terminal usage errors files files.reading files.schema_file pricing viability guards budgets"
+    " budgets.known_options budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic"
+    " view adapters.aws",
+    "cli": "redaction terminal usage errors files files.reading files.schema_file files.sqlite_file pricing viability guards budgets"
     " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay demo view proxy",
     "__main__": "cli",
     "__init__": "verdict events usage outcome errors conversation guards retry pricing budgets.spec policy policy.file"
@@ -96,6 +100,7 @@ PURE = frozenset(
         "guards",
         "models",
         "retry",
+        "budgets.known_options",
         "budgets.upper_bound",
         "budgets.max_tokens",
         "budgets.spec",
@@ -152,7 +157,7 @@ CLOCKS = {
 }
 """Modules below the doors that read a clock, and which. Doors (jobs, proxy, view, relay, cli, demo, testing) may."""
 
-DOORS = ("jobs", "http", "proxy", "view", "relay", "replay", "cli", "demo", "testing")
+DOORS = ("batch", "jobs", "http", "proxy", "view", "relay", "replay", "cli", "demo", "testing")
 
 MAX_LINES = 500
 MAX_FILES = 16

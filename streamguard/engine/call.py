@@ -66,7 +66,7 @@ class Call:
     """One call. Used by one task, but for `interrupt()`.
 
     :param patient: whether to wait for room in budgets that other calls of this process hold, and to count such a wait
-        before the first attempt as no time of the call.
+        before the first attempt as no time of the call; with `shared`, in budgets that any process holds.
     :param source_text: what the values of `json.grounded` are held against, as in `streamguard.run`.
     :raises PolicyError: the policy asks for something that this source cannot give.
     """
@@ -83,6 +83,7 @@ class Call:
         labels: Mapping[str, Any] | None = None,
         group: str | None = None,
         patient: bool = False,
+        shared: bool = False,
         source_text: Given = None,
     ) -> None:
         check_source(source, policy)
@@ -109,9 +110,8 @@ class Call:
         self._reservation: Reservation | None = None
         self._charged: tuple[Charge, ...] = ()
         self._lost: Trip | None = None
-        self._dispatch = Dispatch(
-            policy, self._runtime, self.clock, source.request, {"call": self.id, **self.about}, patient=patient
-        )
+        about, waits = {"call": self.id, **self.about}, {"patient": patient, "shared": shared}
+        self._dispatch = Dispatch(policy, self._runtime, self.clock, source.request, about, **waits)
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
         self._delivery = Delivery(self._deliver, keep=keep)
         self.failure: CallError | None = None

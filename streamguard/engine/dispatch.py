@@ -21,7 +21,6 @@ from streamguard.budgets.spec import Aborted, Billed, Evidence, Lost, NotBilled
 from streamguard.budgets.upper_bound import Unbounded
 from streamguard.engine.attempt import RunningAttempt, interrupt_trip, total_trip
 from streamguard.engine.clock import CallClock
-from streamguard.engine.recorder import served
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.telemetry import LimitsSeen
 from streamguard.events import Failed
@@ -70,6 +69,7 @@ class Dispatch:
         about: Mapping[str, Any],
         *,
         patient: bool = False,
+        shared: bool = False,
     ) -> None:
         self._policy = policy
         self._runtime = runtime
@@ -77,6 +77,7 @@ class Dispatch:
         self._original = original
         self._about = about
         self._patient = patient
+        self._shared = shared
         self._account: CallAccount | None = None
         self.denied: Denied | None = None
         """The denial that ended the call, if one did."""
@@ -175,6 +176,7 @@ class Dispatch:
                     price,
                     deadline=deadline,
                     own_until=deadline if self._patient else -math.inf,
+                    held_until=deadline if self._patient and self._shared else -math.inf,
                     input_tokens=-(-request.input_bytes // 3),
                     output_tokens=runtime.lengths.upper(request.model),
                     lease=ATTEMPT_LEASE,
@@ -263,7 +265,7 @@ class Dispatch:
         scale = self._runtime.calibration.scale(model)
         if is_final(transcript, running.request, scale):
             book = self._runtime.pricebook(self._policy.prices)
-            return Billed(transcript.usage, **served(book, running.request, transcript))
+            return Billed(transcript.usage, book.for_answer(running.request, transcript.model, transcript.usage))
         if transcript.metered:
             return Lost()  # a count that cannot be true is none
         if running.stream is None:

@@ -92,6 +92,7 @@ class LocalAsker:
     :param source: makes a source of a request's parameters; each call asks it again as the policy says.
     :param runtime: what the calls share.
     :param about: what stands in each result line.
+    :param shared: whether other processes ask under the same budgets: a call then waits for what they hold, too.
     """
 
     def __init__(
@@ -100,11 +101,14 @@ class LocalAsker:
         policy: Policy,
         runtime: Runtime,
         about: About,
+        *,
+        shared: bool = False,
     ) -> None:
         self._source = source
         self._policy = policy
         self._runtime = runtime
         self._about = about
+        self._options: dict[str, Any] = {"keep": False, "patient": True, "shared": shared}
         self._running: set[Call] = set()
 
     async def ask(self, request: RowRequest) -> Ended:
@@ -131,9 +135,10 @@ class LocalAsker:
     async def _call(
         self, params: Mapping[str, Any], labels: Mapping[str, Any], row: Mapping[str, Any] | None
     ) -> Outcome | CallError:
-        how: dict[str, Any] = {"labels": labels, "patient": True, "source_text": row}
         try:
-            call = Call(self._source(params), self._policy, self._runtime, keep=False, **how)
+            call = Call(
+                self._source(params), self._policy, self._runtime, labels=labels, source_text=row, **self._options
+            )
             self._running.add(call)
             try:
                 return await call.run()

@@ -6,8 +6,6 @@ does not send.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -30,7 +28,7 @@ from streamguard.jobs.input.formats import open_input, same_file, shown_name
 from streamguard.jobs.input.input import Check, Input
 from streamguard.jobs.input.template import Template, read_template
 from streamguard.jobs.problems import Problems
-from streamguard.jobs.store.fingerprint import Fingerprint, fingerprint
+from streamguard.jobs.store.fingerprint import Fingerprint, fingerprint, salt
 from streamguard.jobs.store.journal import Journal, copied_journal, journal_path, open_journal
 from streamguard.jobs.store.output import Output, open_output, writable
 from streamguard.jobs.store.resume import Rules
@@ -308,29 +306,15 @@ def _input(
         shown_name(spec.input),
         template=template,
         overrides=_overrides(spec),
-        salt=_salt(policy),
+        salt=salt(policy),
         check=_request_check(policy),
-        keep_rows=policy is not None and policy.json_document is not None and bool(policy.json_document.grounded),
+        keep_rows=policy is not None and policy.grounds,
     )
     stack.callback(rows.close)
     # A template that cannot be read says nothing about rows, which would all be mistakes.
     if spec.template is None or template is not None:
         rows.scan(problems)
     return rows
-
-
-def _salt(policy: Policy | None) -> str:
-    """What decides, besides the request, which answer is right: the document's section of the policy."""
-    if policy is None or policy.json_document is None:
-        return ""
-    output = policy.json_document.output
-    left_out = {"mode", "field_validators"} if output is not None else {"mode", "field_validators", "model"}
-    if not policy.json_document.grounded:
-        left_out.add("grounded")  # so that results from before there was such a key are still known
-    section = policy.json_document.model_dump(mode="json", by_alias=True, exclude=left_out)
-    if output is not None:
-        section["schema"] = [output.plan().accepts, output.plan().wire]
-    return hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()
 
 
 def _request_check(policy: Policy | None) -> Check | None:

@@ -20,7 +20,7 @@ from streamguard.engine.telemetry_structlog import structlog_hook
 from streamguard.http.exchange import KNOWN, STRANGERS
 from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Access, Caller, Headers, value
-from streamguard.proxy.answers.passthrough import Cut, relay
+from streamguard.proxy.answers.passthrough import Clocks, Cut, relay
 from streamguard.proxy.answers.reply import Reply, Send, gone
 from streamguard.proxy.answers.report_headers import as_list
 from streamguard.proxy.body import ClientGone, Receive, asked, measure, read_body
@@ -35,9 +35,6 @@ from streamguard.proxy.upstream import Upstream, UpstreamSource
 from streamguard.view import View
 
 _log = logging.getLogger("streamguard.proxy")
-
-SMALL_SECONDS: Final = 60.0
-"""For which the upstream may be silent at endpoints beside messages."""
 
 Scope = MutableMapping[str, Any]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -89,7 +86,7 @@ class Proxy:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        reply = Reply(send)
+        reply = Reply(send, self._upstream.mask)
         try:
             self._admit(scope)
             await self._endpoint(scope)(scope, receive, send)
@@ -172,11 +169,11 @@ class Proxy:
 
     async def _healthz(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         status, body = (503, b'{"status":"draining"}') if self.draining else (200, b'{"status":"ok"}')
-        await Reply(send).whole(status, JSON, body)
+        await Reply(send, self._upstream.mask).whole(status, JSON, body)
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         kind, text = self.metrics.exposition(value(scope["headers"], b"accept") or "")
-        await Reply(send).whole(200, [(b"content-type", kind.encode())], text)
+        await Reply(send, self._upstream.mask).whole(200, [(b"content-type", kind.encode())], text)
 
     async def _seen(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The live view; a request with an operator's token bears the view's own from here on."""
@@ -190,7 +187,7 @@ class Proxy:
     async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = anyio.current_time()
         caller: Caller = scope[_CALLER]
-        reply = Reply(send)
+        reply = Reply(send, self._upstream.mask)
         kind = "none"
         try:
             endpoint = self._routes.endpoint(scope["method"], scope["path"])
@@ -246,8 +243,10 @@ class Proxy:
         upstream_ones = upstream_headers(headers, key=key, extra=self.setup.config.forward_headers, content=wants_body)
         limits = self.setup.config.limits
         content = await read_body(headers, receive, limits, hold) if wants_body else None
+        streams = False
         if endpoint.kind == "messages" and content is not None:
             question = await asked(content, limits, hold)
+            streams = question.streams
             name = self._routes.policy(headers, endpoint.prefix, question.model)
             policy = self.setup.policies[name]
             if policy is not None:
@@ -272,7 +271,8 @@ class Proxy:
                 if not await answer.run(receive):
                     self.metrics.left.labels(name).inc()
                 return
-        await self._relayed(endpoint, query, upstream_ones, content, receive, reply)
+        clocks = Clocks.of(self.setup.config.pass_through, kind=endpoint.kind, stream=streams)
+        await self._relayed(endpoint, query, upstream_ones, content, receive, reply, clocks)
 
     async def _relayed(
         self,
@@ -282,6 +282,7 @@ class Proxy:
         content: bytes | None,
         receive: Receive,
         reply: Reply,
+        clocks: Clocks,
     ) -> None:
         async with anyio.create_task_group() as beside:
 
@@ -295,12 +296,12 @@ class Proxy:
                 await relay(
                     self._upstream,
                     reply,
+                    clocks,
                     method=METHODS[endpoint.kind],
                     path=endpoint.path,
                     query=query,
                     headers=headers,
                     content=content,
-                    **({} if endpoint.kind == "messages" else {"seconds": SMALL_SECONDS}),
                 )
             except Cut as error:
                 cut = error

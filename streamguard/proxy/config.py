@@ -135,6 +135,25 @@ class KeepAlive(Settings):
     body off."""
 
 
+PassSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class PassThrough(Settings):
+    """How long answers may take that no policy guards, in seconds: those of routes with the policy `off`, counts of
+    tokens and lists of models. An upstream that is silent is not waited for."""
+
+    first_byte: PassSeconds = 120.0
+    """Until the head of a stream. Some servers send it with the first token."""
+    first_byte_json: PassSeconds = 600.0
+    """Until the head of an answer in one piece, which is sent when all of it is there: the SDKs' own default."""
+    idle: PassSeconds = 120.0
+    """Between two pieces of a body; the provider pings every 15 to 30 s."""
+    total: PassSeconds = 3600.0
+    """For all of it."""
+    small: PassSeconds = 30.0
+    """For all of an answer to `count_tokens` or `models`."""
+
+
 class ProxyConfig(Settings):
     """A proxy's configuration."""
 
@@ -173,6 +192,7 @@ class ProxyConfig(Settings):
     view: bool = True
     """Whether the live view is served at `/_streamguard/`: to this machine, or to operators."""
     keep_alive: KeepAlive = KeepAlive()
+    pass_through: PassThrough = PassThrough()
     limits: Limits = Limits()
     final_status: Annotated[int, Field(ge=400, le=499)] | None = 422
     """The status of a failure that asking again will not mend, where clients would ask again after its own (408, 409,

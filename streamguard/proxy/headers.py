@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from streamguard.budgets.upper_bound import unbounded_beta
+from streamguard.budgets.known_options import unbounded_beta
 from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Headers
 
@@ -81,6 +81,11 @@ def client_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, 
         if (lowered in RESPONSE or lowered.startswith(RESPONSE_PREFIXES)) and _VALUE.fullmatch(value):
             out.append((lowered, value))
     return out
+
+
+def is_plain(value: bytes) -> bool:
+    """Whether a header's value is printable ASCII of a length that is passed on."""
+    return _VALUE.fullmatch(value) is not None
 
 
 def without(headers: Iterable[tuple[bytes, bytes]], names: Sequence[bytes]) -> list[tuple[bytes, bytes]]:

@@ -79,7 +79,8 @@ class Upstream:
     """
 
     def __init__(self, config: ProxyConfig, key: str | None = None, signer: Signer | None = None) -> None:
-        self._mask = KeyMask(key)
+        self.mask = KeyMask(key)
+        """Takes the proxy's own key out of what is said to clients."""
         self.bedrock = config.upstream_api == "bedrock"
         """Whether it speaks Bedrock's form of the Messages API."""
         self._signer = signer
@@ -109,12 +110,12 @@ class Upstream:
         try:
             response = await self.origin.send(method, target, [(b"host", self._netloc), *headers, *length], content)
         except Exception as error:
-            raise SourceFailed(_unopened(error)) from error
+            raise SourceFailed(_unopened(error, self.mask)) from None
         async with response:
             if response.status > MAX_STATUS:
                 message = f"the upstream answered with HTTP status {response.status}, which there is not"
                 raise SourceFailed(Failed(reason="transport.decode", message=message, status=response.status))
-            yield UpstreamAnswer(response, self._mask)
+            yield UpstreamAnswer(response, self.mask)
 
     async def _signed(self, method: str, path: str, headers: HeaderList, content: bytes) -> HeaderList:
         """The headers of a request to AWS: signed, or with a key."""
@@ -169,12 +170,20 @@ class UpstreamAnswer:
 
         :raises SourceFailed: its compression is broken, or was cut.
         """
-        pieces = self._answer.pieces()
+        pieces = self._read()
         if self._inflate is not None:
             pieces = _inflated(pieces, self._inflate)
         if self._sse is not None:
             pieces = bedrock.as_sse(pieces, self._sse)
         return self._mask.pieces(pieces)
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        """The body as it comes. What is no HTTP is quoted by who reads it: the key may stand in the quotation."""
+        try:
+            async for piece in self._answer.pieces():
+                yield piece
+        except (httpcore2.ProtocolError, httpcore2.NetworkError) as error:
+            raise type(error)(redacted(self._mask.text(str(error)), 300)) from None
 
     def read_as_sse(self, max_event_bytes: int) -> None:
         """Hand out an AWS event stream as server-sent events, and AWS's id of the request under the provider's name."""
@@ -371,9 +380,9 @@ def _mapping(headers: HeaderList) -> Mapping[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
 
 
-def _unopened(error: Exception) -> Failed:
+def _unopened(error: Exception, mask: KeyMask) -> Failed:
     """What an exception before the response head means."""
-    words = redacted(f"{type(error).__name__}: {error or 'no connection'}", 300)
+    words = redacted(mask.text(f"{type(error).__name__}: {error or 'no connection'}"), 300)
     if isinstance(error, _CONNECTING):
         return _unsent(words)
     failed = failures.from_exception(error, in_stream=False)

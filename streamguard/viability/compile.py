@@ -45,13 +45,13 @@ class Schema:
 
     __slots__ = (
         "_duplicates",
+        "_judge",
         "_logic",
         "_max_depth",
         "_max_digits",
         "_plain",
         "_root",
         "hints",
-        "judge",
         "late_keywords",
         "satisfiable",
         "schema",
@@ -68,8 +68,7 @@ class Schema:
     ) -> None:
         self.schema: Any = graph.schema
         """The schema as given."""
-        self.judge = Judge(graph)
-        """What `jsonschema` says of finished values, without a quick look before."""
+        self._judge = Judge(graph)
         self._duplicates: Duplicates = duplicate_names
         self._plain = numbers == "plain"
         self._max_depth = max_depth
@@ -90,7 +89,7 @@ class Schema:
         listener: Any = None
         if self._root.key:
             listener = Machine(
-                self._root, judge=self.judge.accepts, plain=self._plain, repeats=self._duplicates == "allow"
+                self._root, judge=self._judge.accepts, plain=self._plain, repeats=self._duplicates == "allow"
             )
         return SyntaxPrefix(
             duplicate_names=self._duplicates,
@@ -114,7 +113,7 @@ class Schema:
                     return None
             except (KeyError, OverflowError, PatternTimeout, RecursionError):
                 pass  # no type of JSON, or too much for a quick look: the judge has words for it
-        return self.judge.validate(value)
+        return self._judge.validate(value)
 
 
 def compile_schema(

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from streamguard.adapters.anthropic.environment import checked_url, is_loopback, make_client
 from streamguard.cli import main
 from streamguard.cli.commands import run as run_command
-from streamguard.cli.commands.client import checked_url, is_loopback, make_client
 from streamguard.cli.commands.exits import guarded
 from streamguard.cli.commands.run import threshold
 from streamguard.errors import JobError

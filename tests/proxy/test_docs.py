@@ -47,6 +47,7 @@ def test_the_example_is_a_configuration(tmp_path: Path) -> None:
         "upstream_addresses",
         "policy",
         "keep_alive",
+        "pass_through",
         "limits",
         "drain",
         "view",

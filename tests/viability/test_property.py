@@ -82,4 +82,4 @@ def test_no_search_refutes_a_verdict(schema: Any, value: Any, seed: int) -> None
 def test_a_quick_yes_is_the_judges(schema: Any, values: list[Any]) -> None:
     """What the compiled constraints accept at once `jsonschema` accepts, and nothing else is accepted."""
     made = compiled(schema)
-    assert [made.validate(value) for value in values] == [made.judge.validate(value) for value in values]
+    assert [made.validate(value) for value in values] == [made._judge.validate(value) for value in values]

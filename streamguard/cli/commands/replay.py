@@ -22,7 +22,7 @@ from streamguard.guards.custom import AsyncWatch
 from streamguard.policy.model import Policy
 from streamguard.replay import Replayed, recordings, replay
 from streamguard.replay.recording import MOST_BYTES
-from streamguard.terminal import printable, put, silence
+from streamguard.terminal import print_result, printable, put, silence
 
 PLAIN_WIDTH = 160
 """Columns of a table that goes to no terminal."""
@@ -159,8 +159,7 @@ def _show(judged: Sequence[Replayed]) -> None:
         console.print(table)
     lines = [line.rstrip() for line in captured.get().splitlines()]
     text = "\n".join(line for line in lines if line) + "\n\n" + "\n".join(sums(judged)) + "\n"
-    if not put(sys.stdout, text):
-        silence(sys.stdout)
+    print_result(text)
 
 
 def _common_folder(files: Sequence[str]) -> str:

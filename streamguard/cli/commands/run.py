@@ -17,8 +17,8 @@ import anyio.abc
 import msgspec
 from pydantic import ValidationError
 
+from streamguard.adapters.anthropic.environment import checked_url, has_uvloop, make_client
 from streamguard.budgets.reservation import Accounts
-from streamguard.cli.commands.client import checked_url, has_uvloop, make_client
 from streamguard.cli.commands.exits import Exit
 from streamguard.cli.commands.hosts import Allowed, Place, named
 from streamguard.engine.clock import backend_clock
@@ -37,7 +37,7 @@ from streamguard.jobs.runner import CONCURRENCY, STOP_ON, Runner
 from streamguard.jobs.store.results import About
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES, Rules
 from streamguard.source import Source
-from streamguard.terminal import columns, put, silence
+from streamguard.terminal import columns, print_result, put, silence
 
 RUNS_CODE = "the policy's guards are Python code, which may do whatever you may: look at it, then say --allow-imports"
 """Why a file's own word is not enough."""
@@ -292,8 +292,7 @@ def _dry_run(job: Job, options: Options) -> int:
         text = json.dumps(msgspec.to_builtins(found), indent=2)
     else:
         text = forecast_text(found, job.notices, columns(sys.stdout))
-    if not put(sys.stdout, text + "\n"):
-        silence(sys.stdout)
+    print_result(text + "\n")
     return Exit.OK
 
 

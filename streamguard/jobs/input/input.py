@@ -6,7 +6,6 @@ in the plan, which is no memory's: a job of a million rows needs no more of it t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from streamguard.jobs.input.plan import Entry, Plan
 from streamguard.jobs.input.rows import Line, Row, content_key, lines, parse
 from streamguard.jobs.input.template import RenderError, Template
 from streamguard.jobs.problems import Problems
+from streamguard.jobs.store.fingerprint import request_fingerprint
 
 Check = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 """Looks at a request and the row that it was made of; raises a `ConfigError` if it cannot be guarded."""
@@ -143,8 +143,7 @@ class Input:
     def _admit(self, line: Line, key: str, params: dict[str, Any] | None) -> None:
         fingerprint = None
         if params is not None:
-            text = f"{self._salt}\n{json.dumps(params, sort_keys=True)}"
-            fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+            fingerprint = request_fingerprint(self._salt, params)
             model = str(params.get("model"))
             self.models[model] = self.models.get(model, 0) + 1
         self.plan.add(key, line.number, line.offset, len(line.raw), zlib.crc32(line.raw), fingerprint)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import anyio
 
 from streamguard.proxy.body import Receive
+from streamguard.proxy.key_mask import KeyMask
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
@@ -25,10 +26,14 @@ EVENTS: Final[HeaderList] = [
 
 
 class Reply:
-    """A response."""
+    """A response.
 
-    def __init__(self, send: Send) -> None:
+    :param mask: takes the proxy's key out of all that is sent: what an upstream says is read, and said again in errors.
+    """
+
+    def __init__(self, send: Send, mask: KeyMask) -> None:
         self._send = send
+        self._mask = mask
         self.head: Callable[[], Iterable[tuple[bytes, bytes]]] = tuple
         """The headers of a response that begins with its body; asked for when it does."""
         self.status: int | None = None
@@ -44,7 +49,7 @@ class Reply:
         if self.status is not None:
             return
         self.status = status
-        headers = list(self.head() if headers is None else headers)
+        headers = self._mask.headers(list(self.head() if headers is None else headers))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
@@ -52,7 +57,7 @@ class Reply:
         self._speaking = True
         try:
             await self.start()
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await self._send({"type": "http.response.body", "body": self._mask.whole(data), "more_body": True})
         finally:
             self._speaking = False
             self._spoke = anyio.current_time()
@@ -63,7 +68,7 @@ class Reply:
             return
         self.ended = True
         await self.start()
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        await self._send({"type": "http.response.body", "body": self._mask.whole(data), "more_body": False})
 
     async def whole(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
         """Send all of a response."""

@@ -141,9 +141,9 @@ def test_alternatives_are_not_asked_for_their_mistakes(keyword: str, monkeypatch
     monkeypatch.setattr(judge_keywords, "ValidationError", counted)
     option = {"properties": {"k": {"enum": [1]}, "n": {keyword: [{"type": "null"}]}}, "required": ["a"]}
     schema = compile_schema({"items": {keyword: [option, {"properties": {"k": {"enum": [2]}}}]}})
-    assert schema.judge.validate([{"k": 2, "n": 5}] * 10) is None
+    assert schema._judge.validate([{"k": 2, "n": 5}] * 10) is None
     assert len(refused) == 10  # one for each, at the first thing wrong
-    dead = schema.judge.validate([{"k": 2}, {"k": 3}])
+    dead = schema._judge.validate([{"k": 2}, {"k": 3}])
     assert dead is not None
     assert (dead.pointer, dead.keyword) == ("/1/k", "enum")
 
@@ -157,7 +157,7 @@ def test_alternatives_that_fail_at_every_level_take_linear_steps() -> None:
     for _ in range(14):
         value = [value]
     run = Run(value)
-    judge = compile_schema(schema).judge
+    judge = compile_schema(schema)._judge
     token = RUN.set(run)
     assert len(run_steps(applied(judge._validator, judge._checks, value))) == 1
     RUN.reset(token)

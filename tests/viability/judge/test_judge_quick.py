@@ -42,7 +42,7 @@ def test_what_plainly_holds_holds(keyword: str, data: st.DataObject) -> None:
     instance = data.draw(VALUES)
     schema = {keyword: wanted, "properties": data.draw(st.sampled_from([{}, {"a": True}, {"a": True, "b": False}]))}
     if PASSES["python"][check](wanted, instance, schema):
-        judge = compile_schema(True).judge
+        judge = compile_schema(True)._judge
         validator = judge._validator.evolve(schema=schema)
         RUN.set(Run(instance))
         found = check(validator, wanted, instance, schema) or ()
