@@ -33,7 +33,7 @@ from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.report.budget_stop import budget_stop
 from streamguard.jobs.store.journal_records import How, JournalError, Sample
 from streamguard.jobs.store.output import OutputError
-from streamguard.jobs.store.resume import ALONE_FROM, own_fault
+from streamguard.jobs.store.resume import ALONE_FROM, POISON, own_fault
 
 CONCURRENCY = 8
 """Calls at a time, by default: few enough for any account's rate limits, enough to hide a provider's latency."""
@@ -295,7 +295,8 @@ class Runner:
                 type=came.type,
                 reason=came.reason,
                 fingerprint=entry.fingerprint,
-                spent=came.spent,
+                # A row that is given up for the deaths of its process keeps them: it stays dead.
+                spent=None if came.reason == POISON else came.spent,
                 failed=came.reason is not None and own_fault(came.reason),
                 detail=came.detail,
                 begin=None if following is None else following.entry.custom_id,
