@@ -45,6 +45,7 @@ from streamguard.jobs.workers.frames import (
     Pause,
     Ready,
     Seen,
+    Sent,
     Withdraw,
 )
 from streamguard.source import Source
@@ -137,7 +138,7 @@ class Worker:
     async def _ask(self, ask: Ask) -> None:
         request = RowRequest(Entry(ask.key, 0, 0, 0, 0, ask.fingerprint), json.loads(ask.params))
         try:
-            ended = await self._asker.ask(request)
+            ended = await self._asker.ask(request, lambda: self._frames.send(Sent(ask.number)))
         except LedgerError as error:
             self._frames.send(Broke("ledger", str(error)))
         except StreamguardError as error:

@@ -46,6 +46,20 @@ CASES = [
     ),
     ("redis", CLI.format(["run", "job.yaml"]), "a ledger in Redis", "redis"),
     ("redis", CLI.format(["budget", "show", "redis://127.0.0.1:9/0?ledger=x"]), "a ledger in Redis", "redis"),
+    (
+        "redis",
+        RAISES.format("from streamguard.batch.journal import open_journal; open_journal('redis://127.0.0.1:9/0', 'j')"),
+        "a row journal in Redis",
+        "redis",
+    ),
+    (
+        "psycopg",
+        RAISES.format(
+            "from streamguard.batch.journal import open_journal; open_journal('postgresql://127.0.0.1', 'j')"
+        ),
+        "a row journal in PostgreSQL",
+        "postgres",
+    ),
     ("xllamacpp", CLI.format(["demo", "--local"]), "the local model", "local"),
     ("xllamacpp", CLI.format(["demo", "--local", "--serve", "0"]), "the local model", "local"),
     (
@@ -103,9 +117,10 @@ BEHIND = {
     "httpcore2": {"cli/commands/proxy.py", "http/client.py", "http/network.py", "proxy/upstream.py"},
     "prometheus_client": {"cli/commands/proxy.py", "proxy/metrics.py"},
     "pytest": {"testing/pytest_plugin.py"},
-    "redis": {"budgets/stores/__init__.py", "budgets/stores/redis.py"},
+    "psycopg": {"batch/journal/postgres.py"},
+    "redis": {"batch/journal/redis.py", "budgets/stores/__init__.py", "budgets/stores/redis.py"},
     "starlette": {"cli/commands/proxy.py", "relay/response.py", "view/app.py", "view/server.py"},
-    "trio": {"engine/clock.py", "testing/clock.py"},
+    "trio": {"batch/extractor.py", "engine/clock.py", "testing/clock.py"},
     "xllamacpp": {"demo/local_model.py"},
 }
 """Modules that the package alone does not bring, and the files that import them, each behind a door of the table above.

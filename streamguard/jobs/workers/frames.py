@@ -52,6 +52,12 @@ class Ask(msgspec.Struct, tag=True):
     """The request as JSON."""
 
 
+class Sent(msgspec.Struct, tag=True):
+    """Child: the first attempt of a row is about to be sent."""
+
+    number: int
+
+
 class Answered(msgspec.Struct, tag=True):
     """Child: what came of a row."""
 
@@ -107,7 +113,7 @@ class Seen(msgspec.Struct, tag=True):
     records: list[bytes]
 
 
-Message = Begin | Ready | Ask | Answered | Broke | Withdraw | Interrupt | Pause | Happened | Seen
+Message = Begin | Ready | Ask | Sent | Answered | Broke | Withdraw | Interrupt | Pause | Happened | Seen
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Message)

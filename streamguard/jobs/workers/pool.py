@@ -43,6 +43,7 @@ from streamguard.jobs.workers.frames import (
     Pause,
     Ready,
     Seen,
+    Sent,
     Withdraw,
 )
 
@@ -76,8 +77,9 @@ class Listener(Protocol):
 class _Row:
     """A row that a process asks."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, sent: Callable[[], None] | None) -> None:
         self.key = key
+        self.sent = sent
         self.over = anyio.Event()
         self.ended: Ended | None = None
         """`None` after its process died."""
@@ -107,11 +109,20 @@ class WorkerPool:
     :param count: processes.
     :param concurrency: calls at a time in all of them together.
     :param max_deaths: deaths from which on a row is given up.
+    :param ahead: see `Asker.ahead`.
     """
 
-    ahead: int | None = None
-
-    def __init__(self, begin: Begin, listener: Listener, *, count: int, concurrency: int, max_deaths: int) -> None:
+    def __init__(
+        self,
+        begin: Begin,
+        listener: Listener,
+        *,
+        count: int,
+        concurrency: int,
+        max_deaths: int,
+        ahead: int | None = None,
+    ) -> None:
+        self.ahead = ahead
         self.endpoint: str | None = None
         """The URL that is asked, once a process is ready."""
         self._begin = begin
@@ -142,12 +153,12 @@ class WorkerPool:
     async def ask(self, request: RowRequest, sent: Callable[[], None] | None = None) -> Ended:
         """See `Asker.ask`. A row whose process dies is asked again by another.
 
-        :param sent: called when the row is on its way to a process.
+        :param sent: called when the first attempt of the row is about to be sent.
         """
         entry, deaths = request.entry, request.turn
         params = json.dumps(request.params).encode()
         while True:
-            row = _Row(entry.custom_id)
+            row = _Row(entry.custom_id, sent)
             child = await self._child(row, alone=deaths >= ALONE_FROM)
             if child is None or child.frames is None:
                 return Ended(line=b"", type="canceled", unsent=True, message=self._ending or "")
@@ -155,8 +166,6 @@ class WorkerPool:
             child.rows[number] = row
             self._notify()
             child.frames.send(Ask(number, entry.custom_id, entry.fingerprint, params))
-            if sent is not None:
-                sent()
             try:
                 await row.over.wait()
             finally:
@@ -305,6 +314,9 @@ class WorkerPool:
                 if (row := child.rows.get(message.number)) is not None:
                     row.ended = message.ended
                     row.over.set()
+            case Sent():
+                if (row := child.rows.get(message.number)) is not None and row.sent is not None:
+                    row.sent()
             case Happened():
                 child.cooling = message.cooling
                 self._listener.happened(message)
