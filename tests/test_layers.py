@@ -61,8 +61,8 @@ MAY_IMPORT: dict[str, str] = {
     "adapters.aws": "events errors files source adapters.sse",
     "adapters.anthropic": "redaction request verdict events usage outcome pace.limits errors files pricing models guards policy"
     " policy.file source engine adapters.sse adapters.aws",
-    "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
-    "sync": "events outcome policy source engine adapters.anthropic api",
+    "api": "events outcome errors guards retry policy policy.file source engine adapters.anthropic",
+    "sync": "events outcome guards policy source engine adapters.anthropic api",
     "relay": "verdict events outcome errors files api",
     "http": "redaction terminal errors files guards",
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
@@ -79,7 +79,7 @@ MAY_IMPORT: dict[str, str] = {
     " view adapters.aws",
     "cli": "redaction terminal usage errors files files.reading files.schema_file files.sqlite_file pricing viability guards budgets"
     " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay demo view proxy",
-    "__main__": "cli",
+    "__main__": "cli errors files",
     "__init__": "verdict events usage outcome errors conversation guards retry pricing budgets.spec policy policy.file"
     " source engine adapters.anthropic api sync relay",
 }
