@@ -28,7 +28,6 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     allow_hosts: tuple[str, ...] = ()
     allow_imports: bool = False
     concurrency: int | Literal["auto"] | None = None
-    workers: str | None = None
     fail_on: str | None = None
     drain: float | None = None
     dry_run: bool = False
