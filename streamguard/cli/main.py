@@ -28,6 +28,7 @@ from streamguard.cli.options import (
     StopOn,
     Template,
     Trace,
+    Workers,
     finish,
 )
 from streamguard.terminal import ready
@@ -111,6 +112,7 @@ def run(
     ] = None,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
+    workers: Workers = None,
     fail_on: FailOn = None,
     stop_on: StopOn = None,
     drain: Drain = None,
@@ -162,6 +164,7 @@ def run(
             budget=budget,
             base_url=base_url,
             concurrency=concurrency,
+            workers=workers,
             fail_on=fail_on,
             stop_on=stop_on,
             drain=drain,

@@ -23,6 +23,10 @@ AllowImports = Annotated[
     bool, typer.Option("--allow-imports", help="Let the policy import guards from Python modules.")
 ]
 BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Of the API; ANTHROPIC_BASE_URL else.")]
+Workers = Annotated[
+    str | None,
+    typer.Option("--workers", metavar="N|auto", help="Processes that make the calls; 1 by default: this one."),
+]
 
 
 def _concurrency(text: str) -> Any:
