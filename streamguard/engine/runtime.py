@@ -14,17 +14,17 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-import anyio
-
 from streamguard.budgets.reservation import Accounts
 from streamguard.engine.attempt import RunningAttempt
+from streamguard.engine.clock import backend_clock
 from streamguard.engine.pacing.local import LocalPacer, Pacer
 from streamguard.engine.pacing.shared import SharedPacer
 from streamguard.engine.snapshot import CallSnapshot
 from streamguard.engine.telemetry import Hook, Record, emit
 from streamguard.pace.pace import PaceView
 from streamguard.pace.spec import PaceSpec
-from streamguard.pace.stores import PaceStore, open_pace_store
+from streamguard.pace.stores import open_pace_store
+from streamguard.pace.stores.base import PaceStore
 from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import PriceSpec
@@ -188,7 +188,7 @@ class Runtime:
     async def aclose(self, *, until: float = math.inf) -> None:
         """Let go of the ledgers; of those that hang after `until` (on the running backend's clock) without waiting."""
         for pacer in self._pacers.values():
-            await pacer.flush(anyio.current_time())
+            await pacer.flush(backend_clock()())
         for store in self._pace_stores.values():
             store.close()
         self._pace_stores.clear()

@@ -21,7 +21,8 @@ from streamguard.pace.reports import Began, Late, Refused, Report, Returned, See
 from streamguard.pace.sharing import DEAD_AFTER, LOOK, Ask, SharedState, Step, take_step
 from streamguard.pace.spec import PaceSpec
 from streamguard.pace.state import Cost
-from streamguard.pace.stores import PaceError, PaceLost, PaceStore, open_pace_store
+from streamguard.pace.stores import open_pace_store
+from streamguard.pace.stores.base import PaceError, PaceLost, PaceStore
 from streamguard.pace.stores.memory import MemoryPaceStore
 from streamguard.pace.stores.sqlite import SqlitePaceStore
 from streamguard.testing.clock import BACKENDS, run_virtual

@@ -23,7 +23,7 @@ from streamguard.pace.pace import Pace, PaceView
 from streamguard.pace.reports import Report, Returned, Seen
 from streamguard.pace.sharing import Ask, Step, alone
 from streamguard.pace.spec import PaceSpec
-from streamguard.pace.stores import PaceLost, PaceStore
+from streamguard.pace.stores.base import PaceLost, PaceStore
 
 _log = logging.getLogger("streamguard")
 

@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 from streamguard.pace.reports import Report
 from streamguard.pace.sharing import Ask, Step, take_step
 from streamguard.pace.state import Knobs
-from streamguard.pace.stores import PaceError, PaceLost
+from streamguard.pace.stores.base import PaceError, PaceLost
 from streamguard.pace.stores.sqlite import decoded
 from streamguard.redaction import bare_address, redacted
 

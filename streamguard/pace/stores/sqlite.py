@@ -20,7 +20,7 @@ from streamguard.files.sqlite_file import ForeignFile, Format, check_path, claim
 from streamguard.pace.reports import Report
 from streamguard.pace.sharing import Ask, SharedState, Step, take_step
 from streamguard.pace.state import Knobs
-from streamguard.pace.stores import PaceError, PaceLost
+from streamguard.pace.stores.base import PaceError, PaceLost
 
 FORMAT: Final = Format(
     application_id=0x53675061,  # `SgPa`
