@@ -139,6 +139,20 @@ def put(stream: TextIO, text: str) -> bool:
     return True
 
 
+def print_result(text: str) -> None:
+    """Write what a command was asked for to standard output. A reader who has left is no failure; a full disk is.
+
+    :raises OSError: it could not be written.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        silence(sys.stdout)
+        if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF):
+            raise
+
+
 def silence(stream: TextIO) -> None:
     """Lead a broken stream nowhere, so that what is still in its buffer breaks nothing when the process ends."""
     try:

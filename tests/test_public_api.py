@@ -16,7 +16,7 @@ import streamguard
 
 ROOT = Path(__file__).parent.parent
 SNAPSHOT = Path(__file__).parent / "public_api.txt"
-MODULES = ("testing", "viability", "replay", "relay", "view", "events")
+MODULES = ("batch", "testing", "viability", "replay", "relay", "view", "events")
 """Packages and modules whose names README and docs use beside those of the root."""
 
 

@@ -12,7 +12,7 @@ from tests.data import ROOT
 from tests.test_layers import inside, modules
 
 STEP = re.compile(r"^(?P<indent> *)\* `(?P<file>[a-z_/]+\.py)`", re.MULTILINE)
-WALKS = ["One event", "One policy", "One budget hold", "One job row", "One proxy request"]
+WALKS = ["One event", "One policy", "One budget hold", "One job row", "One row of an engine", "One proxy request"]
 
 
 @cache
@@ -67,7 +67,7 @@ def upward(taken: list[tuple[int, str]]) -> list[str]:
 
 
 def test_every_walk_is_there() -> None:
-    """The page has the five walks, in order."""
+    """The page has the six walks, in order."""
     assert list(walks()) == WALKS
 
 

@@ -44,7 +44,7 @@ def within_budget(
     if unit == "tokens":
         most = available - bounds.input_tokens - beyond
     elif price is not None:
-        caching = cache_lifetime(most_input(request), request.body)
+        caching = cache_lifetime(most_input(request))
         most = affordable_output(price, available, bounds.input_tokens, caching=caching) - beyond
     else:
         return None

@@ -137,6 +137,7 @@ class ReservationQueue:
         *,
         wait_until: float = -math.inf,
         own_until: float = -math.inf,
+        held_until: float = -math.inf,
         lease: float = DEFAULT_LEASE,
         caps: Mapping[str, int] | None = None,
     ) -> Hold | Denied:
@@ -144,10 +145,12 @@ class ReservationQueue:
 
         :param wait_until: on the running backend's clock; in the past for not waiting.
         :param own_until: the same as long as some of what is missing is held through this queue.
+        :param held_until: the same as long as what is held by anybody would be room enough. What dead processes hold
+            becomes uncertain when its lease ends, and is not waited for any more.
         :param caps: scope key → the caller's own cap.
         :raises LedgerLost: the store cannot be reached; or, for a call without a deadline, does not answer.
         """
-        last = max(wait_until, own_until)
+        last = max(wait_until, own_until, held_until)
         if last <= anyio.current_time():
             return await self._reserve(amounts, lease, caps, math.inf)
         queue, turn = self._queue(), _Turn(amounts)
@@ -158,7 +161,7 @@ class ReservationQueue:
                     await turn.came.wait()
                 if not turn.came.is_set() and (denied := queue.ahead(turn)) is not None:
                     return msgspec.structs.replace(denied, asked=amounts[denied.scope])
-            return await self._in_front(queue, turn, amounts, (wait_until, own_until), lease, caps)
+            return await self._in_front(queue, turn, amounts, (wait_until, own_until, held_until), lease, caps)
         finally:
             queue.leave(turn)
 
@@ -203,10 +206,11 @@ class ReservationQueue:
         queue: _Queue,
         turn: _Turn,
         amounts: Mapping[str, int],
-        until: tuple[float, float],
+        until: tuple[float, float, float],
         lease: float,
         caps: Mapping[str, int] | None,
     ) -> Hold | Denied:
+        wait_until, _, held_until = until
         look = FIRST_LOOK
         limit = ANSWER_LIMIT if max(until) == math.inf else math.inf
         while True:
@@ -217,10 +221,16 @@ class ReservationQueue:
             if isinstance(answer, Hold) or answer.hopeless:
                 return answer
             # Asked after the denial: what is settled in between has rung, so it is looked for once more.
-            last = max(until) if self.holds(answer.scope) or freed.is_set() else until[0]
+            last = wait_until
+            if self.holds(answer.scope) or freed.is_set():
+                last = max(until)
+            elif answer.asked <= answer.available + answer.held:
+                last = max(last, held_until)
             if anyio.current_time() >= last:
                 return answer
             queue.deny(turn, answer)
             with anyio.move_on_at(min(last, anyio.current_time() + look)):
                 await freed.wait()
+            if held_until > wait_until and look >= LAST_LOOK:
+                await self.ledger.sweep()  # else a dead process would be waited for without an end
             look = min(LAST_LOOK, look * 2)

@@ -125,6 +125,7 @@ class CallAccount:
         output_tokens: int | None = None,
         lease: float = DEFAULT_LEASE,
         own_until: float = -math.inf,
+        held_until: float = -math.inf,
     ) -> Reservation | Denied | Unbounded:
         """Hold the most that `request` can cost, in every budget or in none, before its first byte is sent.
 
@@ -134,6 +135,7 @@ class CallAccount:
         :param input_tokens: an upper estimate of the input, for calibrated budgets.
         :param output_tokens: an upper estimate of the output, for calibrated budgets.
         :param own_until: how long to queue, beyond the budgets' `wait`, for what other calls of this process hold.
+        :param held_until: the same for what calls of any process hold.
         :raises LedgerLost: a ledger cannot be reached; nothing may be sent.
         """
         claims: dict[ReservationQueue, list[_Claim]] = {}
@@ -159,7 +161,7 @@ class CallAccount:
         reservation = Reservation()
         try:
             for queue, its in claims.items():
-                answer = await self._alive(reservation, queue, its, (deadline, own_until), lease)
+                answer = await self._alive(reservation, queue, its, (deadline, own_until, held_until), lease)
                 if isinstance(answer, Denied):
                     with contextlib.suppress(LedgerLost):
                         await reservation.settle(NotBilled(), until=max(deadline, anyio.current_time() + TAKE_BACK))
@@ -184,14 +186,14 @@ class CallAccount:
         reservation: Reservation,
         queue: ReservationQueue,
         claims: Sequence[_Claim],
-        until: tuple[float, float],
+        until: tuple[float, float, float],
         lease: float,
     ) -> Hold | Denied:
         """Reserve in one more ledger, and keep what the others hold alive meanwhile: the wait may outlast a lease.
 
         :raises LedgerLost: one of them is lost.
         """
-        waits = until[1] > -math.inf or any(claim.spec.wait for claim in claims)
+        waits = max(until[1:]) > -math.inf or any(claim.spec.wait for claim in claims)
         if not reservation or not waits:
             return await self._reserve(queue, claims, until, lease)
         lost: LedgerLost | None = None
@@ -221,19 +223,19 @@ class CallAccount:
         return answer
 
     async def _reserve(
-        self, queue: ReservationQueue, claims: Sequence[_Claim], until: tuple[float, float], lease: float
+        self, queue: ReservationQueue, claims: Sequence[_Claim], until: tuple[float, float, float], lease: float
     ) -> Hold | Denied:
-        """:param until: the call's deadline; and how long to queue for what other calls of this process hold."""
+        """:param until: the call's deadline; how long to queue for what this process holds; the same for all."""
         amounts = {claim.scope.key: claim.amount for claim in claims}
         wait = max(claim.spec.wait for claim in claims)
-        deadline, own_until = until
+        deadline = until[0]
         others = min(deadline, anyio.current_time() + wait) if wait else -math.inf
-        own_until = min(deadline, own_until)
+        waits = {"own_until": min(deadline, until[1]), "held_until": min(deadline, until[2])}
         caps = {claim.scope.key: claim.scope.cap for claim in claims}
-        answer = await queue.reserve(amounts, wait_until=others, own_until=own_until, lease=lease, caps=caps)
+        answer = await queue.reserve(amounts, wait_until=others, **waits, lease=lease, caps=caps)
         releases = any(claim.scope.release_after is not None for claim in claims)
         if isinstance(answer, Denied) and releases and await queue.ledger.sweep():
-            answer = await queue.reserve(amounts, wait_until=others, own_until=own_until, lease=lease, caps=caps)
+            answer = await queue.reserve(amounts, wait_until=others, **waits, lease=lease, caps=caps)
         return answer
 
 

@@ -22,7 +22,7 @@ from streamguard.budgets.upper_bound import MAX_AMOUNT, Bound, BudgetMode
 from streamguard.errors import ConfigError
 from streamguard.events import Usage
 from streamguard.guards.base import Spec
-from streamguard.pricing.bill import all_tokens, bill
+from streamguard.pricing.bill import AnswerPrices, all_tokens, bill
 from streamguard.pricing.price import Price, Usd, micro_usd, worst_case
 from streamguard.usage import Unit
 
@@ -221,10 +221,8 @@ class Billed(msgspec.Struct, frozen=True):
     """The provider's own final count."""
 
     usage: Usage
-    served: Price | None = None
-    """The price of the model that answered, if it is another than was asked for."""
-    models: Mapping[str, Price | None] = msgspec.field(default_factory=dict)
-    """Prices of the models that the count names."""
+    prices: AnswerPrices | None = None
+    """The prices of the answer; `None` for the price that the hold was made at."""
 
 
 class Aborted(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,7 +260,10 @@ def settle(
     if isinstance(evidence, Billed):
         usage = evidence.usage
         money = unit == "micro_usd"
-        spent = bill(price, usage, served=evidence.served, models=evidence.models) if money else all_tokens(usage)
+        known = AnswerPrices(asked=price) if evidence.prices is None else evidence.prices
+        # The request's own price is the one it was held at, whatever day it is by now.
+        prices = msgspec.structs.replace(known, asked=price)
+        spent = bill(prices, usage) if money else all_tokens(usage)
         if spent is None:
             return Settlement(0, held)
         # A count far beyond what was bounded may be a mistake of its own. It stays correctable: see `reconcile`.

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from streamguard.budgets.known_options import unbounded_beta, unbounded_option
 from streamguard.pricing.input_upper import ContentUpper, cache_lifetime, content_upper, input_upper_bound
 from streamguard.pricing.price import GLOBAL, Price, worst_case
 from streamguard.request import Request
@@ -52,41 +53,6 @@ class Unbounded(msgspec.Struct, frozen=True, kw_only=True):
 
     why: str
     """One sentence that says what in the request is unbounded, or unknown, and what would help."""
-
-
-BOUNDED_FIELDS = frozenset(
-    {
-        *("model", "max_tokens", "messages", "system", "tools", "tool_choice", "thinking", "stream"),
-        *("temperature", "top_p", "top_k", "stop_sequences", "metadata", "output_config", "output_format"),
-        *("cache_control", "service_tier", "speed", "inference_geo", "betas", "user_profile_id", "workspace_id"),
-    }
-)
-"""Request fields under which one request is one sampling. Any other (`fallbacks`, `mcp_servers`, `container`,
-`compaction` …, and those yet to be invented) may bill more than once, so a strict budget refuses it."""
-
-BOUNDED_BETAS = (
-    *("prompt-caching-", "extended-cache-ttl-", "pdfs-", "files-api-", "token-counting-", "token-efficient-tools-"),
-    *("output-128k-", "output-300k-", "interleaved-thinking-", "dev-full-thinking-", "context-1m-", "fast-mode-"),
-    *("context-management-", "model-context-window-exceeded-", "computer-use-", "structured-outputs-", "effort-"),
-    *("thinking-token-count-", "thinking-display-updates-", "thinking-binding-controls-", "redact-thinking-"),
-    *("adaptive-thinking-", "mid-conversation-", "inline-tools-", "fine-grained-tool-streaming-", "search-results-"),
-    *("cache-diagnosis-", "task-budgets-", "user-profiles-2026-", "claude-code-", "oauth-"),
-    *("web-fetch-", "tool-examples-", "advanced-tool-use-", "message-batches-", "max-tokens-3-5-sonnet-"),
-)
-"""Beginnings of the betas under which one request is one sampling at the usual rates: what they allow shows in the
-body, where it is looked at (SDK 2.11.0, and what Anthropic's own clients send). Any other is unbounded."""
-
-
-def unbounded_beta(betas: object) -> str | None:
-    """Return the first beta whose effect on the bill is not known; `None` if there is none.
-
-    :param betas: names, or one text with names between commas, as the header `anthropic-beta` has them.
-    """
-    names = betas if isinstance(betas, list | tuple) else () if betas is None else (betas,)
-    for name in ",".join(map(str, names)).split(","):
-        if (plain := name.strip()) and not plain.lower().startswith(BOUNDED_BETAS):
-            return plain
-    return None
 
 
 def bound(
@@ -131,7 +97,7 @@ def bound(
     if mode == "calibrated":
         tokens = min(tokens, input_tokens) if input_tokens is not None else tokens
         most_output = min(most_output, output_tokens) if output_tokens is not None else most_output
-    caching = cache_lifetime(content, request.body)
+    caching = cache_lifetime(content)
     money = None if price is None else worst_case(price, tokens, most_output, caching=caching)
     if max(money or 0, tokens + most_output) > MAX_AMOUNT:
         return Unbounded(why=f"the request could cost more than a ledger can count ({MAX_AMOUNT})")
@@ -166,23 +132,12 @@ def _most_output(request: Request) -> int | Unbounded:
 
 def _unbounded(request: Request) -> str | None:
     """What in the request may make the provider sample, and bill, more than once."""
-    for name, value in request.body.items():
-        if name == "context_management" and _only_clears(value):
-            continue
-        if name not in BOUNDED_FIELDS and value is not None:
-            return f"{name!r} may make the provider work more than once; leave it out, or say mode: calibrated"
+    if (option := unbounded_option(request.body)) is not None:
+        return f"{option}; leave it out, or say mode: calibrated"
     for named in (request.betas, request.body.get("betas")):
         if (beta := unbounded_beta(named)) is not None:
             return f"beta {beta!r} may change what is billed; leave it out, or say mode: calibrated"
     return None
-
-
-def _only_clears(management: object) -> bool:
-    """Whether context management only removes input: compaction would be a sampling of its own."""
-    edits = management.get("edits") if isinstance(management, Mapping) else None
-    return isinstance(edits, list | tuple) and all(
-        isinstance(edit, Mapping) and str(edit.get("type")).startswith("clear_") for edit in edits
-    )
 
 
 def most_input(request: Request) -> ContentUpper:

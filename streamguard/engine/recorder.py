@@ -13,33 +13,15 @@ import msgspec
 from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
-from streamguard.events import COUNTS, Failed, Usage
+from streamguard.events import Failed
 from streamguard.guards.metering import lesson, usage_range
-from streamguard.guards.transcript import Transcript
 from streamguard.outcome import AttemptRecord, Charge, Cost, Times
 from streamguard.policy.model import Policy
-from streamguard.pricing.book import PriceBook
-from streamguard.pricing.price import Price, cost
+from streamguard.pricing.bill import bill_range
+from streamguard.pricing.price import Price
 from streamguard.request import Request
 from streamguard.usage import UsageRange
 from streamguard.verdict import Completed, Decision, Trip
-
-
-def served(book: PriceBook, request: Request | None, transcript: Transcript) -> dict[str, Any]:
-    """Return the prices of the models that made an answer, as `bill` takes them, where they are not what was asked for.
-
-    A name that no source knows says nothing: gateways answer with names of their own.
-    """
-
-    def of(model: str) -> Price | None:
-        return book.for_request(None if request is None else Request.owning({**request.body, "model": model}))
-
-    other = transcript.model
-    named = {one.model for one in transcript.usage.iterations or () if one.model is not None}
-    return {
-        "served": None if other is None or request is None or other == request.model else of(other),
-        "models": {model: of(model) for model in named},
-    }
 
 
 class Recorder:
@@ -73,6 +55,7 @@ class Recorder:
         transcript = panel.transcript
         model = request.model if request else transcript.model
         usage = self._usage(running, end)
+        prices = self._runtime.pricebook(self._policy.prices).for_answer(request, transcript.model, transcript.usage)
         document = panel.document()
         moment = end.at if isinstance(end, Trip) else None
         high = usage.high.output_tokens
@@ -87,10 +70,7 @@ class Recorder:
             text=transcript.text,
             value=document.value if document else None,
             usage=usage,
-            cost=Cost(
-                self._cost(request, model, transcript.model, usage.low, least=True),
-                self._cost(request, model, transcript.model, usage.high),
-            ),
+            cost=Cost(*bill_range(prices, usage, transcript.usage)),
             times=Times(
                 head=_since(running.began, running.head_at),
                 first_token=_since(running.began, transcript.first_token_at),
@@ -105,34 +85,8 @@ class Recorder:
             decision=decision,
             charged=charged,
             limits=(end.limits if isinstance(end, Failed) else None) or running.limits,
+            waited=running.waited,
         )
-
-    def _cost(
-        self, request: Request | None, asked: str | None, served: str | None, usage: Usage, *, least: bool = False
-    ) -> int | None:
-        """What was used, by the price of the model that served: of each sampling, where they are told."""
-        own = msgspec.structs.replace(usage, iterations=None)
-        parts = usage.iterations or ()
-        counts: list[dict[str, Any]] = [{name: getattr(one, name, None) for name in COUNTS} for one in parts]
-        samplings = [Usage(**told) for told in counts]
-        if not parts or _total(samplings, "input_tokens", "cache_read_tokens", "cache_write_tokens") != own.whole_input:
-            return cost(self._served(request, asked, served), own, least=least)
-        priced = [
-            cost(self._served(request, asked, one.model or served), sampling, least=least)
-            for one, sampling in zip(parts, samplings, strict=True)
-        ]
-        known = [micro for micro in priced if micro is not None]
-        return sum(known) if len(known) == len(priced) else None
-
-    def _served(self, request: Request | None, asked: str | None, served: str | None) -> Price | None:
-        """The price of the model that served, which need not be the one asked; `None` if nobody names it."""
-        if served is None or served == asked:
-            return self.price(request, asked)
-        changed = None if request is None else Request({**request.body, "model": served})
-        price = self.price(changed, served)
-        if price is None and asked and (asked in served or served in asked):  # one model by two names
-            return self.price(request, asked)
-        return price
 
     def _usage(self, running: RunningAttempt, end: Trip | Failed | None) -> UsageRange:
         if not running.sent or (isinstance(end, Failed) and not end.billable):
@@ -168,7 +122,3 @@ def _since(began: float, moment: float | None) -> float | None:
 def _share_after(before: int, total: int, tokens: int | None) -> int | None:
     """≈ Tokens of a text that came after its first `before` of `total` characters."""
     return None if tokens is None or not total else round(tokens * (1 - before / total))
-
-
-def _total(usages: list[Usage], *names: str) -> int:
-    return sum(getattr(usage, name) or 0 for usage in usages for name in names)

@@ -6,8 +6,12 @@ errors say what is wrong in a word, which each owner puts into a sentence of its
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import sqlite3
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
@@ -19,6 +23,9 @@ import msgspec
 SMALLEST = 512
 """Bytes of the smallest SQLite database. SQLite takes a shorter file for empty and writes over it."""
 
+
+COPIES = 5
+"""Times that a file is copied which changes meanwhile."""
 
 MAX_VALUE_BYTES = 256 * 1024 * 1024
 """The largest text or blob that is read: an answer of the longest kind is a hundredth of that."""
@@ -69,6 +76,94 @@ def check_path(path: Path) -> bool:
     if 0 < status.st_size < SMALLEST:
         raise ForeignFile("no database")
     return True
+
+
+def is_writable(path: Path) -> bool:
+    """Whether SQLite could write this file: it makes its log beside it, so the folder counts, too."""
+    real = path.resolve()
+    return os.access(real, os.W_OK) and os.access(real.parent, os.W_OK)
+
+
+def open_to_read(path: Path, timeout: float) -> sqlite3.Connection:
+    """Open a file for queries only, wherever it lies: also in a folder that cannot be written, or on a read-only disk.
+
+    :param timeout: seconds to wait for others.
+    :raises sqlite3.Error: it cannot be opened.
+    :raises OSError: it may not be read, or it cannot be copied, which is tried last.
+    """
+    if not os.access(path, os.R_OK):  # SQLite would not say why
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    if is_writable(path):
+        # Only a writer can take in the log that a killed process left.
+        return _opened(path, "mode=rw", timeout)
+    if _index_of(path).exists():
+        # Perhaps somebody writes. Without the index SQLite would make one, which others could not write to.
+        with suppress(sqlite3.OperationalError):
+            return _opened(path, "mode=ro", timeout)
+    if not _has_log(path):
+        return _opened(path, "mode=ro&immutable=1", timeout)
+    with copied(path) as copy:
+        with closing(sqlite3.connect(copy)) as db:
+            db.execute("PRAGMA journal_mode = DELETE").fetchall()
+        return _opened(copy, "mode=ro&immutable=1", timeout)
+
+
+@contextmanager
+def copied(path: Path) -> Iterator[Path]:
+    """Yield a copy of a file that cannot be written, with what stands in its log; it is gone after the block.
+
+    :raises OSError: it cannot be read, or there is no room.
+    """
+    with tempfile.TemporaryDirectory(prefix="streamguard-") as folder:
+        copy = Path(folder) / path.name
+        for _ in range(COPIES):
+            before = _states(path)
+            shutil.copyfile(path, copy)
+            with suppress(FileNotFoundError):
+                shutil.copyfile(_log_of(path), _log_of(copy))
+            if _states(path) == before:
+                break
+        yield copy
+
+
+def _opened(path: Path, mode: str, timeout: float) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=timeout, isolation_level=None)
+    try:
+        db.execute("PRAGMA query_only = ON")
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _index_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-shm")
+
+
+def _has_log(path: Path) -> bool:
+    """Whether something stands in the log that is not in the file yet."""
+    try:
+        return _log_of(path).stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _states(path: Path) -> list[tuple[int, int] | None]:
+    """What would differ if somebody wrote meanwhile."""
+    found: list[tuple[int, int] | None] = []
+    for one in (path, _log_of(path)):
+        try:
+            status = one.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_size, status.st_mtime_ns))
+    return found
 
 
 def claim(db: sqlite3.Connection, kind: Format) -> None:
@@ -139,9 +234,18 @@ def transaction(
                 db.execute("ROLLBACK")
 
 
+def is_read_only(error: sqlite3.Error) -> bool:
+    """Whether the file or its folder cannot be written (`SQLITE_READONLY` and its kinds)."""
+    return _kind(error) == sqlite3.SQLITE_READONLY
+
+
+def _kind(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether somebody else had the file (`SQLITE_BUSY`, `SQLITE_LOCKED` and their kinds)."""
-    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return _kind(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def is_no_database(error: sqlite3.Error) -> bool:

@@ -19,7 +19,7 @@ import msgspec
 from streamguard.events import Usage
 from streamguard.guards.transcript import Transcript
 from streamguard.pricing.input_upper import ContentUpper, content_upper, input_upper_bound, window
-from streamguard.pricing.tokens import Calibration, TokenScale, weigh_bytes
+from streamguard.pricing.tokens import Calibration, TokenScale, weigh_bytes, weigh_least
 from streamguard.request import INPUT, Request, encoded
 from streamguard.usage import UsageRange
 
@@ -52,10 +52,10 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
         billed = usage.billed
         exact = billed.input_tokens is not None and billed.output_tokens is not None
         return UsageRange(low=billed if exact else usage, high=billed, exact=exact)
-    if transcript.metered and usage.input_tokens is not None and transcript.fell is not None:
+    if transcript.metered and transcript.fell is not None and _input_can_be(transcript, request, scale):
         return UsageRange(low=transcript.fell, high=usage, exact=False)
     low_output: int | None
-    if transcript.metered:
+    if transcript.metered and _output_can_be(transcript, scale):
         low_output = high_output = usage.output_tokens
     else:
         low_output, high_output = _output(transcript, request, scale)
@@ -69,35 +69,58 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
 def is_final(transcript: Transcript, request: Request | None, scale: TokenScale) -> bool:
     """Return whether the counts are the provider's final ones, and can be true.
 
-    They cannot be where one of them is negative or fell, where the input is larger than any window, or lighter than the
-    text that was sent: starts have been seen that say 9 for 33,772 tokens, and ends that do not repeat the input.
+    They cannot be where one of them is negative or fell, where the input is larger than any window, or where they are
+    lighter than what was sent and seen: starts have been seen that say 9 for 33,772 tokens, and ends that do not repeat
+    the input.
     """
     usage = transcript.usage
     if not transcript.metered or usage.input_tokens is None or usage.impossible or transcript.fell is not None:
         return False
-    told = usage.input_tokens + (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
-    if request is None:
-        return told <= MOST_INPUT
-    return told <= window(request.model, MOST_INPUT) and told >= _least_input(request, scale)
+    if not _output_can_be(transcript, scale):
+        return False
+    return _input_can_be(transcript, request, scale)
 
 
 MOST_INPUT = 20_000_000
 """Input tokens that no model of any vendor takes (2026-11: 10 million)."""
 
-LIGHT = 256.0
-"""Requests of less weight are not held against their count: framing and scales are a large part of it."""
+LIGHT = 64.0
+"""Text of less weight is not held against its count: the scale is a large part of it."""
+
+
+def _least(weight: float, scale: TokenScale) -> float:
+    """What a text weighs at the least, halved."""
+    return weight * scale.low / 2 if weight >= LIGHT else 0.0
+
+
+def _input_can_be(transcript: Transcript, request: Request | None, scale: TokenScale) -> bool:
+    """Whether the input can have as many tokens as were counted, and as few."""
+    usage = transcript.usage
+    if usage.input_tokens is None:
+        return False
+    told = usage.whole_input or 0
+    if request is None:
+        return told <= MOST_INPUT
+    return _least_input(request, scale) <= told <= window(request.model, MOST_INPUT)
 
 
 def _least_input(request: Request, scale: TokenScale) -> float:
-    """What text that was sent weighs at the least, halved; 0 where some of it may not have been read."""
-    body = request.body
-    if body.get("context_management") or b'"defer_loading":' in encoded(body.get("tools")):
+    """What was sent counts at the least: its text, images and pages. 0 where some of it may not have been read."""
+    if request.body.get("context_management"):
         return 0.0
     content = _content(request)
-    if content is None or content.pictures:
-        return 0.0
-    weight = input_weight(request)
-    return weight * scale.low / 2 if weight >= LIGHT else 0.0
+    return 0.0 if content is None else _least(content.words, scale) + content.floor
+
+
+def _output_can_be(transcript: Transcript, scale: TokenScale) -> bool:
+    """Whether the answer can have as few tokens as were counted. Thinking may be told in more words than were made."""
+    usage = transcript.usage
+    if usage.impossible or (usage.output_tokens or 0) < (usage.thinking_tokens or 0):
+        return False
+    seen = sum(
+        weigh_least(transcript.block_text(index)) for index in transcript.blocks if transcript.kind(index) != "thinking"
+    )
+    return (usage.output_tokens or 0) >= _least(seen - transcript.given, scale)
 
 
 def output_upper(transcript: Transcript, request: Request | None, scale: TokenScale, silent: float = 0.0) -> int | None:
@@ -111,7 +134,7 @@ def output_upper(transcript: Transcript, request: Request | None, scale: TokenSc
     """
     running = transcript.usage.output_tokens or 0
     if transcript.metered:
-        return running
+        return running if _output_can_be(transcript, scale) else None
     kinds = {block.kind for block in transcript.blocks.values()}
     if "thinking" in kinds or may_think(request):
         return None

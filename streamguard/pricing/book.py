@@ -17,7 +17,9 @@ from typing import Any
 
 import msgspec
 
-from streamguard.pricing.price import GLOBAL, Price, PriceSpec, Tier
+from streamguard.events import Usage
+from streamguard.pricing.bill import AnswerPrices
+from streamguard.pricing.price import Price, PriceSpec, Tier
 from streamguard.request import Request
 
 GEO_FACTOR = Decimal("1.1")
@@ -88,12 +90,34 @@ class PriceBook:
             return None
         price = self.price(request.model, speed=str(request.body.get("speed") or "standard"), at=at)
         geo = request.body.get("inference_geo")
-        if price is None or price.factor is None or geo is None:
+        if price is None or price.factor is None or not geo:
             return price
-        if geo in GLOBAL:
+        if geo == "global":
             return msgspec.structs.replace(price, factor=None, inference_geo="global")
         scaled = price.scaled(GEO_FACTOR, f"times {GEO_FACTOR} for inference_geo {geo!r}")
         return msgspec.structs.replace(scaled, inference_geo="any")
+
+    def for_answer(self, request: Request | None, model: str | None, usage: Usage) -> AnswerPrices:
+        """The prices at which an answer to a request may be billed.
+
+        :param model: as the answer calls it.
+        :param usage: the answer's counts, whose samplings may name other models.
+        """
+
+        def of(name: str) -> Price | None:
+            return self.price(name) if request is None else self.for_request(_renamed(request, name))
+
+        named = {one.model for one in usage.iterations or () if one.model is not None}
+        other = None if model is None or (request is not None and request.model == model) else of(model)
+        return AnswerPrices(
+            asked=other if request is None else self.for_request(request),
+            served=None if request is None else other,
+            models={name: of(name) for name in named},
+        )
+
+
+def _renamed(request: Request, model: str) -> Request:
+    return Request.owning({**request.body, "model": model})
 
 
 def unknown_price(model: str | None, knob: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -19,6 +20,7 @@ from streamguard.files.image_size import image_size
 from streamguard.files.pdf_pages import pdf_pages
 from streamguard.pricing.price import Lifetime
 from streamguard.pricing.text_upper import text_upper
+from streamguard.pricing.tokens import weigh_least
 
 FRAMING_BOUND: Final = 1024
 """Tokens a provider may add to plain text: a few for each turn, prompts for thinking and formats."""
@@ -41,6 +43,12 @@ PDF_PAGE_TOKENS: Final = 16_000
 
 PDF_PAGE_BYTES: Final = 48 * 1024
 """Unpacked drawing instructions of an ordinary page. Beyond it every byte counts as a token."""
+
+SMALLEST_PAGE: Final = 100
+"""Tokens that no page is counted below: 1,500 are documented for its text alone."""
+
+_SMALLEST_IMAGE: Final = 350
+"""Tokens that no large image is counted below: 1,568 were the most of models before 2026."""
 
 OPAQUE_TOKENS: Final = 4
 """Tokens a character of what only the provider can read: signatures, hidden thinking, encrypted results. Prose packed
@@ -100,9 +108,37 @@ KEYS: Final = frozenset(
 )
 """Fields of messages and blocks that are input and nothing else."""
 
+TOOL_KEYS: Final = frozenset(
+    {
+        *("type", "name", "description", "input_schema", "input_examples", "strict", "cache_control", "defer_loading"),
+        *("allowed_callers", "eager_input_streaming", "max_characters", "enable_zoom"),
+        *("display_width_px", "display_height_px", "display_number"),
+    }
+)
+"""Fields of tools that the caller runs (SDK 2.11.0)."""
+
+LIFETIMES: Final = frozenset({"5m", "1h"})
+"""For how long something may be cached at a known price."""
+
+_CACHE: Final = "ephemeral"
+_CACHE_KEYS: Final = frozenset({"type", "ttl", "scope"})
+
 _OPAQUE: Final = frozenset({"signature", "encrypted_content", "encrypted_index", "encrypted_stdout"})
-_TEXTS: Final = frozenset({"input", "format", "trigger"})
-"""Fields whose value is the caller's own data: text, whatever it looks like."""
+_TEXTS: Final[Mapping[str, tuple[str | None, ...]]] = {
+    "input": ("tool_use", "server_tool_use", "mcp_tool_use"),
+    "format": (None,),
+    "trigger": ("fallback",),
+}
+"""Fields whose value is the caller's own data (text, whatever it looks like), and the types of blocks with them."""
+
+_READ: Final = ("text", "content")
+"""Fields whose text is read as it is, in any block."""
+
+CITATION_PROMPT: Final = 1024
+CITED_SENTENCE: Final = 16
+"""Tokens that citations add to a request, and around each sentence of a document: "a slight increase" (citations page,
+2026-11). No figure is published."""
+_SENTENCE: Final = re.compile(r"[.!?\n\u3002\uff01\uff1f]+")
 
 
 class ContentUpper(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +149,10 @@ class ContentUpper(msgspec.Struct, frozen=True, kw_only=True):
     """How long parts of it are to be cached, in the request's words; `?` for words that are not known."""
     pictures: int
     """Tokens of it that are no text: pictures, pages, and what only the provider can read."""
+    words: float
+    """The weight of text that is surely read, in which runs of one character weigh as one."""
+    floor: int
+    """The fewest tokens of its pictures and pages: far below what any provider counts."""
     files: bool
     """Whether some of it is files whose size the request does not show."""
     why: str | None
@@ -136,9 +176,14 @@ def _content_upper(body: Mapping[str, Any]) -> ContentUpper:
     counting.tools(body.get("tools"), "tools")
     for key in ("system", "messages"):
         counting.content(body.get(key), key)
+    counting.lifetimes |= _lifetimes(body.get("cache_control"))
+    if unknown := counting.lifetimes - LIFETIMES:
+        counting.refuse(f"what a cache of {min(unknown)!r} costs is not known; say 5m or 1h, or mode: calibrated")
     return ContentUpper(
         tokens=counting.tokens + text_upper("\n".join(counting.texts)),
         lifetimes=frozenset(counting.lifetimes),
+        words=weigh_least("\n".join(counting.read)),
+        floor=counting.floor,
         files=counting.files,
         pictures=counting.pictures,
         why=counting.why,
@@ -154,10 +199,9 @@ def input_upper_bound(content: ContentUpper, body: Mapping[str, Any]) -> int:
     return min(FRAMING_BOUND + content.tokens + text_upper(_json(rest)), window(body.get("model")))
 
 
-def cache_lifetime(content: ContentUpper, body: Mapping[str, Any]) -> Lifetime:
+def cache_lifetime(content: ContentUpper) -> Lifetime:
     """Return the longest time for which a request asks that something be cached."""
-    lifetimes = content.lifetimes | _lifetimes(body.get("cache_control"))
-    return "1h" if lifetimes - {"5m"} else "5m" if lifetimes else "no"
+    return "1h" if content.lifetimes - {"5m"} else "5m" if content.lifetimes else "no"
 
 
 def window(model: object, otherwise: int = 2**53 - 1) -> int:
@@ -180,6 +224,8 @@ class _Counting:
         self.lifetimes: set[str] = set()
         self.files = False
         self.pictures = 0
+        self.read: list[str] = []
+        self.floor = 0
         self.why: str | None = None
         self._largest_tool = 0
 
@@ -187,6 +233,12 @@ class _Counting:
         """Keep the first reason."""
         if self.why is None:
             self.why = why
+
+    def _unknown(self, names: set[Any], of: str) -> None:
+        self.refuse(
+            f"what the field {min(map(str, names))!r} of {of} may cost is not known; leave it out, or say mode: "
+            "calibrated"
+        )
 
     def tools(self, tools: object, where: str) -> None:
         """Count definitions of tools."""
@@ -208,9 +260,13 @@ class _Counting:
             )
         if isinstance(tool, Mapping):
             self.lifetimes |= _lifetimes(tool.get("cache_control"))
+            if unknown := tool.keys() - TOOL_KEYS:
+                self._unknown(unknown, f"a tool in {where}")
         longest = max(_json(tool), json.dumps(tool, indent=4), key=len)
         self._largest_tool = max(self._largest_tool, len(longest) * 2)
         self.texts.append(longest)
+        if isinstance(tool, Mapping) and not tool.get("defer_loading"):
+            self.read.append(_json(tool))
 
     def content(self, value: object, where: str) -> None:
         """Count messages, or the system prompt."""
@@ -218,6 +274,7 @@ class _Counting:
             return
         if isinstance(value, str):
             self.texts.append(value)
+            self.read.append(value)
             return
         plain = True
         for block in _blocks(value):
@@ -237,12 +294,11 @@ class _Counting:
             )
         source = block.get("source")
         unknown = {*block, *(source if isinstance(source, Mapping) else ())} - KEYS
+        unknown |= {key for key, kinds in _TEXTS.items() if key in block and kind not in kinds}
         if unknown:
-            name = min(map(str, unknown))
-            self.refuse(
-                f"what the field {name!r} of a block in {where} may cost is not known; leave it out, or say mode: "
-                "calibrated"
-            )
+            self._unknown(unknown, f"a block in {where}")
+        if kind in ("document", "search_result") and block.get("citations"):
+            self.tokens += CITATION_PROMPT + CITED_SENTENCE * (1 + _sentences(block))
         self.lifetimes |= _lifetimes(block.get("cache_control"))
         if "definition" in block:
             self.tool(block["definition"], where)
@@ -251,6 +307,11 @@ class _Counting:
             self.tokens += self._largest_tool + CLIENT_TOOL_TOKENS
         if kind in ("image", "document", "container_upload"):
             self._hidden(self._file(kind, source if isinstance(source, Mapping) else {}))
+        if "clear_at" not in block:
+            read = (*_READ, "data") if kind == "text" else _READ
+            self.read += [item for key in read if isinstance(item := block.get(key), str)]
+            if "input" in block:
+                self.read.append(_json(block["input"]))
         own = {}
         for key, item in block.items():
             if key == "definition":
@@ -284,15 +345,31 @@ class _Counting:
         form, data = source.get("type"), source.get("data")
         if kind == "image":
             size = image_size(_decoded(data, 1 << 18)) if form == "base64" else None
+            self.floor += 0 if size is None else min(_SMALLEST_IMAGE, size[0] * size[1] // 3000)
             return IMAGE_TOKENS if size is None else min(IMAGE_TOKENS, _of_pixels(*size))
         if form in ("text", "content"):
             return 0
         found = pdf_pages(_decoded(data)) if form == "base64" else None
+        self.floor += SMALLEST_PAGE * (1 if found is None else found.pages)
         if found is None:
             self.files = True
             return CONTEXT_WINDOW
         dense = found.content > found.pages * PDF_PAGE_BYTES
         return found.pages * PDF_PAGE_TOKENS + (found.content if dense else 0)
+
+
+def _sentences(value: object) -> int:
+    """How many sentences the texts in a document may be taken for."""
+    found, todo = 0, [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, str):
+            found += len(_SENTENCE.findall(one))
+        elif isinstance(one, Mapping):
+            todo.extend(item for key, item in one.items() if not _held(one, key, item))
+        elif isinstance(one, list | tuple):
+            todo.extend(one)
+    return found
 
 
 def _of_pixels(width: int, height: int) -> int:
@@ -341,7 +418,9 @@ def _lifetimes(control: object) -> set[str]:
     """How long something is to be cached; nothing for not at all."""
     if not control:
         return set()
-    return {str(control.get("ttl") or "5m") if isinstance(control, Mapping) else "?"}
+    if not isinstance(control, Mapping) or control.keys() - _CACHE_KEYS or control.get("type", _CACHE) != _CACHE:
+        return {"?"}
+    return {str(control.get("ttl") or "5m")}
 
 
 def _json(value: object) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from email.utils import parsedate_tz
 from typing import Final
 
-from streamguard.budgets.upper_bound import unbounded_beta
+from streamguard.budgets.known_options import unbounded_beta
 from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Headers
 

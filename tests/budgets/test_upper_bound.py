@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamguard.budgets.upper_bound import Bound, Unbounded, bound, unbounded_beta
+from streamguard.budgets.known_options import unbounded_beta
+from streamguard.budgets.upper_bound import Bound, Unbounded, bound
 from streamguard.pricing.input_upper import (
+    CITED_SENTENCE,
     CLIENT_TOOL_TOKENS,
     CONTEXT_WINDOW,
     FRAMING_BOUND,
@@ -129,7 +131,7 @@ def test_a_window_bounds_the_input_of_models_that_have_one(model: str, most: int
 
 @pytest.mark.parametrize(
     ("control", "rate"),
-    [(None, "3"), ({"type": "ephemeral"}, "3.75"), ({"type": "ephemeral", "ttl": "1h"}, "6"), ({"ttl": "9d"}, "6")],
+    [(None, "3"), ({"type": "ephemeral"}, "3.75"), ({"type": "ephemeral", "ttl": "1h"}, "6"), ({"ttl": "1h"}, "6")],
 )
 def test_cache_writes_count_as_the_request_asks_for_them(control: object, rate: str) -> None:
     """No cache, no dearer input; the five-minute rate only where nothing longer is asked for."""
@@ -203,8 +205,25 @@ def test_a_thinking_budget_comes_on_top(thinking: dict[str, Any], output: int) -
         ({**PLAIN, "betas": ["fast-mode-2026-02-01", "free-lunch-2027"]}, PRICE, "'free-lunch-2027'"),
         ({**PLAIN, "inference_geo": "us"}, OWN, "inference_geo"),
         ({**PLAIN, "speed": "fast"}, OWN, "speed"),
-        ({**PLAIN, "metadata": {"x": Decimal(1)}}, PRICE, "no plain JSON"),
+        ({**PLAIN, "metadata": {"user_id": Decimal(1)}}, PRICE, "no plain JSON"),
         ({**PLAIN, "max_tokens": 10**18}, PRICE, "more than a ledger can count"),
+        ({**PLAIN, "tools": [{"name": "t", "input_schema": {}, "servers": [{}]}]}, PRICE, "'servers' of a tool"),
+        (with_content({"type": "text", "text": "x", "input": {"type": "web_search_20260318"}}), PRICE, "'input'"),
+        (with_content({"type": "tool_addition", "format": {"type": "web_search_20260318"}}), PRICE, "'format'"),
+        ({**PLAIN, "cache_control": {"type": "ephemeral", "ttl": "9d"}}, PRICE, "a cache of '9d'"),
+        (with_content({"type": "text", "text": "x", "cache_control": {"ttl": "9d"}}), PRICE, "a cache of '9d'"),
+        (
+            {**PLAIN, "tools": [{"name": "t", "input_schema": {}, "cache_control": {"copies": 2}}]},
+            PRICE,
+            "a cache of '?'",
+        ),
+        ({**PLAIN, "service_tier": "priority"}, PRICE, "service_tier 'priority'"),
+        ({**PLAIN, "service_tier": ["priority"]}, PRICE, "service_tier ['priority']"),
+        ({**PLAIN, "output_config": {"candidates": 8}}, PRICE, "'candidates' of output_config"),
+        ({**PLAIN, "thinking": {"type": "parallel"}}, PRICE, "thinking of type 'parallel'"),
+        ({**PLAIN, "tool_choice": {"type": "auto", "more": 1}}, PRICE, "'more' of tool_choice"),
+        ({**PLAIN, "context_management": {"edits": [{"type": "clear_and_sum_20270101"}]}}, PRICE, "context_management"),
+        ({**PLAIN, "betas": ["pdfs-and-advisors-2027-01-01"]}, PRICE, "'pdfs-and-advisors-2027-01-01'"),
     ],
 )
 def test_what_cannot_be_bounded_is_refused_with_its_reason(
@@ -263,12 +282,23 @@ def test_a_tool_of_the_callers_own_may_come_in_a_message() -> None:
         ("pdfs-2024-09-25, fast-mode-2026-02-01", None),
         (["pdfs-2024-09-25,advisor-tool-2026-03-01"], "advisor-tool-2026-03-01"),
         (["COMPACT-2026-01-12"], "COMPACT-2026-01-12"),
+        (["claude-code-20250219", "effort-2027-02-01"], None),
+        (["effort-2025-11-24x"], "effort-2025-11-24x"),
+        (["\uff50dfs-2024-09-25"], "\uff50dfs-2024-09-25"),
         (7, "7"),
     ],
 )
 def test_betas_are_known_by_name(betas: object, unknown: str | None) -> None:
     """A beta whose effect on the bill is not known is named, wherever it stands in a header or a list."""
     assert unbounded_beta(betas) == unknown
+
+
+def test_citations_add_to_each_sentence() -> None:
+    """A document that is to be cited is cut into sentences, and each has words of the provider's around it."""
+    source = {"type": "text", "media_type": "text/plain", "data": "A b. C d. " * 1000}
+    plain = bounded(with_content({"type": "document", "source": source})).input_tokens
+    cited = bounded(with_content({"type": "document", "source": source, "citations": {"enabled": True}})).input_tokens
+    assert cited > plain + 2000 * CITED_SENTENCE
 
 
 def test_betas_beside_the_body_count_too() -> None:

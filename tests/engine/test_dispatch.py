@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 import streamguard
@@ -103,6 +105,34 @@ def test_a_call_is_reserved_and_settled_at_what_it_cost(virtual: Callable[..., A
         assert events.outcome.attempts[0].charged == (
             Charge(budget="b", unit="micro_usd", held=HOLD, settled=SPENT, uncertain=0),
         )
+
+    virtual(main)
+
+
+@pytest.mark.parametrize(
+    ("answers", "low", "high"),
+    [
+        ("m", SPENT, SPENT),
+        ("gateway/of-its-own", SPENT, SPENT),
+        ("dear", SPENT, 10 * SPENT),
+        ("cheap", SPENT // 2, SPENT),
+    ],
+)
+def test_record_and_ledger_price_an_answer_alike(
+    answers: str, low: int, high: int, virtual: Callable[..., Any]
+) -> None:
+    """Under another model's name the dearer of both prices is charged, and the record tells both."""
+    prices = {
+        name: PriceSpec(input=str(factor), output=str(10 * factor))
+        for name, factor in (("m", Decimal(1)), ("dear", Decimal(10)), ("cheap", Decimal("0.5")))
+    }
+
+    async def main() -> None:
+        events = [[msgspec.structs.replace(good()[0][0], model=answers)], *good()[1:]]
+        held_in = Policy(budgets=[budget()], prices=prices)
+        done = await streamguard.run(ask(events), policy=held_in, runtime=Runtime(job="night"))
+        (attempt,) = done.attempts
+        assert (attempt.cost.low, attempt.cost.high, attempt.charged[0].settled) == (low, high, high)
 
     virtual(main)
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from streamguard.files import sqlite_file
 from streamguard.files.sqlite_file import (
     ForeignFile,
     Format,
     check_owner,
     check_path,
     claim,
+    copied,
     is_busy,
     is_no_database,
+    open_to_read,
     transaction,
 )
 
@@ -91,3 +96,49 @@ def test_why_a_file_cannot_be_used(tmp_path: Path) -> None:
         db.close()
     assert (is_busy(locked.value), is_no_database(locked.value)) == (True, False)
     assert (is_busy(foreign.value), is_no_database(foreign.value)) == (False, True)
+
+
+@pytest.fixture
+def logged(tmp_path: Path) -> Path:
+    """A file whose last transaction stands in its log alone, as a killed process leaves it."""
+    made = tmp_path / "made.db"
+    with closing(sqlite3.connect(made, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("CREATE TABLE t (x)")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.execute("INSERT INTO t VALUES (7)")
+        (tmp_path / "left.db").write_bytes(made.read_bytes())
+        (tmp_path / "left.db-wal").write_bytes((tmp_path / "made.db-wal").read_bytes())
+    return tmp_path / "left.db"
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_reading_takes_the_log_in(logged: Path, writable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place where that can be written, else in a copy; where it cannot, nothing beside the file is touched."""
+    monkeypatch.setattr(sqlite_file, "is_writable", lambda path: writable)
+    before = {path.name: path.read_bytes() for path in logged.parent.iterdir()}
+    with closing(open_to_read(logged, 1.0)) as db:
+        assert db.execute("SELECT x FROM t").fetchall() == [(7,)]
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            db.execute("INSERT INTO t VALUES (8)")
+    after = {path.name: path.read_bytes() for path in logged.parent.iterdir()}
+    assert writable or after == before
+
+
+def test_a_file_that_changes_while_it_is_copied_is_copied_again(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else half of a transaction could be in the copy."""
+    copies: list[str] = []
+    real = shutil.copyfile
+
+    def copyfile(source: Path, to: Path) -> None:
+        copies.append(Path(source).name)
+        real(source, to)
+        if len(copies) == 1:
+            logged.write_bytes(logged.read_bytes() + b"\0" * 4096)
+
+    monkeypatch.setattr(sqlite_file.shutil, "copyfile", copyfile)
+    with copied(logged) as copy:
+        assert copy.read_bytes() == logged.read_bytes()
+    assert copies == ["left.db", "left.db-wal"] * 2
+    assert not copy.exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from base64 import b64encode
 from decimal import Decimal as _d
 from typing import Any
 
@@ -49,7 +51,7 @@ def most_input(body: dict[str, Any]) -> int:
 
 def test_the_final_count_is_exact() -> None:
     """With the count that comes with the stop reason the interval is a point, caches included, `Stopped` or not."""
-    counted = Usage(input_tokens=9, cache_write_tokens=33_763, output_tokens=7, thinking_tokens=2)
+    counted = Usage(input_tokens=9, cache_write_tokens=33_763, output_tokens=70, thinking_tokens=2)
     start = Started(usage=Usage(input_tokens=9))
     for end in ((), (Stopped("end_turn"),)):
         found = ranged(start, TEXT, HUNDRED, Metered(counted, stop_reason="end_turn"), *end)
@@ -62,12 +64,55 @@ def test_a_count_of_the_output_alone_keeps_the_start_for_the_input() -> None:
     assert found == UsageRange.of(Usage(input_tokens=664, output_tokens=400))
 
 
+def test_an_output_lighter_than_its_text_is_no_count() -> None:
+    """Then the request bounds it, as where nothing was counted. Thinking cannot be more than all output."""
+    told = Usage(input_tokens=30, output_tokens=5)
+    light = ranged(Started(usage=Usage(input_tokens=30)), TEXT, HUNDRED, Metered(told, stop_reason="end_turn"))
+    assert (light.exact, light.high.output_tokens) == (False, 1000)
+    more = Usage(input_tokens=30, output_tokens=50, thinking_tokens=51)
+    assert not ranged(Started(usage=Usage(input_tokens=30)), Metered(more, stop_reason="end_turn")).exact
+
+
+@pytest.mark.parametrize("blanks", ["=" * 4000, " " * 4000, "\u2500" * 4000])
+def test_runs_of_one_sign_may_be_few_tokens(blanks: str) -> None:
+    """Some tokens take a hundred of them in."""
+    told = Usage(input_tokens=30, output_tokens=40)
+    text = Delta(0, "text", blanks)
+    assert ranged(Started(usage=Usage(input_tokens=30)), TEXT, text, Metered(told, stop_reason="end_turn")).exact
+
+
+PNG = b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 1000, 1000)).decode()
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "exact"),
+    [
+        ("word " * 1000, 9, False),
+        ("word " * 1000, 1010, True),
+        ([IMAGE, {"type": "text", "text": "word " * 1000}], 9, False),
+        ([IMAGE], 9, False),
+        ([IMAGE], 1400, True),
+        ([{"type": "document", "source": {"type": "file", "file_id": "f"}}], 9, False),
+        ([{"type": "thinking", "thinking": "word " * 1000, "signature": "x" * 4000}], 9, True),
+        ([{"type": "text", "text": "word " * 1000, "clear_at": 1}], 9, True),
+        ([{"type": "tool_use", "id": "t", "name": "t", "input": {"a": "word " * 1000}}], 9, False),
+    ],
+)
+def test_an_input_lighter_than_what_was_sent_is_no_count(content: Any, told: int, exact: bool) -> None:
+    """Text, images and pages have a weight; earlier thinking and what is cleared need not be read again."""
+    body = {**BODY, "model": "claude-opus-5", "messages": [{"role": "user", "content": content}]}
+    count = Usage(input_tokens=told, output_tokens=4)
+    found = ranged(Started(usage=Usage(input_tokens=told)), Metered(count, stop_reason="end_turn"), body=body)
+    assert found.exact == exact
+
+
 def test_an_aborted_answer_is_estimated_on_both_sides() -> None:
     """Output from the visible text, lag included; input from the start below and from the bytes above."""
     found = ranged(Started(usage=Usage(input_tokens=30)), TEXT, HUNDRED)
     assert found == UsageRange(
         low=Usage(input_tokens=30, output_tokens=60),
-        high=Usage(input_tokens=most_input(BODY), output_tokens=200 + LAG_TOKENS),
+        high=Usage(input_tokens=most_input(BODY), output_tokens=250 + LAG_TOKENS),
         exact=False,
     )
 
@@ -98,14 +143,14 @@ def test_a_running_count_is_a_lower_bound() -> None:
         ((BlockStarted(0, "thinking"), Delta(0, "thinking", "hm"), BlockStarted(1, "text")), {}, 1000),
         ((TEXT, HUNDRED), {"thinking": {"type": "adaptive"}}, 1000),
         ((TEXT, HUNDRED), {"thinking": {"type": "enabled", "budget_tokens": 500}}, 1500),
-        ((TEXT, HUNDRED), {"thinking": {"type": "disabled"}}, 400),
+        ((TEXT, HUNDRED), {"thinking": {"type": "disabled"}}, 450),
         ((BlockStarted(0, "tool_input", name="t"),), {"tools": [{"name": "t", "input_schema": {}}]}, 1000),
         (
             (BlockStarted(0, "tool_input", name="t"),),
             {"tools": [{"name": "t", "input_schema": {}, "eager_input_streaming": True}]},
-            LAG_TOKENS + 61,  # a call's framing and its name, at the high end of the scale
+            LAG_TOKENS + 76,  # a call's framing and its name, at the high end of the scale
         ),
-        ((BlockStarted(0, "tool_input", name="t"), BlockStarted(1, "text")), {}, LAG_TOKENS + 61),
+        ((BlockStarted(0, "tool_input", name="t"), BlockStarted(1, "text")), {}, LAG_TOKENS + 76),
     ],
 )
 def test_where_output_may_be_hidden_only_the_request_bounds_it(
@@ -193,12 +238,12 @@ def test_recorded_streams_cut_anywhere_hold_the_truth() -> None:
     ("told", "extra", "expected"),
     [
         (Usage(input_tokens=150), {}, InputEstimate(150, cache_writes=False)),
-        (Usage(input_tokens=9), {}, InputEstimate(2 * 100 + FRAMING_ESTIMATE, cache_writes=False)),
-        (Usage(), {}, InputEstimate(2 * 100 + FRAMING_ESTIMATE, cache_writes=False)),
+        (Usage(input_tokens=9), {}, InputEstimate(250 + FRAMING_ESTIMATE, cache_writes=False)),
+        (Usage(), {}, InputEstimate(250 + FRAMING_ESTIMATE, cache_writes=False)),
         (
             Usage(input_tokens=9, cache_read_tokens=150),
             {"cache_control": {"type": "ephemeral"}},
-            InputEstimate(2 * 100 + FRAMING_ESTIMATE, cache_writes=True),
+            InputEstimate(250 + FRAMING_ESTIMATE, cache_writes=True),
         ),
         (Usage(input_tokens=150), {"container": {"file_id": "f"}}, None),
     ],

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from streamguard.events import Iteration, Usage
-from streamguard.pricing.bill import all_tokens, bill
+from streamguard.pricing.bill import AnswerPrices, all_tokens, bill
 from streamguard.pricing.price import Price
 
 PRICE = Price(
@@ -42,14 +42,14 @@ def used(**fields: object) -> Usage:
 )  # fmt: skip
 def test_every_sampling_region_speed_and_fee_is_in_it(usage: Usage, micro: int | None) -> None:
     """What cannot be priced makes the whole unknown, never less."""
-    assert bill(PRICE, usage, models={"dear": DEAR, "new": None}) == micro
+    assert bill(AnswerPrices(asked=PRICE, models={"dear": DEAR, "new": None}), usage) == micro
 
 
 def test_the_dearer_of_two_models_counts() -> None:
     """The one that was asked for, and the one that answered."""
-    assert bill(PRICE, used(), served=DEAR) == 30_000
-    assert bill(DEAR, used(), served=PRICE) == 30_000
-    assert bill(None, used()) is None
+    assert bill(AnswerPrices(asked=PRICE, served=DEAR), used()) == 30_000
+    assert bill(AnswerPrices(asked=DEAR, served=PRICE), used()) == 30_000
+    assert bill(AnswerPrices(asked=None), used()) is None
 
 
 @pytest.mark.parametrize(

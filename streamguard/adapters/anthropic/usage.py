@@ -36,6 +36,13 @@ COUNTS: Final = tuple(_COUNTS.values())
 
 _WORDS: Final = ("service_tier", "inference_geo", "speed")
 
+_PARTS: Final = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+"""Cache writes by lifetime, in `cache_creation`."""
+
+_FREE: Final = frozenset({"web_fetch_requests"})
+_SEARCHES: Final = "web_search_requests"
+"""What `server_tool_use` counts: requests that cost nothing but tokens, and such with a price of their own."""
+
 
 def count(value: object) -> int | None:
     """Return a count of tokens, or `None` for what cannot be one."""
@@ -66,15 +73,28 @@ def neutral(wire: object, *, final: bool) -> Usage:
         fields["output_tokens"] = None
     return Usage(
         **fields,
-        web_searches=count(_mapping(wire.get("server_tool_use")).get("web_search_requests")),
-        impossible=any(_impossible(wire.get(theirs)) for theirs in _COUNTS.values()),
-        iterations=_iterations(wire.get("iterations")),
+        web_searches=count(_mapping(wire.get("server_tool_use")).get(_SEARCHES)),
+        impossible=_impossible(wire),
+        iterations=_iterations(wire.get("iterations"), {name: fields[name] for name in _WORDS}),
     )
 
 
-def _impossible(value: object) -> bool:
-    """Whether a number is none of tokens: negative, or beyond belief."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and count(value) is None
+def _impossible(wire: Mapping[Any, Any]) -> bool:
+    """Whether something is counted that cannot be so, or that nobody here can price."""
+    tools = _mapping(wire.get("server_tool_use"))
+    counts = [wire.get(theirs) for theirs in _COUNTS.values()]
+    counts += [_mapping(wire.get("cache_creation")).get(part) for part in _PARTS]
+    counts += [tools.get(_SEARCHES), _mapping(wire.get("output_tokens_details")).get("thinking_tokens")]
+    if not _adds_up(wire.get(_COUNTS["cache_write_tokens"]), _mapping(wire.get("cache_creation"))):
+        return True
+    unpriced = any(value not in (None, 0) for name, value in tools.items() if name != _SEARCHES and name not in _FREE)
+    return unpriced or any(value is not None and count(value) is None for value in counts)
+
+
+def _adds_up(whole: object, parts: Mapping[Any, Any]) -> bool:
+    """Whether cache writes are the sum of their parts, where both are told."""
+    told = sum(count(parts.get(part)) or 0 for part in _PARTS)
+    return whole is None or not told or count(whole) == told
 
 
 def invocation(metrics: object) -> Usage:
@@ -90,17 +110,26 @@ def word(value: object) -> str | None:
 
 
 def _counts(wire: Mapping[Any, Any]) -> dict[str, int | None]:
-    return {
-        **{ours: count(wire.get(theirs)) for ours, theirs in _COUNTS.items()},
-        "cache_write_1h_tokens": count(_mapping(wire.get("cache_creation")).get("ephemeral_1h_input_tokens")),
-    }
+    fields = {ours: count(wire.get(theirs)) for ours, theirs in _COUNTS.items()}
+    parts = [count(_mapping(wire.get("cache_creation")).get(part)) for part in _PARTS]
+    if any(part is not None for part in parts):
+        # Some servers tell the parts alone; where the sum is less than they are, they are believed.
+        fields["cache_write_tokens"] = max(fields["cache_write_tokens"] or 0, sum(part or 0 for part in parts))
+    return {**fields, "cache_write_1h_tokens": parts[1]}
 
 
-def _iterations(value: object) -> tuple[Iteration, ...] | None:
-    """The samplings of an answer; one without counts stands for what cannot be read."""
+def _iterations(value: object, words: Mapping[str, str | None]) -> tuple[Iteration, ...] | None:
+    """The samplings of an answer; one without counts stands for what cannot be read.
+
+    :param words: what the answer says of its speed, region and tier: samplings that say otherwise have other prices.
+    """
     if not value:
         return None
-    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+    if (
+        not isinstance(value, list)
+        or not all(isinstance(one, Mapping) and not _impossible(one) for one in value)
+        or any(one.get(name) not in (None, words[name]) for one in value for name in _WORDS)
+    ):
         return (Iteration(type="unreadable"),)
     return tuple(
         Iteration(type=word(one.get("type")) or "", model=word(one.get("model")), **_counts(one)) for one in value

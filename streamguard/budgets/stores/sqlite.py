@@ -53,6 +53,7 @@ from streamguard.files.sqlite_file import (
     claim,
     is_busy,
     is_no_database,
+    is_read_only,
     transaction,
 )
 from streamguard.usage import Unit
@@ -471,6 +472,8 @@ class SqliteStore:
     def _refusal(self, error: sqlite3.Error) -> LedgerError | LedgerLost:
         if is_no_database(error):
             return LedgerError(f"{self._path}: no SQLite database; give the ledger a file of its own")
+        if is_read_only(error):
+            return LedgerError(f"{self._path}: cannot be written: the file, its folder or the disk is read-only")
         if isinstance(error, sqlite3.OperationalError):
             return self._lost(error)
         return LedgerError(f"{self._path}: cannot be used as a ledger: {error}; restore the file, or move it away")

@@ -22,6 +22,7 @@ from streamguard.budgets.spec import Scope
 from streamguard.budgets.stores import open_ledger
 from streamguard.budgets.upper_bound import MAX_AMOUNT
 from streamguard.cli.commands.exits import Exit
+from streamguard.files.sqlite_file import copied, is_writable
 from streamguard.pricing.price import MICRO, micro_usd
 from streamguard.terminal import columns, fitted, packed, printable
 from streamguard.usage import Unit
@@ -49,7 +50,7 @@ def show(address: str, options: Options) -> int:
         await ledger.sweep()
         return [(await ledger.balance(key), await ledger.uncertain(key)) for key in await _keys(ledger)]
 
-    found = _with(address, body)
+    found = _with(address, body, looking=True)
     if options.as_json:
         sys.stdout.write("".join(f"{json.dumps(_balance_json(*one))}\n" for one in found))
     else:
@@ -104,9 +105,10 @@ def _say(text: str) -> None:
     sys.stdout.write(fitted(printable(text), 0, columns(sys.stdout)) + "\n")
 
 
-def _with(address: str, body: Any) -> Any:
+def _with(address: str, body: Any, *, looking: bool = False) -> Any:
     """Run something with an existing ledger.
 
+    :param looking: change nothing, so that a copy will do where the file cannot be written.
     :raises LedgerError: there is none at the address: looking at a budget must not make one.
     """
     if "://" not in address and not address.startswith(("sqlite:", "memory:")):
@@ -114,17 +116,29 @@ def _with(address: str, body: Any) -> Any:
     kind, _, rest = address.partition(":")
     if kind == "memory":
         raise LedgerError("a ledger in memory lives in its own process: name a file or a Redis server")
-    if kind == "sqlite" and not Path(rest.partition("?")[0]).exists():
-        raise LedgerError(f"{rest.partition('?')[0]}: there is no such file")
+    file = Path(rest.partition("?")[0]) if kind == "sqlite" else None
 
-    async def main() -> Any:
-        ledger = await anyio.to_thread.run_sync(open_ledger, address)
+    async def main(place: str) -> Any:
+        ledger = await anyio.to_thread.run_sync(open_ledger, place)
         try:
             return await body(ledger)
         finally:
             await ledger.aclose()
 
-    return anyio.run(main)
+    if file is None:
+        return anyio.run(main, address)
+    try:
+        if not file.exists():
+            raise LedgerError(f"{file}: there is no such file")
+        if not looking or not file.is_file() or is_writable(file):
+            return anyio.run(main, address)
+        with copied(file) as copy:
+            try:
+                return anyio.run(main, f"sqlite:{copy}")
+            except LedgerError as error:
+                raise LedgerError(str(error).replace(str(copy), str(file))) from error
+    except OSError as mistake:
+        raise LedgerError(f"{file}: cannot be read: {(mistake.strerror or str(mistake)).lower()}") from mistake
 
 
 def _moment(text: str) -> float:

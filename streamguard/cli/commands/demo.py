@@ -19,7 +19,7 @@ import msgspec
 
 from streamguard.cli.commands.exits import Exit
 from streamguard.errors import JobError, Problem
-from streamguard.terminal import printable, put, silence
+from streamguard.terminal import print_result, printable, put
 
 DOCUMENTS: Final = 200
 LOCAL_DOCUMENTS: Final = 10
@@ -83,8 +83,7 @@ def main(options: Options) -> int:
         text = _comparison_text(comparison, local=options.local, took=took)
         if options.keep is not None:
             text += f"\nThe job's files are in {printable(options.keep)}.\n"
-    if not put(sys.stdout, text):
-        silence(sys.stdout)
+    print_result(text)
     return Exit.OK
 
 

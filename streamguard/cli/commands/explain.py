@@ -15,7 +15,7 @@ import msgspec
 from streamguard.cli.commands.exits import Exit
 from streamguard.errors import JobError, Problem, SchemaError
 from streamguard.files.schema_file import read_schema
-from streamguard.terminal import columns, fitted, printable, put, silence, standard_input
+from streamguard.terminal import columns, fitted, print_result, printable, standard_input
 from streamguard.viability.explain.render import Told, render, tell
 
 HANG = 12
@@ -50,9 +50,7 @@ def main(file: str, options: Options) -> int:
     else:
         width = columns(sys.stdout)
         lines = [_broken(line, width) for line in render(name, text, told, printable, width)]
-    if not put(sys.stdout, "".join(f"{line}\n" for line in lines)):
-        silence(sys.stdout)
-        return 128 + 13
+    print_result("".join(f"{line}\n" for line in lines))
     return Exit.OK if told.status == "valid" else Exit.FAILED
 
 

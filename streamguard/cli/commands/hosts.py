@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from streamguard.cli.commands.client import has_credentials, is_loopback
+from streamguard.adapters.anthropic.environment import has_credentials, is_loopback
 from streamguard.errors import Problem
 from streamguard.policy.model import Policy
 

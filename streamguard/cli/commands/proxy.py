@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from streamguard.cli.commands.client import has_uvloop
+from streamguard.adapters.anthropic.environment import has_uvloop
 from streamguard.cli.commands.exits import Exit, complain
 from streamguard.files.extras import needs
 from streamguard.proxy.configfile import Setup, read_config, read_setup

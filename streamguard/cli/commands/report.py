@@ -12,7 +12,7 @@ from streamguard.errors import JobError, Problem
 from streamguard.jobs.report.report import report
 from streamguard.jobs.report.report_html import page
 from streamguard.jobs.store.journal import read_journal
-from streamguard.terminal import put, silence
+from streamguard.terminal import print_result, put
 
 
 def main(out: str, *, html: str) -> int:
@@ -26,8 +26,7 @@ def main(out: str, *, html: str) -> int:
     with journal:
         text = page(report(journal, out))
     if html == "-":
-        if not put(sys.stdout, text):
-            silence(sys.stdout)
+        print_result(text)
         return Exit.OK
     path = Path(html)
     try:

@@ -13,7 +13,7 @@ from streamguard.jobs.report.status import look, status_text
 from streamguard.jobs.report.timeline import HANG, timeline
 from streamguard.jobs.store.journal import read_journal
 from streamguard.jobs.store.journal_records import believed
-from streamguard.terminal import columns, fitted, printable, put, silence
+from streamguard.terminal import columns, fitted, print_result, printable
 
 
 def main(out: str, *, trace: str | None, as_json: bool) -> int:
@@ -36,8 +36,7 @@ def main(out: str, *, trace: str | None, as_json: bool) -> int:
         else:
             status = look(journal, out)
             text = json.dumps(msgspec.to_builtins(status), indent=2) if as_json else status_text(status, width)
-    if not put(sys.stdout, text + "\n"):
-        silence(sys.stdout)
+    print_result(text + "\n")
     return Exit.OK
 
 

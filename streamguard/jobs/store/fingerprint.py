@@ -65,6 +65,29 @@ def fingerprint(policy: Policy, template: str | None, overrides: Mapping[str, An
     )
 
 
+def salt(policy: Policy | None) -> str:
+    """Return what decides, besides the request, which answer is right: a digest of the document's section."""
+    if policy is None or policy.json_document is None:
+        return ""
+    output = policy.json_document.output
+    left_out = {"mode", "field_validators"} if output is not None else {"mode", "field_validators", "model"}
+    if not policy.json_document.grounded:
+        left_out.add("grounded")  # so that results from before there was such a key are still known
+    section = policy.json_document.model_dump(mode="json", by_alias=True, exclude=left_out)
+    if output is not None:
+        section["schema"] = [output.plan().accepts, output.plan().wire]
+    return hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()
+
+
+def request_fingerprint(salted: str, params: Mapping[str, Any]) -> str:
+    """Return the fingerprint of one row's request.
+
+    :param salted: what `salt` returned for the policy.
+    """
+    text = f"{salted}\n{json.dumps(params, sort_keys=True)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def differences(before: Fingerprint, now: Fingerprint) -> Iterator[str]:
     """What changed, one sentence each."""
     yield from _some(_text_differences("template", before.template, now.template))

@@ -29,6 +29,7 @@ from streamguard.files.sqlite_file import (
     check_path,
     claim,
     is_no_database,
+    open_to_read,
     transaction,
 )
 from streamguard.jobs.store.journal_records import How, JournalError, Known, RunInfo, Sample, Spent, believed
@@ -253,6 +254,19 @@ class Journal:
         with self._transaction() as db:
             db.execute(_BEGIN, (key, self.run, self._clock()))
 
+    def died(self, key: str) -> int:
+        """The process that asked for a row died, and the run goes on; returns how often that happened to the row.
+
+        The row stays noted as under way: it is asked again.
+        """
+        with self._transaction() as db:
+            found = db.execute(
+                "INSERT INTO crashes VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count", (key,)
+            ).fetchall()
+            db.execute("UPDATE runs SET lost = lost + 1 WHERE number = ?", (self.run,))
+        self._suspects = True
+        return int(found[0][0])
+
     def put_back(self, key: str) -> None:
         """It was not asked after all."""
         with self._transaction() as db:
@@ -396,15 +410,14 @@ def read_journal(out: str) -> Journal | None:
     :raises JobError: it cannot be read, or is something else.
     """
     path = journal_path(out)
-    if not path.exists():
+    if not _refuse_strangers(path):
         return None
-    _refuse_strangers(path)
     with _opening(path) as opened:
-        # Not `mode=ro`, if it can be helped: only a writer can take in the log that a killed process left.
-        mode = "rw" if os.access(path, os.W_OK) else "ro"
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY, isolation_level=None)
+        try:
+            db = open_to_read(path, BUSY)
+        except OSError as mistake:
+            raise JobError(_unreadable(path, mistake)) from mistake
         opened.callback(db.close)
-        db.execute("PRAGMA query_only = ON")
         begun = db.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
         if begun:
             check_owner(db, FORMAT)
@@ -434,15 +447,20 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _refuse_strangers(path: Path) -> None:
+def _refuse_strangers(path: Path) -> bool:
+    """Check the path without opening the file; returns whether there is one."""
     try:
         if path.is_symlink():
             raise JobError(Problem(file=str(path), problem="is a symbolic link; a journal is a file of its own"))
-        check_path(path)
+        return check_path(path)
     except ForeignFile as error:
         raise _foreign(error, path) from error
     except OSError as mistake:
-        raise JobError(Problem(file=str(path), problem=f"cannot be read: {mistake.strerror or mistake}")) from mistake
+        raise JobError(_unreadable(path, mistake)) from mistake
+
+
+def _unreadable(path: Path, mistake: OSError) -> Problem:
+    return Problem(file=str(path), problem=f"cannot be read: {(mistake.strerror or str(mistake)).lower()}")
 
 
 def _foreign(error: ForeignFile, path: Path) -> JobError:

@@ -31,6 +31,10 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     """The policy's name, as the job was given it."""
     partials: bool = False
     """Whether the text of attempts that were not accepted is written out."""
+    message: bool = True
+    """Whether the provider's whole message is written out."""
+    text: bool = False
+    """Whether an answer without a document is written as its text."""
 
 
 def result_line(custom_id: str, came: Outcome | CallError, about: About, fingerprint: str) -> bytes:
@@ -40,7 +44,7 @@ def result_line(custom_id: str, came: Outcome | CallError, about: About, fingerp
     """
     record = came.record if isinstance(came, CallError) else came
     own = {
-        **_accepted(came),
+        **_accepted(came, about),
         "attempts": [_attempt(attempt, about) for attempt in record.attempts],
         "reasons": list(record.reasons),
         "usage": _usage(record),
@@ -50,13 +54,16 @@ def result_line(custom_id: str, came: Outcome | CallError, about: About, fingerp
         "policy": about.policy,
         "fingerprint": fingerprint,
     }
-    line = {"custom_id": custom_id, "result": _result(came), "streamguard": own}
+    line = {"custom_id": custom_id, "result": _result(came, about), "streamguard": own}
     return dumps(line).encode("ascii") + b"\n"
 
 
-def poison_line(custom_id: str, deaths: int, fingerprint: str) -> bytes:
-    """The line for a row that is not asked any more, because the process died whenever it was under way."""
-    why = f"not asked: the process died {deaths} times while this row was under way; to ask it again: streamguard retry"
+def poison_line(custom_id: str, deaths: int, fingerprint: str, *, again: str = "streamguard retry") -> bytes:
+    """The line for a row that is not asked any more, because the process died whenever it was under way.
+
+    :param again: what a person does to have it asked again.
+    """
+    why = f"not asked: the process died {deaths} times while this row was under way; to ask it again: {again}"
     error = {"type": "error", "error": {"type": POISON, "message": why}}
     own: dict[str, Any] = {"output": None, "completed": None, "attempts": [], "reasons": [], "fingerprint": fingerprint}
     line = {"custom_id": custom_id, "result": {"type": "errored", "error": error}, "streamguard": own}
@@ -70,13 +77,15 @@ def outcome_of(came: Outcome | CallError) -> tuple[str, str | None]:
     return ("canceled", None) if isinstance(came, Interrupted) else ("errored", came.reason)
 
 
-def _accepted(came: Outcome | CallError) -> dict[str, Any]:
+def _accepted(came: Outcome | CallError, about: About) -> dict[str, Any]:
     if isinstance(came, CallError):
         return {"output": None, "completed": None}
-    return {"output": came.data, "completed": came.completed}
+    return {"output": came.text if about.text else came.data, "completed": came.completed}
 
 
-def _result(came: Outcome | CallError) -> dict[str, Any]:
+def _result(came: Outcome | CallError, about: About) -> dict[str, Any]:
+    if isinstance(came, Outcome) and not about.message:
+        return {"type": "succeeded"}
     if isinstance(came, Outcome):
         return {"type": "succeeded", "message": _message(came.message)}
     if isinstance(came, Interrupted):
@@ -164,7 +173,7 @@ def _seconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def dumps(value: Mapping[str, Any]) -> str:
+def dumps(value: Any) -> str:
     """One line of strict JSON, in ASCII.
 
     A number too large for a float, which JSON can say and Python reads as infinity, is written as one that reads the

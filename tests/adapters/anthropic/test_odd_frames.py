@@ -16,6 +16,7 @@ from streamguard.events import (
     Delta,
     Event,
     Failed,
+    Iteration,
     Metered,
     Other,
     Ping,
@@ -224,6 +225,54 @@ def test_an_error_event_is_classified_by_its_type(name: bytes, data: bytes, expe
     assert isinstance(failed, Failed)
     assert (failed.reason, failed.message, failed.type, failed.code, failed.request_id) == expected
     assert (failed.status, failed.sent, failed.billable) == (200, True, True)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        {"input_tokens": "-5"},
+        {"cache_creation_input_tokens": True},
+        {"cache_read_input_tokens": [7]},
+        {"cache_creation": {"ephemeral_5m_input_tokens": -7}},
+        {"cache_creation_input_tokens": 0, "cache_creation": {"ephemeral_1h_input_tokens": 7}},
+        {"server_tool_use": {"web_search_requests": "forty"}},
+        {"server_tool_use": {"hologram_requests": 40}},
+        {"output_tokens_details": {"thinking_tokens": 1.5}},
+    ],
+)
+def test_what_cannot_be_a_count_makes_the_whole_impossible(wire: dict[str, Any]) -> None:
+    """Something was counted, and nobody can say what of it is billed."""
+    assert neutral(wire, final=True).impossible
+
+
+@pytest.mark.parametrize(
+    ("wire", "expected"),
+    [
+        ({"web_fetch_requests": 9, "web_search_requests": 2}, Usage(web_searches=2)),
+        ({"web_search_requests": 0, "hologram_requests": 0}, Usage(web_searches=0)),
+    ],
+)
+def test_requests_that_cost_nothing_of_their_own_are_no_mystery(wire: dict[str, int], expected: Usage) -> None:
+    """Fetches are billed by their tokens; none at all is nothing."""
+    assert neutral({"server_tool_use": wire}, final=True) == expected
+
+
+def test_cache_writes_may_be_told_by_their_parts_alone() -> None:
+    """Then their sum is what was written."""
+    parts = {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4}
+    assert neutral({"cache_creation": parts}, final=True) == Usage(cache_write_tokens=7, cache_write_1h_tokens=4)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"speed": "fast"}, {"inference_geo": "us"}, {"output_tokens": -1}, {"service_tier": "x"}]
+)
+def test_a_sampling_that_cannot_be_priced_is_unreadable(odd: dict[str, Any]) -> None:
+    """One that says another speed or region than the answer, or a count that cannot be one."""
+    sampling = {"type": "message", "input_tokens": 1, "output_tokens": 1}
+    assert neutral({"iterations": [sampling]}, final=True).iterations == (
+        Iteration(type="message", input_tokens=1, output_tokens=1),
+    )
+    assert neutral({"iterations": [sampling | odd]}, final=True).iterations == (Iteration(type="unreadable"),)
 
 
 @pytest.mark.parametrize("count", [-1, -99_999_999, 1_000_000_001, 2**63 - 1])

@@ -1,4 +1,4 @@
-"""The SDK's client for a command: where to, with which credentials, and what is said if there are none."""
+"""The SDK's client as the environment says: where to, with which credentials, and what is said if there are none."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ DIRECT = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 """Places that no proxy of the environment stands before."""
 
 
-def make_client(base_url: str | None) -> Any:
+def make_client(base_url: str | None, *, knob: str = "--base-url") -> Any:
     """An asynchronous client of the SDK, which never retries by itself.
 
+    :param knob: what a person calls `base_url`.
     :raises JobError: there are no credentials for it, or nothing could be sent with what there is.
     """
     import anthropic
@@ -30,9 +31,7 @@ def make_client(base_url: str | None) -> Any:
     url = base_url or os.environ.get("ANTHROPIC_BASE_URL")
     mistake = None if url is None else url_mistake(url)
     if mistake is not None:
-        raise JobError(
-            f"{'--base-url' if base_url else 'ANTHROPIC_BASE_URL'} {mistake}: must be like https://api.example.com"
-        )
+        raise JobError(f"{knob if base_url else 'ANTHROPIC_BASE_URL'} {mistake}: must be like https://api.example.com")
     if (mistake := certificate_mistake(os.environ)) is not None:
         raise JobError(mistake)
     options: dict[str, Any] = {} if base_url is None else {"base_url": base_url}
@@ -48,7 +47,7 @@ def make_client(base_url: str | None) -> Any:
     if found and has_credentials():
         raise JobError(found)
     if found:
-        raise JobError("no credentials: set ANTHROPIC_API_KEY (a --base-url on this machine can do without)")
+        raise JobError(f"no credentials: set ANTHROPIC_API_KEY (a {knob} on this machine can do without)")
     return client
 
 
@@ -69,7 +68,7 @@ def has_credentials() -> bool:
     return any(os.environ.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"))
 
 
-def checked_url(url: str | None) -> str | None:
+def checked_url(url: str | None, *, knob: str = "--base-url") -> str | None:
     """The URL, if it can be one of an API.
 
     :raises JobError: it cannot.
@@ -80,10 +79,10 @@ def checked_url(url: str | None) -> str | None:
 
     mistake = url_mistake(url)
     if mistake is not None:
-        raise JobError(f"--base-url {mistake}: it must be like https://api.example.com")
+        raise JobError(f"{knob} {mistake}: it must be like https://api.example.com")
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None or parts.query:
-        raise JobError("--base-url must have no user, password or query: they would end up in logs")
+        raise JobError(f"{knob} must have no user, password or query: they would end up in logs")
     return url
 
 
