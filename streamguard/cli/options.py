@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +23,28 @@ AllowImports = Annotated[
     bool, typer.Option("--allow-imports", help="Let the policy import guards from Python modules.")
 ]
 BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Of the API; ANTHROPIC_BASE_URL else.")]
-Concurrency = Annotated[int | None, typer.Option("--concurrency", "-j", help="Rows at a time; 8 by default.")]
+
+
+def _concurrency(text: str) -> Any:
+    """A number of rows, or `auto`."""
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither auto nor a whole number of rows") from None
+
+
+Concurrency = Annotated[
+    Any,
+    typer.Option(
+        "--concurrency",
+        "-j",
+        parser=_concurrency,
+        metavar="auto|ROWS",
+        help="Rows at a time at most; auto: as many as the provider's limits allow [default: auto]",
+    ),
+]
 FailOn = Annotated[
     str | None, typer.Option("--fail-on", help="Exit with 3 from so many failed rows on: 10, or 1%. By default 1.")
 ]

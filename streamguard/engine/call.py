@@ -42,7 +42,6 @@ from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
 from streamguard.retry.cooldown import COOLING, Cooldown
 from streamguard.retry.feedback import Feedback
-from streamguard.retry.quota import is_outage
 from streamguard.retry.rules import RetryState, decide
 from streamguard.source import MessageRefused, Source, check_source
 from streamguard.usage import UsageRange
@@ -68,6 +67,7 @@ class Call:
 
     :param patient: whether to wait for room in budgets that other calls of this process hold, and to count such a wait
         before the first attempt as no time of the call; with `shared`, in budgets that any process holds.
+    :param sent: called when the first attempt is about to be sent.
     :raises PolicyError: the policy asks for something that this source cannot give.
     """
 
@@ -84,6 +84,7 @@ class Call:
         group: str | None = None,
         patient: bool = False,
         shared: bool = False,
+        sent: Callable[[], None] | None = None,
     ) -> None:
         check_source(source, policy)
         self.id = Runtime.call_id()
@@ -101,6 +102,7 @@ class Call:
         self._owns_runtime = runtime is None
         self._deliver: Deliver = deliver or policy.deliver or "committed"
         self._keep = keep
+        self._sent = sent
         self._judge = judge
         self._records: list[AttemptRecord] = []
         self._used: list[int] = []
@@ -294,9 +296,12 @@ class Call:
         panel.transcript.given = going_on.weight if going_on else 0.0
         source = going_on.source(self._source) if going_on else self._source
         running = RunningAttempt(number, permit.request, panel, self._delivery, self.clock)
+        running.waited = permit.waited
         model = permit.request.model if permit.request else None
         self.running = running
         self._feedback.sent()
+        if number == 1 and self._sent is not None:
+            self._sent()
         self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
         base_url = self._decision.base_url if self._decision else None
         end = await running.open(source, base_url, connect=self.policy.connect_limit)
@@ -310,15 +315,13 @@ class Call:
 
     async def _settle(self, running: RunningAttempt) -> tuple[Charge, ...]:
         reservation, self._reservation = self._reservation, None
-        if reservation is not None:
-            self._charged = await self._dispatch.settle(running, reservation)
+        self._charged = await self._dispatch.settle(running, reservation) or self._charged
         return self._charged
 
     async def _release(self) -> None:
-        """Give back what was reserved for an attempt that was never sent, if anything was."""
+        """Give back what an attempt has that was never sent: its hold and its turn."""
         reservation, self._reservation = self._reservation, None
-        if reservation is not None:
-            await self._dispatch.release(reservation)
+        await self._dispatch.release(reservation)
 
     def _request(self) -> Request | None:
         original = self._source.request
@@ -378,8 +381,7 @@ class Call:
         return self._delivery.commit()
 
     async def _abort(self, running: RunningAttempt, end: Trip | Failed) -> None:
-        running.billable = not isinstance(end, Failed) or end.billable
-        running.failed = is_outage(end.reason)
+        running.end(end)
         await running.close()
         answers = running.panel.stopped or running.panel.transcript.first_token_at is not None
         if running.failed:

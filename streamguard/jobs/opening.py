@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,7 +25,7 @@ from streamguard.guards.document.guard import JsonDocument
 from streamguard.jobs.amount import Amount
 from streamguard.jobs.input.formats import open_input, same_file, shown_name
 from streamguard.jobs.input.input import Check, Input
-from streamguard.jobs.input.template import Template, read_template
+from streamguard.jobs.input.templates import open_template
 from streamguard.jobs.problems import Problems
 from streamguard.jobs.store.fingerprint import Fingerprint, fingerprint, salt
 from streamguard.jobs.store.journal import Journal, copied_journal, journal_path, open_journal
@@ -36,6 +36,9 @@ from streamguard.policy.file import PolicyFile, output_type, read_policy
 from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook, unknown_price
 from streamguard.request import Request
+
+if TYPE_CHECKING:
+    from streamguard.jobs.input.template import Template
 
 TOTAL = "a job needs a limit on the time of each call, waiting and retries included: set timeouts.total, in seconds"
 LEDGER = ".ledger"
@@ -286,7 +289,7 @@ def _template(spec: JobSpec, problems: Problems) -> Template | None:
     if spec.template is None:
         return None
     try:
-        return read_template(Path(spec.template))
+        return open_template(Path(spec.template))
     except JobError as mistake:
         problems.extend(mistake.problems)
         return None

@@ -22,6 +22,7 @@ from streamguard.guards.knobs import Items
 from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import Timeouts
 from streamguard.models.model import OutputType
+from streamguard.pace.spec import PaceSpec
 from streamguard.pricing.price import Prices
 from streamguard.retry.rules import Retry
 
@@ -63,6 +64,8 @@ class Policy(Spec):
     """Guards of one's own (`@guard`); in a file as `module:name`, if the caller allows imports."""
     retry: Retry = Retry()
     budgets: Items[BudgetSpec] = ()
+    pace: PaceSpec | None = PaceSpec()
+    """How fast requests are sent. `null`: as fast as calls come, and jobs eight at a time."""
     prices: Prices = Prices()
     """Own prices by model, before the shipped snapshot."""
 
@@ -83,6 +86,7 @@ class Policy(Spec):
             guards: Sequence[Any] = (),
             retry: Retry = ...,
             budgets: Sequence[BudgetSpec] = (),
+            pace: PaceSpec | None = ...,
             prices: Mapping[str, Any] = ...,
         ) -> None: ...
 

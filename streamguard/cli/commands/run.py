@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import anyio
 import anyio.abc
@@ -33,7 +33,7 @@ from streamguard.jobs.progress.budgets import watch_budgets
 from streamguard.jobs.progress.progress import Progress, how, summary_text
 from streamguard.jobs.progress.summary import Carried, Summary, Tally
 from streamguard.jobs.report.timeline import timeline
-from streamguard.jobs.runner import CONCURRENCY, STOP_ON, Runner
+from streamguard.jobs.runner import STOP_ON, Runner
 from streamguard.jobs.store.results import About
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES, Rules
 from streamguard.source import Source
@@ -41,6 +41,9 @@ from streamguard.terminal import columns, print_result, put, silence
 
 RUNS_CODE = "the policy's guards are Python code, which may do whatever you may: look at it, then say --allow-imports"
 """Why a file's own word is not enough."""
+
+AUTO: Final = "auto"
+"""As many rows at a time as the policy's pace lets begin."""
 
 MOST_CONCURRENT = 1000
 """Connections that the SDK's pool has."""
@@ -67,7 +70,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The file that names `base_url`; `None`: the operator does."""
     allow_hosts: tuple[str, ...] = ()
     max_event_bytes: int | None = None
-    concurrency: int = CONCURRENCY
+    concurrency: int | Literal["auto"] = AUTO
     fail_on: str | None = None
     stop_on: int = STOP_ON
     partials: bool = False
@@ -94,7 +97,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     budget: str | None = None
     base_url: str | None = None
-    concurrency: int | None = None
+    concurrency: int | Literal["auto"] | None = None
     fail_on: str | None = None
     stop_on: int | None = None
     drain: float | None = None
@@ -165,7 +168,7 @@ def order(flags: Flags) -> tuple[JobSpec, Options]:
         base_url_in=flags.job if flags.base_url is None and job is not None and job.base_url is not None else None,
         allow_hosts=flags.allow_hosts,
         max_event_bytes=pick("max_event_bytes"),
-        concurrency=pick("concurrency", default=CONCURRENCY),
+        concurrency=pick("concurrency", default=AUTO),
         fail_on=None if fail_on is None else str(fail_on).replace(" ", ""),
         partials=pick("partials") in (True, "keep"),
         as_json=flags.as_json,
@@ -222,8 +225,8 @@ def execute(spec: JobSpec, options: Options) -> int:
     :raises ConfigError: a mistake that was found before anything was sent.
     """
     fail_on = threshold(options.fail_on)
-    if not 1 <= options.concurrency <= MOST_CONCURRENT:
-        raise JobError(f"--concurrency must be from 1 to {MOST_CONCURRENT}, got {options.concurrency}")
+    if options.concurrency != AUTO and not 1 <= options.concurrency <= MOST_CONCURRENT:
+        raise JobError(f"--concurrency must be auto, or from 1 to {MOST_CONCURRENT}, got {options.concurrency}")
     if options.stop_on < 0:
         raise JobError(f"--stop-on must be a number of rows from 0, got {options.stop_on}")
     if not 0 <= options.drain <= 86_400:
@@ -337,7 +340,7 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
         LocalAsker(source, job.policy, runtime, about),
         tally=tally,
         runtime=runtime,
-        concurrency=options.concurrency,
+        concurrency=None if options.concurrency == AUTO else options.concurrency,
         ended=ended,
         stop_on=options.stop_on,
         endpoint=_endpoint(client),

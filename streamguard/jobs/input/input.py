@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
 from streamguard.errors import ConfigError, JobError, Problem
-from streamguard.jobs.input.params import mistakes
+from streamguard.jobs.input.params import RenderError, mistakes
 from streamguard.jobs.input.plan import Entry, Plan
 from streamguard.jobs.input.rows import Line, Row, content_key, lines, parse
-from streamguard.jobs.input.template import RenderError, Template
 from streamguard.jobs.problems import Problems
 from streamguard.jobs.store.fingerprint import request_fingerprint
+
+if TYPE_CHECKING:  # Jinja2 comes with an extra, and rows that are requests need no template
+    from streamguard.jobs.input.template import Template
 
 Check = Callable[[Mapping[str, Any]], None]
 """Looks at a request; raises a `ConfigError` if it cannot be guarded."""
