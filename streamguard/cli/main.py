@@ -17,6 +17,7 @@ from streamguard.cli.options import (
     AllowImports,
     AsJson,
     BaseUrl,
+    BudgetRows,
     Concurrency,
     Drain,
     FailOn,
@@ -28,6 +29,7 @@ from streamguard.cli.options import (
     StopOn,
     Template,
     Trace,
+    UsualOutput,
     finish,
 )
 from streamguard.terminal import ready
@@ -266,6 +268,8 @@ def check(
     context: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="*.yaml, *.json, *.jsonl, *.j2.")],
     explain: Annotated[bool, typer.Option("--explain", help="Show what a policy says, knob by knob.")] = False,
+    budget: BudgetRows = None,
+    usual_output: UsualOutput = None,
     template: Template = None,
     model: Model = None,
     max_tokens: MaxTokens = None,
@@ -277,7 +281,13 @@ def check(
         from streamguard.cli.commands import check as command
 
         options = command.Options(
-            explain=explain, template=template, model=model, max_tokens=max_tokens, allow_imports=allow_imports
+            explain=explain,
+            budget=budget,
+            usual_output=usual_output,
+            template=template,
+            model=model,
+            max_tokens=max_tokens,
+            allow_imports=allow_imports,
         )
         return command.main(files, options)
 

@@ -58,6 +58,16 @@ Drain = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines: the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+BudgetRows = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", metavar="ROWS", help="Job input: what the policy's budgets hold for it, and how far they reach."
+    ),
+]
+UsualOutput = Annotated[
+    int | None,
+    typer.Option("--usual-output", help="Output tokens of a usual answer [default: max_tokens / 4]", min=1),
+]
 Out = Annotated[str, typer.Argument(metavar="OUT.jsonl", help="A job's output; its journal stands beside it.")]
 Trace = Annotated[
     str | None, typer.Option("--show-row", metavar="ID", help="Tell one row's story, attempt by attempt.")
