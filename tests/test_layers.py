@@ -61,8 +61,8 @@ MAY_IMPORT: dict[str, str] = {
     "adapters.aws": "events errors files source adapters.sse",
     "adapters.anthropic": "redaction request verdict events usage outcome pace.limits errors files pricing models guards policy"
     " policy.file source engine adapters.sse adapters.aws",
-    "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
-    "sync": "events outcome policy source engine adapters.anthropic api",
+    "api": "events outcome errors guards retry policy policy.file source engine adapters.anthropic",
+    "sync": "events outcome guards policy source engine adapters.anthropic api",
     "relay": "verdict events outcome errors files api",
     "http": "redaction terminal errors files guards",
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",

@@ -155,7 +155,7 @@ class Requests:
             raise Unusable(f"{error.place}: {error.problem}") from error
         except (TypeError, ValueError, RecursionError) as error:
             raise Unusable(f"{type(error).__name__}: {error}") from error
-        return RowRequest(Entry(key, 0, 0, 0, 0, print_), params)
+        return RowRequest(Entry(key, 0, 0, 0, 0, print_), params, row=data if self._setup.policy.grounds else None)
 
     def _params(self, key: str, data: dict[str, Any]) -> Mapping[str, Any]:
         if self._template is not None:

@@ -343,6 +343,9 @@ def replay(
     schema: Annotated[
         str | None, typer.Option("--schema", help="A JSON Schema, or module:Name, instead of the policy's.")
     ] = None,
+    source_text: Annotated[
+        str | None, typer.Option("--source-text", help="A text file that grounded values are held against.")
+    ] = None,
     fail_on: Annotated[
         str | None, typer.Option("--fail-on", help="Exit with 3 if so many would be ended: 10, or 1%. By default 1.")
     ] = None,
@@ -361,7 +364,12 @@ def replay(
         from streamguard.cli.commands import replay as command
 
         options = command.Options(
-            policy=policy, schema=schema, fail_on=fail_on, as_json=as_json, allow_imports=allow_imports
+            policy=policy,
+            schema=schema,
+            source_text=source_text,
+            fail_on=fail_on,
+            as_json=as_json,
+            allow_imports=allow_imports,
         )
         return command.main(recordings, options)
 

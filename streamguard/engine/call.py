@@ -36,6 +36,7 @@ from streamguard.engine.telemetry import (
 from streamguard.errors import CallError, PolicyError, StreamguardError
 from streamguard.events import Event, Failed, Restarted
 from streamguard.guards.base import AttemptContext, Document
+from streamguard.guards.grounding.source import Given, SourceTexts
 from streamguard.guards.panel import Panel
 from streamguard.outcome import AttemptRecord, CallRecord, Charge, Cost, Outcome
 from streamguard.policy.model import Deliver, Policy
@@ -51,11 +52,9 @@ TRIPPED_DRAIN = 0.05
 """Seconds to wait for the socket's end after a complete message that a guard rejected: enough to keep the connection
 where the end came with the message, too short to delay a retry."""
 
-
 CUT_GRACE = 0.1
 """Seconds to wait at least for the provider's own end once a document closed; `timeouts.close_grace`, if that is
 longer, as long as only closing frames come. It usually comes within milliseconds."""
-
 
 Judge = Callable[[Any, Document | None], Any]
 """Has the last word on the assembled message of an answer that stands: gives the message to hand on, or raises
@@ -68,6 +67,7 @@ class Call:
     :param patient: whether to wait for room in budgets that other calls of this process hold, and to count such a wait
         before the first attempt as no time of the call; with `shared`, in budgets that any process holds.
     :param sent: called when the first attempt is about to be sent.
+    :param source_text: what the values of `json.grounded` are held against, as in `streamguard.run`.
     :raises PolicyError: the policy asks for something that this source cannot give.
     """
 
@@ -85,6 +85,7 @@ class Call:
         patient: bool = False,
         shared: bool = False,
         sent: Callable[[], None] | None = None,
+        source_text: Given = None,
     ) -> None:
         check_source(source, policy)
         self.id = Runtime.call_id()
@@ -96,6 +97,7 @@ class Call:
         self.running: RunningAttempt | None = None
         """The attempt that is open, if one is."""
         self._source = source
+        self._sources = SourceTexts(source_text, source.request)
         if runtime is None:
             refuse_unshared(policy.budgets)
         self._runtime = runtime or Runtime()
@@ -128,9 +130,8 @@ class Call:
         self.clock.interrupt(by)
 
     async def run(self) -> Outcome:
-        """Drive the call to its end.
+        """Drive the call to its end, and return the outcome.
 
-        :returns: the outcome.
         :raises CallError: the call ended without one.
         """
         while await self.next() is not None:
@@ -340,6 +341,7 @@ class Call:
             request=request,
             sees_bytes=self._source.sees_bytes,
             times_connection=getattr(self._source, "times_connection", False) is True,
+            sources=self._sources,
             price=self._recorder.price(request, model),
             scale=self._runtime.calibration.scale(model or ""),
             # Four bytes a token, rounded up: only the allowance for long inputs is made of it.
@@ -487,11 +489,10 @@ class Call:
 
     def _sums(self) -> dict[str, Any]:
         records = self._records
-        costs = [record.cost for record in records]
         return {
             "attempts": tuple(records),
             "usage": UsageRange.total(record.usage for record in records),
-            "cost": sum(costs, Cost(0, 0)),
+            "cost": sum((record.cost for record in records), Cost(0, 0)),
             "seconds": self.clock.now() - self.clock.began,
             "lag": self.clock.lag,
             **self.about,

@@ -124,7 +124,7 @@ class LocalAsker:
     async def ask(self, request: RowRequest, sent: Callable[[], None] | None = None) -> Ended:
         """See `Asker.ask`."""
         entry = request.entry
-        came = await self._call(request.params, {"custom_id": entry.custom_id}, sent)
+        came = await self._call(request.params, {"custom_id": entry.custom_id}, request.row, sent)
         return ended(entry.custom_id, came, self._about, entry.fingerprint, request.params, self._policy)
 
     def withdraw(self, by: str) -> None:
@@ -143,11 +143,15 @@ class LocalAsker:
         return self._runtime.cooling(now)
 
     async def _call(
-        self, params: Mapping[str, Any], labels: Mapping[str, Any], sent: Callable[[], None] | None
+        self,
+        params: Mapping[str, Any],
+        labels: Mapping[str, Any],
+        row: Mapping[str, Any] | None,
+        sent: Callable[[], None] | None,
     ) -> Outcome | CallError:
+        how = {**self._options, "labels": labels, "source_text": row, "sent": sent}
         try:
-            source = self._source(params)
-            call = Call(source, self._policy, self._runtime, labels=labels, sent=sent, **self._options)
+            call = Call(self._source(params), self._policy, self._runtime, **how)
             self._running.add(call)
             try:
                 return await call.run()

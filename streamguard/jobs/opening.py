@@ -22,6 +22,7 @@ from streamguard.files.python_names import import_name, is_python_name
 from streamguard.files.schema_file import read_schema
 from streamguard.guards.base import AttemptContext
 from streamguard.guards.document.guard import JsonDocument
+from streamguard.guards.grounding.source import SourceTexts
 from streamguard.jobs.amount import Amount
 from streamguard.jobs.input.formats import open_input, same_file, shown_name
 from streamguard.jobs.input.input import Check, Input
@@ -310,6 +311,7 @@ def _input(
         overrides=_overrides(spec),
         salt=salt(policy),
         check=_request_check(policy),
+        keep_rows=policy is not None and policy.grounds,
     )
     stack.callback(rows.close)
     # A template that cannot be read says nothing about rows, which would all be mistakes.
@@ -319,12 +321,13 @@ def _input(
 
 
 def _request_check(policy: Policy | None) -> Check | None:
-    """Where the schema comes from each row's request, whether there is a good one."""
+    """Where each row has its own schema or source, whether there is a good one."""
     section = None if policy is None else policy.json_document
-    if section is None or section.schema_ != "request":
+    if section is None or (section.schema_ != "request" and not section.grounded):
         return None
 
-    def check(params: Mapping[str, Any]) -> None:
-        section.watch(AttemptContext(request=Request(params)), 0.0)
+    def check(params: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+        request = Request(params)
+        section.watch(AttemptContext(request=request, sources=SourceTexts(row, request)), 0.0)
 
     return check

@@ -117,6 +117,11 @@ class Policy(Spec):
         return None if (self.timeouts.mode or self.mode) == "observe" else self.timeouts.connect
 
     @property
+    def grounds(self) -> bool:
+        """Whether values are held against a source, so that each call needs one."""
+        return self.json_document is not None and bool(self.json_document.grounded)
+
+    @property
     def panel_guards(self) -> tuple[Guard, ...]:
         """Every guard, in the order in which they speak when several fire on the same event."""
         sections = (

@@ -23,8 +23,8 @@ from streamguard.jobs.store.fingerprint import request_fingerprint
 if TYPE_CHECKING:  # Jinja2 comes with an extra, and rows that are requests need no template
     from streamguard.jobs.input.template import Template
 
-Check = Callable[[Mapping[str, Any]], None]
-"""Looks at a request; raises a `ConfigError` if it cannot be guarded."""
+Check = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
+"""Looks at a request and the row that it was made of; raises a `ConfigError` if it cannot be guarded."""
 
 
 class RowRequest(msgspec.Struct, frozen=True):
@@ -33,6 +33,8 @@ class RowRequest(msgspec.Struct, frozen=True):
     entry: Entry
     params: dict[str, Any]
     turn: int = 0
+    row: dict[str, Any] | None = None
+    """The row itself, where answers are held against its fields."""
 
 
 class Input:
@@ -44,6 +46,7 @@ class Input:
     :param overrides: fields of every request, whatever the row or the template says.
     :param salt: goes into every fingerprint: what else decides which answer is right.
     :param check: an opinion on each request.
+    :param keep_rows: whether each request goes with its row.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Input:
         overrides: Mapping[str, Any] | None = None,
         salt: str = "",
         check: Check | None = None,
+        keep_rows: bool = False,
     ) -> None:
         self.name = name
         self.plan = Plan()
@@ -66,6 +70,7 @@ class Input:
         self._overrides = dict(overrides or {})
         self._salt = salt
         self._check = check
+        self._keep_rows = keep_rows
         self._said: set[str] = set()
 
     def scan(self, problems: Problems) -> None:
@@ -107,7 +112,8 @@ class Input:
         :raises JobError: the file has changed since the first pass.
         """
         for entry, turn in self.plan.todo() if entries is None else entries:
-            yield RowRequest(entry, self._params(self.row(entry)), turn)
+            row = self.row(entry)
+            yield RowRequest(entry, self._params(row), turn, row.data if self._keep_rows else None)
 
     def row(self, entry: Entry) -> Row:
         """One row, read again.
@@ -126,7 +132,7 @@ class Input:
         try:
             params = self._params(row)
             if self._check is not None:
-                self._check(params)
+                self._check(params, row.data)
         except RenderError as mistake:
             problems.add(self._problem(line, f"{mistake.place}: {mistake.problem}"))
         except ConfigError as mistake:
