@@ -21,15 +21,19 @@ from streamguard.cli.options import (
     Concurrency,
     Drain,
     FailOn,
+    MaxRowFailures,
     MaxTokens,
     Model,
     Out,
+    Partials,
     Policy,
     Quiet,
+    RetryFailed,
     StopOn,
     Template,
     Trace,
     UsualOutput,
+    Workers,
     finish,
 )
 from streamguard.terminal import ready
@@ -113,23 +117,18 @@ def run(
     ] = None,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
+    workers: Workers = None,
     fail_on: FailOn = None,
     stop_on: StopOn = None,
     drain: Drain = None,
-    retry_failed: Annotated[
-        bool | None, typer.Option("--retry-failed/--no-retry-failed", help="Ask rows again that failed before.")
-    ] = None,
-    max_row_failures: Annotated[
-        int | None, typer.Option("--max-row-failures", min=1, help="Runs a row may fail in before it is left alone; 3.")
-    ] = None,
+    retry_failed: RetryFailed = None,
+    max_row_failures: MaxRowFailures = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask so many rows at the most.")] = None,
     sample: Annotated[str | None, typer.Option("--sample", help="Only a sample of the rows: 100, or 5%.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew: ask all rows again, put the results so far aside.")
     ] = False,
-    partials: Annotated[
-        bool | None, typer.Option("--partials/--no-partials", help="Keep the text of rejected attempts in the output.")
-    ] = None,
+    partials: Partials = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be asked and what it would cost; send nothing.")
     ] = False,
@@ -164,6 +163,7 @@ def run(
             budget=budget,
             base_url=base_url,
             concurrency=concurrency,
+            workers=workers,
             fail_on=fail_on,
             stop_on=stop_on,
             drain=drain,

@@ -23,6 +23,10 @@ AllowImports = Annotated[
     bool, typer.Option("--allow-imports", help="Let the policy import guards from Python modules.")
 ]
 BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Of the API; ANTHROPIC_BASE_URL else.")]
+Workers = Annotated[
+    str | None,
+    typer.Option("--workers", metavar="N|auto", help="Processes that make the calls; 1 by default: this one."),
+]
 
 
 def _concurrency(text: str) -> Any:
@@ -67,6 +71,15 @@ BudgetRows = Annotated[
 UsualOutput = Annotated[
     int | None,
     typer.Option("--usual-output", help="Output tokens of a usual answer [default: max_tokens / 4]", min=1),
+]
+RetryFailed = Annotated[
+    bool | None, typer.Option("--retry-failed/--no-retry-failed", help="Ask rows again that failed before.")
+]
+MaxRowFailures = Annotated[
+    int | None, typer.Option("--max-row-failures", min=1, help="Runs a row may fail in before it is left alone; 3.")
+]
+Partials = Annotated[
+    bool | None, typer.Option("--partials/--no-partials", help="Keep the text of rejected attempts in the output.")
 ]
 Out = Annotated[str, typer.Argument(metavar="OUT.jsonl", help="A job's output; its journal stands beside it.")]
 Trace = Annotated[

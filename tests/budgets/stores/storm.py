@@ -22,14 +22,17 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
 from streamguard.budgets.ledger import Denied, Ledger, LedgerLost, Store
 from streamguard.budgets.spec import Scope, Settlement
 from streamguard.budgets.stores.sqlite import SqliteStore
+
+T = TypeVar("T")
 
 CAP, MOST = 6_000_000, 100_000
 """Micro-USD of the budget, and of one call at the most."""
@@ -54,6 +57,18 @@ def open_store(address: str) -> Store:
 
     redis.TIMEOUT, redis.LONGEST_PAUSE = PATIENCE / 4, 0.01
     return redis.RedisStore.at(address)
+
+
+def patiently(verb: Callable[[], T]) -> T:
+    """Ask a store until it answers."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return verb()
+        except LedgerLost:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 async def work(address: str, scope: str, seed: int, number: int, record: int) -> None:
@@ -113,7 +128,7 @@ class Weather:
         self._address, self._scope, self._record, self._pids = address, scope, record, pids
         self._chance = random.Random(seed)
         self._server = server
-        self._store = open_store(address)
+        self._store = patiently(lambda: open_store(address))
         self._reconciled: set[str] = set()
         self._doomed = self._chance.sample(pids, KILLED)
         self._threads: list[threading.Thread] = []
@@ -178,14 +193,7 @@ class Weather:
         time.sleep(0.08)
         self.low.append((began, time.monotonic()))
         self.did["set"] += 1
-        self._unset()
-
-    def _unset(self) -> None:
-        while True:
-            try:
-                return self._store.set_cap(self._scope, None)
-            except LedgerLost:
-                time.sleep(0.02)
+        patiently(lambda: self._store.set_cap(self._scope, None))
 
     def _reconcile(self) -> None:
         """Replace what has been uncertain for long by what the bill says: all that no settlement is known of."""
@@ -204,8 +212,8 @@ def schedule(address: str, folder: Path, seed: int, server: int | None) -> dict[
     """Run one seed and say what came of it."""
     record, scope = folder / f"storm-{seed}.txt", f"storm{seed}"
     file = os.open(record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    store = open_store(address)
-    store.configure([Scope(key=scope, unit="micro_usd", cap=CAP)])
+    store = patiently(lambda: open_store(address))
+    patiently(lambda: store.configure([Scope(key=scope, unit="micro_usd", cap=CAP)]))
     store.close()
     pids = []
     for number in range(WORKERS):
@@ -222,9 +230,9 @@ def schedule(address: str, folder: Path, seed: int, server: int | None) -> dict[
     weather.blow()
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
     os.close(file)
-    calls, store = Calls(record), open_store(address)
-    balance = store.balance(scope)
-    repairs = len(store.rebuild())
+    calls, store = Calls(record), patiently(lambda: open_store(address))
+    balance = patiently(lambda: store.balance(scope))
+    repairs = len(patiently(store.rebuild))
     store.close()
     return {
         "seed": seed,
