@@ -23,12 +23,15 @@ from streamguard.cli.options import (
     FailOn,
     MaxRowFailures,
     MaxTokens,
+    MaybePolicy,
     Model,
+    NewOut,
     Out,
     Partials,
     Policy,
     Quiet,
     RetryFailed,
+    SchemaFile,
     StopOn,
     Template,
     Trace,
@@ -99,15 +102,9 @@ def run(
         str,
         typer.Argument(metavar="JOB.yaml|INPUT", help="A job file; or rows: JSON Lines or CSV, gzip too, - for stdin."),
     ],
-    policy: Annotated[
-        str | None, typer.Option("--policy", "-p", help="A policy file, or streamguard:NAME for a shipped one.")
-    ] = None,
-    out: Annotated[
-        str | None, typer.Option("--out", "-o", help="One result per row; run again to go on where it stopped.")
-    ] = None,
-    schema: Annotated[
-        str | None, typer.Option("--schema", help="A JSON Schema, or module:Name, instead of the policy's.")
-    ] = None,
+    policy: MaybePolicy = None,
+    out: NewOut = None,
+    schema: SchemaFile = None,
     template: Template = None,
     model: Model = None,
     max_tokens: MaxTokens = None,

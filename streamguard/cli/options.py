@@ -81,6 +81,15 @@ MaxRowFailures = Annotated[
 Partials = Annotated[
     bool | None, typer.Option("--partials/--no-partials", help="Keep the text of rejected attempts in the output.")
 ]
+MaybePolicy = Annotated[
+    str | None, typer.Option("--policy", "-p", help="A policy file, or streamguard:NAME for a shipped one.")
+]
+NewOut = Annotated[
+    str | None, typer.Option("--out", "-o", help="One result per row; run again to go on where it stopped.")
+]
+SchemaFile = Annotated[
+    str | None, typer.Option("--schema", help="A JSON Schema, or module:Name, instead of the policy's.")
+]
 Out = Annotated[str, typer.Argument(metavar="OUT.jsonl", help="A job's output; its journal stands beside it.")]
 Trace = Annotated[
     str | None, typer.Option("--show-row", metavar="ID", help="Tell one row's story, attempt by attempt.")
