@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, str] = {
     "policy.file": "errors files files.reading files.python_names files.schema_file models policy",
     "pricing.book": "request events errors pricing",
     "pace.stores": "redaction errors files files.sqlite_file pace pace.limits",
-    "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
+    "budgets": "redaction request events usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
     "source": "request verdict events errors guards policy",
     "engine": "pace pace.stores redaction request verdict events usage outcome pace.limits errors files pricing pricing.book guards retry budgets"
