@@ -38,6 +38,7 @@ from streamguard.cli.options import (
     UsualOutput,
     Workers,
     finish,
+    show_version,
 )
 from streamguard.terminal import ready
 
@@ -73,23 +74,12 @@ def main(argv: list[str] | None = None) -> None:
     app(args=arguments, prog_name="streamguard")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            typer.echo(f"streamguard {version('streamguard-llm')}")
-        except PackageNotFoundError:
-            typer.echo("streamguard, not installed")
-        raise typer.Exit
-
-
 @app.callback()
 def _root(
     context: typer.Context,
     debug: Annotated[bool, typer.Option(DEBUG, help="Show tracebacks of unexpected errors.")] = False,
     version: Annotated[  # noqa: ARG001  the callback answers
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     context.obj = debug

@@ -108,3 +108,18 @@ def finish(context: typer.Context, body: Callable[[], int]) -> None:
     from streamguard.cli.commands.exits import guarded
 
     raise typer.Exit(guarded(body, debug=bool(context.obj)))
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end.
+
+    :raises typer.Exit: if it was wanted.
+    """
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"streamguard {version('streamguard-llm')}")
+        except PackageNotFoundError:
+            typer.echo("streamguard, not installed")
+        raise typer.Exit
