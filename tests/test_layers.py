@@ -77,7 +77,7 @@ MAY_IMPORT: dict[str, str] = {
     "proxy": "pace http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
     " budgets.known_options budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic"
     " view adapters.aws",
-    "cli": "redaction terminal usage errors files files.reading files.schema_file files.sqlite_file pricing viability guards budgets"
+    "cli": "redaction terminal verdict usage errors files files.reading files.schema_file files.sqlite_file pricing viability guards budgets"
     " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay demo view proxy",
     "__main__": "cli errors files",
     "__init__": "verdict events usage outcome errors conversation guards retry pricing budgets.spec policy policy.file"
