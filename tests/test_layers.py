@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, str] = {
     "policy": "redaction request verdict errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models policy",
+    "policy.given": "errors files policy policy.file",
     "pricing.book": "request events errors pricing",
     "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
@@ -59,8 +60,8 @@ MAY_IMPORT: dict[str, str] = {
     "adapters.sse": "request events errors source",
     "adapters.aws": "events errors files source adapters.sse",
     "adapters.anthropic": "redaction request verdict events usage outcome pace.limits errors files pricing models guards policy"
-    " policy.file source engine adapters.sse adapters.aws",
-    "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
+    " policy.file policy.given source engine adapters.sse adapters.aws",
+    "api": "events outcome errors retry policy policy.file policy.given source engine adapters.anthropic",
     "sync": "events outcome policy source engine adapters.anthropic api",
     "relay": "verdict events outcome errors files api",
     "http": "redaction terminal errors files guards",
