@@ -11,14 +11,15 @@ help: ## this list
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aiohttp,bedrock,postgres,proxy,redis,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aiohttp,bedrock,cli,postgres,proxy,redis,test]'
 	touch $@
 
 install: $(STAMP) ## make the virtual environment
 
-real: $(STAMP) ## what tests against real clients and models need: the TypeScript SDK (npm), the small local model
+real: $(STAMP) ## what tests against real clients and models need: the TypeScript SDK (npm), the local model, promtool
 	-npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	-mkdir -p build/promtool && cd build/promtool && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
 
 test: $(STAMP) ## all tests, with branch coverage
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term-missing:skip-covered -q
@@ -65,7 +66,7 @@ servers: $(STAMP) ## real servers of the Messages API, run here: LiteLLM, and ll
 
 newest: $(STAMP) ## the tests of everything that meets the SDK, with the newest dependencies instead of the pinned ones
 	$(PYTHON) -m venv build/newest
-	build/newest/bin/pip install --quiet --disable-pip-version-check --upgrade -e '.[aiohttp,bedrock,postgres,proxy,redis,test]'
+	build/newest/bin/pip install --quiet --disable-pip-version-check --upgrade -e '.[aiohttp,bedrock,cli,postgres,proxy,redis,test]'
 	build/newest/bin/python -m pytest -q -n 2 --dist loadfile tests/adapters tests/test_api.py tests/test_public.py
 
 matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9, bills (some forty minutes on two cores)

@@ -14,6 +14,7 @@ from streamguard.engine.call import Call
 from streamguard.engine.runtime import Runtime
 from streamguard.errors import ConfigError, PolicyError, StreamguardError
 from streamguard.events import Event
+from streamguard.guards.grounding.source import Given
 from streamguard.outcome import CallRecord, Outcome
 from streamguard.policy.given import as_policy
 from streamguard.policy.model import Deliver, Policy
@@ -32,6 +33,7 @@ async def run(
     policy: PolicyLike,
     output: type[T],
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> Outcome[T]: ...
@@ -43,6 +45,7 @@ async def run(
     *,
     policy: PolicyLike,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> Outcome[T]: ...
@@ -55,6 +58,7 @@ async def run(
     policy: PolicyLike,
     output: Any = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> Outcome[Any]: ...
@@ -66,6 +70,7 @@ async def run(
     policy: PolicyLike,
     output: Any = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> Outcome[Any]:
@@ -77,6 +82,8 @@ async def run(
     :param policy: a `Policy`, or the name of one: `streamguard:NAME`, or the path of a policy file.
     :param output: the type of the answer's document: a Pydantic model class, or anything that `pydantic.TypeAdapter`
         takes. `outcome.value` is then an instance of it. Left out: plain JSON data, as the policy says.
+    :param source_text: what the values of `json.grounded` are held against: a text, or a mapping whose members
+        `in: row.FIELD` names. Left out: the text of the request's user messages.
     :param runtime: what calls share; a fresh one by default.
     :param labels: go into every record and log line of the call.
     :param group: calls of one group are shown together, such as the steps of one agent run.
@@ -84,7 +91,8 @@ async def run(
     :raises CallError: the call ended otherwise; its `record` has every attempt.
     """
     chosen = policy_for(policy, output, as_source(source))
-    return await Call(source, chosen, runtime, keep=False, labels=labels, group=group).run()
+    call = Call(source, chosen, runtime, keep=False, labels=labels, group=group, source_text=source_text)
+    return await call.run()
 
 
 def as_source(source: Source) -> Source:
@@ -240,6 +248,7 @@ def stream(
     output: type[T],
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[T]: ...
@@ -252,6 +261,7 @@ def stream(
     policy: PolicyLike,
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[T]: ...
@@ -265,6 +275,7 @@ def stream(
     output: Any = None,
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[Any]: ...
@@ -277,6 +288,7 @@ def stream(
     output: Any = None,
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[Any]:
@@ -287,9 +299,11 @@ def stream(
     :param policy: a `Policy`, or the name of one.
     :param output: the type of the answer's document, as in `run`.
     :param deliver: instead of the policy's.
+    :param source_text: what the values of `json.grounded` are held against, as in `run`.
     """
     chosen = policy_for(policy, output, as_source(source))
-    return GuardedStream(Call(source, chosen, runtime, deliver=deliver, labels=labels, group=group))
+    call = Call(source, chosen, runtime, deliver=deliver, labels=labels, group=group, source_text=source_text)
+    return GuardedStream(call)
 
 
 @overload
@@ -299,6 +313,7 @@ def guarded(
     policy: PolicyLike,
     output: type[T],
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[T]: ...
@@ -311,6 +326,7 @@ def guarded(
     policy: PolicyLike,
     output: Any = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[Any]: ...
@@ -322,6 +338,7 @@ def guarded(
     policy: PolicyLike,
     output: Any = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[Any]:
@@ -332,6 +349,8 @@ def guarded(
 
     :param sdk_stream: what `await client.messages.create(…, stream=True)` or `async with client.messages.stream(…)`
         gave. It is closed when the context is left.
+    :param source_text: what the values of `json.grounded` are held against. Such a policy needs it here: an open stream
+        does not show its request.
     :raises PolicyError: the policy needs what an open stream does not have: more than one attempt's request, or pings.
     :raises ConfigError: it is no open, asynchronous stream of the SDK.
     """
@@ -345,5 +364,5 @@ def guarded(
             "deliver: restarting needs a source that can be asked again; use messages(client, …) with stream()"
         )
     opened = sdk_events(sdk_stream)
-    call = Call(opened, chosen, runtime, deliver=deliver, labels=labels, group=group)
+    call = Call(opened, chosen, runtime, deliver=deliver, labels=labels, group=group, source_text=source_text)
     return GuardedStream(call, close=opened.aclose)

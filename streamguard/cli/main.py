@@ -28,6 +28,7 @@ from streamguard.cli.options import (
     StopOn,
     Template,
     Trace,
+    Workers,
     finish,
 )
 from streamguard.terminal import ready
@@ -111,6 +112,7 @@ def run(
     ] = None,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
+    workers: Workers = None,
     fail_on: FailOn = None,
     stop_on: StopOn = None,
     drain: Drain = None,
@@ -162,6 +164,7 @@ def run(
             budget=budget,
             base_url=base_url,
             concurrency=concurrency,
+            workers=workers,
             fail_on=fail_on,
             stop_on=stop_on,
             drain=drain,
@@ -333,6 +336,9 @@ def replay(
     schema: Annotated[
         str | None, typer.Option("--schema", help="A JSON Schema, or module:Name, instead of the policy's.")
     ] = None,
+    source_text: Annotated[
+        str | None, typer.Option("--source-text", help="A text file that grounded values are held against.")
+    ] = None,
     fail_on: Annotated[
         str | None, typer.Option("--fail-on", help="Exit with 3 if so many would be ended: 10, or 1%. By default 1.")
     ] = None,
@@ -351,7 +357,12 @@ def replay(
         from streamguard.cli.commands import replay as command
 
         options = command.Options(
-            policy=policy, schema=schema, fail_on=fail_on, as_json=as_json, allow_imports=allow_imports
+            policy=policy,
+            schema=schema,
+            source_text=source_text,
+            fail_on=fail_on,
+            as_json=as_json,
+            allow_imports=allow_imports,
         )
         return command.main(recordings, options)
 

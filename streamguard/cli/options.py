@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,7 +42,32 @@ AllowImports = Annotated[
     ),
 ]
 BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Of the API; ANTHROPIC_BASE_URL else.")]
-Concurrency = Annotated[int | None, typer.Option("--concurrency", "-j", help="Rows at a time; 8 by default.")]
+Workers = Annotated[
+    str | None,
+    typer.Option("--workers", metavar="N|auto", help="Processes that make the calls; 1 by default: this one."),
+]
+
+
+def _concurrency(text: str) -> Any:
+    """A number of rows, or `auto`."""
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither auto nor a whole number of rows") from None
+
+
+Concurrency = Annotated[
+    Any,
+    typer.Option(
+        "--concurrency",
+        "-j",
+        parser=_concurrency,
+        metavar="auto|ROWS",
+        help="Rows at a time at most; auto: as many as the provider's limits allow [default: auto]",
+    ),
+]
 FailOn = Annotated[
     str | None, typer.Option("--fail-on", help="Exit with 3 from so many failed rows on: 10, or 1%. By default 1.")
 ]

@@ -115,6 +115,7 @@ class _Continued:
         self._continuation = continuation
         self.request = source.request
         self.sees_bytes = source.sees_bytes
+        self.times_connection = getattr(source, "times_connection", False) is True
 
     @asynccontextmanager
     async def open(self, attempt: Attempt) -> AsyncIterator[EventStream]:

@@ -16,8 +16,11 @@ from typing import Protocol
 
 from streamguard.budgets.reservation import Accounts
 from streamguard.engine.attempt import RunningAttempt
+from streamguard.engine.pacing.local import LocalPacer, Pacer
 from streamguard.engine.snapshot import CallSnapshot
 from streamguard.engine.telemetry import Hook, Record, emit
+from streamguard.pace.pace import PaceView
+from streamguard.pace.spec import PaceSpec
 from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import PriceSpec
@@ -100,6 +103,7 @@ class Runtime:
         self._pricebooks: dict[Mapping[str, PriceSpec], PriceBook] = {}
         self._quotas: dict[Quota, RetryQuota] = {}
         self._cooldowns: dict[tuple[str | None, str | None], Cooldown] = {}
+        self._pacers: dict[tuple[PaceSpec, str, str | None], Pacer] = {}
 
     def pause(self, by: str) -> None:
         """Send nothing new: attempts that would begin wait, within their own deadlines, until `resume()`."""
@@ -135,6 +139,25 @@ class Runtime:
             self._cooldowns.pop(next(iter(self._cooldowns)), None)
         self._cooldowns[key] = cooldown
         return cooldown
+
+    def pacer(self, spec: PaceSpec, model: str | None, base_url: str | None = None) -> Pacer:
+        """Return what gives turns to all calls that share a limit: those of one account, endpoint and pool of models.
+
+        The `MOST_KEPT` that were asked for last are kept, as cool-downs are.
+        """
+        key = (spec, spec.pool(model), base_url)
+        pacer = self._pacers.pop(key, None) or LocalPacer(spec.knobs())
+        if len(self._pacers) >= MOST_KEPT:
+            self._pacers.pop(next(iter(self._pacers)), None)
+        self._pacers[key] = pacer
+        return pacer
+
+    def paces(self, now: float) -> dict[str, PaceView]:
+        """Return what each pace comes to, by its pool of models.
+
+        :param now: on the running backend's clock, in seconds.
+        """
+        return {pool: pacer.view(now) for (_, pool, _), pacer in self._pacers.items()}
 
     def cooling(self, now: float) -> float:
         """Return the seconds that the longest of all cool-downs still takes; 0 without one.

@@ -15,6 +15,7 @@ import msgspec
 from streamguard.errors import ConfigError
 from streamguard.files.suggest import closest, did_you_mean
 from streamguard.files.yaml import Path
+from streamguard.policy.grounded import mistakes
 from streamguard.policy.model import Policy
 from streamguard.pricing.price import Price
 from streamguard.request import is_scaling
@@ -218,6 +219,11 @@ def _json(policy: Policy) -> Iterator[Finding]:
         for problem in mistake.problems:
             inside = (problem.pointer or "").removeprefix("/json/schema")
             yield Finding("error", ("json", "schema"), f"{inside}: {problem.problem}" if inside else problem.problem)
+    else:
+        schema = guard.own_schema()
+        for index, entry in enumerate(guard.grounded if schema is not None else ()):
+            for wrong, what in mistakes(entry, schema or {}):
+                yield Finding("error" if wrong else "warning", ("json", "grounded", index, "at"), what)
     accept = policy.completion.accept
     if guard.where != "text" and "tool_use" not in accept:
         what = (
@@ -253,5 +259,10 @@ def _opaque(policy: Policy) -> Iterator[Finding]:
             yield Finding("error", ("retry", "rules", index, "patch"), "an opaque source has no request to patch")
     if policy.budgets:
         yield Finding("error", ("budgets",), "an opaque source has no request whose cost could be bounded")
-    if policy.json_document is not None and policy.json_document.schema_ == "request":
+    guard = policy.json_document
+    if guard is not None and guard.schema_ == "request":
         yield Finding("error", ("json", "schema"), "an opaque source has no request to read a schema from")
+    for index, entry in enumerate(guard.grounded if guard is not None else ()):
+        if entry.in_ == "request":
+            what = "an opaque source has no request to read a text from"
+            yield Finding("error", ("json", "grounded", index, "in"), what)

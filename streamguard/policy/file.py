@@ -34,7 +34,7 @@ from streamguard.files.yaml import MAX_BYTES, Loaded, Position, Positions, Span,
 from streamguard.files.yaml import Path as At
 from streamguard.models.model import OutputType
 from streamguard.policy.checks import check_policy, unknown_reasons
-from streamguard.policy.json_schema import NO_SECTIONS, OFF, policy_schema
+from streamguard.policy.json_schema import NO_SECTIONS, OFF, SWITCHED, policy_schema
 from streamguard.policy.model import Policy
 
 __all__ = [
@@ -198,7 +198,7 @@ class _Reading:
                 what = "empty, so it stays as it is by default; write a value, or off for none"
             self.warnings.append(self.placed(Mistake(path, what, at_key=True), own.positions))
         for key, value in own.data.items():
-            if value is None and key not in below:
+            if value is None and key not in below and key not in SWITCHED:
                 self.warnings.append(self.placed(Mistake((key,), _EMPTY_SECTION, at_key=True), own.positions))
 
     def note_removed(self, own: Loaded, below: Mapping[str, Any]) -> None:
@@ -456,7 +456,7 @@ def _merge(old: Mapping[str, Any], new: Mapping[str, Any], positions: Positions,
         else:
             _forget(before, positions, path)
             data[key] = value
-            if isinstance(before, dict) and value is None:
+            if isinstance(before, dict) and value is None and path not in {(name,) for name in SWITCHED}:
                 del data[key]
     return data
 
@@ -469,5 +469,7 @@ def _forget(value: Any, positions: Positions, at: At) -> None:
 
 
 def _without_nulls(loaded: Loaded) -> Loaded:
-    """Without the sections that are `null`."""
-    return loaded._replace(data={key: value for key, value in loaded.data.items() if value is not None})
+    """Without the sections that are `null`, unless that means something."""
+    return loaded._replace(
+        data={key: value for key, value in loaded.data.items() if value is not None or key in SWITCHED}
+    )

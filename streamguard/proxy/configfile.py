@@ -192,6 +192,10 @@ def _unfit(policy: Policy) -> list[Problem]:
     if policy.json_document is not None and policy.json_document.enough_when:
         what = "a proxy hands on the text, which enough_when leaves unfinished: leave it out, or say trailing: cut"
         found.append(Problem(pointer="/json/enough_when", problem=what))
+    for index, entry in enumerate(policy.json_document.grounded if policy.json_document is not None else ()):
+        if entry.in_ not in (None, "request"):
+            what = f"{entry.in_} is a field of a job's row, and a proxy has only requests: say in: request"
+            found.append(Problem(pointer=f"/json/grounded/{index}/in", problem=what))
     try:
         if policy.json_document is not None and (schema := policy.json_document.own_schema()) is not None:
             policy.json_document.plan(schema)

@@ -56,6 +56,8 @@ _CONNECTING: Final = (
 )
 
 
+_MESSAGES: Final = "/v1/messages"
+
 _OF_THE_CODING: Final = frozenset({b"content-encoding", b"content-length"})
 """Headers that are not true of a body any more once it is decompressed."""
 
@@ -98,19 +100,29 @@ class Upstream:
 
     @asynccontextmanager
     async def send(
-        self, method: str, path: str, query: bytes, headers: HeaderList, content: bytes | None
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: HeaderList,
+        content: bytes | None,
+        *,
+        connect: float | None = None,
     ) -> AsyncIterator[UpstreamAnswer]:
         """The response to one request, its head arrived. Leaving closes it.
 
         :param path: a route's constant.
+        :param connect: seconds that a new connection may take; `None` for no limit.
         :raises SourceFailed: no connection, or no response head.
         """
         target = self._prefix + path.encode("ascii") + (b"?" + query if query else b"")
         length = [] if content is None else [(b"content-length", b"%d" % len(content))]
         try:
-            response = await self.origin.send(method, target, [(b"host", self._netloc), *headers, *length], content)
+            asked = [(b"host", self._netloc), *headers, *length]
+            response = await self.origin.send(method, target, asked, content, connect=connect)
         except Exception as error:
-            raise SourceFailed(_unopened(error, self.mask)) from None
+            own = failures.connect_failed(error, connect)
+            raise SourceFailed(own or _unopened(error, self.mask)) from None
         async with response:
             if response.status > MAX_STATUS:
                 message = f"the upstream answered with HTTP status {response.status}, which there is not"
@@ -129,15 +141,18 @@ class Upstream:
         return [*headers, *((name.lower().encode("ascii"), value.encode("ascii")) for name, value in more.items())]
 
     @asynccontextmanager
-    async def invoke(self, body: Mapping[str, Any], headers: HeaderList) -> AsyncIterator[UpstreamAnswer]:
+    async def invoke(
+        self, body: Mapping[str, Any], headers: HeaderList, *, connect: float | None = None
+    ) -> AsyncIterator[UpstreamAnswer]:
         """The response of Bedrock's to one Messages request, its head arrived. Leaving closes it.
 
         :param body: the request, as patched.
+        :param connect: seconds that a new connection may take; `None` for no limit.
         :raises SourceFailed: no connection, no response head, or no model of that name.
         """
         path, content = bedrock.path_of(body.get("model")), bedrock.content_of(body, headers)
         signed = await self._signed("POST", path, headers, content)
-        async with self.send("POST", path, b"", signed, content) as response:
+        async with self.send("POST", path, b"", signed, content, connect=connect) as response:
             yield response
 
     async def aclose(self) -> None:
@@ -221,6 +236,7 @@ class UpstreamSource:
     """A client's Messages request as a source: sent anew, as a stream, for each attempt."""
 
     sees_bytes = True
+    times_connection = True
 
     def __init__(
         self,
@@ -258,7 +274,7 @@ class UpstreamSource:
         self.refused, self.headers = None, []
         changed = attempt.request is not None and attempt.request is not self._request
         body = attempt.request.body if attempt.request and changed else self._asked.body
-        async with self._answer(body) as response:
+        async with self._answer(body, attempt.connect) as response:
             self.headers = client_headers(response.headers)
             if failed := await self._refusal(response):
                 raise SourceFailed(failed)
@@ -273,14 +289,15 @@ class UpstreamSource:
                     await stream.aclose()
 
     @asynccontextmanager
-    async def _answer(self, body: Mapping[str, Any]) -> AsyncIterator[UpstreamAnswer]:
+    async def _answer(self, body: Mapping[str, Any], connect: float | None) -> AsyncIterator[UpstreamAnswer]:
         """The response to the request that `body` is, of whichever upstream."""
         if not self._upstream.bedrock:
             content = await content_of(self._asked, body)
-            async with self._upstream.send("POST", "/v1/messages", self._query, self._headers, content) as response:
+            sent = self._upstream.send("POST", _MESSAGES, self._query, self._headers, content, connect=connect)
+            async with sent as response:
                 yield response
             return
-        async with self._upstream.invoke(body, self._headers) as response:
+        async with self._upstream.invoke(body, self._headers, connect=connect) as response:
             response.read_as_sse(self._max_event_bytes)
             yield response
 

@@ -136,7 +136,7 @@ def test_documents_are_never_joined() -> None:
     outcome, sent = against(
         cut('{"a": '),
         wire.text_stream('{"a": 1}'),
-        program=lambda client: Call(messages(client, **REQUEST), policy).run(),
+        program=lambda client: Call(messages(client, **REQUEST), policy, None).run(),
     )
     assert (outcome.value, sent[1]["messages"]) == ({"a": 1}, REQUEST["messages"])
 

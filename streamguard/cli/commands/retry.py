@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,7 +27,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     allow_hosts: tuple[str, ...] = ()
     allow_imports: bool = False
-    concurrency: int | None = None
+    concurrency: int | Literal["auto"] | None = None
     fail_on: str | None = None
     drain: float | None = None
     dry_run: bool = False
