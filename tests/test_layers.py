@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, str] = {
     "policy.file": "errors files files.reading files.python_names files.schema_file models policy",
     "policy.given": "errors files policy policy.file",
     "pricing.book": "request events errors pricing",
-    "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
+    "budgets": "redaction request events usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
     "source": "request verdict events errors guards policy",
     "engine": "pace redaction request verdict events usage outcome pace.limits errors files pricing pricing.book guards retry budgets"
