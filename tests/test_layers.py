@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, str] = {
     "policy": "pace redaction request verdict errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models policy",
+    "policy.given": "errors files policy policy.file",
     "pricing.book": "request events errors pricing",
     "pace.stores": "redaction errors files files.sqlite_file pace pace.limits",
     "budgets": "redaction request events usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
@@ -61,8 +62,8 @@ MAY_IMPORT: dict[str, str] = {
     "adapters.sse": "request events errors source",
     "adapters.aws": "events errors files source adapters.sse",
     "adapters.anthropic": "redaction request verdict events usage outcome pace.limits errors files pricing models guards policy"
-    " policy.file source engine adapters.sse adapters.aws",
-    "api": "events outcome errors guards retry policy policy.file source engine adapters.anthropic",
+    " policy.file policy.given source engine adapters.sse adapters.aws",
+    "api": "events outcome errors guards retry policy policy.file policy.given source engine adapters.anthropic",
     "sync": "events outcome guards policy source engine adapters.anthropic api",
     "relay": "verdict events outcome errors files api",
     "http": "redaction terminal errors files guards",
