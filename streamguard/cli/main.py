@@ -20,11 +20,14 @@ from streamguard.cli.options import (
     Concurrency,
     Drain,
     FailOn,
+    Gold,
+    Ground,
     MaxTokens,
     Model,
     Out,
     Policy,
     Quiet,
+    SourceField,
     StopOn,
     Template,
     Trace,
@@ -270,6 +273,9 @@ def check(
     model: Model = None,
     max_tokens: MaxTokens = None,
     allow_imports: AllowImports = False,
+    ground: Ground = False,
+    gold: Gold = "gold",
+    text: SourceField = "text",
 ) -> None:
     """Check policies, schemas, templates and job input. Nothing is sent. Exit code 2 if anything is wrong."""
 
@@ -279,7 +285,7 @@ def check(
         options = command.Options(
             explain=explain, template=template, model=model, max_tokens=max_tokens, allow_imports=allow_imports
         )
-        return command.main(files, options)
+        return command.main(files, options, (text, gold) if ground else None)
 
     finish(context, body)
 
@@ -354,14 +360,9 @@ def replay(
         from streamguard.cli.commands import replay as command
 
         options = command.Options(
-            policy=policy,
-            schema=schema,
-            source_text=source_text,
-            fail_on=fail_on,
-            as_json=as_json,
-            allow_imports=allow_imports,
+            policy=policy, schema=schema, fail_on=fail_on, as_json=as_json, allow_imports=allow_imports
         )
-        return command.main(recordings, options)
+        return command.main(recordings, options, source_text)
 
     finish(context, body)
 

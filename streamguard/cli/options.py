@@ -22,6 +22,11 @@ AllowHost = Annotated[
 AllowImports = Annotated[
     bool, typer.Option("--allow-imports", help="Let the policy import guards from Python modules.")
 ]
+Ground = Annotated[
+    bool, typer.Option("--ground", help="Of rows with right answers: count which values stand in their source.")
+]
+Gold = Annotated[str, typer.Option("--gold", metavar="FIELD", help="With --ground: a row's right answer.")]
+SourceField = Annotated[str, typer.Option("--text", metavar="FIELD", help="With --ground: a row's source.")]
 BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Of the API; ANTHROPIC_BASE_URL else.")]
 
 
