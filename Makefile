@@ -16,9 +16,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## make the virtual environment
 
-real: $(STAMP) ## what tests against real clients and models need: the TypeScript SDK (npm), the small local model
+real: $(STAMP) ## what tests against real clients and models need: the TypeScript SDK (npm), the local model, promtool
 	-npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	-mkdir -p build/promtool && cd build/promtool && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
 
 test: $(STAMP) ## all tests, with branch coverage
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term-missing:skip-covered -q
@@ -71,7 +72,7 @@ newest: $(STAMP) ## the tests of everything that meets the SDK, with the newest 
 matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9, bills (some forty minutes on two cores)
 	$(BIN)/python -m bench.matrix
 	$(BIN)/python -m bench.kill_matrix
-	$(BIN)/python -m bench.ledgers --schedules 200
+	$(BIN)/python -m bench.ledgers --schedules 200 --storms 200
 	$(BIN)/python -m bench.billing
 
 fuzz: $(STAMP) ## a million mutated inputs, then coverage-guided ones where atheris can be installed

@@ -51,10 +51,11 @@ MAY_IMPORT: dict[str, str] = {
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models policy",
     "pricing.book": "request events errors pricing",
-    "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
+    "pace.stores": "redaction errors files files.sqlite_file pace pace.limits",
+    "budgets": "redaction request events usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
     "source": "request verdict events errors guards policy",
-    "engine": "pace redaction request verdict events usage outcome pace.limits errors files pricing pricing.book guards retry budgets"
+    "engine": "pace pace.stores redaction request verdict events usage outcome pace.limits errors files pricing pricing.book guards retry budgets"
     " budgets.upper_bound budgets.max_tokens budgets.spec policy source",
     # the outside world
     "adapters.sse": "request events errors source",
@@ -68,7 +69,7 @@ MAY_IMPORT: dict[str, str] = {
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
     "replay": "terminal request verdict events usage outcome errors files pricing pricing.book guards policy adapters.sse"
     " adapters.anthropic",
-    "jobs": "redaction request terminal verdict events usage outcome pace.limits errors files files.sqlite_file files.reading"
+    "jobs": "redaction request terminal verdict events usage outcome pace.limits pace errors files files.sqlite_file files.reading"
     " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic",
     "batch": "redaction outcome errors usage files files.sqlite_file budgets budgets.upper_bound budgets.spec policy"
     " source engine adapters.anthropic api jobs",
@@ -154,6 +155,9 @@ CLOCKS = {
     "budgets.stores.memory": "leases, and windows of days",
     "budgets.stores.redis": "until when a server may run what it was sent, and when it was last looked at",
     "budgets.stores.sqlite": "leases, windows of days, and the wait for a locked file",
+    "engine.runtime": "when a shared pace is told its last reports",
+    "pace.stores.redis": "the server's clock between its answers",
+    "pace.stores.sqlite": "the clock of one machine",
     "pricing.book": "which of a model's prices is today's",
 }
 """Modules below the doors that read a clock, and which. Doors (jobs, proxy, view, relay, cli, demo, testing) may."""

@@ -119,6 +119,8 @@ class LocalAsker:
         self._about = about
         self._options: dict[str, Any] = {"keep": False, "patient": True, "shared": shared}
         self._running: set[Call] = set()
+        self._ending: tuple[str | None, str | None] = (None, None)
+        """Who withdrew, and who interrupted: calls that begin afterwards are told, too."""
         self.ahead = None if policy.pace is None else AHEAD
 
     async def ask(self, request: RowRequest, sent: Callable[[], None] | None = None) -> Ended:
@@ -129,12 +131,14 @@ class LocalAsker:
 
     def withdraw(self, by: str) -> None:
         """See `Asker.withdraw`."""
+        self._ending = (by, self._ending[1])
         for call in self._running:
             if call.unsent:
                 call.interrupt(by)
 
     def interrupt(self, by: str) -> None:
         """See `Asker.interrupt`."""
+        self._ending = (self._ending[0], by)
         for call in self._running:
             call.interrupt(by)
 
@@ -153,6 +157,8 @@ class LocalAsker:
         try:
             call = Call(self._source(params), self._policy, self._runtime, **how)
             self._running.add(call)
+            if (by := self._ending[1] or self._ending[0]) is not None:
+                call.interrupt(by)
             try:
                 return await call.run()
             finally:

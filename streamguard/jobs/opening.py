@@ -134,6 +134,19 @@ def _uninstalled(policy: Policy) -> Iterator[Problem]:
             return
 
 
+def job_policy(spec: JobSpec) -> tuple[Policy, Fingerprint]:
+    """Read the policy of a job as it was ordered, with its budgets, and what all rows ask alike. Opens no output.
+
+    :raises JobError: what is wrong with policy, schema or template.
+    """
+    problems = Problems()
+    policy, template = _policy(spec, problems, []), _template(spec, problems)
+    problems.raise_any()
+    assert policy is not None
+    question = fingerprint(policy, None if template is None else template.text, _overrides(spec))
+    return _with_budgets(policy, spec), question
+
+
 def _policy(spec: JobSpec, problems: Problems, notices: list[str]) -> Policy | None:
     try:
         file = read_policy(spec.policy, allow_imports=spec.allow_imports)

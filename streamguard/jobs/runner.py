@@ -33,7 +33,8 @@ from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.report.budget_stop import budget_stop
 from streamguard.jobs.store.journal_records import How, JournalError, Sample
 from streamguard.jobs.store.output import OutputError
-from streamguard.jobs.store.resume import ALONE_FROM, own_fault
+from streamguard.jobs.store.resume import ALONE_FROM, POISON, own_fault
+from streamguard.pace.spec import PaceSpec
 
 CONCURRENCY = 8
 """Calls at a time, by default: few enough for any account's rate limits, enough to hide a provider's latency."""
@@ -102,6 +103,15 @@ class _Once:
             semaphore.release()
 
 
+def most_rows(pace: PaceSpec | None, said: int | None) -> int:
+    """Return how many rows are asked at a time, at the most.
+
+    :param pace: the policy's; `None` for none.
+    :param said: what the job says; `None` for nothing.
+    """
+    return said or (CONCURRENCY if pace is None else pace.most)
+
+
 class Runner:
     """One run of a job, on one event loop.
 
@@ -132,8 +142,7 @@ class Runner:
         self._asker = asker
         self._tally = tally
         self._runtime = runtime
-        pace = job.policy.pace
-        self._concurrency = concurrency or (CONCURRENCY if pace is None else pace.most)
+        self._concurrency = most_rows(job.policy.pace, concurrency)
         self._begin = None if asker.ahead is None else anyio.Semaphore(asker.ahead)
         """Held by each row that has begun and was not sent yet; `None` where any number may have."""
         self._ended = ended
@@ -338,7 +347,8 @@ class Runner:
                 type=came.type,
                 reason=came.reason,
                 fingerprint=entry.fingerprint,
-                spent=came.spent,
+                # A row that is given up for the deaths of its process keeps them: it stays dead.
+                spent=None if came.reason == POISON else came.spent,
                 failed=came.reason is not None and own_fault(came.reason),
                 detail=came.detail,
                 begin=None if following is None else following.entry.custom_id,

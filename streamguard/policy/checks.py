@@ -200,6 +200,8 @@ def _prices(policy: Policy, price_of: PriceOf | None, model: str | None) -> Iter
     if policy.caps is not None and policy.caps.cost_usd is not None:
         knobs.append(("caps", "cost_usd"))
     knobs += [("budgets", i, "cost_usd") for i, one in enumerate(policy.budgets) if one.cost_usd is not None]
+    if any(one.cost_usd is not None for one in policy.budgets):
+        yield from _uncached(policy)
     if not knobs or price_of is None:
         return
     patched = [rule.patch.get("model") for rule in policy.retry.rules if rule.patch is not None]
@@ -207,6 +209,18 @@ def _prices(policy: Policy, price_of: PriceOf | None, model: str | None) -> Iter
         if name not in policy.prices and price_of(name) is None:
             what = f'no price is known for model "{name}"; add prices: {{{name}: {{input: "…", output: "…"}}}}'
             yield from (Finding("error", path, what) for path in knobs)
+
+
+def _uncached(policy: Policy) -> Iterator[Finding]:
+    """Own prices by which a cached answer cannot be charged."""
+    for name, price in policy.prices.items():
+        missing = [rate for rate in ("cache_read", "cache_write") if getattr(price, rate) is None]
+        if missing:
+            what = (
+                f"has no {' and no '.join(missing)}: an answer that uses a cache cannot be charged, and keeps its "
+                "whole hold as uncertain; give the rates, or use no cache"
+            )
+            yield Finding("warning", ("prices", name), what)
 
 
 def _json(policy: Policy) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ from streamguard.http.client import Answer, HeaderList, Origin
 from streamguard.http.network import Network
 from streamguard.proxy.body import Asked, content_of
 from streamguard.proxy.config import ProxyConfig
-from streamguard.proxy.headers import client_headers
+from streamguard.proxy.headers import WAITS, client_headers
 from streamguard.proxy.key_mask import KeyMask
 from streamguard.redaction import EXCERPT_BYTES, redacted
 from streamguard.request import Request
@@ -71,6 +71,8 @@ class Answered(msgspec.Struct, frozen=True):
     body: bytes
     in_form: bool = False
     """Whether the body is an error in the provider's form, not some gateway's page."""
+    says_when: bool = False
+    """Whether it says when to come back, in whatever form."""
 
 
 class Upstream:
@@ -308,7 +310,8 @@ class UpstreamSource:
         if response.status == 200 and (not response.unreadable or kind in ("", "text/event-stream")):
             return None  # the stream looks at it
         body = str(response.unreadable).encode() if response.unreadable else await beginning(response, ERROR_BYTES)
-        self.refused = Answered(response.status, self.headers, body, _in_form(body))
+        says_when = any(name.lower() in WAITS for name, _ in response.headers)
+        self.refused = Answered(response.status, self.headers, body, _in_form(body), says_when)
         if 300 <= response.status < 400:
             message = f"the upstream redirects (HTTP status {response.status}), which is not followed"
             return Failed(reason="provider.unknown", message=message, status=response.status, billable=False)

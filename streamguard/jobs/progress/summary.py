@@ -177,6 +177,19 @@ class Tally:
             self.first_tokens.append(attempt.times.first_token)
             self.recent_first_tokens.append(attempt.times.first_token)
 
+    def happened(self, attempts: int, retries: Mapping[str, int], first_tokens: Sequence[float]) -> None:
+        """The same of calls in another process, some at a time."""
+        self.attempts += attempts
+        self.retries.update(retries)
+        for seconds in first_tokens:
+            self.first_tokens.append(seconds)
+            self.recent_first_tokens.append(seconds)
+
+    def lost(self) -> None:
+        """A row's process died: what it took is unknown. The row still runs."""
+        self.output_tokens.add(None, None)
+        self.cost.add(None, None)
+
     def began(self) -> None:
         """A row was taken up."""
         self.running += 1
