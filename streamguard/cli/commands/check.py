@@ -73,9 +73,9 @@ def _check(name: str, options: Options) -> Notes:
 
 
 def _grounds(name: str, text: str, gold: str) -> Notes:
-    from streamguard.cli.commands import check_ground
+    from streamguard.cli import ground
 
-    return check_ground.notes(name, text=text, gold=gold)
+    return ground.notes(name, text=text, gold=gold)
 
 
 def _yaml(name: str, options: Options) -> Notes:

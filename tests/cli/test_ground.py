@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.cli.commands.check_ground import notes
+from streamguard.cli.ground import notes
 from streamguard.errors import JobError
 from streamguard.guards.grounding.coverage import Coverage, add
 from streamguard.guards.grounding.source import SourceText
