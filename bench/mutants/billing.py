@@ -76,7 +76,7 @@ value(
     input_upper,
     "OPAQUE_TOKENS",
     0,
-    by=(f"{BOUNDS}test_what_brings_more_than_its_text_counts_at_its_maximum",),
+    by=(f"{BOUNDS}test_what_only_the_provider_can_read_counts",),
 )
 value("bound: a cache of any lifetime has a price", input_upper, "LIFETIMES", _All(), by=REQUESTS)
 value("bound: caches cost nothing", upper_bound, "cache_lifetime", lambda content: "no", by=REQUESTS)
