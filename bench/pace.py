@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.pace_gates import AimdSlowStart, AwsAdaptive, Fixed, Paced
+from bench.pace_gates import AimdSlowStart, AwsAdaptive, Fixed, Paced, PacedShared, Store
 from bench.pace_world import (
     INF,
     Account,
@@ -67,6 +67,46 @@ def alone(goals: Goals) -> None:
             goals.check(f"{what}: Jain", min(fairness(run) for run in runs), 0.95)
 
 
+def shared(goals: Goals) -> None:
+    """Programs that share a pace in a store."""
+    for name, load in LOADS.items():
+        for n in (1, 4, 16):
+            stores = [Store() for _ in SEEDS]
+            runs = [
+                account(load, [PacedShared(store, str(i)) for i in range(n)], seed, one_cooldown=True)
+                for seed, store in zip(SEEDS, stores, strict=True)
+            ]
+            what = f"{n} programs, a store, {name} narrow"
+            goals.check(f"{what}: % of the allowed", min(done_share(run, run.allowed) for run in runs), 97)
+            goals.check(f"{what}: % refused, start included", max(refused_share(run) for run in runs), high=0.5)
+            goals.check(f"{what}: seconds to 90 %", max(settled_after(run, 0, run.allowed) for run in runs), high=30)
+            goals.check(f"{what}: Jain", min(fairness(run) for run in runs), 0.99)
+            steps = max(store.steps / len(run.sent) for store, run in zip(stores, runs, strict=True))
+            goals.check(f"{what}: store steps an attempt", steps, high=1.6)
+
+
+def changes(goals: Goals) -> None:
+    """Limits that halve and double, and a store that goes away: eight programs that share."""
+    load = LOADS["input"]
+    for seed in SEEDS:
+        factors = [(300.0, 0.5), (600.0, 2.0)]
+
+        def change(limits: RateLimits, now: float, left: list[tuple[float, float]] = factors) -> None:
+            while left and now >= left[0][0]:
+                limits.scale(left.pop(0)[1])
+
+        store = Store()
+        gates = [PacedShared(store, str(i)) for i in range(8)]
+        run = account(load, gates, seed, seconds=900, one_cooldown=True, limits=RateLimits(before=change))
+        goals.check("the limit halves: seconds", settled_after(run, 300, run.allowed / 2, 0, 1.1), high=20)
+        goals.check("the limit doubles: seconds", settled_after(run, 600, run.allowed), high=20)
+        goals.check("the limit changes: % refused", refused_share(run), high=0.5)
+        store = Store(away=((200, 320),))
+        run = account(load, [PacedShared(store, str(i)) for i in range(8)], seed, seconds=480)
+        goals.check("the store away: % of the allowed", done_share(run, run.allowed, 205, 320), 95)
+        goals.check("the store away: % refused", refused_share(run), high=0.5)
+
+
 def blind(goals: Goals) -> None:
     """A server that states no limits."""
     load = Load(input=2000, output=400)
@@ -108,7 +148,7 @@ def table() -> None:
                 print(f"  {gate:<18}" + "".join(f"{mean:>18.2f}" for mean in means), flush=True)
 
 
-PARTS: dict[str, Callable[[Goals], None]] = {"alone": alone, "blind": blind}
+PARTS: dict[str, Callable[[Goals], None]] = {"shared": shared, "alone": alone, "changes": changes, "blind": blind}
 
 
 def main(names: Sequence[str]) -> int:

@@ -6,11 +6,17 @@ engine does.
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
+
+import msgspec
 
 from bench.pace_world import Row
 from streamguard.pace.limits import Limits
 from streamguard.pace.pace import Pace
+from streamguard.pace.reports import Began, Late, Refused, Report, Seen, Settled
+from streamguard.pace.sharing import Ask, SharedState, Step, alone, take_step
 from streamguard.pace.spec import PaceSpec
 
 BYTES_A_TOKEN = 1.1
@@ -171,3 +177,92 @@ class Paced:
 
     def ended(self, now: float, row: Row) -> None:
         self.pace.settled(now, cost=row.turn[1], output=row.output, seconds=now - row.sent_at)
+
+
+class Store:
+    """A store of a shared pace, in simulated time, with the moments at which it is away."""
+
+    def __init__(self, away: Sequence[tuple[float, float]] = ()) -> None:
+        self.state, self.steps = SharedState(), 0
+        self._away = away
+
+    def gone(self, now: float) -> bool:
+        """Whether nobody reaches it."""
+        return any(begin <= now < end for begin, end in self._away)
+
+
+class PacedShared:
+    """The product's shared pace, driven as `engine.pacing.shared` drives it: reports ride along with the next turn, and
+    a program whose store is away goes on by itself."""
+
+    def __init__(self, store: Store, name: str, spec: PaceSpec | None = None) -> None:
+        spec = spec or PaceSpec()
+        self._store, self._name = store, name
+        self._knobs = msgspec.structs.replace(spec.knobs(shared=True), most=math.inf)
+        self._most, self._inflight = spec.most, 0
+        self._alone = Pace(spec.knobs())
+        self._reports: list[Report] = []
+        self._last: Step | None = None
+        self._away = False
+
+    def _step(self, now: float, ask: Ask | None) -> Step | None:
+        if self._store.gone(now):
+            if not self._away and self._last is not None:
+                self._alone.state = alone(copy.deepcopy(self._last), self._last.now, inflight=self._inflight)
+            self._away = True
+            return None
+        self._away = False
+        self._store.steps += 1
+        told, self._reports = self._reports, []
+        self._last = take_step(
+            self._store.state, self._knobs, now, program=self._name, heard_at=now, reports=told, ask=ask
+        )
+        return self._last
+
+    def ask(self, now: float, row: Row) -> float:
+        if row.turn is None:
+            if self._inflight >= self._most:
+                return math.inf
+            guessed = row.input * BYTES_A_TOKEN
+            step = self._step(now, Ask(input_tokens=guessed, max_tokens=row.max_tokens, patient=True))
+            turn = step.turn if step else self._alone.turn(now, input_tokens=guessed, max_tokens=row.max_tokens)
+            assert turn is not None
+            if not turn.given:
+                return turn.wait
+            self._inflight += 1
+            row.turn = (now + turn.wait, turn.cost, step is None)
+        return max(0.0, row.turn[0] - now)
+
+    def _report(self, now: float, row: Row, report: Report) -> None:
+        own = row.turn[2]
+        if own or isinstance(report, Seen):
+            report.tell(self._alone, now)
+        if not own:
+            self._reports.append(report)
+        if report.ends:
+            self._inflight -= 1
+            if not own and self._away:
+                self._alone.state.inflight = max(0.0, self._alone.state.inflight - 1)
+
+    def sent(self, now: float, row: Row) -> None: ...
+
+    def head(self, now: float, row: Row, limits: Limits | None) -> None:
+        if limits is not None:
+            self._report(now, row, Seen(at=now, limits=limits))
+        guessed, took = row.input * BYTES_A_TOKEN, now - row.sent_at
+        began = Began(at=now, sent=row.sent_at, seconds=took, cost=row.turn[1], guessed=guessed, counted=row.input)
+        self._report(now, row, began)
+
+    def refused(self, now: float, row: Row, status: int, limits: Limits | None) -> None:
+        if limits is not None:
+            self._report(now, row, Seen(at=now, limits=limits))
+        if status:
+            refused = Refused(at=now, sent=row.sent_at, cost=row.turn[1], limited=status == 429)
+            self._report(now, row, refused)
+        else:
+            self._report(now, row, Late(at=now, sent=row.sent_at, cost=row.turn[1]))
+        row.turn = None
+
+    def ended(self, now: float, row: Row) -> None:
+        settled = Settled(at=now, cost=row.turn[1], output=row.output, seconds=now - row.sent_at)
+        self._report(now, row, settled)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from streamguard.pace.limits import Limits
 from streamguard.retry.cooldown import Cooldown
@@ -341,19 +341,26 @@ def fairness(world: World, begin: float = 120.0) -> float:
     return jain(counts)
 
 
+STAYS: Final = 30.0
+LOOSER: Final = 0.05
+"""A rate has settled if it stays, on average over so many seconds, within so much more of the target."""
+
+
 def settled_after(
     world: World, since: float, target: float, low: float = 0.9, high: float = INF, window: float = 10.0
 ) -> float:
-    """Seconds from `since` until the rate of sending, over a window, lies within two shares of the target and stays
-    there for another window."""
-    admitted = sorted(world.sent)
+    """Seconds from `since` until requests are admitted, over a window, at from `low` to `high` of the target rate, and
+    stay there."""
+    refused = Counter(world.refusals)
+    admitted = [at for at in world.sent if not refused[at]]
 
-    def rate(begin: float) -> float:
-        return sum(begin <= at < begin + window for at in admitted) / window
+    def rate(begin: float, span: float) -> float:
+        return sum(begin <= at < begin + span for at in admitted) / span / target
 
     second = 0
-    while since + second + 2 * window <= world.seconds:
-        if all(low * target <= rate(since + second + shift) <= high * target for shift in (0.0, window)):
+    while since + second + window + STAYS <= world.seconds:
+        begin = since + second
+        if low <= rate(begin, window) <= high and low - LOOSER <= rate(begin + window, STAYS) <= high + LOOSER:
             return second + window
         second += 1
     return INF

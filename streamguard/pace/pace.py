@@ -18,7 +18,7 @@ Where no limit is stated, `blind` bounds the calls at a time instead.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -340,3 +340,7 @@ class PaceView(msgspec.Struct, frozen=True, kw_only=True):
     """Turns that were given and have not ended."""
     places: int | None
     """Calls at a time where no limit is stated; `None` where one is."""
+    programs: int = 1
+    """How many programs share the pace, as far as its store knows."""
+    store: Literal["ok", "away"] | None = None
+    """The state of its store; `None` without one."""

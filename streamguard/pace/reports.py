@@ -6,6 +6,8 @@ long ago things happened.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from streamguard.pace.limits import Limits
@@ -16,6 +18,8 @@ from streamguard.pace.state import Cost
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What happened to one attempt, or to its turn."""
 
+    ends: ClassVar[bool] = False
+    """Whether the turn is over with it."""
     at: float
     """When it happened, on the reporter's clock."""
 
@@ -58,6 +62,8 @@ class Began(Report, frozen=True, kw_only=True):
 class Settled(Report, frozen=True, kw_only=True):
     """An attempt that the provider worked on is over."""
 
+    ends = True
+
     cost: Cost
     output: float
     seconds: float
@@ -69,6 +75,8 @@ class Settled(Report, frozen=True, kw_only=True):
 
 class Refused(Report, frozen=True, kw_only=True):
     """The provider refused a request."""
+
+    ends = True
 
     sent: float
     cost: Cost
@@ -82,6 +90,8 @@ class Refused(Report, frozen=True, kw_only=True):
 class Late(Report, frozen=True, kw_only=True):
     """An answer never began, and was given up."""
 
+    ends = True
+
     sent: float
     cost: Cost
 
@@ -93,6 +103,8 @@ class Late(Report, frozen=True, kw_only=True):
 
 class Returned(Report, frozen=True, kw_only=True):
     """A turn was not used."""
+
+    ends = True
 
     cost: Cost
 

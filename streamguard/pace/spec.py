@@ -47,11 +47,22 @@ class PaceSpec(Spec):
     second is for providers that reserve so much, as OpenAI's do."""
     limits: OwnLimits | None = None
     """Limits of one's own, a minute: where the provider states none, or less than it states."""
+    shared: Annotated[str, Field(max_length=500)] | None = None
+    """Where the pace is kept with everybody of the same account: `sqlite:PATH` for one machine, or
+    `redis://HOST:PORT/DB`. By default each program has its own, which holds for some thirty programs."""
     account: Annotated[str, Field(min_length=1, max_length=100)] = "default"
     """A name for whoever shares the provider's limits. Never a key."""
     pools: JsonObject = cast("JsonObject", FrozenJson({}))
     """Models that share one limit: a pattern of models, and the name of their pool. By default each model has its
     own."""
+
+    @field_validator("shared")
+    @classmethod
+    def _known_store(cls, shared: str | None) -> str | None:
+        scheme, _, rest = (shared or "sqlite:-").partition(":")
+        if scheme not in ("sqlite", "redis", "rediss", "unix") or not rest:
+            raise ValueError("must be sqlite:PATH or redis://HOST:PORT/DB: a pace in memory is shared with nobody")
+        return shared
 
     @field_validator("pools")
     @classmethod

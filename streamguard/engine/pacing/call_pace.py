@@ -10,12 +10,13 @@ from typing import Final
 
 from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import CallClock
-from streamguard.engine.pacing.local import Ask, GivenTurn, Pacer
+from streamguard.engine.pacing.local import GivenTurn, Pacer
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Failed
 from streamguard.guards.transcript import Transcript
 from streamguard.pace.limits import Limits
 from streamguard.pace.reports import Began, Late, Refused, Report, Returned, Seen, Settled
+from streamguard.pace.sharing import Ask
 from streamguard.pace.spec import PaceSpec
 from streamguard.request import Request
 
@@ -85,7 +86,8 @@ class CallPace:
                 cost=turn.cost,
                 guessed=turn.guessed if counted >= 0 else 0.0,
                 counted=counted,
-            )
+            ),
+            alone=turn.alone,
         )
 
     def ended(self, running: RunningAttempt, output_tokens: float | None) -> None:
@@ -110,9 +112,9 @@ class CallPace:
             self._end(Settled(at=now, cost=turn.cost, output=took, seconds=now - running.began))
 
     def _end(self, report: Report) -> None:
-        self._turn = None
-        if self._pacer is not None:
-            self._pacer.report(report)
+        turn, self._turn = self._turn, None
+        if self._pacer is not None and turn is not None:
+            self._pacer.report(report, alone=turn.alone)
 
 
 def _most_output(request: Request | None) -> float | None:

@@ -13,17 +13,8 @@ import msgspec
 from streamguard.engine.clock import CallClock
 from streamguard.pace.pace import Pace, PaceView
 from streamguard.pace.reports import Report, Returned
+from streamguard.pace.sharing import Ask
 from streamguard.pace.state import Cost, Knobs
-
-
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What a turn is asked for."""
-
-    input_tokens: float
-    """Guessed."""
-    max_tokens: float | None
-    patient: bool
-    """Whether the call is one of a job."""
 
 
 class GivenTurn(msgspec.Struct, frozen=True):
@@ -33,6 +24,8 @@ class GivenTurn(msgspec.Struct, frozen=True):
     """What was charged; it is owed a report."""
     guessed: float
     """The input tokens that were guessed."""
+    alone: bool = False
+    """Whether a program gave it to itself, because the store of its pace was away."""
 
 
 class Pacer(Protocol):
@@ -41,11 +34,17 @@ class Pacer(Protocol):
     async def turn(self, clock: CallClock, ask: Ask) -> GivenTurn:
         """Wait for a turn. If the wait is cancelled, no turn is used up."""
 
-    def report(self, report: Report) -> None:
-        """Tell how an attempt went on."""
+    def report(self, report: Report, *, alone: bool = False) -> None:
+        """Tell how an attempt went on.
+
+        :param alone: as its turn has it.
+        """
 
     def view(self, now: float) -> PaceView:
         """Return what the pace comes to."""
+
+    async def flush(self, now: float) -> None:
+        """Tell what is left to be told."""
 
 
 class LocalPacer:
@@ -77,7 +76,7 @@ class LocalPacer:
                 raise
         return GivenTurn(found.cost, ask.input_tokens)
 
-    def report(self, report: Report) -> None:
+    def report(self, report: Report, *, alone: bool = False) -> None:  # noqa: ARG002
         """See `Pacer.report`."""
         report.tell(self.pace, report.at)
         changed, self._changed = self._changed, None
@@ -87,3 +86,6 @@ class LocalPacer:
     def view(self, now: float) -> PaceView:
         """See `Pacer.view`."""
         return self.pace.view(now)
+
+    async def flush(self, now: float) -> None:
+        """See `Pacer.flush`: nothing is ever left."""

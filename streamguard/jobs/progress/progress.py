@@ -17,6 +17,7 @@ import msgspec
 
 from streamguard.jobs.progress.summary import BudgetState, Interval, Summary, Tally
 from streamguard.terminal import aligned, packed, printable, put
+from streamguard.verdict import REASONS
 
 LIVE_EVERY = 0.2
 """Seconds between two pictures of the live line."""
@@ -267,6 +268,8 @@ def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
     for reason, example in summary.examples.items():
         row = f" (row {example.custom_id})" if example.custom_id else ""
         yield "for example", f"{reason}: {_short(example.message)}{row}"
+    if known := [reason for reason in summary.examples if reason in REASONS]:
+        yield "what to do", f"streamguard reason {known[0]}"
     if summary.stopped is not None:
         yield "stopped", summary.stopped.why
     if (following := _next_step(summary)) is not None:

@@ -131,6 +131,7 @@ def test_the_summary_of_a_run() -> None:
             "          row  p50 2.00 s, p95 9.00 s",
             "          lag  a timer was 0.20 s late: this machine was too busy",
             "  for example  provider.overloaded: busy",
+            "   what to do  streamguard reason provider.overloaded",
             "      stopped  no room",
             "         next  run again to go on: what succeeded is kept",
         ]
