@@ -260,12 +260,16 @@ def _read() -> Any:
 
 
 @mutant(
-    "settlement: of two prices the cheaper",
+    "settlement: of two prices the one that was asked for",
     by=("tests/engine/test_dispatch.py::test_record_and_ledger_price_an_answer_alike",),
 )
 def _cheaper() -> Any:
     original = bill.bill
-    return patch.object(spec, "bill", lambda prices, usage: original(prices, usage, least=True))
+
+    def asked(prices: Any, usage: Any) -> Any:
+        return original(msgspec.structs.replace(prices, served=None), usage)
+
+    return patch.object(spec, "bill", asked)
 
 
 @mutant("settlement: holds count half", by=CELLS)
