@@ -76,7 +76,7 @@ MAY_IMPORT: dict[str, str] = {
     " source engine adapters.anthropic api jobs",
     "testing": "request verdict events usage pace.limits errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
-    "proxy": "pace http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
+    "proxy": "pace pace.limits http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
     " budgets.known_options budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic"
     " view adapters.aws",
     "cli": "redaction terminal verdict usage errors files files.reading files.schema_file files.sqlite_file pricing viability guards budgets"

@@ -336,6 +336,7 @@ async def _run(job: Job, client: Any, options: Options, workers: int) -> _Ran:
         if key == options.trace:
             _tell(progress, line, job.journal.detail(key))
 
+    tally.paces = lambda: runtime.paces(tally.clock())
     asker = _asker(job, client, options, workers, tally, runtime)
     runner = Runner(
         job,
