@@ -75,6 +75,10 @@ matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9, bill
 	$(BIN)/python -m bench.ledgers --schedules 200 --storms 200
 	$(BIN)/python -m bench.billing
 
+cluster: $(STAMP) ## ten thousand histories of a cluster under faults, then planted mistakes (some minutes)
+	$(BIN)/python -m bench.cluster --histories 10000
+	$(BIN)/python -m bench.cluster --plants --histories 600
+
 fuzz: $(STAMP) ## a million mutated inputs, then coverage-guided ones where atheris can be installed
 	$(BIN)/python -m bench.fuzz
 	-$(BIN)/pip install --quiet --disable-pip-version-check atheris
@@ -87,4 +91,4 @@ reliability-report: $(STAMP) ## the reliability programme's figures as a table; 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
+.PHONY: cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean

@@ -12,11 +12,11 @@ from typing_extensions import TypeVar
 
 from streamguard.engine.call import Call
 from streamguard.engine.runtime import Runtime
-from streamguard.errors import PolicyError, StreamguardError
+from streamguard.errors import ConfigError, PolicyError, StreamguardError
 from streamguard.events import Event
 from streamguard.guards.grounding.source import Given
 from streamguard.outcome import CallRecord, Outcome
-from streamguard.policy.file import as_policy
+from streamguard.policy.given import as_policy
 from streamguard.policy.model import Deliver, Policy
 from streamguard.retry.rules import Retry
 from streamguard.source import CLOSE_LIMIT, Source, SourceOf
@@ -90,9 +90,22 @@ async def run(
     :raises PolicyError: the policy does not fit the source. Nothing was sent.
     :raises CallError: the call ended otherwise; its `record` has every attempt.
     """
-    chosen = policy_for(policy, output, source)
+    chosen = policy_for(policy, output, as_source(source))
     call = Call(source, chosen, runtime, keep=False, labels=labels, group=group, source_text=source_text)
     return await call.run()
+
+
+def as_source(source: Source) -> Source:
+    """Return the source, if it is one.
+
+    :raises ConfigError: it is something else, such as a client or a stream that is open already.
+    """
+    if callable(getattr(source, "open", None)) and hasattr(source, "sees_bytes"):
+        return source
+    raise ConfigError(
+        "the first argument must be a source, such as streamguard.messages(client, model=…), "
+        f"not {type(source).__name__}; guarded() takes a stream that is open already"
+    )
 
 
 def policy_for(policy: PolicyLike, output: Any = None, source: Source | None = None) -> Policy:
@@ -288,7 +301,7 @@ def stream(
     :param deliver: instead of the policy's.
     :param source_text: what the values of `json.grounded` are held against, as in `run`.
     """
-    chosen = policy_for(policy, output, source)
+    chosen = policy_for(policy, output, as_source(source))
     call = Call(source, chosen, runtime, deliver=deliver, labels=labels, group=group, source_text=source_text)
     return GuardedStream(call)
 

@@ -78,7 +78,7 @@ def run(
     backend: Backend = "asyncio",
 ) -> Outcome[Any]:
     """`streamguard.run` for a thread: blocks until the call is over. Parameters and errors are the same."""
-    chosen = api.policy_for(policy, output, source)
+    chosen = api.policy_for(policy, output, api.as_source(source))
 
     async def drive(own: Source) -> Outcome[Any]:
         return await api.run(own, policy=chosen, runtime=runtime, source_text=source_text, labels=labels, group=group)
@@ -181,7 +181,7 @@ def stream(
     backend: Backend = "asyncio",
 ) -> AbstractContextManager[SyncStream[Any]]:
     """`streamguard.stream` for a thread: `with stream(…) as events: for event in events`."""
-    chosen = api.policy_for(policy, output, source)
+    chosen = api.policy_for(policy, output, api.as_source(source))
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[api.GuardedStream[Any]]:

@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, str] = {
     "policy": "pace redaction request verdict errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models policy",
+    "policy.given": "errors files policy policy.file",
     "pricing.book": "request events errors pricing",
     "pace.stores": "redaction errors files files.sqlite_file pace pace.limits",
     "budgets": "redaction request events usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
@@ -61,8 +62,8 @@ MAY_IMPORT: dict[str, str] = {
     "adapters.sse": "request events errors source",
     "adapters.aws": "events errors files source adapters.sse",
     "adapters.anthropic": "redaction request verdict events usage outcome pace.limits errors files pricing models guards policy"
-    " policy.file source engine adapters.sse adapters.aws",
-    "api": "events outcome errors guards retry policy policy.file source engine adapters.anthropic",
+    " policy.file policy.given source engine adapters.sse adapters.aws",
+    "api": "events outcome errors guards retry policy policy.file policy.given source engine adapters.anthropic",
     "sync": "events outcome guards policy source engine adapters.anthropic api",
     "relay": "verdict events outcome errors files api",
     "http": "redaction terminal errors files guards",
@@ -75,10 +76,10 @@ MAY_IMPORT: dict[str, str] = {
     " source engine adapters.anthropic api jobs",
     "testing": "request verdict events usage pace.limits errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
-    "proxy": "pace http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
+    "proxy": "pace pace.limits http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
     " budgets.known_options budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic"
     " view adapters.aws",
-    "cli": "redaction terminal usage errors files files.reading files.schema_file files.sqlite_file pricing viability guards budgets"
+    "cli": "redaction terminal verdict usage errors files files.reading files.schema_file files.sqlite_file pricing viability guards budgets"
     " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay demo view proxy",
     "__main__": "cli errors files",
     "__init__": "verdict events usage outcome errors conversation guards retry pricing budgets.spec policy policy.file"

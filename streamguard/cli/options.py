@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,8 +22,24 @@ AllowHost = Annotated[
         "--allow-host", metavar="HOST", help="Let a job file or policy send rows and the key to this host; repeatable."
     ),
 ]
+
+
+def _importable(allowed: bool) -> bool:
+    """Let modules of the current folder be imported, as `python -m` does; last, so that they stand before no other."""
+    with suppress(OSError):  # the folder is gone
+        folder = str(Path.cwd())
+        if allowed and not {"", folder} & set(sys.path):
+            sys.path.append(folder)
+    return allowed
+
+
 AllowImports = Annotated[
-    bool, typer.Option("--allow-imports", help="Let the policy import guards from Python modules.")
+    bool,
+    typer.Option(
+        "--allow-imports",
+        callback=_importable,
+        help="Import guards and types that files name, also from modules of the current folder.",
+    ),
 ]
 Ground = Annotated[
     bool, typer.Option("--ground", help="Of rows with right answers: count which values stand in their source.")

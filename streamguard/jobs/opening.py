@@ -6,6 +6,7 @@ does not send.
 
 from __future__ import annotations
 
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -278,12 +279,19 @@ def read_schema_or_type(name: str, *, allow_imports: bool) -> Mapping[str, Any] 
     :returns: the schema, the type, or what is wrong.
     """
     if not is_python_name(name):
-        return read_schema(Path(name))
+        read = read_schema(Path(name))
+        if isinstance(read, Problem) and _LIKE_A_TYPE.fullmatch(name) is not None and not Path(name).exists():
+            return msgspec.structs.replace(read, problem=f"{read.problem}; a type is named package.module:Name")
+        return read
     if not allow_imports:
         what = "is Python code, and nothing may be imported here (allow_imports, --allow-imports)"
-        return Problem(problem=f"{name} {what}", pointer="/schema")
+        return Problem(file=name, problem=what)
     found = output_type(name, import_name(name))
-    return Problem(problem=found, pointer="/schema") if isinstance(found, str) else found
+    return Problem(file=name, problem=found.removeprefix(f"{name} ")) if isinstance(found, str) else found
+
+
+_LIKE_A_TYPE = re.compile(r"\w+(\.\w+)*(:\w*|\.[A-Z]\w*)")
+"""What was meant as `module:Name`, such as `billing.models.Invoice`."""
 
 
 def with_schema(policy: Policy, schema: Mapping[str, Any] | OutputType) -> Policy:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,6 @@ from streamguard.policy.model import Policy
 
 __all__ = [
     "PolicyFile",
-    "as_policy",
     "check_policy",
     "load_policy",
     "loads_policy",
@@ -83,28 +82,6 @@ def load_policy(path: str | os.PathLike[str], *, allow_imports: bool = False) ->
     return read_policy(path, allow_imports=allow_imports).policy
 
 
-def as_policy(policy: Policy | str | os.PathLike[str]) -> Policy:
-    """Return a policy that is given as such, or by name: `streamguard:extraction`, or the path of a file.
-
-    :raises PolicyError: there is none of that name, it cannot be used, or something else was given.
-    """
-    if isinstance(policy, Policy):
-        return policy
-    if isinstance(policy, str) and policy.startswith(SHIPPED):
-        return _shipped_policy(policy)
-    if isinstance(policy, str | os.PathLike):
-        return load_policy(policy)
-    raise PolicyError(
-        f"policy must be a Policy or the name of one, such as {SHIPPED}extraction or the path of a policy file, "
-        f"not {type(policy).__name__}"
-    )
-
-
-@lru_cache(maxsize=32)
-def _shipped_policy(name: str) -> Policy:
-    return load_policy(name)
-
-
 def loads_policy(
     text: str | bytes,
     file: str = "<string>",
@@ -132,7 +109,7 @@ def read_policy(path: str | os.PathLike[str], *, allow_imports: bool = False) ->
         return reading.finish(found.read_bytes(), name, None, identity=name)
     text = read_bytes(Path(name), MAX_BYTES)
     if isinstance(text, str):
-        raise PolicyError(Problem(file=name, problem=text))
+        raise PolicyError(Problem(file=name, problem=text + reading.shipped_instead(name)))
     return reading.finish(text, name, Path(name).parent, identity=identity(Path(name)))
 
 

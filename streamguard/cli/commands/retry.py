@@ -45,7 +45,7 @@ def main(flags: Flags) -> int:
     rules = Rules(max_row_failures=spec.rules.max_row_failures, only=Selection(reasons=flags.reasons, ids=flags.ids))
     said = {name: getattr(flags, name) for name in KEPT_OPTIONS if getattr(flags, name, None) is not None}
     if spec.allow_imports and not flags.allow_imports:
-        raise JobError(Problem(file=flags.out, problem=f"its job imports code: {RUNS_CODE}"))
+        raise JobError(Problem(file=flags.out, problem=RUNS_CODE))
     options = Options(
         **{**kept, **said},
         # Whatever its journal says, where the key goes is the operator's word.

@@ -39,7 +39,7 @@ from streamguard.jobs.store.resume import MAX_ROW_FAILURES, Rules
 from streamguard.jobs.workers.collecting import rare_collections
 from streamguard.terminal import columns, print_result, put, silence
 
-RUNS_CODE = "the policy's guards are Python code, which may do whatever you may: look at it, then say --allow-imports"
+RUNS_CODE = "its policy or schema is Python code, which may do whatever you may: look at it, then say --allow-imports"
 """Why a file's own word is not enough."""
 
 AUTO: Final = "auto"
@@ -336,6 +336,7 @@ async def _run(job: Job, client: Any, options: Options, workers: int) -> _Ran:
         if key == options.trace:
             _tell(progress, line, job.journal.detail(key))
 
+    tally.paces = lambda: runtime.paces(tally.clock())
     asker = _asker(job, client, options, workers, tally, runtime)
     runner = Runner(
         job,

@@ -42,7 +42,7 @@ from streamguard.engine.shared_loop import SharedLoop
 from streamguard.errors import CallError, ConfigError, GaveUp, PolicyError, Problem
 from streamguard.guards.grounding.source import Given
 from streamguard.outcome import Outcome
-from streamguard.policy.file import as_policy
+from streamguard.policy.given import as_policy
 from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
 from streamguard.source import NO_CONTINUING, Source, continues
