@@ -76,7 +76,7 @@ value(
     input_upper,
     "OPAQUE_TOKENS",
     0,
-    by=(f"{BOUNDS}test_what_brings_more_than_its_text_counts_at_its_maximum",),
+    by=(f"{BOUNDS}test_what_only_the_provider_can_read_counts",),
 )
 value("bound: a cache of any lifetime has a price", input_upper, "LIFETIMES", _All(), by=REQUESTS)
 value("bound: caches cost nothing", upper_bound, "cache_lifetime", lambda content: "no", by=REQUESTS)
@@ -260,12 +260,16 @@ def _read() -> Any:
 
 
 @mutant(
-    "settlement: of two prices the cheaper",
+    "settlement: of two prices the one that was asked for",
     by=("tests/engine/test_dispatch.py::test_record_and_ledger_price_an_answer_alike",),
 )
 def _cheaper() -> Any:
     original = bill.bill
-    return patch.object(spec, "bill", lambda prices, usage: original(prices, usage, least=True))
+
+    def asked(prices: Any, usage: Any) -> Any:
+        return original(msgspec.structs.replace(prices, served=None), usage)
+
+    return patch.object(spec, "bill", asked)
 
 
 @mutant("settlement: holds count half", by=CELLS)

@@ -325,10 +325,11 @@ class Call:
         await self._dispatch.release(reservation)
 
     def _request(self) -> Request | None:
-        original = self._source.request
+        original, decision = self._source.request, self._decision
         self._patched = original
-        if original is not None and self._decision is not None and self._decision.patch:
-            self._patched = original.patched(self._decision.patch)
+        if original is not None and decision is not None:
+            patched = original.patched(decision.patch) if decision.patch else original
+            self._patched = patched.to(decision.base_url)
         if self._patched is not None and self._continuation is not None:
             self._patched = self._continuation.request(self._patched)
         return self._patched

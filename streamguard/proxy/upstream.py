@@ -88,7 +88,7 @@ class Upstream:
         self.bedrock = config.upstream_api == "bedrock"
         """Whether it speaks Bedrock's form of the Messages API."""
         self._signer = signer
-        self._url = config.upstream
+        self.url = config.upstream
         parts = urlsplit(config.upstream)
         secure = parts.scheme == "https"
         self._prefix = parts.path.encode("ascii")
@@ -138,7 +138,7 @@ class Upstream:
             return headers
         kind = {"content-type": "application/json"}
         # Credentials of a role are fetched anew now and then.
-        url = self._url + path
+        url = self.url + path
         more = await anyio.to_thread.run_sync(self._signer.headers, method, url, kind, content)
         return [*headers, *((name.lower().encode("ascii"), value.encode("ascii")) for name, value in more.items())]
 
@@ -254,7 +254,7 @@ class UpstreamSource:
         self._query = query
         self._headers = [*headers, (b"accept", b"text/event-stream")]
         self._max_event_bytes = max_event_bytes
-        self._request = asked.request
+        self._request = asked.request.to(upstream.url)
         self.refused: Answered | None = None
         """What the upstream answered the last attempt with, if that was no stream."""
         self.headers: HeaderList = []

@@ -127,7 +127,7 @@ def messages(
     options: dict[str, Any] = {name: given.pop(name) for name in OPTIONS if name in given}
     extra = given.pop("extra_body", None) or {}
     try:
-        body = Request(_wire_value({**given, **extra}), betas=_betas(client, options))
+        body = Request(_wire_value({**given, **extra}), betas=_betas(client, options), base_url=_base_url(client))
     except TypeError as error:
         # An open file, for one: it could be read once only, and an attempt may not be the last.
         raise ConfigError(f"the request has a value that cannot be sent again: {error}") from error
@@ -140,6 +140,11 @@ def messages(
         max_event_bytes=max_event_bytes,
         output=output,
     )
+
+
+def _base_url(client: Any) -> str | None:
+    url = getattr(client, "base_url", None)
+    return None if url is None else str(url)
 
 
 def _betas(client: Any, options: Mapping[str, Any]) -> list[str]:
