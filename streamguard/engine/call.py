@@ -113,7 +113,7 @@ class Call:
         self._charged: tuple[Charge, ...] = ()
         self._lost: Trip | None = None
         about, waits = {"call": self.id, **self.about}, {"patient": patient, "shared": shared}
-        self._dispatch = Dispatch(policy, self._runtime, self.clock, source.request, about, **waits)
+        self._dispatch = Dispatch(policy, self._runtime, self.clock, source, about, **waits)
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
         self._delivery = Delivery(self._deliver, keep=keep)
         self.failure: CallError | None = None

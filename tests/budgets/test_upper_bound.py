@@ -292,6 +292,18 @@ def test_betas_are_known_by_name(betas: object, unknown: str | None) -> None:
     assert unbounded_beta(betas) == unknown
 
 
+@pytest.mark.parametrize(
+    ("counted", "tokens"), [(400, 400 + 20 + FRAMING_BOUND), (10, None), (10**6, None), (None, None)]
+)
+def test_a_count_of_the_providers_own_bounds_the_input(counted: int | None, tokens: int | None) -> None:
+    """With a margin; one that cannot be so few is none, and one beyond the proven bound changes nothing."""
+    body = with_content({"type": "text", "text": "The quick brown fox. " * 100})
+    proven = bounded(body)
+    found = bounded(body, counted=counted)
+    assert found.input_tokens == (proven.input_tokens if tokens is None else tokens)
+    assert not found.soft
+
+
 def test_what_only_the_provider_can_read_counts() -> None:
     """Prose packed three to one comes to 0.6 tokens a character; the bound is far above."""
     hidden = {"type": "redacted_thinking", "data": "QUJD" * 10_000}
