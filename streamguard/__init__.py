@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from streamguard.guards.content import Content
     from streamguard.guards.custom import View, guard
     from streamguard.guards.document.guard import JsonDocument
+    from streamguard.guards.grounding.spec import Grounded
     from streamguard.guards.repetition import Repetition
     from streamguard.guards.timeouts import Timeouts
     from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
@@ -66,6 +67,7 @@ __all__ = [
     "Timeouts",
     "Caps",
     "JsonDocument",
+    "Grounded",
     "Completion",
     "Content",
     "Repetition",
@@ -135,6 +137,7 @@ _HOME = {
         "guard",
     ),
     "streamguard.guards.document.guard": ("JsonDocument",),
+    "streamguard.guards.grounding.spec": ("Grounded",),
     "streamguard.guards.repetition": ("Repetition",),
     "streamguard.guards.timeouts": ("Timeouts",),
     "streamguard.outcome": (

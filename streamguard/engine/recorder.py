@@ -85,6 +85,7 @@ class Recorder:
             decision=decision,
             charged=charged,
             limits=(end.limits if isinstance(end, Failed) else None) or running.limits,
+            waited=running.waited,
         )
 
     def _usage(self, running: RunningAttempt, end: Trip | Failed | None) -> UsageRange:

@@ -191,8 +191,7 @@ def input_upper(transcript: Transcript, request: Request | None, scale: TokenSca
     content = _bounded(transcript, request)
     if request is None or content is None:
         return None
-    body = encoded(request.body)
-    caches = b'"cache_control":' in body
+    caches = _says(request, _CACHES)
     said = transcript.usage
     told = (said.input_tokens or 0) + (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
     weight = input_weight(request)
@@ -215,7 +214,7 @@ def _bounded(transcript: Transcript, request: Request | None) -> ContentUpper | 
         return None
     if any(request.body.get(field) for field in _READS_MORE) or not _only_clears(request.body):
         return None
-    return None if any(sign in encoded(request.body) for sign in _NO_TEXT) else content
+    return None if _says(request, *_NO_TEXT) else content
 
 
 _READS_MORE = ("mcp_servers", "fallbacks", "container")
@@ -297,7 +296,28 @@ def _most_output(request: Request | None) -> int | None:
 
 
 _NO_TEXT = (b'"file_id":', b'"type":"url"', b'"type":"file"')
-"""Signs of input whose size the request does not show."""
+"""Signs of input whose size the request does not show. A key, not a word in somebody's text: there the quotes would be
+escaped."""
+
+_CACHES = b'"cache_control":'
+
+
+def input_signs(request: Request) -> frozenset[bytes]:
+    """Which of the signs stand in what the model reads; worked out once a request."""
+    if "signs" not in request.known:
+        parts = [encoded(request.body[key]) for key in INPUT if key in request.body]
+        signs = (*_NO_TEXT, _CACHES)
+        request.known["signs"] = frozenset(sign for sign in signs if any(sign in part for part in parts))
+    found: frozenset[bytes] = request.known["signs"]
+    return found
+
+
+def _says(request: Request, *signs: bytes) -> bool:
+    """Whether one of the signs stands anywhere in a request."""
+    if not input_signs(request).isdisjoint(signs):
+        return True
+    others = encoded({key: value for key, value in request.body.items() if key not in INPUT})
+    return any(sign in others for sign in signs)
 
 
 def _input_upper(transcript: Transcript, request: Request | None, output: int | None) -> Usage:
@@ -305,11 +325,9 @@ def _input_upper(transcript: Transcript, request: Request | None, output: int | 
     content = _bounded(transcript, request)
     if request is None or content is None:
         return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
-    body = encoded(request.body)
     told = said.input_tokens or 0
     cached = (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
     most = max(input_upper_bound(content, request.body), told + cached)
-    # A key, not a word in somebody's text: there the quotes would be escaped.
-    if b'"cache_control":' in body:
+    if _says(request, _CACHES):
         return Usage(input_tokens=told, cache_write_tokens=most - told, output_tokens=output)
     return msgspec.structs.replace(said, input_tokens=most, output_tokens=output)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,11 @@ from streamguard.files.yaml import MAX_BYTES, Loaded, Position, Positions, Span,
 from streamguard.files.yaml import Path as At
 from streamguard.models.model import OutputType
 from streamguard.policy.checks import check_policy, unknown_reasons
-from streamguard.policy.json_schema import NO_SECTIONS, OFF, policy_schema
+from streamguard.policy.json_schema import NO_SECTIONS, OFF, SWITCHED, policy_schema
 from streamguard.policy.model import Policy
 
 __all__ = [
     "PolicyFile",
-    "as_policy",
     "check_policy",
     "load_policy",
     "loads_policy",
@@ -83,28 +82,6 @@ def load_policy(path: str | os.PathLike[str], *, allow_imports: bool = False) ->
     return read_policy(path, allow_imports=allow_imports).policy
 
 
-def as_policy(policy: Policy | str | os.PathLike[str]) -> Policy:
-    """Return a policy that is given as such, or by name: `streamguard:extraction`, or the path of a file.
-
-    :raises PolicyError: there is none of that name, it cannot be used, or something else was given.
-    """
-    if isinstance(policy, Policy):
-        return policy
-    if isinstance(policy, str) and policy.startswith(SHIPPED):
-        return _shipped_policy(policy)
-    if isinstance(policy, str | os.PathLike):
-        return load_policy(policy)
-    raise PolicyError(
-        f"policy must be a Policy or the name of one, such as {SHIPPED}extraction or the path of a policy file, "
-        f"not {type(policy).__name__}"
-    )
-
-
-@lru_cache(maxsize=32)
-def _shipped_policy(name: str) -> Policy:
-    return load_policy(name)
-
-
 def loads_policy(
     text: str | bytes,
     file: str = "<string>",
@@ -132,7 +109,7 @@ def read_policy(path: str | os.PathLike[str], *, allow_imports: bool = False) ->
         return reading.finish(found.read_bytes(), name, None, identity=name)
     text = read_bytes(Path(name), MAX_BYTES)
     if isinstance(text, str):
-        raise PolicyError(Problem(file=name, problem=text))
+        raise PolicyError(Problem(file=name, problem=text + reading.shipped_instead(name)))
     return reading.finish(text, name, Path(name).parent, identity=identity(Path(name)))
 
 
@@ -221,7 +198,7 @@ class _Reading:
                 what = "empty, so it stays as it is by default; write a value, or off for none"
             self.warnings.append(self.placed(Mistake(path, what, at_key=True), own.positions))
         for key, value in own.data.items():
-            if value is None and key not in below:
+            if value is None and key not in below and key not in SWITCHED:
                 self.warnings.append(self.placed(Mistake((key,), _EMPTY_SECTION, at_key=True), own.positions))
 
     def note_removed(self, own: Loaded, below: Mapping[str, Any]) -> None:
@@ -479,7 +456,7 @@ def _merge(old: Mapping[str, Any], new: Mapping[str, Any], positions: Positions,
         else:
             _forget(before, positions, path)
             data[key] = value
-            if isinstance(before, dict) and value is None:
+            if isinstance(before, dict) and value is None and path not in {(name,) for name in SWITCHED}:
                 del data[key]
     return data
 
@@ -492,5 +469,7 @@ def _forget(value: Any, positions: Positions, at: At) -> None:
 
 
 def _without_nulls(loaded: Loaded) -> Loaded:
-    """Without the sections that are `null`."""
-    return loaded._replace(data={key: value for key, value in loaded.data.items() if value is not None})
+    """Without the sections that are `null`, unless that means something."""
+    return loaded._replace(
+        data={key: value for key, value in loaded.data.items() if value is not None or key in SWITCHED}
+    )

@@ -22,6 +22,7 @@ from streamguard.guards.knobs import Items
 from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import Timeouts
 from streamguard.models.model import OutputType
+from streamguard.pace.spec import PaceSpec
 from streamguard.pricing.price import Prices
 from streamguard.retry.rules import Retry
 
@@ -63,6 +64,8 @@ class Policy(Spec):
     """Guards of one's own (`@guard`); in a file as `module:name`, if the caller allows imports."""
     retry: Retry = Retry()
     budgets: Items[BudgetSpec] = ()
+    pace: PaceSpec | None = PaceSpec()
+    """How fast requests are sent. `null`: as fast as calls come, and jobs eight at a time."""
     prices: Prices = Prices()
     """Own prices by model, before the shipped snapshot."""
 
@@ -83,6 +86,7 @@ class Policy(Spec):
             guards: Sequence[Any] = (),
             retry: Retry = ...,
             budgets: Sequence[BudgetSpec] = (),
+            pace: PaceSpec | None = ...,
             prices: Mapping[str, Any] = ...,
         ) -> None: ...
 
@@ -111,6 +115,11 @@ class Policy(Spec):
     def connect_limit(self) -> float | None:
         """Seconds that a source may take to connect; `None` for no limit, or where the clocks only look on."""
         return None if (self.timeouts.mode or self.mode) == "observe" else self.timeouts.connect
+
+    @property
+    def grounds(self) -> bool:
+        """Whether values are held against a source, so that each call needs one."""
+        return self.json_document is not None and bool(self.json_document.grounded)
 
     @property
     def panel_guards(self) -> tuple[Guard, ...]:

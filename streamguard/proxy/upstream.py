@@ -31,7 +31,7 @@ from streamguard.http.client import Answer, HeaderList, Origin
 from streamguard.http.network import Network
 from streamguard.proxy.body import Asked, content_of
 from streamguard.proxy.config import ProxyConfig
-from streamguard.proxy.headers import client_headers
+from streamguard.proxy.headers import WAITS, client_headers
 from streamguard.proxy.key_mask import KeyMask
 from streamguard.redaction import EXCERPT_BYTES, redacted
 from streamguard.request import Request
@@ -71,6 +71,8 @@ class Answered(msgspec.Struct, frozen=True):
     body: bytes
     in_form: bool = False
     """Whether the body is an error in the provider's form, not some gateway's page."""
+    says_when: bool = False
+    """Whether it says when to come back, in whatever form."""
 
 
 class Upstream:
@@ -86,7 +88,7 @@ class Upstream:
         self.bedrock = config.upstream_api == "bedrock"
         """Whether it speaks Bedrock's form of the Messages API."""
         self._signer = signer
-        self._url = config.upstream
+        self.url = config.upstream
         parts = urlsplit(config.upstream)
         secure = parts.scheme == "https"
         self._prefix = parts.path.encode("ascii")
@@ -136,7 +138,7 @@ class Upstream:
             return headers
         kind = {"content-type": "application/json"}
         # Credentials of a role are fetched anew now and then.
-        url = self._url + path
+        url = self.url + path
         more = await anyio.to_thread.run_sync(self._signer.headers, method, url, kind, content)
         return [*headers, *((name.lower().encode("ascii"), value.encode("ascii")) for name, value in more.items())]
 
@@ -252,7 +254,7 @@ class UpstreamSource:
         self._query = query
         self._headers = [*headers, (b"accept", b"text/event-stream")]
         self._max_event_bytes = max_event_bytes
-        self._request = asked.request
+        self._request = asked.request.to(upstream.url)
         self.refused: Answered | None = None
         """What the upstream answered the last attempt with, if that was no stream."""
         self.headers: HeaderList = []
@@ -308,7 +310,8 @@ class UpstreamSource:
         if response.status == 200 and (not response.unreadable or kind in ("", "text/event-stream")):
             return None  # the stream looks at it
         body = str(response.unreadable).encode() if response.unreadable else await beginning(response, ERROR_BYTES)
-        self.refused = Answered(response.status, self.headers, body, _in_form(body))
+        says_when = any(name.lower() in WAITS for name, _ in response.headers)
+        self.refused = Answered(response.status, self.headers, body, _in_form(body), says_when)
         if 300 <= response.status < 400:
             message = f"the upstream redirects (HTTP status {response.status}), which is not followed"
             return Failed(reason="provider.unknown", message=message, status=response.status, billable=False)

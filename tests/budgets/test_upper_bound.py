@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from streamguard.budgets.known_options import unbounded_beta
 from streamguard.budgets.upper_bound import Bound, Unbounded, bound
 from streamguard.pricing.input_upper import (
-    CITED_SENTENCE,
     CLIENT_TOOL_TOKENS,
     CONTEXT_WINDOW,
     FRAMING_BOUND,
@@ -293,12 +292,30 @@ def test_betas_are_known_by_name(betas: object, unknown: str | None) -> None:
     assert unbounded_beta(betas) == unknown
 
 
+@pytest.mark.parametrize(
+    ("counted", "tokens"), [(400, 400 + 20 + FRAMING_BOUND), (10, None), (10**6, None), (None, None)]
+)
+def test_a_count_of_the_providers_own_bounds_the_input(counted: int | None, tokens: int | None) -> None:
+    """With a margin; one that cannot be so few is none, and one beyond the proven bound changes nothing."""
+    body = with_content({"type": "text", "text": "The quick brown fox. " * 100})
+    proven = bounded(body)
+    found = bounded(body, counted=counted)
+    assert found.input_tokens == (proven.input_tokens if tokens is None else tokens)
+    assert not found.soft
+
+
+def test_what_only_the_provider_can_read_counts() -> None:
+    """Prose packed three to one comes to 0.6 tokens a character; the bound is far above."""
+    hidden = {"type": "redacted_thinking", "data": "QUJD" * 10_000}
+    assert bounded(with_content(hidden)).input_tokens > 40_000
+
+
 def test_citations_add_to_each_sentence() -> None:
     """A document that is to be cited is cut into sentences, and each has words of the provider's around it."""
     source = {"type": "text", "media_type": "text/plain", "data": "A b. C d. " * 1000}
     plain = bounded(with_content({"type": "document", "source": source})).input_tokens
     cited = bounded(with_content({"type": "document", "source": source, "citations": {"enabled": True}})).input_tokens
-    assert cited > plain + 2000 * CITED_SENTENCE
+    assert cited > plain + 2000 * 16
 
 
 def test_betas_beside_the_body_count_too() -> None:

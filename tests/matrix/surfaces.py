@@ -133,7 +133,8 @@ async def _guarded(question: Question) -> Seen | None:
                 return None
 
         async def ask() -> Outcome | None:
-            async with api.guarded(opened, policy=question.policy, runtime=runtime) as stream:
+            given = question.request["messages"][0]["content"] if question.policy.grounds else None
+            async with api.guarded(opened, policy=question.policy, runtime=runtime, source_text=given) as stream:
                 async for event in stream:
                     events.append(event)
             return stream.outcome

@@ -22,7 +22,7 @@ from jinja2.utils import missing as MISSING  # noqa: N812
 from streamguard.errors import JobError, Problem
 from streamguard.files.suggest import did_you_mean
 from streamguard.files.yaml import Loaded, load
-from streamguard.jobs.input.params import KNOWN, SDK_ONLY, unknown
+from streamguard.jobs.input.params import KNOWN, SDK_ONLY, RenderError, unknown
 from streamguard.jobs.input.rows import Row
 from streamguard.jobs.input.sandbox import Sandbox
 
@@ -36,15 +36,6 @@ _NOT_HERE = {
     "stream": "must be left out: every request is sent as a stream",
     "user": "is no field; the text below the front matter is the user's message",
 }
-
-
-class RenderError(Exception):
-    """A template that cannot be rendered for a row."""
-
-    def __init__(self, file: str, line: int | None, problem: str) -> None:
-        self.place = file if line is None else f"{file}:{line}"
-        self.problem = problem
-        super().__init__(f"{self.place}: {problem}")
 
 
 class _MissingError(UndefinedError):

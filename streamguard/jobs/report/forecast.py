@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from streamguard.budgets.forecast import BudgetForecast, forecast_budgets, forecast_lines
 from streamguard.budgets.upper_bound import Bound, bound
 from streamguard.events import Usage
+from streamguard.jobs.input.input import Input, RowRequest
 from streamguard.jobs.job import Job
 from streamguard.jobs.progress.summary import Reservoir
 from streamguard.jobs.store.journal_records import believed
 from streamguard.jobs.store.output import Head
+from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import cost, worst_case
 from streamguard.pricing.tokens import TokenScale, weigh
@@ -54,6 +57,8 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """That the policy allows."""
     unpriced: tuple[str, ...]
     """Models without a price."""
+    budgets: tuple[BudgetForecast, ...] = ()
+    """What each limit of the policy's budgets would do with the rows."""
 
 
 class _Answer(msgspec.Struct):
@@ -111,7 +116,27 @@ def forecast(job: Job) -> Forecast:
         worst_cost_usd=None if unpriced or unbounded else worst / 1e6,
         attempts=job.policy.retry.attempts,
         unpriced=tuple(unpriced),
+        budgets=_budgets(job.policy, job.requests(), book, typical),
     )
+
+
+def budget_lines(policy: Policy, rows: Input, usual_output: int | None = None) -> list[tuple[str, str]]:
+    """What a policy's budgets would do with all rows of a job's input, as labels and texts.
+
+    :param usual_output: output tokens of a usual answer; `None` for a quarter of `max_tokens`.
+    """
+    items = rows.requests((entry, 0) for entry in rows.plan.entries())
+    found = _budgets(policy, items, PriceBook(policy.prices), usual_output)
+    return [line for one in found for line in forecast_lines(one)]
+
+
+def _budgets(
+    policy: Policy, items: Iterable[RowRequest], book: PriceBook, typical: int | None
+) -> tuple[BudgetForecast, ...]:
+    if not policy.budgets:
+        return ()
+    requests = (Request(item.params) for item in items)
+    return forecast_budgets(policy.budgets, requests, book.for_request, usual_output=typical)
 
 
 def _typical(job: Job) -> int | None:
@@ -157,6 +182,9 @@ def _lines(found: Forecast) -> Iterator[tuple[str, str]]:
             "at the most",
             f"${found.worst_cost_usd:,.4f}, if every row took all {found.attempts} attempts and all tokens",
         )
+
+    for budget in found.budgets:
+        yield from forecast_lines(budget)
 
 
 def _of(counts: dict[str, int]) -> str:

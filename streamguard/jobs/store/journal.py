@@ -254,6 +254,19 @@ class Journal:
         with self._transaction() as db:
             db.execute(_BEGIN, (key, self.run, self._clock()))
 
+    def died(self, key: str) -> int:
+        """The process that asked for a row died, and the run goes on; returns how often that happened to the row.
+
+        The row stays noted as under way: it is asked again.
+        """
+        with self._transaction() as db:
+            found = db.execute(
+                "INSERT INTO crashes VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count", (key,)
+            ).fetchall()
+            db.execute("UPDATE runs SET lost = lost + 1 WHERE number = ?", (self.run,))
+        self._suspects = True
+        return int(found[0][0])
+
     def put_back(self, key: str) -> None:
         """It was not asked after all."""
         with self._transaction() as db:

@@ -26,7 +26,7 @@ _JSON = tuple(
     f"json.{name}"
     for name in (
         *("malformed", "schema", "duplicate_name", "fence", "preamble", "trailing", "depth", "number", "size"),
-        "incomplete",
+        *("incomplete", "ungrounded"),
     )
 )
 _STOPS = {
@@ -285,7 +285,7 @@ class Attempt:
         if section.where == "text":
             schema = _schema(section, self._request.get("output_config", {}).get("format", {}).get("schema"))
             tools = bool(self._request.get("tools"))
-            documents = Documents(section, schema, framed=True, may_end=not tools)
+            documents = Documents(section, schema, framed=True, may_end=not tools, request=self._request)
             self._document(documents, list(self._deltas("text")), stop)
             return
         given = {tool["name"]: tool.get("input_schema") for tool in self._request.get("tools", ())}
@@ -293,7 +293,7 @@ class Attempt:
         for block in blocks:
             index, name = block.about[0], block.about[2].get("name")
             schema = _schema(section, given.get(name))
-            documents = Documents(section, schema, framed=False, may_end=False)
+            documents = Documents(section, schema, framed=False, may_end=False, request=self._request)
             close = next((said for said in self._events if (said.kind, said.about) == ("close", index)), None)
             end = self._next(close) if close is not None else stop
             self._document(documents, list(self._deltas("tool_input", index)), end, close=close, empty="{}")

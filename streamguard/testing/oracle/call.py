@@ -155,7 +155,7 @@ class Expectation:
         from streamguard.testing.oracle.documents import Documents
 
         schema = _schema(section, self._request.get("output_config", {}).get("format", {}).get("schema"))
-        documents = Documents(section, schema, framed=True, may_end=False)
+        documents = Documents(section, schema, framed=True, may_end=False, request=self._request)
         text = attempt.text(cause)
         try:
             value = documents.value(text)

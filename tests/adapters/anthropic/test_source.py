@@ -194,6 +194,37 @@ def test_the_sdks_own_stream_gives_the_same_events(name: str, door: str, backend
     anyio.run(main, backend=backend)
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "tokens"),
+    [
+        (200, {"input_tokens": 42}, 42),
+        (200, {"input_tokens": 0}, None),
+        (200, {"input_tokens": "many"}, None),
+        (200, [], None),
+        (404, {"type": "error", "error": {"type": "not_found_error", "message": "no such route"}}, None),
+        (529, {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, None),
+    ],
+)
+@pytest.mark.parametrize("betas", [[], ["pdfs-2024-09-25"]])
+def test_the_provider_counts_an_input(status: int, body: Any, tokens: int | None, betas: list[str]) -> None:
+    """One free request with what the model reads; an endpoint that is missing or fails says nothing."""
+    seen: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        seen.append(request)
+        return httpx2.Response(status, json=body)
+
+    async def main() -> int | None:
+        async with client(httpx2.AsyncClient(transport=httpx2.MockTransport(answer))) as sdk:
+            given = REQUEST | {"temperature": 1.0} | ({"betas": betas} if betas else {})
+            source = messages(sdk, **given)
+            return await source.count_input(source.request)
+
+    assert anyio.run(main) == tokens
+    assert [one.url.path for one in seen] == ["/v1/messages/count_tokens"]
+    assert json.loads(seen[0].content) == {"model": REQUEST["model"], "messages": REQUEST["messages"]}
+
+
 def test_beta_requests_go_to_the_beta_endpoint_and_give_its_message() -> None:
     """`betas` chooses `client.beta.messages`: its query, its header, its message class."""
     seen: list[Any] = []

@@ -75,6 +75,7 @@ class ChainSource:
         self.request = Request(
             {name: value for name, value in body.items() if name != "stream"},
             betas=[str(value) for name, value in request.headers.items() if name.lower() == "anthropic-beta"],
+            base_url=url.partition("/v1/messages")[0] if (url := str(request.url)).startswith("http") else None,
         )
         self._asked = request
         self._call_next = call_next
