@@ -58,18 +58,6 @@ def test_the_final_count_is_exact() -> None:
         assert found == UsageRange(low=counted, high=counted, exact=True)
 
 
-def test_counts_that_fall_are_an_interval() -> None:
-    """Cumulative counts cannot fall, so one of the two is wrong: neither is exact, and the upper one is charged."""
-    first = Metered(Usage(input_tokens=400, output_tokens=30))
-    last = Metered(Usage(input_tokens=3, output_tokens=2), stop_reason="end_turn")
-    found = ranged(Started(), TEXT, HUNDRED, first, last, Stopped("end_turn"))
-    assert (found.low, found.high) == (
-        Usage(input_tokens=3, output_tokens=2),
-        Usage(input_tokens=400, output_tokens=30),
-    )
-    assert not found.exact
-
-
 def test_a_count_of_the_output_alone_keeps_the_start_for_the_input() -> None:
     """`message_delta` need not repeat the input: what it leaves out stands as `message_start` said it."""
     found = ranged(Started(usage=Usage(input_tokens=664)), Metered(Usage(output_tokens=400), stop_reason="max_tokens"))
