@@ -1,9 +1,10 @@
-"""`python -m bench.grounding [cost|numbers|invented]`: what grounded values cost, and what they catch.
+"""`python -m bench.grounding [cost|numbers|invented|mix]`: what grounded values cost, and what they catch.
 
 * `cost`: microseconds of CPU for four characters of a value, and milliseconds to put a source into its form.
 * `numbers`: invoices in five formats; right amounts refused, wrong ones refused.
 * `invented`: the demo's invoices, answered rightly and with one value made up; what is caught, and how much of the
   answer is read by then.
+* `mix`: the demo's invoices, one answer in six valid but wrong; by schema alone, and with grounded values.
 """
 
 from __future__ import annotations
@@ -190,6 +191,36 @@ def invented(right: int) -> None:
         print(f"{title:28} {valid:6,} {100 * ended / valid:5.1f} %   {share}")
 
 
+def mix(count: int = 2_000) -> None:
+    """Print what comes of documents of whose answers one in six is valid and has one wrong value.
+
+    Args:
+        count: Documents.
+    """
+    ways = {
+        "schema": JsonDocument(schema=FrozenJson(SCHEMA)),
+        "schema, grounded": JsonDocument(schema=FrozenJson(SCHEMA), grounded=ENTRIES),
+    }
+    print("way                 right   requests  ≈ tokens")
+    for way, section in ways.items():
+        right = requests = 0
+        tokens = 0.0
+        for turn, document in enumerate(documents(count, 7)):
+            for attempt in range(3):
+                rng = random.Random(f"mix/{turn}/{attempt}")
+                record = None
+                if rng.random() < 1 / 6:
+                    record = _made_up(document.record, rng.choice(list(INVENTED)), rng)
+                text = answer(record or document.record)
+                trip, share = _read(section, document.text, text, 12)
+                requests += 1
+                tokens += share * len(text) / 4
+                if trip is None:
+                    right += record is None
+                    break
+        print(f"{way:18} {100 * right / count:5.1f} % {requests:9,} {tokens:9,.0f}")
+
+
 def _made_up(record: Any, kind: str, rng: random.Random) -> Any:
     """The record with one value that its invoice does not have; `None` if it has none of the kind."""
     changed = copy.deepcopy(record)
@@ -229,8 +260,8 @@ def _read(section: JsonDocument, source: str, text: str, size: int) -> tuple[Tri
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.grounding", description=__doc__)
-    parser.add_argument("what", nargs="*", help="cost, numbers, invented; all of them by default")
+    parser.add_argument("what", nargs="*", help="cost, numbers, invented, mix; all of them by default")
     parser.add_argument("--right", type=int, default=100_000, help="right answers of `invented` [default: 100,000]")
     options = parser.parse_args()
-    for what in options.what or ("cost", "numbers", "invented"):
-        {"cost": cost, "numbers": numbers, "invented": lambda: invented(options.right)}[what]()
+    for what in options.what or ("cost", "numbers", "invented", "mix"):
+        {"cost": cost, "numbers": numbers, "invented": lambda: invented(options.right), "mix": mix}[what]()
