@@ -161,12 +161,12 @@ value(
     lambda before, told: False,
     by=("tests/guards/test_metering.py::test_counts_that_fall_are_an_interval",),
 )
-value("settlement: any input can be counted", metering, "_least_input", lambda request, scale: 0.0, by=CELLS)
+value("settlement: any input can be counted", metering, "_least_input", lambda request: 0.0, by=CELLS)
 value(
     "settlement: any output can be counted",
     metering,
     "_output_can_be",
-    lambda made, scale: True,
+    lambda made: True,
     by=("tests/guards/test_metering.py::test_an_output_lighter_than_its_text_is_no_count",),
 )
 value("settlement: nothing thinks unseen", metering, "may_think", lambda request: False, by=CELLS)

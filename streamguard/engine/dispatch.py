@@ -347,7 +347,7 @@ class Dispatch:
             return NotBilled()
         model = running.request.model if running.request else transcript.model
         scale = self._runtime.calibration.scale(model)
-        if is_final(transcript, running.request, scale):
+        if is_final(transcript, running.request):
             book = self._runtime.pricebook(self._policy.prices)
             return Billed(transcript.usage, book.for_answer(running.request, transcript.model, transcript.usage))
         if transcript.metered:

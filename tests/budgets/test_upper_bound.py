@@ -208,6 +208,12 @@ def test_a_thinking_budget_comes_on_top(thinking: dict[str, Any], output: int) -
         ({**PLAIN, "max_tokens": 10**18}, PRICE, "more than a ledger can count"),
         ({**PLAIN, "tools": [{"name": "t", "input_schema": {}, "servers": [{}]}]}, PRICE, "'servers' of a tool"),
         (with_content({"type": "text", "text": "x", "input": {"type": "web_search_20260318"}}), PRICE, "'input'"),
+        (with_content({"type": "tool_addition", "tool": {"type": "code_execution_20260521"}}), PRICE, "code_execution"),
+        (
+            with_content({"type": "tool_use", "input": {}, "caller": {"type": "web_search_20260318"}}),
+            PRICE,
+            "'caller' of a block",
+        ),
         (with_content({"type": "tool_addition", "format": {"type": "web_search_20260318"}}), PRICE, "'format'"),
         ({**PLAIN, "cache_control": {"type": "ephemeral", "ttl": "9d"}}, PRICE, "a cache of '9d'"),
         (with_content({"type": "text", "text": "x", "cache_control": {"ttl": "9d"}}), PRICE, "a cache of '9d'"),
@@ -302,6 +308,12 @@ def test_a_count_of_the_providers_own_bounds_the_input(counted: int | None, toke
     found = bounded(body, counted=counted)
     assert found.input_tokens == (proven.input_tokens if tokens is None else tokens)
     assert not found.soft
+
+
+def test_who_called_a_tool_is_input_like_any_other() -> None:
+    """Code that the provider ran before may have called it."""
+    caller = {"type": "code_execution_20260120", "tool_id": "srvtoolu_1"}
+    assert bounded(with_content({"type": "tool_use", "id": "t", "name": "n", "input": {}, "caller": caller}))
 
 
 def test_what_only_the_provider_can_read_counts() -> None:

@@ -1,7 +1,8 @@
 """Balances in one SQLite file: shared by every process of one machine.
 
 In charge of the file: its schema, its one connection per process, transactions, and refusing files that are not ours.
-Rows of `entries` are never changed, and summed up when they are old; `counters` is a cache of their sums; `holds`
+Rows of `entries` are never changed, and summed up when they are old (so their numbers only grow: an older file that is
+put back is noticed by whoever knows a later one); `counters` is a cache of their sums; `holds`
 has what is still open.
 
 Local disks only: SQLite's locks do not work on network file systems. With `synchronous=NORMAL` (the default) a commit
@@ -40,6 +41,7 @@ from streamguard.budgets.stores.sqlite_tables import (
     FOLD_AT,
     FORMAT,
     HELD,
+    LAST,
     OPEN,
     READ,
     RECONCILED,
@@ -86,6 +88,7 @@ class SqliteStore:
         self._spans: dict[str, Window | None] = {}
         self._opened: tuple[int, tuple[int, int], sqlite3.Connection] | None = None
         self._closed = False
+        self._seen = self._entered = 0
         with self._lock:
             self._connection()
 
@@ -327,8 +330,8 @@ class SqliteStore:
         uncertain: int = 0,
     ) -> None:
         """Append a row and count it."""
-        entered = db.execute(ENTER, (at, what, hold, scope, window, settled, held, uncertain))
-        if (entered.lastrowid or 0) % FOLD_AT == 0:
+        self._entered = db.execute(ENTER, (at, what, hold, scope, window, settled, held, uncertain)).lastrowid or 0
+        if self._entered % FOLD_AT == 0:
             self._fold(db, at)
         db.execute(COUNT, (scope, window, settled, held, uncertain))
 
@@ -375,8 +378,13 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        with self._lock, transaction(self._connection(), self._lost, begin) as db:
-            yield db
+        with self._lock:
+            self._entered = 0
+            with transaction(self._connection(), self._lost, begin) as db:
+                if self._seen > (db.execute(LAST).fetchone()[0] or 0):
+                    raise LedgerLost(f"{self._path}: an older state of the ledger was put back")
+                yield db
+            self._seen = max(self._seen, self._entered)
 
     def _connection(self) -> sqlite3.Connection:
         """This process's connection. One that came over a fork is left alone: it is the parent's."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from decimal import Decimal, InvalidOperation, localcontext
+from decimal import Context, Decimal, InvalidOperation, localcontext
 from functools import lru_cache
 from typing import Final
 from unicodedata import decimal, numeric
@@ -103,6 +103,8 @@ class Numbers:
             return min(around, key=lambda number: abs(number - value))
 
 
+_EXACT: Final = Context(prec=100_000)
+"""Decimals of as many digits as a text has: nothing is rounded."""
 _EXPONENTS: Final = 1_000
 """Powers of ten up to which differences are worked out."""
 
@@ -115,27 +117,32 @@ def numbers(text: str) -> set[Decimal]:
             text = text.replace(space, " ")
     found: set[Decimal] = set()
     spellings = set(_SPELLED(text))
+    gapped = [spelling for spelling in spellings if " " in spelling]
+    spellings.difference_update(gapped)
+    for spelling in gapped:
+        spellings.update(spelling.split(" "))
+        found.update(_joined(spelling.split(" ")))
     usual = [form for form in map(_USUAL, spellings) if form is not None]
     spellings.difference_update(form[0] for form in usual)
     found.update(map(Decimal, [form[1] for form in usual if form[1]]))
     found.update(map(Decimal, [form[2].replace(",", "") for form in usual if form[2]]))
     found.update(map(Decimal, [form[3].replace(".", "").replace(",", ".") for form in usual if form[3]]))
     for spelling in spellings:
-        found |= _readings(spelling)
+        found |= _ungapped(spelling)
     for before, sign, gap, spelling in set(_AFTER_SIGN(f"\n{text}")):
         found.update(_signed(_readings(spelling), before, sign, gap))
     for sign, spelling, power, word, fraction, minus in set(_BEFORE_WORD(text)):
         plain = _readings(spelling)
         if minus:
-            changed = [-value for value in plain]
+            changed = [value.copy_negate() for value in plain]
         elif fraction:
             changed = [value + _vulgar(fraction) for value in plain if spelling.isdigit()]
         else:
             tens = int(power) if power else _TENS[word.lower()]
-            changed = [value.scaleb(tens) for value in plain]
+            changed = [value.scaleb(tens, _EXACT) for value in plain]
         found.update(changed)
         if sign:
-            found.update(-value for value in changed)
+            found.update(value.copy_negate() for value in changed)
     for several in set(_LISTED(text)) if "," in text else ():
         found.update(map(Decimal, several.split(",")))
     for sign, digits in set(_POINT_FIRST(text)):
@@ -157,7 +164,7 @@ def _signed(values: Iterable[Decimal], before: str, sign: str, gap: str) -> Iter
     if sign == "(" or gap or before == "\n" or before.isalnum() or before in ")]":
         yield from values
     if not before.isalnum() and before not in (")", "]"):
-        yield from (-value for value in values)
+        yield from (value.copy_negate() for value in values)
 
 
 def _vulgar(text: str) -> Decimal:
@@ -170,23 +177,21 @@ def _vulgar(text: str) -> Decimal:
 def _readings(spelling: str) -> frozenset[Decimal]:
     """Every value that digits with separators may have, without a sign."""
     parts = spelling.split(" ")
-    found: set[Decimal] = set()
-    for part in parts:
-        if part.isdigit():
-            found.add(Decimal(part))
-        else:
-            found |= _ungapped(part)
-    for begin, first in enumerate(parts[:-1]):
+    return frozenset().union(_joined(parts), *map(_ungapped, parts))
+
+
+def _joined(parts: list[str]) -> Iterator[Decimal]:
+    """The numbers whose groups are parts that blanks separate: up to eight groups, beginning with any part."""
+    for begin, first in enumerate(parts[:-1], 1):
         if len(first) > 3 or first[0] == "0" or not first.isdigit():
             continue
         digits = first
-        for part in parts[begin + 1 : begin + 8]:
+        for part in parts[begin : begin + 7]:
             digits += part[:3]
             if len(part) > 3:
-                found.add(Decimal(f"{digits}.{part[4:]}"))
+                yield Decimal(f"{digits}.{part[4:]}")
                 break
-            found.add(Decimal(digits))
-    return frozenset(found)
+            yield Decimal(digits)
 
 
 def _ungapped(spelling: str) -> frozenset[Decimal]:

@@ -65,7 +65,7 @@ class SourceText:
         """The character of the text with which its form reaches a character."""
         normal, passed = NormalText(form), 0
         for begin in range(0, len(self.text), _STEP):
-            before = normal.copy()
+            before = normal.resumed(normal.state)
             found = len(normal.feed(self.text[begin : begin + _STEP]))
             if passed + found > at:
                 for place in range(begin, begin + _STEP):

@@ -281,7 +281,9 @@ def _failed_inside(chance: random.Random, it: Made) -> Answer:
     kind = chance.choice(("overloaded_error", "api_error", "rate_limit_error", "invalid_request_error"))
     items = [*_start(it, _input(it)), *_blocks(it, units, close=False), wire.error(kind)]
     done = units * UNITS[it.unit] + it.hidden
-    return Answer(f"{kind} inside", items, lambda _: it.owed(done if it.stops else it.output), goes_on=True)
+    return Answer(
+        f"{kind} inside", items, lambda exchange: it.read(exchange, done if it.stops else it.output), goes_on=True
+    )
 
 
 def _refused(chance: random.Random, it: Made) -> Answer:
