@@ -234,3 +234,27 @@ def _text(text: str) -> str:
     """A string, each character as itself or escaped."""
     characters = [rf"(?:{regex.escape(char, special_only=False)}|\\u(?i:{ord(char):04x}))" for char in text]
     return f'"{"".join(characters)}"'
+
+
+def is_object(text: str) -> bool:
+    """Whether a text is one JSON object, whole."""
+
+    def no_constant(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        return isinstance(json.loads(text, parse_constant=no_constant), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def is_unfinished(text: str) -> bool:
+    """Whether a text is surely the beginning of an object: a parser finds nothing wrong with it but its end."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        at_end = error.pos >= len(text) or error.msg.startswith("Unterminated string")
+        return text.lstrip()[:1] == "{" and at_end
+    except (ValueError, RecursionError):
+        pass
+    return False
