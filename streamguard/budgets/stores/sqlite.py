@@ -12,6 +12,7 @@ survives the death of any process; a power cut may take the last moments' commit
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import threading
@@ -224,9 +225,8 @@ class SqliteStore:
                 window = window_of(self._span(db, scope), self._clock())
             number = self._read(db, scope, window)[0]
             found = db.execute(
-                "SELECT hold, uncertain FROM holds WHERE scope = ? AND window = ? AND uncertain > 0 "
-                "AND (?3 IS NULL OR since < ?3)",
-                (number, window, before),
+                "SELECT hold, uncertain FROM holds WHERE scope = ? AND window = ? AND uncertain > 0 AND since < ?",
+                (number, window, math.inf if before is None else before),
             ).fetchall()
             for index, (hold, uncertain) in enumerate(found):
                 self._clear(db, "reconcile", hold, number, window, uncertain, settled if index == 0 else 0)
