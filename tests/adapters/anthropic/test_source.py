@@ -189,6 +189,22 @@ def test_the_sdks_own_stream_gives_the_same_events(name: str, door: str, backend
 
 
 @pytest.mark.parametrize(
+    ("headers", "betas"),
+    [
+        ({}, ()),
+        ({"Anthropic-Beta": "a,b"}, ("a,b",)),
+        ({"X-Amzn-Bedrock-Service-Tier": "priority"}, ("x-amzn-bedrock-service-tier",)),
+        ({"x-amzn-bedrock-performanceconfig-latency": "optimized"}, ("x-amzn-bedrock-performanceconfig-latency",)),
+        ({"x-mine": "1"}, ()),
+    ],
+)
+def test_what_headers_change_of_the_bill_goes_with_the_request(headers: dict[str, str], betas: tuple[str, ...]) -> None:
+    """Beta features, and headers that choose a price: a bound that does not know them refuses them."""
+    assert messages(client(), **REQUEST, extra_headers=headers).request.betas == betas
+    assert messages(client(default_headers=headers), **REQUEST).request.betas == betas
+
+
+@pytest.mark.parametrize(
     ("status", "body", "tokens"),
     [
         (200, {"input_tokens": 42}, 42),
