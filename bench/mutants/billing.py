@@ -76,7 +76,7 @@ value(
     input_upper,
     "OPAQUE_TOKENS",
     0,
-    by=(f"{BOUNDS}test_what_brings_more_than_its_text_counts_at_its_maximum",),
+    by=(f"{BOUNDS}test_what_only_the_provider_can_read_counts",),
 )
 value("bound: a cache of any lifetime has a price", input_upper, "LIFETIMES", _All(), by=REQUESTS)
 value("bound: caches cost nothing", upper_bound, "cache_lifetime", lambda content: "no", by=REQUESTS)
@@ -84,7 +84,7 @@ value("bound: caches are short", upper_bound, "cache_lifetime", lambda content: 
 value("bound: options are all known", upper_bound, "unbounded_option", lambda body: None, by=REQUESTS)
 value("bound: betas are all known", upper_bound, "unbounded_beta", lambda betas: None, by=REQUESTS)
 value("bound: any edit only clears", known_options, "_only_clears", lambda value: True, by=REQUESTS)
-value("bound: service tiers cost the same", known_options, "_WORDS", {}, by=REQUESTS)
+value("bound: service tiers cost the same", known_options, "_tiers", lambda model: _All(), by=REQUESTS)
 value(
     "bound: citations add nothing",
     input_upper,
@@ -161,12 +161,12 @@ value(
     lambda before, told: False,
     by=("tests/guards/test_metering.py::test_counts_that_fall_are_an_interval",),
 )
-value("settlement: any input can be counted", metering, "_least_input", lambda request, scale: 0.0, by=CELLS)
+value("settlement: any input can be counted", metering, "_least_input", lambda request: 0.0, by=CELLS)
 value(
     "settlement: any output can be counted",
     metering,
     "_output_can_be",
-    lambda made, scale: True,
+    lambda made: True,
     by=("tests/guards/test_metering.py::test_an_output_lighter_than_its_text_is_no_count",),
 )
 value("settlement: nothing thinks unseen", metering, "may_think", lambda request: False, by=CELLS)
@@ -194,7 +194,10 @@ value(
 )
 
 
-@mutant("settlement: cache writes are told as a sum", by=CELLS)
+@mutant(
+    "settlement: cache writes are told as a sum",
+    by=("tests/adapters/anthropic/test_odd_frames.py::test_cache_writes_may_be_told_by_their_parts_alone",),
+)
 def _parts() -> Any:
     original = wire_usage._counts
 
@@ -260,12 +263,16 @@ def _read() -> Any:
 
 
 @mutant(
-    "settlement: of two prices the cheaper",
+    "settlement: of two prices the one that was asked for",
     by=("tests/engine/test_dispatch.py::test_record_and_ledger_price_an_answer_alike",),
 )
 def _cheaper() -> Any:
     original = bill.bill
-    return patch.object(spec, "bill", lambda prices, usage: original(prices, usage, least=True))
+
+    def asked(prices: Any, usage: Any) -> Any:
+        return original(msgspec.structs.replace(prices, served=None), usage)
+
+    return patch.object(spec, "bill", asked)
 
 
 @mutant("settlement: holds count half", by=CELLS)

@@ -21,6 +21,8 @@ from streamguard.cli.options import (
     Concurrency,
     Drain,
     FailOn,
+    Gold,
+    Ground,
     MaxRowFailures,
     MaxTokens,
     MaybePolicy,
@@ -32,6 +34,7 @@ from streamguard.cli.options import (
     Quiet,
     RetryFailed,
     SchemaFile,
+    SourceField,
     StopOn,
     Template,
     Trace,
@@ -263,6 +266,9 @@ def check(
     model: Model = None,
     max_tokens: MaxTokens = None,
     allow_imports: AllowImports = False,
+    ground: Ground = False,
+    gold: Gold = "gold",
+    text: SourceField = "text",
 ) -> None:
     """Check policies, schemas, templates and job input. Nothing is sent. Exit code 2 if anything is wrong."""
 
@@ -278,7 +284,7 @@ def check(
             max_tokens=max_tokens,
             allow_imports=allow_imports,
         )
-        return command.main(files, options)
+        return command.main(files, options, (text, gold) if ground else None)
 
     finish(context, body)
 
@@ -353,14 +359,9 @@ def replay(
         from streamguard.cli.commands import replay as command
 
         options = command.Options(
-            policy=policy,
-            schema=schema,
-            source_text=source_text,
-            fail_on=fail_on,
-            as_json=as_json,
-            allow_imports=allow_imports,
+            policy=policy, schema=schema, fail_on=fail_on, as_json=as_json, allow_imports=allow_imports
         )
-        return command.main(recordings, options)
+        return command.main(recordings, options, source_text)
 
     finish(context, body)
 

@@ -41,6 +41,11 @@ AllowImports = Annotated[
         help="Import guards and types that files name, also from modules of the current folder.",
     ),
 ]
+Ground = Annotated[
+    bool, typer.Option("--ground", help="Of rows with right answers: count which values stand in their source.")
+]
+Gold = Annotated[str, typer.Option("--gold", metavar="FIELD", help="With --ground: a row's right answer.")]
+SourceField = Annotated[str, typer.Option("--text", metavar="FIELD", help="With --ground: a row's source.")]
 BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Of the API; ANTHROPIC_BASE_URL else.")]
 Workers = Annotated[
     str | None,

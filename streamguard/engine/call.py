@@ -113,7 +113,7 @@ class Call:
         self._charged: tuple[Charge, ...] = ()
         self._lost: Trip | None = None
         about, waits = {"call": self.id, **self.about}, {"patient": patient, "shared": shared}
-        self._dispatch = Dispatch(policy, self._runtime, self.clock, source.request, about, **waits)
+        self._dispatch = Dispatch(policy, self._runtime, self.clock, source, about, **waits)
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
         self._delivery = Delivery(self._deliver, keep=keep)
         self.failure: CallError | None = None
@@ -325,10 +325,11 @@ class Call:
         await self._dispatch.release(reservation)
 
     def _request(self) -> Request | None:
-        original = self._source.request
+        original, decision = self._source.request, self._decision
         self._patched = original
-        if original is not None and self._decision is not None and self._decision.patch:
-            self._patched = original.patched(self._decision.patch)
+        if original is not None and decision is not None:
+            patched = original.patched(decision.patch) if decision.patch else original
+            self._patched = patched.to(decision.base_url)
         if self._patched is not None and self._continuation is not None:
             self._patched = self._continuation.request(self._patched)
         return self._patched

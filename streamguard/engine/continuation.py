@@ -74,7 +74,7 @@ class Continuation:
             {"role": "assistant", "content": self.text},
             {"role": "user", "content": INSTRUCTION},
         ]
-        return Request({**original.body, "messages": turns})
+        return original.with_body({**original.body, "messages": turns})
 
     def source(self, source: Source) -> Source:
         """Return a source whose streams are whole answers: this text, then what `source` gives."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ from streamguard.outcome import Charge, Waited
 from streamguard.policy.model import Policy
 from streamguard.request import Request
 from streamguard.retry.cooldown import Cooldown
+from streamguard.source import Source
 from streamguard.verdict import Decision, Trip
 
 _log = logging.getLogger("streamguard")
@@ -44,6 +45,12 @@ LEFT_LIMIT = 0.05
 
 SETTLE_LIMIT = 5.0
 """Seconds that a call waits at the most for a ledger to settle it; after that it is settled behind its back."""
+
+COUNT_LIMIT = 10.0
+"""Seconds that the provider's count of the input may take, before a request is sent."""
+
+CountInput = Callable[[Request], Awaitable[int | None]]
+"""A source's `count_input`, if it has one."""
 
 PAUSED_LOOK = 0.1
 """Seconds between looks whether an operator's pause is over."""
@@ -69,7 +76,7 @@ class Dispatch:
         policy: Policy,
         runtime: Runtime,
         clock: CallClock,
-        original: Request | None,
+        source: Source,
         about: Mapping[str, Any],
         *,
         patient: bool = False,
@@ -78,7 +85,8 @@ class Dispatch:
         self._policy = policy
         self._runtime = runtime
         self._clock = clock
-        self._original = original
+        self._original = source.request
+        self._count: CountInput | None = getattr(source, "count_input", None)
         self._about = about
         self._patient = patient
         self._shared = shared
@@ -210,10 +218,25 @@ class Dispatch:
                 return lost_trip(str(error))
         return None
 
+    async def _counted(self, request: Request, deadline: float) -> int | None:
+        """The provider's own count of the input, where a budget rests on it; `None` where there is none."""
+        if all(spec.input_bound == "proven" for spec in self._policy.budgets):
+            return None
+        place = f"counted by {request.model}"
+        if place not in request.known and self._count is not None:
+            request.known[place] = None  # an endpoint that hangs is not asked again
+            with self._clock.until(min(deadline, self._clock.now() + COUNT_LIMIT)):
+                request.known[place] = await self._count(request)
+        counted: int | None = request.known.get(place)
+        if counted is None:
+            _log.warning("the provider did not count the input first, so budgets hold the proven bound (input_bound)")
+        return counted
+
     async def _reserve(self, request: Request, knob: str | None, deadline: float) -> Permit | Trip:
         runtime, account = self._runtime, self._account
         assert account is not None
         price = runtime.pricebook(self._policy.prices).for_request(request)
+        counted = await self._counted(request, deadline)
         try:
             for lowered in (False, True):
                 answer = await account.reserve(
@@ -222,6 +245,7 @@ class Dispatch:
                     deadline=deadline,
                     own_until=deadline if self._patient else -math.inf,
                     held_until=deadline if self._patient and self._shared else -math.inf,
+                    counted=counted,
                     input_tokens=-(-request.input_bytes // 3),
                     output_tokens=runtime.lengths.upper(request.model),
                     lease=ATTEMPT_LEASE,
@@ -323,7 +347,7 @@ class Dispatch:
             return NotBilled()
         model = running.request.model if running.request else transcript.model
         scale = self._runtime.calibration.scale(model)
-        if is_final(transcript, running.request, scale):
+        if is_final(transcript, running.request):
             book = self._runtime.pricebook(self._policy.prices)
             return Billed(transcript.usage, book.for_answer(running.request, transcript.model, transcript.usage))
         if transcript.metered:

@@ -81,7 +81,7 @@ def read_config(path: str | None, overrides: Mapping[str, Any]) -> tuple[ProxyCo
     """A configuration, from a file or from nothing, with `overrides` on top; and the folder its paths start from.
 
     :param overrides: top-level keys as a file would have them.
-    :raises ProxyConfigError: every mistake at once.
+    :raises ProxyConfigError: every mistake at once, in order of position.
     """
     loaded = Loaded({}, {})
     folder = Path()
@@ -104,7 +104,8 @@ def read_config(path: str | None, overrides: Mapping[str, Any]) -> tuple[ProxyCo
         return ProxyConfig.model_validate(data), folder
     except ValidationError as error:
         found = mistakes(error.errors(include_url=False), data, ProxyConfig.model_json_schema(by_alias=True))
-        raise ProxyConfigError([_placed(one, loaded.positions) for one in found]) from None
+        placed = [_placed(one, loaded.positions) for one in found]
+        raise ProxyConfigError(sorted(placed, key=lambda one: (one.line or 0, one.column or 0))) from None
 
 
 def read_setup(

@@ -88,7 +88,7 @@ class Upstream:
         self.bedrock = config.upstream_api == "bedrock"
         """Whether it speaks Bedrock's form of the Messages API."""
         self._signer = signer
-        self._url = config.upstream
+        self.url = config.upstream
         parts = urlsplit(config.upstream)
         secure = parts.scheme == "https"
         self._prefix = parts.path.encode("ascii")
@@ -138,7 +138,7 @@ class Upstream:
             return headers
         kind = {"content-type": "application/json"}
         # Credentials of a role are fetched anew now and then.
-        url = self._url + path
+        url = self.url + path
         more = await anyio.to_thread.run_sync(self._signer.headers, method, url, kind, content)
         return [*headers, *((name.lower().encode("ascii"), value.encode("ascii")) for name, value in more.items())]
 
@@ -254,7 +254,7 @@ class UpstreamSource:
         self._query = query
         self._headers = [*headers, (b"accept", b"text/event-stream")]
         self._max_event_bytes = max_event_bytes
-        self._request = asked.request
+        self._request = asked.request.to(upstream.url)
         self.refused: Answered | None = None
         """What the upstream answered the last attempt with, if that was no stream."""
         self.headers: HeaderList = []
@@ -307,7 +307,7 @@ class UpstreamSource:
         """Why an answer is no event stream, if it is none; its body is kept for the client."""
         headers = _mapping(response.headers)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if response.status == 200 and (not response.unreadable or kind in ("", "text/event-stream")):
+        if 200 <= response.status < 300 and (not response.unreadable or kind in ("", "text/event-stream")):
             return None  # the stream looks at it
         body = str(response.unreadable).encode() if response.unreadable else await beginning(response, ERROR_BYTES)
         says_when = any(name.lower() in WAITS for name, _ in response.headers)
@@ -315,7 +315,7 @@ class UpstreamSource:
         if 300 <= response.status < 400:
             message = f"the upstream redirects (HTTP status {response.status}), which is not followed"
             return Failed(reason="provider.unknown", message=message, status=response.status, billable=False)
-        if response.status != 200:
+        if response.status >= 300:
             text = body.decode("utf-8", "replace")
             return failures.from_body(text, status=response.status, headers=headers)
         what = f"the answer is {kind}, no event stream"

@@ -212,8 +212,8 @@ def test_a_shared_budget_without_room_stops_the_job(tmp_path, monkeypatch, scope
     spec = write_job(tmp_path, "a", "b", "c", policy=jobs.POLICY + BUDGETS)
     ask = LocalAsker._call
 
-    async def asked(self, params, labels, sent):
-        return denied(scope) if labels["custom_id"] == "b" else await ask(self, params, labels, sent)
+    async def asked(self, params, labels, *more):
+        return denied(scope) if labels["custom_id"] == "b" else await ask(self, params, labels, *more)
 
     monkeypatch.setattr(LocalAsker, "_call", asked)
     runner, summary = run_virtual(lambda: run_job(spec, Provider(other=WHOLE), concurrency=1))

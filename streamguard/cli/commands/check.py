@@ -41,12 +41,16 @@ Notes = list[str]
 """Lines for a person: what is fine, and what is worth knowing about it."""
 
 
-def main(files: list[str], options: Options) -> int:
-    """Look at every file; mistakes go to standard error, the rest to standard output."""
+def main(files: list[str], options: Options, ground: tuple[str, str] | None = None) -> int:
+    """Look at every file; mistakes go to standard error, the rest to standard output.
+
+    :param ground: of rows, count which right values stand in their source: the fields of the source and of the right
+        answer.
+    """
     mistakes = 0
     for name in files:
         try:
-            notes = _check(name, options)
+            notes = _check(name, options) if ground is None else _grounds(name, *ground)
         except ConfigError as error:
             mistakes += len(error.problems)
             complain(
@@ -66,6 +70,12 @@ def _check(name: str, options: Options) -> Notes:
         kinds = ", ".join(_KINDS)
         raise JobError(Problem(file=name, problem=f"no file that can be checked, by its name: there are {kinds}"))
     return _KINDS[suffix](name, options)
+
+
+def _grounds(name: str, text: str, gold: str) -> Notes:
+    from streamguard.cli import ground
+
+    return ground.notes(name, text=text, gold=gold)
 
 
 def _yaml(name: str, options: Options) -> Notes:

@@ -33,21 +33,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     policy: str
     schema: str | None = None
-    source_text: str | None = None
-    """A file with the text that grounded values are held against."""
     fail_on: str | None = None
     as_json: bool = False
     allow_imports: bool = False
 
 
-def main(files: Sequence[str], options: Options) -> int:
+def main(files: Sequence[str], options: Options, source_text: str | None = None) -> int:
     """Replay every recording. What cannot be read is said at the end, and does not keep the others from being judged.
 
+    :param source_text: a file with the text that grounded values are held against.
     :raises ConfigError: a mistake in the policy, the schema or a recording.
     """
     too_many = _too_many(options.fail_on)
     policy = _policy(options)
-    source = None if options.source_text is None else _source(options.source_text)
+    source = None if source_text is None else _source(source_text)
     judged: list[Replayed] = []
     problems: list[Problem] = []
     for one in _judged(files, policy, source, problems):

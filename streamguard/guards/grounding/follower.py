@@ -64,12 +64,15 @@ class Grounding:
     """The entries of a policy for one attempt.
 
     :param sources: the sources of the call.
+    :param observed: whether those count that only observe, instead of the others.
     :raises PolicyError: there is no source.
     """
 
-    def __init__(self, entries: Sequence[Grounded], sources: SourceTexts) -> None:
+    def __init__(self, entries: Sequence[Grounded], sources: SourceTexts, *, observed: bool = False) -> None:
         self._root = _Node()
         for index, spec in enumerate(entries):
+            if (spec.mode == "observe") != observed:
+                continue
             try:
                 source = sources.find(spec.in_, spec.between)
             except NoSource as missing:
@@ -90,12 +93,13 @@ class GroundingFollower:
     :ivar failure: the first value that is not grounded; `None` while there is none.
     """
 
-    __slots__ = ("_keys", "_nodes", "_number", "_open", "_pieces", "_root", "failure")
+    __slots__ = ("_keys", "_last", "_nodes", "_number", "_open", "_pieces", "_root", "failure")
 
     def __init__(self, root: _Node) -> None:
         self.failure: Failure | None = None
         self._root = root
         self._pieces = Pieces()
+        self._last = ""
         self._nodes: list[tuple[_Node, ...]] = []
         self._keys: list[str | int | None] = []
         self._open: _OpenString | None = None
@@ -106,6 +110,7 @@ class GroundingFollower:
         if self._number is None:
             self._pieces.clear()
         self._pieces.append(text)
+        self._last = text
 
     def read(self, until: int) -> None:
         """The scanner has read up to a character: what there is of an open string is looked for."""
@@ -149,8 +154,8 @@ class GroundingFollower:
 
     def _look(self, string: _OpenString, until: int) -> None:
         """Look for more of a string."""
-        raw = self._pieces.text(string.at, until)
-        begin = string.at - string.text.pending
+        last = self._last
+        raw = last if until - string.at == len(last) else self._pieces.text(string.at, until)
         string.at = until
         decoded = string.text.feed(raw)
         dead: int | None = None
@@ -162,6 +167,7 @@ class GroundingFollower:
         if blamed is None or dead is None:
             string.parts.append(decoded)
             return
+        begin = until - string.text.pending - len(string.text.raw)
         self._missing(string, decoded, dead, blamed, begin + spelled(string.text.raw, dead + 1) - 1)
 
     def _close(self, string: _OpenString, end: int) -> None:
@@ -267,7 +273,7 @@ def _has(rule: Rule, values: Iterable[Decimal]) -> bool:
     """Whether the source has one of the numbers."""
     found, slack = rule.source.numbers, rule.spec.slack
     signless = "sign" in rule.spec.ignore
-    return any(found.near(value, slack) or (signless and found.near(-value, slack)) for value in values)
+    return any(found.near(value, slack) or (signless and found.near(value.copy_negate(), slack)) for value in values)
 
 
 def _around(rule: Rule, search: Search) -> str:

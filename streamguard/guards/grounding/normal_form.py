@@ -161,6 +161,10 @@ class NormalForm:
         return _Piece(core, before, after, marks)
 
 
+State = tuple[str, str, int, bool]
+"""Of a `NormalText`: what may become markup, marks, what blanks and dashes begin with, whether anything came."""
+
+
 class NormalText:
     """The form of one text that comes in pieces.
 
@@ -178,10 +182,15 @@ class NormalText:
         """What the blanks and dashes behind the latest character begin with."""
         self._begun = False
 
-    def copy(self) -> NormalText:
-        """Return the same state, to be fed otherwise."""
+    @property
+    def state(self) -> State:
+        """What is kept of the text so far."""
+        return self._held, self._marks, self._gap, self._begun
+
+    def resumed(self, state: State) -> NormalText:
+        """Return a text in a state that this one was in."""
         other = NormalText(self._form)
-        other._held, other._marks, other._gap, other._begun = self._held, self._marks, self._gap, self._begun
+        other._held, other._marks, other._gap, other._begun = state
         return other
 
     def feed(self, text: str) -> str:

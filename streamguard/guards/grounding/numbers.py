@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from decimal import Decimal, InvalidOperation, localcontext
+from decimal import Context, Decimal, InvalidOperation, localcontext
 from functools import lru_cache
 from typing import Final
 from unicodedata import decimal, numeric
@@ -45,13 +45,19 @@ _TENS: Final = {
     **dict.fromkeys(("crore", "crores", "cr"), 7),
     **dict.fromkeys(("b", "bn", "mrd", "billion", "billions", "milliard", "milliards", "milliarden", "miliardi"), 9),
     **dict.fromkeys(("t", "tn", "trillion", "trillions"), 12),
+    "\u5343": 3,
+    "\u4e07": 4,
+    "\u842c": 4,
+    "\u5104": 8,
+    "\u4ebf": 8,
+    "\u5146": 12,
     "%": -2,
     "\u2030": -3,
 }
 """A word or sign behind a number, and the power of ten that it may stand for."""
 _WORDS: Final = "|".join(sorted((word for word in _TENS if word.isalpha()), key=len, reverse=True))
 _BEFORE_WORD: Final = re.compile(
-    rf"(?<![0-9])([{_MINUS}]?)({_DIGITS})(?= ?[A-Za-z%\u2030{_VULGAR}{_MINUS}])"
+    rf"(?<![0-9])([{_MINUS}]?)({_DIGITS})(?= ?[A-Za-z%\u2030{_VULGAR}{_MINUS}\u4e00-\u9fff])"
     r"(?:[eE]([-+]?[0-9]{1,3})(?![0-9A-Za-z])"
     rf"| ?(?:([%\u2030]|(?i:{_WORDS})(?![A-Za-z]))|([{_VULGAR}])"
     rf"|((?i:cr|dr)(?![A-Za-z])|[{_MINUS}](?![\w{_CURRENCY}]))))"
@@ -103,6 +109,8 @@ class Numbers:
             return min(around, key=lambda number: abs(number - value))
 
 
+_EXACT: Final = Context(prec=100_000)
+"""Decimals of as many digits as a text has: nothing is rounded."""
 _EXPONENTS: Final = 1_000
 """Powers of ten up to which differences are worked out."""
 
@@ -115,27 +123,32 @@ def numbers(text: str) -> set[Decimal]:
             text = text.replace(space, " ")
     found: set[Decimal] = set()
     spellings = set(_SPELLED(text))
+    gapped = [spelling for spelling in spellings if " " in spelling]
+    spellings.difference_update(gapped)
+    for spelling in gapped:
+        spellings.update(spelling.split(" "))
+        found.update(_joined(spelling.split(" ")))
     usual = [form for form in map(_USUAL, spellings) if form is not None]
     spellings.difference_update(form[0] for form in usual)
     found.update(map(Decimal, [form[1] for form in usual if form[1]]))
     found.update(map(Decimal, [form[2].replace(",", "") for form in usual if form[2]]))
     found.update(map(Decimal, [form[3].replace(".", "").replace(",", ".") for form in usual if form[3]]))
     for spelling in spellings:
-        found |= _readings(spelling)
+        found |= _ungapped(spelling)
     for before, sign, gap, spelling in set(_AFTER_SIGN(f"\n{text}")):
         found.update(_signed(_readings(spelling), before, sign, gap))
     for sign, spelling, power, word, fraction, minus in set(_BEFORE_WORD(text)):
         plain = _readings(spelling)
         if minus:
-            changed = [-value for value in plain]
+            changed = [value.copy_negate() for value in plain]
         elif fraction:
             changed = [value + _vulgar(fraction) for value in plain if spelling.isdigit()]
         else:
             tens = int(power) if power else _TENS[word.lower()]
-            changed = [value.scaleb(tens) for value in plain]
+            changed = [value.scaleb(tens, _EXACT) for value in plain]
         found.update(changed)
         if sign:
-            found.update(-value for value in changed)
+            found.update(value.copy_negate() for value in changed)
     for several in set(_LISTED(text)) if "," in text else ():
         found.update(map(Decimal, several.split(",")))
     for sign, digits in set(_POINT_FIRST(text)):
@@ -157,7 +170,7 @@ def _signed(values: Iterable[Decimal], before: str, sign: str, gap: str) -> Iter
     if sign == "(" or gap or before == "\n" or before.isalnum() or before in ")]":
         yield from values
     if not before.isalnum() and before not in (")", "]"):
-        yield from (-value for value in values)
+        yield from (value.copy_negate() for value in values)
 
 
 def _vulgar(text: str) -> Decimal:
@@ -170,23 +183,21 @@ def _vulgar(text: str) -> Decimal:
 def _readings(spelling: str) -> frozenset[Decimal]:
     """Every value that digits with separators may have, without a sign."""
     parts = spelling.split(" ")
-    found: set[Decimal] = set()
-    for part in parts:
-        if part.isdigit():
-            found.add(Decimal(part))
-        else:
-            found |= _ungapped(part)
-    for begin, first in enumerate(parts[:-1]):
+    return frozenset().union(_joined(parts), *map(_ungapped, parts))
+
+
+def _joined(parts: list[str]) -> Iterator[Decimal]:
+    """The numbers whose groups are parts that blanks separate: up to eight groups, beginning with any part."""
+    for begin, first in enumerate(parts[:-1], 1):
         if len(first) > 3 or first[0] == "0" or not first.isdigit():
             continue
         digits = first
-        for part in parts[begin + 1 : begin + 8]:
+        for part in parts[begin : begin + 7]:
             digits += part[:3]
             if len(part) > 3:
-                found.add(Decimal(f"{digits}.{part[4:]}"))
+                yield Decimal(f"{digits}.{part[4:]}")
                 break
-            found.add(Decimal(digits))
-    return frozenset(found)
+            yield Decimal(digits)
 
 
 def _ungapped(spelling: str) -> frozenset[Decimal]:

@@ -36,19 +36,20 @@ class Search:
 
         :returns: the first of them with which the value occurs nowhere; `None` while it occurs. Then feed no more.
         """
-        before = self._text.copy()
-        found = self._text.feed(text)
+        normal = self._text
+        before = normal.state
+        found = normal.feed(text)
         if self._goes_on(found):
             return None
         low, high = 1, len(text)  # dead with `high` of them
         while low < high:
             middle = (low + high) // 2
-            if self._occurs(before.copy().feed(text[:middle])):
+            if self._occurs(normal.resumed(before).feed(text[:middle])):
                 low = middle + 1
             else:
                 high = middle
-        self._text = before
-        self._goes_on(before.feed(text[: low - 1]))
+        self._text = normal.resumed(before)
+        self._goes_on(self._text.feed(text[: low - 1]))
         return low - 1
 
     def finish(self) -> bool:
@@ -65,10 +66,12 @@ class Search:
         if not text:
             return True
         if not self._source.startswith(text, self.at + self._length):
-            at = self._source.find("".join((*self._parts, text)), self.at + 1 if self._parts else 0)
+            before = "".join(self._parts)
+            at = self._source.find(before + text, self.at + 1 if before else 0)
             if at < 0:
                 return False
             self.at = at
+            self._parts = [before] if before else []
         self._parts.append(text)
         self._length += len(text)
         return True

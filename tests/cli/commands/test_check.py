@@ -92,3 +92,16 @@ def test_rows_that_are_none_are_told(tmp_path: Path, capfd) -> None:
     code, _, err = check(capfd, "b.yaml", "--budget", "rows.jsonl")
     assert (code, "rows.jsonl:1" in err) == (2, True)
     assert "the policy has no budgets" in check(capfd, "p.yaml", "--budget", "rows.jsonl")[1]
+
+
+def test_a_proxy_s_mistakes_in_order(tmp_path, monkeypatch, capsys) -> None:
+    """From the top of the file to its end, as of every other file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "px.yaml").write_text("upstream: http://127.0.0.1:1\npolcy: off\nlisten: 1\n")
+    with pytest.raises(SystemExit) as caught:
+        main.main(["check", "px.yaml"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        'px.yaml:2:1: /polcy: unknown key; did you mean "policy"?',
+        "px.yaml:3:9: /listen: must be a mapping, got 1",
+    ]

@@ -89,6 +89,28 @@ def test_pieces_give_the_form_of_the_whole(text: str, ignore: set[str], cuts: li
         assert given_so_far + normal.finish() == whole
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A<b>c</b>me &amp; Sons",
+        "<td class='x &lt; y'>a</td><td>b</td>",
+        "5 < 6 and a<b & c &amp c; &nosuch; <",
+        "&#x41;&#769;e&#x301;<br/>&",
+        "<a " + "x" * 205 + "&amp;>",
+        "-<i>-</i> &shy; - &nbsp; x",
+    ],
+)
+def test_pieces_of_markup(text: str) -> None:
+    """A tag or an entity that a piece ends in waits for the next one, and what turns out to be none is text."""
+    form = normal_form(ALL)
+    whole = form.whole(text)
+    for cut in range(len(text) + 1):
+        normal = NormalText(form)
+        begun = normal.feed(text[:cut])
+        assert whole.startswith(begun)
+        assert begun + normal.feed(text[cut:]) + normal.finish() == whole
+
+
 def test_what_is_given_is_certain_whatever_follows() -> None:
     """A mark that follows changes nothing that was given: the reason why marks wait."""
     form, wrong = normal_form(USUAL), []

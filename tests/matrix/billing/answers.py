@@ -103,7 +103,7 @@ def made(chance: random.Random, asked: Asked, *, stops: bool) -> Made:
     unit = chance.choice(sorted(UNITS))
     hidden = chance.choice((0, asked.most_output // 2, asked.most_output)) if asked.thinks else 0
     room = (asked.most_output - hidden) // UNITS[unit]
-    units = min(room, chance.choice((0, 1, 3, 12, 60)))
+    units = min(room, chance.choice((0, 1, 3, 12, 60, 200)))
     geo = asked.geo or chance.choice(("global", "us"))
     tokens = asked.input_tokens
     shares = {"plain": tokens}
@@ -281,7 +281,9 @@ def _failed_inside(chance: random.Random, it: Made) -> Answer:
     kind = chance.choice(("overloaded_error", "api_error", "rate_limit_error", "invalid_request_error"))
     items = [*_start(it, _input(it)), *_blocks(it, units, close=False), wire.error(kind)]
     done = units * UNITS[it.unit] + it.hidden
-    return Answer(f"{kind} inside", items, lambda _: it.owed(done if it.stops else it.output), goes_on=True)
+    return Answer(
+        f"{kind} inside", items, lambda exchange: it.read(exchange, done if it.stops else it.output), goes_on=True
+    )
 
 
 def _refused(chance: random.Random, it: Made) -> Answer:
