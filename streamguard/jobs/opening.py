@@ -349,6 +349,8 @@ def _request_check(policy: Policy | None) -> Check | None:
 
     def check(params: Mapping[str, Any], row: Mapping[str, Any]) -> None:
         request = Request(params)
-        section.watch(AttemptContext(request=request, sources=SourceTexts(row, request)), 0.0)
+        context = AttemptContext(request=request, sources=SourceTexts(row, request))
+        for observed in (False, True):
+            section.watching(context, observed=observed)
 
     return check

@@ -136,7 +136,8 @@ class Worker:
                 self._runtime.paused = message.by
 
     async def _ask(self, ask: Ask) -> None:
-        request = RowRequest(Entry(ask.key, 0, 0, 0, 0, ask.fingerprint), json.loads(ask.params))
+        row = None if ask.row is None else json.loads(ask.row)
+        request = RowRequest(Entry(ask.key, 0, 0, 0, 0, ask.fingerprint), json.loads(ask.params), row=row)
         try:
             ended = await self._asker.ask(request, lambda: self._frames.send(Sent(ask.number)))
         except LedgerError as error:

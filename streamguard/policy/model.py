@@ -18,6 +18,7 @@ from streamguard.guards.caps import Caps
 from streamguard.guards.completion import Completion
 from streamguard.guards.content import Content
 from streamguard.guards.document.guard import JsonDocument
+from streamguard.guards.document.observed import ObservedGrounding
 from streamguard.guards.knobs import Items
 from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import Timeouts
@@ -122,11 +123,19 @@ class Policy(Spec):
         return self.json_document is not None and bool(self.json_document.grounded)
 
     @property
+    def _observed(self) -> ObservedGrounding | None:
+        section = self.json_document
+        if section is None or all(entry.mode is None for entry in section.grounded):
+            return None
+        return ObservedGrounding(section)
+
+    @property
     def panel_guards(self) -> tuple[Guard, ...]:
         """Every guard, in the order in which they speak when several fire on the same event."""
         sections = (
             self.completion,
             self.json_document,
+            self._observed,
             *self.content,
             self.repetition,
             self.caps,

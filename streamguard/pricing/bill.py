@@ -13,7 +13,7 @@ from streamguard.events import Iteration, Usage
 from streamguard.pricing.price import Price, cost
 from streamguard.usage import UsageRange
 
-TIERS = (None, "", "standard", "priority", "batch", "on_demand")
+TIERS = (None, "", "standard", "default", "priority", "flex", "batch", "on_demand")
 """Service tiers that cost no more than the list price (pricing page, 2026-11)."""
 
 _FIELDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")

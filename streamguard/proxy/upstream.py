@@ -307,7 +307,7 @@ class UpstreamSource:
         """Why an answer is no event stream, if it is none; its body is kept for the client."""
         headers = _mapping(response.headers)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if response.status == 200 and (not response.unreadable or kind in ("", "text/event-stream")):
+        if 200 <= response.status < 300 and (not response.unreadable or kind in ("", "text/event-stream")):
             return None  # the stream looks at it
         body = str(response.unreadable).encode() if response.unreadable else await beginning(response, ERROR_BYTES)
         says_when = any(name.lower() in WAITS for name, _ in response.headers)
@@ -315,7 +315,7 @@ class UpstreamSource:
         if 300 <= response.status < 400:
             message = f"the upstream redirects (HTTP status {response.status}), which is not followed"
             return Failed(reason="provider.unknown", message=message, status=response.status, billable=False)
-        if response.status != 200:
+        if response.status >= 300:
             text = body.decode("utf-8", "replace")
             return failures.from_body(text, status=response.status, headers=headers)
         what = f"the answer is {kind}, no event stream"

@@ -113,6 +113,9 @@ def _begins_like_zip(path: Path) -> bool:
 
 def _file(path: Path) -> Recording:
     file = str(path)
+    if not path.is_file():
+        # A pipe in a folder would be waited for.
+        raise _wrong(file, "not a file")
     try:
         with path.open("rb") as opened:
             data = opened.read(MOST_BYTES + 1)

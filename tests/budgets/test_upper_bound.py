@@ -223,6 +223,12 @@ def test_a_thinking_budget_comes_on_top(thinking: dict[str, Any], output: int) -
             "a cache of '?'",
         ),
         ({**PLAIN, "service_tier": "priority"}, PRICE, "service_tier 'priority'"),
+        ({**PLAIN, "model": "claude-opus-5", "service_tier": "turbo"}, PRICE, "service_tier 'turbo'"),
+        (
+            {**PLAIN, "model": "us.anthropic.claude-opus-5", "service_tier": "priority"},
+            PRICE,
+            "service_tier 'priority'",
+        ),
         ({**PLAIN, "service_tier": ["priority"]}, PRICE, "service_tier ['priority']"),
         ({**PLAIN, "output_config": {"candidates": 8}}, PRICE, "'candidates' of output_config"),
         ({**PLAIN, "thinking": {"type": "parallel"}}, PRICE, "thinking of type 'parallel'"),
@@ -308,6 +314,14 @@ def test_a_count_of_the_providers_own_bounds_the_input(counted: int | None, toke
     found = bounded(body, counted=counted)
     assert found.input_tokens == (proven.input_tokens if tokens is None else tokens)
     assert not found.soft
+
+
+@pytest.mark.parametrize("tier", ["auto", "standard_only", "priority", "flex", "batch", None])
+def test_no_tier_of_anthropics_is_dearer_than_the_list_price(tier: str | None) -> None:
+    """`priority` is paid beforehand, and the others are cheaper or the same."""
+    body = {**PLAIN, "model": "claude-opus-5"}
+    money = {bounded(one).micro_usd or 0 for one in (body, {**body, "service_tier": tier})}
+    assert max(money) - min(money) < 200
 
 
 def test_who_called_a_tool_is_input_like_any_other() -> None:

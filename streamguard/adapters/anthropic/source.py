@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 OPTIONS: Final = ("extra_headers", "extra_query", "timeout", "betas", "user_profile_id", "workspace_id")
 """Arguments of the SDK's `create()` that are no part of the body."""
 
+PRICED_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performanceconfig")
+"""Beginnings of headers by which Bedrock bills at other rates."""
+
 _NO_BODY: Final = frozenset((*OPTIONS, "self", "extra_body", "stream"))
 
 
@@ -151,7 +154,7 @@ def _base_url(client: Any) -> str | None:
 
 
 def _betas(client: Any, options: Mapping[str, Any]) -> list[str]:
-    """Every beta feature that goes with a request: its own, and those of headers."""
+    """Every beta feature that goes with a request: its own, those of headers, and headers that choose a price."""
     own = [str(name) for name in options.get("betas") or ()]
     named = {
         name.lower(): value
@@ -160,7 +163,8 @@ def _betas(client: Any, options: Mapping[str, Any]) -> list[str]:
         for name, value in headers.items()
     }
     header = named.get("anthropic-beta")
-    return own + ([header] if isinstance(header, str) else [])
+    priced = [name for name in named if name.startswith(PRICED_HEADERS)]
+    return own + ([header] if isinstance(header, str) else []) + priced
 
 
 def _told(output: Any, request: Mapping[str, Any]) -> dict[str, Any] | Problem:

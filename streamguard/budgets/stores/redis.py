@@ -5,9 +5,9 @@ forget. The scripts see the server's clock only.
 
 What holds, and on what condition: a reservation is one script, hence atomic. It survives the server's death if every
 write reaches its disk (`appendfsync always`); with `everysec` the last second's holds can be lost. Whoever had the
-ledger open notices when it was emptied (the *epoch* differs or is gone) and stops; a process that starts afterwards
-cannot know. A failover to a replica has the same epoch and is not noticed: it loses the holds, and the settlements,
-that were granted within the replication lag. `caveats` says which of these applies to the server at hand.
+ledger open notices when it was emptied (the *epoch* differs or is gone), and when rows that it knows of are missing
+(the *turn* is lower: a restored snapshot, or a failover to a replica that was behind), and stops. A process that starts
+afterwards cannot know. `caveats` says which of these applies to the server at hand.
 
 Keys share a hash tag, so they live together in a cluster: `{streamguard:NAME}:epoch`, `:scopes` (hash), `:counters`
 (hash: `SCOPE|WINDOW|s`, `h` or `u`), `:holds` (hash of JSON), `:leases` and `:uncertain` (sorted by time), `:log`

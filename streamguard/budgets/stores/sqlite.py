@@ -51,6 +51,7 @@ from streamguard.budgets.stores.sqlite_tables import (
 )
 from streamguard.files.sqlite_file import (
     ForeignFile,
+    as_sqlite_errors,
     check_owner,
     check_path,
     claim,
@@ -414,7 +415,8 @@ class SqliteStore:
                 if not existed:
                     # Only its owner may read it: scope names tell who the tenants are. The WAL gets the same mode.
                     self._path.chmod(0o600)
-                self._prepare(db)
+                with as_sqlite_errors():
+                    self._prepare(db)
             except sqlite3.Error as error:
                 if db is not None:
                     db.close()

@@ -166,11 +166,19 @@ class JsonDocument(Spec):
             grounded values without a source.
         :raises SchemaError: a schema that cannot be used.
         """
+        return self.watching(ctx, observed=False)
+
+    def watching(self, ctx: AttemptContext, *, observed: bool) -> TextWatch | ToolWatch:
+        """Return the state for one attempt, with the grounded values that count or with those that are only observed.
+
+        :raises PolicyError: as `watch`.
+        :raises SchemaError: as `watch`.
+        """
         if self.schema_file is not None and self.schema_ is None:
             problem = f"{self.schema_file} was not read: load the policy from a file, or give its content as schema"
             raise PolicyError(Problem(pointer="/json/schema_file", problem=problem))
         sources = ctx.sources or SourceTexts(request=ctx.request)
-        own_followers = Grounding(self.grounded, sources).followers if self.grounded else tuple
+        own_followers = Grounding(self.grounded, sources, observed=observed).followers if self.grounded else tuple
         if self.where == "text":
             return TextWatch(self.plan(_output_schema(self, ctx.request)), ctx.request, own_followers)
         own = self.schema_ == "request"

@@ -64,12 +64,15 @@ class Grounding:
     """The entries of a policy for one attempt.
 
     :param sources: the sources of the call.
+    :param observed: whether those count that only observe, instead of the others.
     :raises PolicyError: there is no source.
     """
 
-    def __init__(self, entries: Sequence[Grounded], sources: SourceTexts) -> None:
+    def __init__(self, entries: Sequence[Grounded], sources: SourceTexts, *, observed: bool = False) -> None:
         self._root = _Node()
         for index, spec in enumerate(entries):
+            if (spec.mode == "observe") != observed:
+                continue
             try:
                 source = sources.find(spec.in_, spec.between)
             except NoSource as missing:

@@ -45,13 +45,19 @@ _TENS: Final = {
     **dict.fromkeys(("crore", "crores", "cr"), 7),
     **dict.fromkeys(("b", "bn", "mrd", "billion", "billions", "milliard", "milliards", "milliarden", "miliardi"), 9),
     **dict.fromkeys(("t", "tn", "trillion", "trillions"), 12),
+    "\u5343": 3,
+    "\u4e07": 4,
+    "\u842c": 4,
+    "\u5104": 8,
+    "\u4ebf": 8,
+    "\u5146": 12,
     "%": -2,
     "\u2030": -3,
 }
 """A word or sign behind a number, and the power of ten that it may stand for."""
 _WORDS: Final = "|".join(sorted((word for word in _TENS if word.isalpha()), key=len, reverse=True))
 _BEFORE_WORD: Final = re.compile(
-    rf"(?<![0-9])([{_MINUS}]?)({_DIGITS})(?= ?[A-Za-z%\u2030{_VULGAR}{_MINUS}])"
+    rf"(?<![0-9])([{_MINUS}]?)({_DIGITS})(?= ?[A-Za-z%\u2030{_VULGAR}{_MINUS}\u4e00-\u9fff])"
     r"(?:[eE]([-+]?[0-9]{1,3})(?![0-9A-Za-z])"
     rf"| ?(?:([%\u2030]|(?i:{_WORDS})(?![A-Za-z]))|([{_VULGAR}])"
     rf"|((?i:cr|dr)(?![A-Za-z])|[{_MINUS}](?![\w{_CURRENCY}]))))"

@@ -66,10 +66,12 @@ class Search:
         if not text:
             return True
         if not self._source.startswith(text, self.at + self._length):
-            at = self._source.find("".join((*self._parts, text)), self.at + 1 if self._parts else 0)
+            before = "".join(self._parts)
+            at = self._source.find(before + text, self.at + 1 if before else 0)
             if at < 0:
                 return False
             self.at = at
+            self._parts = [before] if before else []
         self._parts.append(text)
         self._length += len(text)
         return True

@@ -6,6 +6,7 @@ of tools that run while the answer is written. What is worked out of a text is k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -22,11 +23,15 @@ _AROUND: Final = 40
 _STEP: Final = 2_048
 
 
+_BROKEN: Final = re.compile(r"\u00ad[ \t]*\r?\n[ \t]*")
+"""Where a word was broken at the end of a line, and its hyphen shows only there."""
+
+
 class SourceText:
     """One text, in whatever form values are compared."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text = _BROKEN.sub("\u00ad", text) if "\u00ad" in text else text
         self._forms: dict[NormalForm, str] = {}
         self._numbers: Numbers | None = None
         self._dates: frozenset[Date] | None = None

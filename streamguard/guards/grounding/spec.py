@@ -61,6 +61,8 @@ class Grounded(Spec):
     written."""
     tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """How far a number may be from one of the source."""
+    mode: Literal["observe"] | None = None
+    """`observe`: record the first value that does not stand in the source, and let the answer pass."""
     if TYPE_CHECKING:
 
         def __init__(
@@ -73,6 +75,7 @@ class Grounded(Spec):
             edges: Edges = "any",
             as_: Literal["text", "number", "date"] = "text",
             tolerance: float = 0,
+            mode: Literal["observe"] | None = None,
         ) -> None: ...
 
     @model_validator(mode="after")

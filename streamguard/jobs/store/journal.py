@@ -25,6 +25,7 @@ from streamguard.errors import JobError, Problem
 from streamguard.files.sqlite_file import (
     ForeignFile,
     Format,
+    as_sqlite_errors,
     check_owner,
     check_path,
     claim,
@@ -203,7 +204,8 @@ class Journal:
 
     def _rows(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         try:
-            yield from self._db.execute(sql, values)
+            with as_sqlite_errors():
+                yield from self._db.execute(sql, values)
         except sqlite3.Error as error:
             raise JournalError(str(self.path), error, "read") from error
 
@@ -396,7 +398,8 @@ def _opening(path: Path) -> Iterator[ExitStack]:
     """
     with ExitStack() as opened:
         try:
-            yield opened
+            with as_sqlite_errors():
+                yield opened
         except ForeignFile as error:
             raise _foreign(error, path) from error
         except sqlite3.Error as error:

@@ -50,6 +50,8 @@ class Ask(msgspec.Struct, tag=True):
     fingerprint: str
     params: bytes
     """The request as JSON."""
+    row: bytes | None = None
+    """The row as JSON, where answers are held against its fields."""
 
 
 class Sent(msgspec.Struct, tag=True):

@@ -157,6 +157,7 @@ class WorkerPool:
         """
         entry, deaths = request.entry, request.turn
         params = json.dumps(request.params).encode()
+        data = None if request.row is None else json.dumps(request.row).encode()
         while True:
             row = _Row(entry.custom_id, sent)
             child = await self._child(row, alone=deaths >= ALONE_FROM)
@@ -165,7 +166,7 @@ class WorkerPool:
             number = next(self._numbers)
             child.rows[number] = row
             self._notify()
-            child.frames.send(Ask(number, entry.custom_id, entry.fingerprint, params))
+            child.frames.send(Ask(number, entry.custom_id, entry.fingerprint, params, data))
             try:
                 await row.over.wait()
             finally:

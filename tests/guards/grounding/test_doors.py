@@ -15,6 +15,7 @@ import streamguard
 from streamguard import GaveUp, Grounded, GuardMiddleware, JsonDocument, Outcome, Policy, PolicyError, Retry, Rule
 from streamguard.errors import JobError
 from streamguard.jobs.job import Job
+from streamguard.jobs.store.fingerprint import salt
 from streamguard.policy.file import loads_policy, shipped_policies
 from streamguard.replay.recording import Recording, recordings
 from streamguard.replay.rerun import replay
@@ -88,6 +89,36 @@ def test_an_observing_section_lets_it_pass() -> None:
     outcome = anyio.run(main)
     assert outcome.reasons == ()
     assert [seen.trip.reason for seen in outcome.attempts[0].observed] == ["json.ungrounded"]
+
+
+@pytest.mark.parametrize("schema", [None, {"type": "object", "required": ["supplier"]}])
+def test_an_observing_entry_lets_it_pass_and_the_others_do_not(schema: Any) -> None:
+    """What it saw is recorded once, the answer is whole, and the rest of the section is enforced."""
+    seen = Grounded(at="/more", mode="observe")
+    section = JsonDocument(schema=schema, grounded=[seen, Grounded(at="/supplier")])
+    more = '{"supplier": "Globex Corporation", "more": "made up", "and": 1}'
+
+    async def main(*texts: str) -> Outcome:
+        return await streamguard.run(source(*texts), policy=POLICY.replace(json=section))
+
+    outcome = anyio.run(main, WRONG, more)
+    assert (outcome.value, outcome.reasons, outcome.completed) == (json.loads(more), ("json.ungrounded",), "whole")
+    [observed] = outcome.attempts[1].observed
+    assert (observed.trip.reason, observed.trip.guard) == ("json.ungrounded", "grounded")
+    assert observed.trip.where is not None
+    assert observed.trip.where.pointer == "/more"
+    assert outcome.attempts[0].observed == ()
+
+
+def test_an_observing_entry_needs_a_source() -> None:
+    """As any other; the mistake names the entry."""
+    policy = Policy(json=JsonDocument(grounded=[Grounded(at="/a", mode="observe", in_="row.body")]))
+
+    async def main() -> Outcome:
+        return await streamguard.run(source(RIGHT), policy=policy)
+
+    with pytest.raises(PolicyError, match=r"/json/grounded/0/in: values at /a need a source: row\.body is a field"):
+        anyio.run(main)
 
 
 @pytest.mark.parametrize(
@@ -253,3 +284,13 @@ def test_shipped_policies_ground_nothing() -> None:
     for name in shipped_policies():
         section = streamguard.load_policy(f"streamguard:{name}").json_document
         assert section is None or section.grounded == ()
+
+
+def test_what_decides_whether_results_of_a_job_are_kept() -> None:
+    """Which values are grounded does, as it decides which answer is right; whether one only observes does not."""
+
+    def salted(*entries: Grounded) -> str:
+        return salt(Policy(json=JsonDocument(grounded=entries)))
+
+    assert salted(Grounded(at="/a")) == salted(Grounded(at="/a", mode="observe"))
+    assert len({salted(), salted(Grounded(at="/a")), salted(Grounded(at="/b"))}) == 3

@@ -183,3 +183,10 @@ def test_the_place_of_a_part(length: int) -> None:
     shown = text_.around(form, search.at, search.length)
     assert "Here stands Müller" in shown
     assert len(shown) < 100
+
+
+def test_a_word_that_is_broken_by_a_soft_hyphen_is_whole() -> None:
+    """At the end of a line, whichever way lines end; elsewhere the hyphen shows nothing and takes nothing along."""
+    form = normal_form(("case", "dashes", "quotes", "space"))
+    text_ = SourceText("Corpo\u00ad\r\n  ration, soft\u00ad hyphen")
+    assert text_.in_form(form) == "corporation, soft hyphen"

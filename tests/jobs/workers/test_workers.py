@@ -137,3 +137,20 @@ def test_lines_are_those_of_one_process(folder: Path) -> None:
         row = json.loads(line)
         assert row["streamguard"]["output"] == {"n": int(row["custom_id"])}
         assert row["result"]["message"]["content"][0]["text"] == f'{{"n": {row["custom_id"]}}}'
+
+
+def test_answers_are_held_against_the_fields_of_their_rows(tmp_path: Path) -> None:
+    """A row goes to its worker with the fields that its answer must stand in."""
+    policy = (
+        "version: 1\ntimeouts: {total: 60}\njson: {grounded: [{at: /n, as: number, in: row.doc}]}\n"
+        "retry: {attempts: 1}\n"
+    )
+    data = [{"id": str(n), "text": f"row {n}", "doc": f"it says {n if n % 2 else 99}"} for n in range(6)]
+    write_job(tmp_path, *data, policy=policy)
+    (tmp_path / "t.j2").write_text("{{ text }}")
+    with provider() as server:
+        asked = ("--template", str(tmp_path / "t.j2"), "--model", "m", "--max-tokens", "50")
+        process = start(tmp_path, server, *asked)
+        _, said = process.communicate()
+    assert process.returncode == 3, said
+    assert results(tmp_path) == {str(n): "succeeded" if n % 2 else "json.ungrounded" for n in range(6)}

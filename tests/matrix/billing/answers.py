@@ -103,7 +103,7 @@ def made(chance: random.Random, asked: Asked, *, stops: bool) -> Made:
     unit = chance.choice(sorted(UNITS))
     hidden = chance.choice((0, asked.most_output // 2, asked.most_output)) if asked.thinks else 0
     room = (asked.most_output - hidden) // UNITS[unit]
-    units = min(room, chance.choice((0, 1, 3, 12, 60)))
+    units = min(room, chance.choice((0, 1, 3, 12, 60, 200)))
     geo = asked.geo or chance.choice(("global", "us"))
     tokens = asked.input_tokens
     shares = {"plain": tokens}
