@@ -11,14 +11,15 @@ help: ## this list
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aiohttp,bedrock,postgres,proxy,redis,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aiohttp,bedrock,cli,postgres,proxy,redis,test]'
 	touch $@
 
 install: $(STAMP) ## make the virtual environment
 
-real: $(STAMP) ## what tests against real clients and models need: the TypeScript SDK (npm), the small local model
+real: $(STAMP) ## what tests against real clients and models need: the TypeScript SDK (npm), the local model, promtool
 	-npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	-mkdir -p build/promtool && cd build/promtool && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
 
 test: $(STAMP) ## all tests, with branch coverage
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term-missing:skip-covered -q
@@ -65,14 +66,18 @@ servers: $(STAMP) ## real servers of the Messages API, run here: LiteLLM, and ll
 
 newest: $(STAMP) ## the tests of everything that meets the SDK, with the newest dependencies instead of the pinned ones
 	$(PYTHON) -m venv build/newest
-	build/newest/bin/pip install --quiet --disable-pip-version-check --upgrade -e '.[aiohttp,bedrock,postgres,proxy,redis,test]'
+	build/newest/bin/pip install --quiet --disable-pip-version-check --upgrade -e '.[aiohttp,bedrock,cli,postgres,proxy,redis,test]'
 	build/newest/bin/python -m pytest -q -n 2 --dist loadfile tests/adapters tests/test_api.py tests/test_public.py
 
 matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9, bills (some forty minutes on two cores)
 	$(BIN)/python -m bench.matrix
 	$(BIN)/python -m bench.kill_matrix
-	$(BIN)/python -m bench.ledgers --schedules 200
+	$(BIN)/python -m bench.ledgers --schedules 200 --storms 200
 	$(BIN)/python -m bench.billing
+
+cluster: $(STAMP) ## ten thousand histories of a cluster under faults, then planted mistakes (some minutes)
+	$(BIN)/python -m bench.cluster --histories 10000
+	$(BIN)/python -m bench.cluster --plants --histories 600
 
 fuzz: $(STAMP) ## a million mutated inputs, then coverage-guided ones where atheris can be installed
 	$(BIN)/python -m bench.fuzz
@@ -86,4 +91,4 @@ reliability-report: $(STAMP) ## the reliability programme's figures as a table; 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
+.PHONY: cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean

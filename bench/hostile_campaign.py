@@ -43,6 +43,9 @@ from streamguard.testing import run_virtual
 BATCH: Final = 250
 """Exchanges at a time, of which nothing may be left over afterwards."""
 
+SETTLED: Final = 10.0
+"""Seconds after the last connection of a batch has ended by which all that it caused must have ended."""
+
 PATHS: Final = re.compile(rb"/v1/(messages(/count_tokens)?|models(/[A-Za-z0-9._:@-]+)?)(\?[A-Za-z0-9._~%=&:+-]*)?")
 """What may be asked upstream."""
 
@@ -229,6 +232,8 @@ class Campaign:
                         seed = chance.choice(well_formed if self._mutate_answers else mutated)
                         data = seed if self._mutate_answers else mutant(chance, seed)
                         group.start_soon(self._one, clients, kind, data, chance)
+                # Of the clock's seconds: what takes longer to end is left over.
+                await anyio.sleep(SETTLED)
                 left = {
                     "connections": len(clients.connections),
                     "tasks": len(clients.tasks),

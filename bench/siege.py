@@ -9,7 +9,9 @@ broken.
 
 A machine that is busy makes latencies that are not the proxy's. So the good client asks two servers by turns: the
 proxy, and a bare one beside it that nobody attacks and that answers at once; its latencies are the machine's share.
-And `--bare` sends the same siege to such a server instead of the proxy: what a loop that does nothing makes of it.
+`--bare` sends the same siege to such a server instead of the proxy: what a loop that does nothing makes of it. And
+`--real-time` gives the servers and the good client a core that the attacker, and whatever else runs, cannot take from
+them: as if they were on machines of their own.
 """
 
 from __future__ import annotations
@@ -142,7 +144,15 @@ class Attacker:
             self.counts[name] = self.counts.get(name, 0) + 1
 
 
+def real_time() -> None:
+    """Give this process, its threads and those it has started a real-time priority."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for pid in (0, *map(int, children)):
+        os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(5))
+
+
 def attack(port: int, token: str | None, seconds: float, counts: multiprocessing.Queue[dict[str, int]]) -> None:
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     attacker = Attacker(port, token)
     threads = [threading.Thread(target=attacker.run, args=one, daemon=True) for one in attacker.attacks().items()]
     for thread in threads:
@@ -285,17 +295,21 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--tenant", action="store_true", help="attack as a client with a token")
     parser.add_argument("--bare", action="store_true", help="attack a server that does nothing, for comparison")
+    parser.add_argument("--real-time", action="store_true", help="keep the attacker off the servers' core")
     options = parser.parse_args()
+    prepare = real_time if options.real_time else lambda: None
     token = TOKENS["bad"] if options.tenant else None
     _, beside = bare_server()
     if options.bare:
         other, port = bare_server()
         assert other.pid is not None
+        prepare()
         besieged(port, other.pid, beside, token, options.seconds)
         return 0
     with tempfile.TemporaryDirectory() as name, ScriptedServer(wire.text_stream("fine")).in_process() as upstream:
         log = Path(name) / "log"
         process, port = started(Path(name), upstream.url, log)
+        prepare()
         try:
             found = besieged(port, process.pid, beside, token, options.seconds)
             time.sleep(3)

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
         StreamguardError,
     )
     from streamguard.guards.caps import Caps
+    from streamguard.guards.checks.spec import Check
     from streamguard.guards.completion import Completion
     from streamguard.guards.content import Content
     from streamguard.guards.custom import View, guard
     from streamguard.guards.document.guard import JsonDocument
+    from streamguard.guards.grounding.spec import Grounded
     from streamguard.guards.repetition import Repetition
     from streamguard.guards.timeouts import Timeouts
     from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
@@ -66,6 +68,8 @@ __all__ = [
     "Timeouts",
     "Caps",
     "JsonDocument",
+    "Grounded",
+    "Check",
     "Completion",
     "Content",
     "Repetition",
@@ -128,6 +132,7 @@ _HOME = {
         "StreamguardError",
     ),
     "streamguard.guards.caps": ("Caps",),
+    "streamguard.guards.checks.spec": ("Check",),
     "streamguard.guards.completion": ("Completion",),
     "streamguard.guards.content": ("Content",),
     "streamguard.guards.custom": (
@@ -135,6 +140,7 @@ _HOME = {
         "guard",
     ),
     "streamguard.guards.document.guard": ("JsonDocument",),
+    "streamguard.guards.grounding.spec": ("Grounded",),
     "streamguard.guards.repetition": ("Repetition",),
     "streamguard.guards.timeouts": ("Timeouts",),
     "streamguard.outcome": (

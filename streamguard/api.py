@@ -12,10 +12,11 @@ from typing_extensions import TypeVar
 
 from streamguard.engine.call import Call
 from streamguard.engine.runtime import Runtime
-from streamguard.errors import PolicyError, StreamguardError
+from streamguard.errors import ConfigError, PolicyError, StreamguardError
 from streamguard.events import Event
+from streamguard.guards.grounding.source import Given
 from streamguard.outcome import CallRecord, Outcome
-from streamguard.policy.file import as_policy
+from streamguard.policy.given import as_policy
 from streamguard.policy.model import Deliver, Policy
 from streamguard.retry.rules import Retry
 from streamguard.source import CLOSE_LIMIT, Source, SourceOf
@@ -32,6 +33,7 @@ async def run(
     policy: PolicyLike,
     output: type[T],
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> Outcome[T]: ...
@@ -43,6 +45,7 @@ async def run(
     *,
     policy: PolicyLike,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> Outcome[T]: ...
@@ -55,6 +58,7 @@ async def run(
     policy: PolicyLike,
     output: Any = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> Outcome[Any]: ...
@@ -66,6 +70,7 @@ async def run(
     policy: PolicyLike,
     output: Any = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> Outcome[Any]:
@@ -77,14 +82,30 @@ async def run(
     :param policy: a `Policy`, or the name of one: `streamguard:NAME`, or the path of a policy file.
     :param output: the type of the answer's document: a Pydantic model class, or anything that `pydantic.TypeAdapter`
         takes. `outcome.value` is then an instance of it. Left out: plain JSON data, as the policy says.
+    :param source_text: what the values of `json.grounded` are held against: a text, or a mapping whose members
+        `in: row.FIELD` names. Left out: the text of the request's user messages.
     :param runtime: what calls share; a fresh one by default.
     :param labels: go into every record and log line of the call.
     :param group: calls of one group are shown together, such as the steps of one agent run.
     :raises PolicyError: the policy does not fit the source. Nothing was sent.
     :raises CallError: the call ended otherwise; its `record` has every attempt.
     """
-    chosen = policy_for(policy, output, source)
-    return await Call(source, chosen, runtime, keep=False, labels=labels, group=group).run()
+    chosen = policy_for(policy, output, as_source(source))
+    call = Call(source, chosen, runtime, keep=False, labels=labels, group=group, source_text=source_text)
+    return await call.run()
+
+
+def as_source(source: Source) -> Source:
+    """Return the source, if it is one.
+
+    :raises ConfigError: it is something else, such as a client or a stream that is open already.
+    """
+    if callable(getattr(source, "open", None)) and hasattr(source, "sees_bytes"):
+        return source
+    raise ConfigError(
+        "the first argument must be a source, such as streamguard.messages(client, model=…), "
+        f"not {type(source).__name__}; guarded() takes a stream that is open already"
+    )
 
 
 def policy_for(policy: PolicyLike, output: Any = None, source: Source | None = None) -> Policy:
@@ -227,6 +248,7 @@ def stream(
     output: type[T],
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[T]: ...
@@ -239,6 +261,7 @@ def stream(
     policy: PolicyLike,
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[T]: ...
@@ -252,6 +275,7 @@ def stream(
     output: Any = None,
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[Any]: ...
@@ -264,6 +288,7 @@ def stream(
     output: Any = None,
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[Any]:
@@ -274,9 +299,11 @@ def stream(
     :param policy: a `Policy`, or the name of one.
     :param output: the type of the answer's document, as in `run`.
     :param deliver: instead of the policy's.
+    :param source_text: what the values of `json.grounded` are held against, as in `run`.
     """
-    chosen = policy_for(policy, output, source)
-    return GuardedStream(Call(source, chosen, runtime, deliver=deliver, labels=labels, group=group))
+    chosen = policy_for(policy, output, as_source(source))
+    call = Call(source, chosen, runtime, deliver=deliver, labels=labels, group=group, source_text=source_text)
+    return GuardedStream(call)
 
 
 @overload
@@ -286,6 +313,7 @@ def guarded(
     policy: PolicyLike,
     output: type[T],
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[T]: ...
@@ -298,6 +326,7 @@ def guarded(
     policy: PolicyLike,
     output: Any = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[Any]: ...
@@ -309,6 +338,7 @@ def guarded(
     policy: PolicyLike,
     output: Any = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[Any]:
@@ -319,6 +349,8 @@ def guarded(
 
     :param sdk_stream: what `await client.messages.create(…, stream=True)` or `async with client.messages.stream(…)`
         gave. It is closed when the context is left.
+    :param source_text: what the values of `json.grounded` are held against. Such a policy needs it here: an open stream
+        does not show its request.
     :raises PolicyError: the policy needs what an open stream does not have: more than one attempt's request, or pings.
     :raises ConfigError: it is no open, asynchronous stream of the SDK.
     """
@@ -332,5 +364,5 @@ def guarded(
             "deliver: restarting needs a source that can be asked again; use messages(client, …) with stream()"
         )
     opened = sdk_events(sdk_stream)
-    call = Call(opened, chosen, runtime, deliver=deliver, labels=labels, group=group)
+    call = Call(opened, chosen, runtime, deliver=deliver, labels=labels, group=group, source_text=source_text)
     return GuardedStream(call, close=opened.aclose)

@@ -84,6 +84,17 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     uncertain: int
 
 
+class Waited(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds that an attempt waited before it was sent, by what for. A retry rule's own wait is not in them."""
+
+    pace: float = 0.0
+    """For its turn in the pace: the provider's limits."""
+    cooldown: float = 0.0
+    """For the end of a cool-down after a refusal."""
+    budget: float = 0.0
+    """For room in budgets, and for their ledgers."""
+
+
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt, whatever became of it."""
 
@@ -119,6 +130,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What each limit of each budget was charged for it."""
     limits: Limits | None = None
     """The rate limits that the provider's answer stated; `None` if it stated none."""
+    waited: Waited = Waited()
+    """What it waited for before it was sent."""
 
     @property
     def reason(self) -> str | None:

@@ -30,11 +30,13 @@ class Request:
 
     :param body: the JSON body; copied, and not to be changed afterwards.
     :param betas: beta features that go with it in a header; each entry one name, or several between commas.
+    :param base_url: the endpoint it goes to; `None` if that is not known.
     """
 
-    def __init__(self, body: Mapping[str, Any], *, betas: Sequence[str] = ()) -> None:
+    def __init__(self, body: Mapping[str, Any], *, betas: Sequence[str] = (), base_url: str | None = None) -> None:
         self.body: Mapping[str, Any] = copy.deepcopy(dict(body))
         self.betas = tuple(betas)
+        self.base_url = base_url
         self.known: dict[str, Any] = {}
         """What was worked out of `system`, `messages` and `tools`, by name: a long input is gone through once."""
 
@@ -45,7 +47,8 @@ class Request:
         :param known: of a request with the same `system`, `messages` and `tools`.
         """
         request = cls.__new__(cls)
-        request.body, request.known, request.betas = body, {} if known is None else known, ()
+        request.body, request.known = body, {} if known is None else known
+        request.betas, request.base_url = (), None
         return request
 
     def __repr__(self) -> str:
@@ -142,7 +145,19 @@ class Request:
         """The request of another body; what both have in common is not copied, since neither changes."""
         same = all(body.get(key) is self.body.get(key) for key in INPUT)
         request = Request.owning(body, self.known if same else None)
-        request.betas = self.betas
+        request.betas, request.base_url = self.betas, self.base_url
+        return request
+
+    def with_body(self, body: Mapping[str, Any]) -> Request:
+        """Return the request of another body, with the same betas and to the same endpoint."""
+        return self._with(copy.deepcopy(dict(body)))
+
+    def to(self, base_url: str | None) -> Request:
+        """Return the same request to another endpoint; itself, if that is `None`."""
+        if base_url is None:
+            return self
+        request = self._with(self.body)
+        request.base_url = base_url
         return request
 
 

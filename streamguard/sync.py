@@ -19,6 +19,7 @@ from streamguard.api import PolicyLike, T
 from streamguard.engine.portal import Backend, isolated, run_in_thread
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Event
+from streamguard.guards.grounding.source import Given
 from streamguard.outcome import CallRecord, Outcome
 from streamguard.policy.model import Deliver
 from streamguard.source import Source, SourceOf
@@ -31,6 +32,7 @@ def run(
     policy: PolicyLike,
     output: type[T],
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
     backend: Backend = "asyncio",
@@ -43,6 +45,7 @@ def run(
     *,
     policy: PolicyLike,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
     backend: Backend = "asyncio",
@@ -56,6 +59,7 @@ def run(
     policy: PolicyLike,
     output: Any = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
     backend: Backend = "asyncio",
@@ -68,15 +72,16 @@ def run(
     policy: PolicyLike,
     output: Any = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
     backend: Backend = "asyncio",
 ) -> Outcome[Any]:
     """`streamguard.run` for a thread: blocks until the call is over. Parameters and errors are the same."""
-    chosen = api.policy_for(policy, output, source)
+    chosen = api.policy_for(policy, output, api.as_source(source))
 
     async def drive(own: Source) -> Outcome[Any]:
-        return await api.run(own, policy=chosen, runtime=runtime, labels=labels, group=group)
+        return await api.run(own, policy=chosen, runtime=runtime, source_text=source_text, labels=labels, group=group)
 
     return run_in_thread(source, drive, backend)
 
@@ -127,6 +132,7 @@ def stream(
     output: type[T],
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
     backend: Backend = "asyncio",
@@ -140,6 +146,7 @@ def stream(
     policy: PolicyLike,
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
     backend: Backend = "asyncio",
@@ -154,6 +161,7 @@ def stream(
     output: Any = None,
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
     backend: Backend = "asyncio",
@@ -167,18 +175,27 @@ def stream(
     output: Any = None,
     deliver: Deliver | None = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
     backend: Backend = "asyncio",
 ) -> AbstractContextManager[SyncStream[Any]]:
     """`streamguard.stream` for a thread: `with stream(…) as events: for event in events`."""
-    chosen = api.policy_for(policy, output, source)
+    chosen = api.policy_for(policy, output, api.as_source(source))
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[api.GuardedStream[Any]]:
         async with (
             isolated(source) as own,
-            api.stream(own, policy=chosen, deliver=deliver, runtime=runtime, labels=labels, group=group) as events,
+            api.stream(
+                own,
+                policy=chosen,
+                deliver=deliver,
+                runtime=runtime,
+                source_text=source_text,
+                labels=labels,
+                group=group,
+            ) as events,
         ):
             yield events
 
@@ -200,6 +217,7 @@ def guarded(
     policy: PolicyLike,
     output: type[T],
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> AbstractContextManager[SyncStream[T]]: ...
@@ -212,6 +230,7 @@ def guarded(
     policy: PolicyLike,
     output: Any = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> AbstractContextManager[SyncStream[Any]]: ...
@@ -223,6 +242,7 @@ def guarded(
     policy: PolicyLike,
     output: Any = None,
     runtime: Runtime | None = None,
+    source_text: Given = None,
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> AbstractContextManager[SyncStream[Any]]:
@@ -239,7 +259,9 @@ def guarded(
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[api.GuardedStream[Any]]:
-        async with api.guarded(stream, policy=chosen, runtime=runtime, labels=labels, group=group) as events:
+        async with api.guarded(
+            stream, policy=chosen, runtime=runtime, source_text=source_text, labels=labels, group=group
+        ) as events:
             yield events
 
     return _in_a_portal(opened, "asyncio")

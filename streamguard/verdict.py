@@ -31,6 +31,7 @@ REASONS: dict[str, str] = {
     "json.malformed": "no continuation is JSON",
     "json.schema": "no continuation satisfies the schema",
     "json.model": "the type's own validators refuse it",
+    "json.ungrounded": "a value that stands nowhere in the source",
     "json.duplicate_name": "a name stands twice in one object",
     "json.fence": "the document stands in a code fence",
     "json.preamble": "text before the document",

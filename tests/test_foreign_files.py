@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import sqlite3
 import time
 from collections.abc import Callable
@@ -10,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.budgets.ledger import LedgerError
+from streamguard.budgets.ledger import LedgerError, LedgerLost
+from streamguard.budgets.spec import Scope, Settlement
 from streamguard.budgets.stores import open_ledger
 from streamguard.budgets.stores.sqlite import FORMAT as LEDGER
+from streamguard.budgets.stores.sqlite import SqliteStore
 from streamguard.files.sqlite_file import Format
 from streamguard.jobs.store.journal import FORMAT as JOURNAL
 from streamguard.jobs.store.journal import open_journal
@@ -111,6 +115,112 @@ def test_a_ledger_of_other_tables_is_no_ledger(sql: str, tmp_path: Path) -> None
     marked(tmp_path / "l.db", LEDGER, sql)
     with pytest.raises(LedgerError, match=r"no ledger|something else|not a ledger"):
         open_ledger(f"sqlite:{tmp_path / 'l.db'}")
+
+
+def broken(data: bytes, chance: random.Random) -> tuple[bytes, bytes | None]:
+    """A file with broken bytes, a broken page, or cut; and what stands beside it as its log."""
+    page = 4096 * chance.randrange(len(data) // 4096)
+    match chance.randrange(5):
+        case 0:
+            changed = bytearray(data)
+            for _ in range(chance.choice((1, 5, 50))):
+                changed[chance.randrange(100 if chance.random() < 0.3 else len(data))] = chance.randrange(256)
+            return bytes(changed), None
+        case 1:
+            return data[: chance.randrange(len(data))], None
+        case 2:
+            return data[:page] + chance.randbytes(4096) + data[page + 4096 :], None
+        case 3:
+            return data, chance.randbytes(chance.choice((10, 32, 5000)))
+        case _:
+            # The first bytes of a log, and nothing of one behind them.
+            return data, b"\x37\x7f\x06\x82" + chance.randbytes(20_000)
+
+
+JOB = Scope(key="job", unit="micro_usd", cap=1_000_000)
+
+
+def used(path: Path) -> None:
+    """Do everything with a ledger that anybody does."""
+    store = SqliteStore(path)
+    try:
+        store.configure([JOB])
+        store.reserve("another", {"job": 5}, 60)
+        store.settle("open", {"job": Settlement(1, 1)})
+        store.heartbeat("another", 60)
+        for verb in (store.scopes, store.sweep, store.rebuild, lambda: store.balance("job")):
+            verb()
+        store.uncertain("job")
+    finally:
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A ledger with calls that run and calls that have ended."""
+    path = tmp_path_factory.mktemp("ledger") / "l.db"
+    store = SqliteStore(path)
+    store.configure([JOB])
+    for number in range(40):
+        store.reserve(f"hold {number}" if number else "open", {"job": 100}, 60)
+        if number % 2:
+            store.settle(f"hold {number}", {"job": Settlement(50, 2)})
+    store.close()
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_broken_ledger_is_a_typed_error(seed: int, ledger: bytes, tmp_path: Path) -> None:
+    """Broken bytes, pages and logs, files that end: what can be used is used, the rest is named; never anything else."""
+    data, log = broken(ledger, random.Random(seed))
+    (tmp_path / "l.db").write_bytes(data)
+    if log is not None:
+        (tmp_path / "l.db-wal").write_bytes(log)
+    began = time.thread_time()
+    with contextlib.suppress(LedgerError, LedgerLost):
+        used(tmp_path / "l.db")
+    assert time.thread_time() - began < 5
+
+
+@pytest.mark.parametrize("column", ["amount", "uncertain"])
+def test_a_number_without_room_is_a_typed_error(column: str, ledger: bytes, tmp_path: Path) -> None:
+    """The smallest number that SQLite has cannot be taken from anything."""
+    (tmp_path / "l.db").write_bytes(ledger)
+    with closing(sqlite3.connect(tmp_path / "l.db")) as db:
+        db.execute(f"UPDATE holds SET {column} = -9223372036854775808")
+        db.commit()
+    with pytest.raises(LedgerLost, match="broken"):
+        used(tmp_path / "l.db")
+
+
+def test_a_name_that_is_no_text_is_a_typed_error(ledger: bytes, tmp_path: Path) -> None:
+    """What SQLite quotes of a broken schema need not be UTF-8."""
+    found = []
+    for at in range(ledger.index(b"CREATE TABLE"), ledger.index(b"CREATE TABLE") + 200, 7):
+        (tmp_path / "l.db").write_bytes(ledger[:at] + b"\x8e" + ledger[at + 1 :])
+        with pytest.raises((LedgerError, LedgerLost)) as caught:
+            used(tmp_path / "l.db")
+        found.append(str(caught.value))
+    assert all("l.db" in said for said in found)
+
+
+@pytest.mark.parametrize("line", COMMANDS, ids=lambda line: line[0])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_broken_journal_is_a_typed_error(seed: int, line: tuple[str, ...], tmp_path, monkeypatch, capfd) -> None:
+    """The same of a job's journal, by every command that reads one."""
+    monkeypatch.chdir(tmp_path)
+    open_journal("out.jsonl").close()
+    (tmp_path / "out.jsonl").touch()
+    journal = tmp_path / "out.jsonl.journal"
+    data, log = broken(journal.read_bytes(), random.Random(seed))
+    journal.write_bytes(data)
+    if log is not None:
+        journal.with_name(journal.name + "-wal").write_bytes(log)
+    code, _, err = command(capfd, *line)
+    assert code in (0, 1, 2)
+    assert code == 0 or "out.jsonl" in err
+    assert "unexpected" not in err
+    assert "Traceback" not in err
 
 
 def test_our_own_files_are_ours(tmp_path: Path) -> None:

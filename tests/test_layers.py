@@ -46,39 +46,42 @@ MAY_IMPORT: dict[str, str] = {
     "budgets.upper_bound": "request usage pricing budgets.known_options",
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
     "budgets.spec": "errors events usage pricing guards budgets.upper_bound",
-    "policy": "redaction request verdict errors files pricing models guards retry budgets.spec",
+    "pace": "files guards pace.limits",
+    "policy": "pace redaction request verdict errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models guards policy",
+    "policy.given": "errors files policy policy.file",
     "pricing.book": "request events errors pricing",
-    "budgets": "redaction request usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
+    "pace.stores": "redaction errors files files.sqlite_file pace pace.limits",
+    "budgets": "redaction request events usage outcome errors files files.sqlite_file pricing budgets.upper_bound budgets.spec",
     # one call
     "source": "request verdict events errors guards policy",
-    "engine": "redaction request verdict events usage outcome pace.limits errors files pricing pricing.book guards retry budgets"
+    "engine": "pace pace.stores redaction request verdict events usage outcome pace.limits errors files pricing pricing.book guards retry budgets"
     " budgets.upper_bound budgets.max_tokens budgets.spec policy source",
     # the outside world
     "adapters.sse": "request events errors source",
     "adapters.aws": "events errors files source adapters.sse",
     "adapters.anthropic": "redaction request verdict events usage outcome pace.limits errors files pricing models guards policy"
-    " policy.file source engine adapters.sse adapters.aws",
-    "api": "events outcome errors retry policy policy.file source engine adapters.anthropic",
-    "sync": "events outcome policy source engine adapters.anthropic api",
+    " policy.file policy.given source engine adapters.sse adapters.aws",
+    "api": "events outcome errors guards retry policy policy.file policy.given source engine adapters.anthropic",
+    "sync": "events outcome guards policy source engine adapters.anthropic api",
     "relay": "verdict events outcome errors files api",
     "http": "redaction terminal errors files guards",
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
     "replay": "terminal request verdict events usage outcome errors files pricing pricing.book guards policy adapters.sse"
     " adapters.anthropic",
-    "jobs": "redaction request terminal verdict events usage outcome pace.limits errors files files.sqlite_file files.reading"
+    "jobs": "redaction request terminal verdict events usage outcome pace.limits pace errors files files.sqlite_file files.reading"
     " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic",
     "batch": "redaction outcome errors usage files files.sqlite_file budgets budgets.upper_bound budgets.spec policy"
     " source engine adapters.anthropic api jobs",
     "testing": "request verdict events usage pace.limits errors files source adapters.sse adapters.anthropic",
     "demo": "terminal events errors files pricing pricing.book engine adapters.anthropic jobs testing",
-    "proxy": "http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
+    "proxy": "pace pace.limits http redaction request terminal verdict events usage outcome errors files files.reading guards retry"
     " budgets.known_options budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic"
     " view adapters.aws",
-    "cli": "redaction terminal usage errors files files.reading files.schema_file files.sqlite_file pricing viability guards budgets"
+    "cli": "redaction terminal verdict usage errors files files.reading files.schema_file files.sqlite_file pricing viability guards budgets"
     " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay demo view proxy",
-    "__main__": "cli",
+    "__main__": "cli errors files",
     "__init__": "verdict events usage outcome errors conversation guards retry pricing budgets.spec policy policy.file"
     " source engine adapters.anthropic api sync relay",
 }
@@ -153,6 +156,9 @@ CLOCKS = {
     "budgets.stores.memory": "leases, and windows of days",
     "budgets.stores.redis": "until when a server may run what it was sent, and when it was last looked at",
     "budgets.stores.sqlite": "leases, windows of days, and the wait for a locked file",
+    "engine.runtime": "when a shared pace is told its last reports",
+    "pace.stores.redis": "the server's clock between its answers",
+    "pace.stores.sqlite": "the clock of one machine",
     "pricing.book": "which of a model's prices is today's",
 }
 """Modules below the doors that read a clock, and which. Doors (jobs, proxy, view, relay, cli, demo, testing) may."""

@@ -67,7 +67,7 @@ class Claims:
         owner: str | None = None,
     ) -> None:
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self.held: set[str] = set()
+        self.held: dict[str, None] = {}
         """Rows that are this process's to ask."""
         self._journal = journal
         self._lease = lease
@@ -169,11 +169,11 @@ class Claims:
         for wish in wishes:
             key = wish.what if isinstance(wish.what, str) else wish.what.key
             if not isinstance(wish.answer, Mine):
-                self.held.discard(key)
+                self.held.pop(key, None)
             elif wish.abandoned:
                 self.put_back(key)
             else:
-                self.held.add(key)
+                self.held[key] = None
             wish.ready.set()
 
     def _do(self, wishes: list[_Wish], due: bool) -> bool:

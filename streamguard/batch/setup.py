@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 
@@ -20,13 +20,16 @@ from streamguard.adapters.anthropic.environment import checked_url
 from streamguard.batch.columns import plain, types
 from streamguard.errors import ConfigError, Problem
 from streamguard.jobs.input.input import RowRequest
-from streamguard.jobs.input.params import mistakes
+from streamguard.jobs.input.params import RenderError, mistakes
 from streamguard.jobs.input.plan import Entry
 from streamguard.jobs.input.rows import MAX_ID, Row, content_key
-from streamguard.jobs.input.template import RenderError, Template, read_template
+from streamguard.jobs.input.templates import make_template, open_template
 from streamguard.jobs.opening import TOTAL, check_schema, read_schema_or_type, with_schema
 from streamguard.jobs.store.fingerprint import request_fingerprint, salt
 from streamguard.policy.model import Policy
+
+if TYPE_CHECKING:
+    from streamguard.jobs.input.template import Template
 
 OnBudget = Literal["stop", "rows"]
 """What a shared budget without room does: end the work, or be the result of each row that is left."""
@@ -81,7 +84,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         :raises ConfigError: what cannot be used.
         """
         chosen = _policy(policy, schema, output)
-        read = None if template is None else read_template(Path(template))
+        read = None if template is None else open_template(Path(template))
         overrides = {name: value for name, value in (("model", model), ("max_tokens", max_tokens)) if value is not None}
         _check(read, overrides, options, journal)
         made = cls(
@@ -110,7 +113,7 @@ class Requests:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._template = None if setup.template is None else Template(*setup.template)
+        self._template = None if setup.template is None else make_template(*setup.template)
         self._salt = salt(setup.policy)
 
     def key(self, row: Mapping[str, Any]) -> str:
@@ -152,7 +155,7 @@ class Requests:
             raise Unusable(f"{error.place}: {error.problem}") from error
         except (TypeError, ValueError, RecursionError) as error:
             raise Unusable(f"{type(error).__name__}: {error}") from error
-        return RowRequest(Entry(key, 0, 0, 0, 0, print_), params)
+        return RowRequest(Entry(key, 0, 0, 0, 0, print_), params, row=data if self._setup.policy.grounds else None)
 
     def _params(self, key: str, data: dict[str, Any]) -> Mapping[str, Any]:
         if self._template is not None:

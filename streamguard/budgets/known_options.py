@@ -34,8 +34,10 @@ _TYPES: Final[Mapping[str, frozenset[str]]] = {
 }
 """And of which types they may be."""
 
-_WORDS: Final[Mapping[str, frozenset[str]]] = {"service_tier": frozenset({"auto", "standard_only"})}
-"""What these fields may say. Other tiers have prices of their own: `priority` of Bedrock does."""
+_TIERS: Final = frozenset({"auto", "standard_only", "standard", "default"})
+_PAID_TIERS: Final = frozenset({"priority", "flex", "batch"})
+"""Service tiers. Anthropic bills none of them above the list price: `priority` is paid beforehand. On other platforms
+some have prices of their own: `priority` of Bedrock has a premium."""
 
 _EDITS: Final = frozenset({"clear_tool_uses_20250919", "clear_thinking_20251015"})
 """Edits of the context that only remove input: compaction would be a sampling of its own."""
@@ -74,11 +76,16 @@ def unbounded_option(body: Mapping[str, Any]) -> str | None:
                 return "'context_management' may make the provider work more than once"
         elif name not in BOUNDED_FIELDS:
             return f"{name!r} may make the provider work more than once"
-        elif name in _WORDS and not _among(value, _WORDS[name]):
+        elif name == "service_tier" and not _among(value, _tiers(body.get("model"))):
             return f"what {name} {value!r} costs is not known"
         elif name in _OPTIONS and isinstance(value, Mapping) and (odd := _odd(name, value)) is not None:
             return f"what {odd} costs is not known"
     return None
+
+
+def _tiers(model: object) -> frozenset[str]:
+    """The service tiers of a model that cost no more than its list price."""
+    return _TIERS | _PAID_TIERS if str(model).startswith("claude") else _TIERS
 
 
 def _odd(name: str, value: Mapping[Any, Any]) -> str | None:

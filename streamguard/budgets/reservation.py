@@ -22,7 +22,7 @@ import msgspec
 
 from streamguard.budgets.ledger import DEFAULT_LEASE, TAKE_BACK, Denied, Hold, Ledger, LedgerError, LedgerLost
 from streamguard.budgets.queue import ReservationQueue
-from streamguard.budgets.spec import BudgetSpec, Evidence, NotBilled, Scope, Settlement, settle
+from streamguard.budgets.spec import BudgetSpec, Evidence, InputBound, NotBilled, Scope, Settlement, settle
 from streamguard.budgets.stores import open_ledger
 from streamguard.budgets.stores.memory import MemoryStore
 from streamguard.budgets.upper_bound import Bound, BudgetMode, Unbounded, bound
@@ -121,6 +121,7 @@ class CallAccount:
         price: Price | None,
         *,
         deadline: float = math.inf,
+        counted: int | None = None,
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         lease: float = DEFAULT_LEASE,
@@ -132,6 +133,7 @@ class CallAccount:
         Queues for as long as the budgets' `wait` and the `deadline` (on the running backend's clock) allow.
 
         :param price: of this very request (`PriceBook.for_request`).
+        :param counted: the provider's own count of the input, for budgets that rest on it.
         :param input_tokens: an upper estimate of the input, for calibrated budgets.
         :param output_tokens: an upper estimate of the output, for calibrated budgets.
         :param own_until: how long to queue, beyond the budgets' `wait`, for what other calls of this process hold.
@@ -139,15 +141,16 @@ class CallAccount:
         :raises LedgerLost: a ledger cannot be reached; nothing may be sent.
         """
         claims: dict[ReservationQueue, list[_Claim]] = {}
-        known: dict[tuple[BudgetMode, bool], Bound | Unbounded] = {}
+        known: dict[tuple[BudgetMode, bool, InputBound], Bound | Unbounded] = {}
         for queue, spec, scope in self._places:
-            kind = spec.mode, spec.cost_usd is not None
+            kind = spec.mode, spec.cost_usd is not None, spec.input_bound
             if kind not in known:
                 known[kind] = bound(
                     request,
                     price,
                     mode=spec.mode,
                     needs_price=spec.cost_usd is not None,
+                    counted=counted if spec.input_bound == "counted" else None,
                     input_tokens=input_tokens,
                     output_tokens=output_tokens,
                 )

@@ -28,6 +28,9 @@ from streamguard.usage import Unit
 
 Window = Literal["hour", "day", "month"]
 
+InputBound = Literal["proven", "counted"]
+"""What bounds the input of a request: its own text, or the provider's free count of it."""
+
 ABORT_LAG_TOKENS = 256
 """Output tokens that may be generated between our abort and the provider's noticing: one second of a fast model."""
 
@@ -77,6 +80,9 @@ class BudgetSpec(Spec):
     """Start again every hour, day or month (UTC, by the ledger's clock). A request counts where it began."""
     mode: BudgetMode = "strict"
     """`strict` is hard: it refuses what has no upper bound. `calibrated` is soft: it reserves an estimate."""
+    input_bound: InputBound = "proven"
+    """`counted` asks the provider for the input's tokens first (a free request more, before each call) and rests on the
+    answer, with a margin of a twentieth. Where there is none, the proven bound is held."""
     ledger: str = "memory:"
     """Where the balance lives: `memory:`, `sqlite:PATH` or `redis://HOST:PORT/DB?ledger=NAME`."""
     abort_stops_billing: bool = False
@@ -100,6 +106,7 @@ class BudgetSpec(Spec):
             tokens: int | None = None,
             window: Window | None = None,
             mode: BudgetMode = "strict",
+            input_bound: InputBound = "proven",
             ledger: str = "memory:",
             abort_stops_billing: bool = False,
             abort_lag_tokens: int = ABORT_LAG_TOKENS,
@@ -146,6 +153,11 @@ class BudgetSpec(Spec):
         said = []
         if self.mode == "calibrated":
             said.append(f"budget {self.name!r} is calibrated, hence soft: it reserves estimates and may be exceeded")
+        if self.input_bound == "counted":
+            said.append(
+                f"budget {self.name!r} rests on the provider's own count of the input before each request, with a "
+                "margin of a twentieth; where the provider does not count, the proven bound is held (input_bound)"
+            )
         if self.abort_stops_billing:
             said.append(
                 f"budget {self.name!r} assumes that the backend delivers what it makes at once, makes no more than "

@@ -15,12 +15,25 @@ from typing import Literal
 import msgspec
 
 from streamguard.budgets.known_options import unbounded_beta, unbounded_option
-from streamguard.pricing.input_upper import ContentUpper, cache_lifetime, content_upper, input_upper_bound
+from streamguard.pricing.input_upper import (
+    FRAMING_BOUND,
+    ContentUpper,
+    cache_lifetime,
+    content_upper,
+    input_upper_bound,
+)
 from streamguard.pricing.price import GLOBAL, Price, worst_case
 from streamguard.request import Request
 from streamguard.usage import Unit
 
 BudgetMode = Literal["strict", "calibrated"]
+
+COUNT_MARGIN = 20
+"""A counted input may be larger by one part in so many: the count is "an estimate", which differs "by a small amount"
+(token-counting page, 2026-11)."""
+
+_FEWEST = 0.3
+"""Tokens that a text of weight 1 cannot have fewer of: half of what is all but impossible. A count below it is none."""
 
 MAX_AMOUNT = 2**53 - 1
 """No amount or cap is larger: beyond it the doubles that Redis scripts count in lose digits. (USD 9 billion.)"""
@@ -61,6 +74,7 @@ def bound(
     *,
     mode: BudgetMode = "strict",
     needs_price: bool = True,
+    counted: int | None = None,
     input_tokens: int | None = None,
     output_tokens: int | None = None,
 ) -> Bound | Unbounded:
@@ -74,6 +88,7 @@ def bound(
 
     :param price: USD per million tokens for this very request (`PriceBook.for_request`).
     :param needs_price: whether money is limited at all; token budgets need no price.
+    :param counted: the provider's own count of the input, made for this request; `None` for none.
     :param input_tokens: an upper estimate of the input, for `calibrated`.
     :param output_tokens: an upper estimate of the output, for `calibrated`.
     """
@@ -94,6 +109,8 @@ def bound(
         return Unbounded(why=f"the request is no plain JSON, so its size is unknown ({error})")
     if mode == "strict" and content.why is not None:
         return Unbounded(why=content.why)
+    if counted is not None and counted >= content.words * _FEWEST + content.floor:
+        tokens = min(tokens, counted + counted // COUNT_MARGIN + FRAMING_BOUND)
     if mode == "calibrated":
         tokens = min(tokens, input_tokens) if input_tokens is not None else tokens
         most_output = min(most_output, output_tokens) if output_tokens is not None else most_output

@@ -17,19 +17,34 @@ from streamguard.cli.options import (
     AllowImports,
     AsJson,
     BaseUrl,
+    BudgetRows,
     Concurrency,
     Drain,
     FailOn,
+    Gold,
+    Ground,
+    MaxRowFailures,
     MaxTokens,
+    MaybePolicy,
     Model,
+    NewOut,
     Out,
+    Partials,
     Policy,
     Quiet,
+    RetryFailed,
+    SchemaFile,
+    SourceField,
     StopOn,
     Template,
     Trace,
+    UsualOutput,
+    Workers,
     finish,
+    show_version,
 )
+from streamguard.cli.proxy import proxy
+from streamguard.cli.reason import reason
 from streamguard.terminal import ready
 
 app = typer.Typer(
@@ -64,23 +79,12 @@ def main(argv: list[str] | None = None) -> None:
     app(args=arguments, prog_name="streamguard")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            typer.echo(f"streamguard {version('streamguard-llm')}")
-        except PackageNotFoundError:
-            typer.echo("streamguard, not installed")
-        raise typer.Exit
-
-
 @app.callback()
 def _root(
     context: typer.Context,
     debug: Annotated[bool, typer.Option(DEBUG, help="Show tracebacks of unexpected errors.")] = False,
     version: Annotated[  # noqa: ARG001  the callback answers
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     context.obj = debug
@@ -93,15 +97,9 @@ def run(
         str,
         typer.Argument(metavar="JOB.yaml|INPUT", help="A job file; or rows: JSON Lines or CSV, gzip too, - for stdin."),
     ],
-    policy: Annotated[
-        str | None, typer.Option("--policy", "-p", help="A policy file, or streamguard:NAME for a shipped one.")
-    ] = None,
-    out: Annotated[
-        str | None, typer.Option("--out", "-o", help="One result per row; run again to go on where it stopped.")
-    ] = None,
-    schema: Annotated[
-        str | None, typer.Option("--schema", help="A JSON Schema, or module:Name, instead of the policy's.")
-    ] = None,
+    policy: MaybePolicy = None,
+    out: NewOut = None,
+    schema: SchemaFile = None,
     template: Template = None,
     model: Model = None,
     max_tokens: MaxTokens = None,
@@ -111,23 +109,18 @@ def run(
     ] = None,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
+    workers: Workers = None,
     fail_on: FailOn = None,
     stop_on: StopOn = None,
     drain: Drain = None,
-    retry_failed: Annotated[
-        bool | None, typer.Option("--retry-failed/--no-retry-failed", help="Ask rows again that failed before.")
-    ] = None,
-    max_row_failures: Annotated[
-        int | None, typer.Option("--max-row-failures", min=1, help="Runs a row may fail in before it is left alone; 3.")
-    ] = None,
+    retry_failed: RetryFailed = None,
+    max_row_failures: MaxRowFailures = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask so many rows at the most.")] = None,
     sample: Annotated[str | None, typer.Option("--sample", help="Only a sample of the rows: 100, or 5%.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew: ask all rows again, put the results so far aside.")
     ] = False,
-    partials: Annotated[
-        bool | None, typer.Option("--partials/--no-partials", help="Keep the text of rejected attempts in the output.")
-    ] = None,
+    partials: Partials = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be asked and what it would cost; send nothing.")
     ] = False,
@@ -162,6 +155,7 @@ def run(
             budget=budget,
             base_url=base_url,
             concurrency=concurrency,
+            workers=workers,
             fail_on=fail_on,
             stop_on=stop_on,
             drain=drain,
@@ -266,10 +260,15 @@ def check(
     context: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="*.yaml, *.json, *.jsonl, *.j2.")],
     explain: Annotated[bool, typer.Option("--explain", help="Show what a policy says, knob by knob.")] = False,
+    budget: BudgetRows = None,
+    usual_output: UsualOutput = None,
     template: Template = None,
     model: Model = None,
     max_tokens: MaxTokens = None,
     allow_imports: AllowImports = False,
+    ground: Ground = False,
+    gold: Gold = "gold",
+    text: SourceField = "text",
 ) -> None:
     """Check policies, schemas, templates and job input. Nothing is sent. Exit code 2 if anything is wrong."""
 
@@ -277,9 +276,15 @@ def check(
         from streamguard.cli.commands import check as command
 
         options = command.Options(
-            explain=explain, template=template, model=model, max_tokens=max_tokens, allow_imports=allow_imports
+            explain=explain,
+            budget=budget,
+            usual_output=usual_output,
+            template=template,
+            model=model,
+            max_tokens=max_tokens,
+            allow_imports=allow_imports,
         )
-        return command.main(files, options)
+        return command.main(files, options, (text, gold) if ground else None)
 
     finish(context, body)
 
@@ -333,6 +338,9 @@ def replay(
     schema: Annotated[
         str | None, typer.Option("--schema", help="A JSON Schema, or module:Name, instead of the policy's.")
     ] = None,
+    source_text: Annotated[
+        str | None, typer.Option("--source-text", help="A text file that grounded values are held against.")
+    ] = None,
     fail_on: Annotated[
         str | None, typer.Option("--fail-on", help="Exit with 3 if so many would be ended: 10, or 1%. By default 1.")
     ] = None,
@@ -353,54 +361,13 @@ def replay(
         options = command.Options(
             policy=policy, schema=schema, fail_on=fail_on, as_json=as_json, allow_imports=allow_imports
         )
-        return command.main(recordings, options)
+        return command.main(recordings, options, source_text)
 
     finish(context, body)
 
 
-@app.command("proxy")
-def proxy(
-    context: typer.Context,
-    config: Annotated[
-        str | None, typer.Option("--config", "-c", help="A YAML file; the other options stand above it.")
-    ] = None,
-    policy: Annotated[
-        str | None, typer.Option("--policy", "-p", help="A policy file, streamguard:NAME, or off.")
-    ] = None,
-    upstream: Annotated[str | None, typer.Option("--upstream", help="Where every request goes.")] = None,
-    listen: Annotated[str | None, typer.Option("--listen", help="HOST:PORT; 127.0.0.1:8787 by default.")] = None,
-    key_env: Annotated[
-        str | None, typer.Option("--key-env", help="The variable with the provider's key; else clients bring theirs.")
-    ] = None,
-    token_env: Annotated[
-        list[str] | None,
-        typer.Option("--token-env", metavar="[NAME=]ENV", help="A client, and the variable with its token."),
-    ] = None,
-    drain: Annotated[
-        float | None, typer.Option("--drain", help="Seconds that running answers get after a signal.")
-    ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every call.")] = False,
-    allow_imports: AllowImports = False,
-) -> None:
-    """Guard requests of other programs: an HTTP hop in front of the Messages API."""
-
-    def body() -> int:
-        from streamguard.cli.commands import proxy as command
-
-        options = command.Options(
-            config=config,
-            policy=policy,
-            upstream=upstream,
-            listen=listen,
-            key_env=key_env,
-            token_env=tuple(token_env or ()),
-            drain=drain,
-            verbose=verbose,
-            allow_imports=allow_imports,
-        )
-        return command.main(options)
-
-    finish(context, body)
+app.command("proxy")(proxy)
+app.command("reason")(reason)
 
 
 @app.command("demo")

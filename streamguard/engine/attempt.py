@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import anyio
@@ -20,9 +20,11 @@ from streamguard.engine.delivery import Delivery
 from streamguard.events import Delta, Event, Failed
 from streamguard.guards.closing import Closing
 from streamguard.guards.panel import Panel
+from streamguard.outcome import Waited
 from streamguard.pace.limits import Limits
 from streamguard.redaction import redacted
 from streamguard.request import Request
+from streamguard.retry.quota import is_outage
 from streamguard.source import CLOSE_LIMIT, Attempt, EventStream, Source, SourceFailed
 from streamguard.verdict import Completed, Enough, Trip
 
@@ -63,6 +65,12 @@ class RunningAttempt:
         """Whether the provider may bill it: False once it refused before it worked."""
         self.failed = False
         """Whether it ended for a reason that speaks of an outage."""
+        self.ended: Trip | Failed | None = None
+        """Why it was aborted or failed, if it was."""
+        self.waited = Waited()
+        """What it waited for before it was sent."""
+        self.on_output: Callable[[], None] | None = None
+        """Called once output has begun."""
         self._clock = clock
         self._context: AbstractAsyncContextManager[EventStream] | None = None
         self._batches: AsyncIterator[Sequence[Event]] | None = None
@@ -86,6 +94,12 @@ class RunningAttempt:
         """The rate limits that the response's head stated, where the source shows them."""
         found = getattr(self.stream, "limits", None)
         return found if isinstance(found, Limits) else None
+
+    def end(self, end: Trip | Failed) -> None:
+        """Note why it is aborted, or has failed."""
+        self.ended = end
+        self.billable = not isinstance(end, Failed) or end.billable
+        self.failed = is_outage(end.reason)
 
     @property
     def wait_until(self) -> float:
@@ -182,7 +196,11 @@ class RunningAttempt:
                     panel.heard(now)
                     break
                 panel.bytes_came(now)
-                if (result := self._feed(batch, now)) is not None:
+                result = self._feed(batch, now)
+                if self.on_output is not None and panel.transcript.first_token_at is not None:
+                    begun, self.on_output = self.on_output, None
+                    begun()
+                if result is not None:
                     return result
                 if delivery.ready:
                     panel.end_read(now)

@@ -36,13 +36,13 @@ from streamguard.engine.telemetry import (
 from streamguard.errors import CallError, PolicyError, StreamguardError
 from streamguard.events import Event, Failed, Restarted
 from streamguard.guards.base import AttemptContext, Document
+from streamguard.guards.grounding.source import Given, SourceTexts
 from streamguard.guards.panel import Panel
 from streamguard.outcome import AttemptRecord, CallRecord, Charge, Cost, Outcome
 from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
 from streamguard.retry.cooldown import COOLING, Cooldown
 from streamguard.retry.feedback import Feedback
-from streamguard.retry.quota import is_outage
 from streamguard.retry.rules import RetryState, decide
 from streamguard.source import MessageRefused, Source, check_source
 from streamguard.usage import UsageRange
@@ -52,11 +52,9 @@ TRIPPED_DRAIN = 0.05
 """Seconds to wait for the socket's end after a complete message that a guard rejected: enough to keep the connection
 where the end came with the message, too short to delay a retry."""
 
-
 CUT_GRACE = 0.1
 """Seconds to wait at least for the provider's own end once a document closed; `timeouts.close_grace`, if that is
 longer, as long as only closing frames come. It usually comes within milliseconds."""
-
 
 Judge = Callable[[Any, Document | None], Any]
 """Has the last word on the assembled message of an answer that stands: gives the message to hand on, or raises
@@ -68,6 +66,8 @@ class Call:
 
     :param patient: whether to wait for room in budgets that other calls of this process hold, and to count such a wait
         before the first attempt as no time of the call; with `shared`, in budgets that any process holds.
+    :param sent: called when the first attempt is about to be sent.
+    :param source_text: what the values of `json.grounded` are held against, as in `streamguard.run`.
     :raises PolicyError: the policy asks for something that this source cannot give.
     """
 
@@ -84,6 +84,8 @@ class Call:
         group: str | None = None,
         patient: bool = False,
         shared: bool = False,
+        sent: Callable[[], None] | None = None,
+        source_text: Given = None,
     ) -> None:
         check_source(source, policy)
         self.id = Runtime.call_id()
@@ -95,12 +97,14 @@ class Call:
         self.running: RunningAttempt | None = None
         """The attempt that is open, if one is."""
         self._source = source
+        self._sources = SourceTexts(source_text, source.request)
         if runtime is None:
             refuse_unshared(policy.budgets)
         self._runtime = runtime or Runtime()
         self._owns_runtime = runtime is None
         self._deliver: Deliver = deliver or policy.deliver or "committed"
         self._keep = keep
+        self._sent = sent
         self._judge = judge
         self._records: list[AttemptRecord] = []
         self._used: list[int] = []
@@ -109,7 +113,7 @@ class Call:
         self._charged: tuple[Charge, ...] = ()
         self._lost: Trip | None = None
         about, waits = {"call": self.id, **self.about}, {"patient": patient, "shared": shared}
-        self._dispatch = Dispatch(policy, self._runtime, self.clock, source.request, about, **waits)
+        self._dispatch = Dispatch(policy, self._runtime, self.clock, source, about, **waits)
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
         self._delivery = Delivery(self._deliver, keep=keep)
         self.failure: CallError | None = None
@@ -126,9 +130,8 @@ class Call:
         self.clock.interrupt(by)
 
     async def run(self) -> Outcome:
-        """Drive the call to its end.
+        """Drive the call to its end, and return the outcome.
 
-        :returns: the outcome.
         :raises CallError: the call ended without one.
         """
         while await self.next() is not None:
@@ -294,9 +297,12 @@ class Call:
         panel.transcript.given = going_on.weight if going_on else 0.0
         source = going_on.source(self._source) if going_on else self._source
         running = RunningAttempt(number, permit.request, panel, self._delivery, self.clock)
+        running.waited = permit.waited
         model = permit.request.model if permit.request else None
         self.running = running
         self._feedback.sent()
+        if number == 1 and self._sent is not None:
+            self._sent()
         self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
         base_url = self._decision.base_url if self._decision else None
         end = await running.open(source, base_url, connect=self.policy.connect_limit)
@@ -310,21 +316,20 @@ class Call:
 
     async def _settle(self, running: RunningAttempt) -> tuple[Charge, ...]:
         reservation, self._reservation = self._reservation, None
-        if reservation is not None:
-            self._charged = await self._dispatch.settle(running, reservation)
+        self._charged = await self._dispatch.settle(running, reservation) or self._charged
         return self._charged
 
     async def _release(self) -> None:
-        """Give back what was reserved for an attempt that was never sent, if anything was."""
+        """Give back what an attempt has that was never sent: its hold and its turn."""
         reservation, self._reservation = self._reservation, None
-        if reservation is not None:
-            await self._dispatch.release(reservation)
+        await self._dispatch.release(reservation)
 
     def _request(self) -> Request | None:
-        original = self._source.request
+        original, decision = self._source.request, self._decision
         self._patched = original
-        if original is not None and self._decision is not None and self._decision.patch:
-            self._patched = original.patched(self._decision.patch)
+        if original is not None and decision is not None:
+            patched = original.patched(decision.patch) if decision.patch else original
+            self._patched = patched.to(decision.base_url)
         if self._patched is not None and self._continuation is not None:
             self._patched = self._continuation.request(self._patched)
         return self._patched
@@ -337,6 +342,7 @@ class Call:
             request=request,
             sees_bytes=self._source.sees_bytes,
             times_connection=getattr(self._source, "times_connection", False) is True,
+            sources=self._sources,
             price=self._recorder.price(request, model),
             scale=self._runtime.calibration.scale(model or ""),
             # Four bytes a token, rounded up: only the allowance for long inputs is made of it.
@@ -378,8 +384,7 @@ class Call:
         return self._delivery.commit()
 
     async def _abort(self, running: RunningAttempt, end: Trip | Failed) -> None:
-        running.billable = not isinstance(end, Failed) or end.billable
-        running.failed = is_outage(end.reason)
+        running.end(end)
         await running.close()
         answers = running.panel.stopped or running.panel.transcript.first_token_at is not None
         if running.failed:
@@ -485,11 +490,10 @@ class Call:
 
     def _sums(self) -> dict[str, Any]:
         records = self._records
-        costs = [record.cost for record in records]
         return {
             "attempts": tuple(records),
             "usage": UsageRange.total(record.usage for record in records),
-            "cost": sum(costs, Cost(0, 0)),
+            "cost": sum((record.cost for record in records), Cost(0, 0)),
             "seconds": self.clock.now() - self.clock.began,
             "lag": self.clock.lag,
             **self.about,

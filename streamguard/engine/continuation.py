@@ -74,7 +74,7 @@ class Continuation:
             {"role": "assistant", "content": self.text},
             {"role": "user", "content": INSTRUCTION},
         ]
-        return Request({**original.body, "messages": turns})
+        return original.with_body({**original.body, "messages": turns})
 
     def source(self, source: Source) -> Source:
         """Return a source whose streams are whole answers: this text, then what `source` gives."""
@@ -115,6 +115,7 @@ class _Continued:
         self._continuation = continuation
         self.request = source.request
         self.sees_bytes = source.sees_bytes
+        self.times_connection = getattr(source, "times_connection", False) is True
 
     @asynccontextmanager
     async def open(self, attempt: Attempt) -> AsyncIterator[EventStream]:

@@ -13,10 +13,14 @@ from typing import Final
 
 from streamguard.engine.continuation import Continuation
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Ping, Stopped
+from streamguard.files.strict_json import is_object
 from streamguard.policy.model import Deliver
 
 _SETTLES: Final = (BlockStarted, Stopped)
-"""Events by which it is known that a block which was closed is whole."""
+"""Events by which it is known that a block which was closed is whole, whatever its input looks like."""
+
+_NOTHING: Final = "{}"
+"""The input of a call without arguments, and of one that was cut before its first character."""
 
 
 class Delivery:
@@ -57,8 +61,9 @@ class Delivery:
             self._release(event)
             return
         self._held.append(event)
-        self._due = self._due or self._closes_call(event)
-        if self._is_output(event) or (self._due and type(event) in _SETTLES):
+        closed = self._input_of(event, self._held)
+        self._due = self._due or bool(closed)
+        if self._is_output(event) or _is_whole(closed) or (self._due and type(event) in _SETTLES):
             self._output = True
             held, self._held = self._held, []
             for earlier in held:
@@ -71,11 +76,13 @@ class Delivery:
             return bool(event.text) and event.kind != "tool_input"
         return type(event) is BlockStarted and event.kind in ("thinking", "server_tool")
 
-    def _closes_call(self, event: Event) -> bool:
-        """Whether the event closes a block of held input, which is output as soon as the message goes on."""
+    @staticmethod
+    def _input_of(event: Event, held: list[Event]) -> str | None:
+        """The input of the tool's block that the event closes, among what is held; `None` if it closes none."""
         if type(event) is not BlockStopped:
-            return False
-        return any(type(one) is Delta and one.index == event.index and one.text for one in self._held)
+            return None
+        pieces = [one.text for one in held if type(one) is Delta and one.index == event.index]
+        return "".join(pieces) if pieces else None
 
     def _release(self, event: Event) -> None:
         if type(event) is Delta and event.kind == "tool_input":
@@ -88,7 +95,10 @@ class Delivery:
             self._ready += self._closed
             self._closed = []
         if type(event) is BlockStopped and (held := self._tools.pop(event.index, None)) is not None:
-            self._closed = [*held, event]
+            if _is_whole(self._input_of(event, held)):
+                self._ready += [*held, event]
+            else:
+                self._closed = [*held, event]
             return
         self._ready.append(event)
 
@@ -111,3 +121,8 @@ class Delivery:
             ready += held
         self._ready, self._held, self._closed, self._tools = [], [], [], {}
         return ready
+
+
+def _is_whole(text: str | None) -> bool:
+    """Whether a closed input is surely all of one: a JSON object cannot go on."""
+    return text is not None and text.strip() != _NOTHING and is_object(text)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import anyio
@@ -21,13 +22,16 @@ from streamguard.budgets.spec import Aborted, Billed, Evidence, Lost, NotBilled
 from streamguard.budgets.upper_bound import Unbounded
 from streamguard.engine.attempt import RunningAttempt, interrupt_trip, total_trip
 from streamguard.engine.clock import CallClock
+from streamguard.engine.pacing.call_pace import CallPace
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.telemetry import LimitsSeen
 from streamguard.events import Failed
 from streamguard.guards.metering import input_upper, is_final, output_upper
-from streamguard.outcome import Charge
+from streamguard.outcome import Charge, Waited
 from streamguard.policy.model import Policy
 from streamguard.request import Request
+from streamguard.retry.cooldown import Cooldown
+from streamguard.source import Source
 from streamguard.verdict import Decision, Trip
 
 _log = logging.getLogger("streamguard")
@@ -42,6 +46,12 @@ LEFT_LIMIT = 0.05
 SETTLE_LIMIT = 5.0
 """Seconds that a call waits at the most for a ledger to settle it; after that it is settled behind its back."""
 
+COUNT_LIMIT = 10.0
+"""Seconds that the provider's count of the input may take, before a request is sent."""
+
+CountInput = Callable[[Request], Awaitable[int | None]]
+"""A source's `count_input`, if it has one."""
+
 PAUSED_LOOK = 0.1
 """Seconds between looks whether an operator's pause is over."""
 
@@ -52,6 +62,7 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True):
     request: Request | None
     reservation: Reservation | None = None
     max_tokens_knob: str | None = None
+    waited: Waited = Waited()
 
 
 class Dispatch:
@@ -65,7 +76,7 @@ class Dispatch:
         policy: Policy,
         runtime: Runtime,
         clock: CallClock,
-        original: Request | None,
+        source: Source,
         about: Mapping[str, Any],
         *,
         patient: bool = False,
@@ -74,31 +85,73 @@ class Dispatch:
         self._policy = policy
         self._runtime = runtime
         self._clock = clock
-        self._original = original
+        self._original = source.request
+        self._count: CountInput | None = getattr(source, "count_input", None)
         self._about = about
         self._patient = patient
         self._shared = shared
         self._account: CallAccount | None = None
+        self._pace = CallPace(policy.pace, runtime, clock, patient=patient)
+        self._waited = {"pace": 0.0, "cooldown": 0.0, "budget": 0.0}
         self.denied: Denied | None = None
         """The denial that ended the call, if one did."""
 
     async def clear(self, request: Request | None, after: Decision | None) -> Permit | Trip | Failed:
-        """Wait as decided and in turn, and reserve. What comes back instead of a clearance ended the attempt unsent.
+        """Wait as decided and in turn, and reserve. What comes back instead of a permit ended the attempt unsent.
 
         :raises LedgerError: the ledger refuses to be used as the policy says.
         :raises ValueError: a budget is per a label that the call does not have.
         """
         clock = self._clock
+        self._waited = dict.fromkeys(self._waited, 0.0)
         if after is not None and after.wait > 0:
             await clock.sleep(after.wait)
+        ended = await self._in_turn(request, after)
+        if ended is not None:
+            self._pace.give_back()
+            return ended
+        since = clock.now()
+        answer = await self._within_budgets(request, after)
+        self._waited["budget"] = clock.now() - since
+        if isinstance(answer, Permit):
+            return msgspec.structs.replace(answer, waited=Waited(**self._waited))
+        self._pace.give_back()
+        return answer
+
+    async def _in_turn(self, request: Request | None, after: Decision | None) -> Trip | Failed | None:
+        """Wait while an operator paused, while all calls cool down, and for a turn in the pace."""
+        clock, base_url = self._clock, after.base_url if after else None
+        cooldown = self._runtime.cooldown(request.model if request else None, base_url)
         while True:
-            ended = (
-                self._ended() or await self._unpaused() or await self._turn(request, after.base_url if after else None)
-            )
-            if ended is not None:
+            ended: Trip | Failed | None = self._ended() or await self._unpaused()
+            if ended is None:
+                since = clock.now()
+                ended = await self._turn(cooldown)
+                self._waited["cooldown"] += clock.now() - since
+            if ended is None:
+                ended = await self._paced(request, base_url, unbegun=self._patient and after is None)
+            # Somebody may have paused, or been refused, while this attempt waited for its turn.
+            if ended is not None or (self._runtime.paused is None and cooldown.left(clock.now()) <= 0):
                 return ended
-            if self._runtime.paused is None:  # else somebody paused while this attempt waited for its turn
-                break
+            self._pace.give_back()
+
+    async def _paced(self, request: Request | None, base_url: str | None, *, unbegun: bool) -> Trip | None:
+        """Wait for a turn in the pace.
+
+        :param unbegun: whether the call is one of a job that has sent nothing yet: then the wait is none of its time.
+        """
+        clock, since = self._clock, self._clock.now()
+        with clock.until(math.inf if unbegun else clock.deadline):
+            await self._pace.take_turn(request, base_url)
+        waited = clock.now() - since
+        self._waited["pace"] += waited
+        if unbegun:
+            clock.leave_out(waited)
+        return self._ended()
+
+    async def _within_budgets(self, request: Request | None, after: Decision | None) -> Permit | Trip | Failed:
+        """Lower `max_tokens` to what the caps allow, and reserve what the request can cost."""
+        clock = self._clock
         knob: str | None = None
         if request is not None:
             request, knob = within_caps(request, self._policy.caps, self._policy.mode)
@@ -133,9 +186,9 @@ class Dispatch:
                 return ended
         return None
 
-    async def _turn(self, request: Request | None, base_url: str | None) -> Trip | Failed | None:
+    async def _turn(self, cooldown: Cooldown) -> Trip | Failed | None:
         """Wait for a turn while all calls cool down."""
-        cooldown, clock = self._runtime.cooldown(request.model if request else None, base_url), self._clock
+        clock = self._clock
         while True:
             at = cooldown.start(clock.now(), clock.deadline)
             if at is None:
@@ -165,10 +218,25 @@ class Dispatch:
                 return lost_trip(str(error))
         return None
 
+    async def _counted(self, request: Request, deadline: float) -> int | None:
+        """The provider's own count of the input, where a budget rests on it; `None` where there is none."""
+        if all(spec.input_bound == "proven" for spec in self._policy.budgets):
+            return None
+        place = f"counted by {request.model}"
+        if place not in request.known and self._count is not None:
+            request.known[place] = None  # an endpoint that hangs is not asked again
+            with self._clock.until(min(deadline, self._clock.now() + COUNT_LIMIT)):
+                request.known[place] = await self._count(request)
+        counted: int | None = request.known.get(place)
+        if counted is None:
+            _log.warning("the provider did not count the input first, so budgets hold the proven bound (input_bound)")
+        return counted
+
     async def _reserve(self, request: Request, knob: str | None, deadline: float) -> Permit | Trip:
         runtime, account = self._runtime, self._account
         assert account is not None
         price = runtime.pricebook(self._policy.prices).for_request(request)
+        counted = await self._counted(request, deadline)
         try:
             for lowered in (False, True):
                 answer = await account.reserve(
@@ -177,6 +245,7 @@ class Dispatch:
                     deadline=deadline,
                     own_until=deadline if self._patient else -math.inf,
                     held_until=deadline if self._patient and self._shared else -math.inf,
+                    counted=counted,
                     input_tokens=-(-request.input_bytes // 3),
                     output_tokens=runtime.lengths.upper(request.model),
                     lease=ATTEMPT_LEASE,
@@ -213,8 +282,10 @@ class Dispatch:
 
         :param end: what ended the attempt before its stream; `None` if it is open.
         """
+        running.on_output = partial(self._pace.began, running)
         limits = end.limits if isinstance(end, Failed) else running.limits
         if limits is not None:
+            self._pace.stated(limits)
             seen = LimitsSeen(
                 attempt=running.number,
                 model=running.request.model if running.request else None,
@@ -241,14 +312,27 @@ class Dispatch:
         now = self._clock.now()
         return max(now + TAKE_BACK, min(self._clock.deadline, now + SETTLE_LIMIT))
 
-    async def release(self, reservation: Reservation) -> None:
-        """Give back what was reserved for an attempt that was never sent."""
-        await self._settled(reservation, NotBilled())
+    async def release(self, reservation: Reservation | None) -> None:
+        """Give back what an attempt has that was never sent: what was reserved for it, and its turn."""
+        self._pace.give_back()
+        if reservation is not None:
+            await self._settled(reservation, NotBilled())
 
-    async def settle(self, running: RunningAttempt, reservation: Reservation) -> tuple[Charge, ...]:
+    async def settle(self, running: RunningAttempt, reservation: Reservation | None) -> tuple[Charge, ...]:
         """Charge an attempt that is over, by what is known of it. A ledger that is lost now does not take an answer
         back: its lease turns the hold uncertain, and the next admission fails closed."""
-        return await self._settled(reservation, self._evidence(running))
+        self._pace.ended(running, self._output(running))
+        return () if reservation is None else await self._settled(reservation, self._evidence(running))
+
+    def _output(self, running: RunningAttempt) -> float | None:
+        """≈ The output tokens of an attempt; `None` if it never began."""
+        transcript = running.panel.transcript
+        if transcript.metered and transcript.usage.output_tokens is not None:
+            return transcript.usage.output_tokens
+        if transcript.first_token_at is None:
+            return None
+        model = running.request.model if running.request else transcript.model
+        return sum(transcript.weights().values()) * self._runtime.calibration.scale(model).mid
 
     async def _settled(self, reservation: Reservation, evidence: Evidence) -> tuple[Charge, ...]:
         try:
@@ -263,7 +347,7 @@ class Dispatch:
             return NotBilled()
         model = running.request.model if running.request else transcript.model
         scale = self._runtime.calibration.scale(model)
-        if is_final(transcript, running.request, scale):
+        if is_final(transcript, running.request):
             book = self._runtime.pricebook(self._policy.prices)
             return Billed(transcript.usage, book.for_answer(running.request, transcript.model, transcript.usage))
         if transcript.metered:

@@ -14,7 +14,7 @@ from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Failed
-from streamguard.guards.metering import lesson, usage_range
+from streamguard.guards.metering import is_final, lesson, usage_range
 from streamguard.outcome import AttemptRecord, Charge, Cost, Times
 from streamguard.policy.model import Policy
 from streamguard.pricing.bill import bill_range
@@ -85,6 +85,7 @@ class Recorder:
             decision=decision,
             charged=charged,
             limits=(end.limits if isinstance(end, Failed) else None) or running.limits,
+            waited=running.waited,
         )
 
     def _usage(self, running: RunningAttempt, end: Trip | Failed | None) -> UsageRange:
@@ -106,7 +107,7 @@ class Recorder:
         usage, model = transcript.usage, (running.request.model if running.request else transcript.model)
         if model is None or not transcript.metered or usage.output_tokens is None:
             return
-        if transcript.fell is not None or len(usage.iterations or ()) > 1:
+        if not is_final(transcript, running.request) or len(usage.iterations or ()) > 1:
             return  # of such counts nobody knows what was visible
         if not transcript.given:
             self._runtime.lengths.observe(model, usage.output_tokens)

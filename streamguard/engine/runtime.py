@@ -16,8 +16,15 @@ from typing import Protocol
 
 from streamguard.budgets.reservation import Accounts
 from streamguard.engine.attempt import RunningAttempt
+from streamguard.engine.clock import backend_clock
+from streamguard.engine.pacing.local import LocalPacer, Pacer
+from streamguard.engine.pacing.shared import SharedPacer
 from streamguard.engine.snapshot import CallSnapshot
 from streamguard.engine.telemetry import Hook, Record, emit
+from streamguard.pace.pace import PaceView
+from streamguard.pace.spec import PaceSpec
+from streamguard.pace.stores import open_pace_store
+from streamguard.pace.stores.base import PaceStore
 from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import PriceSpec
@@ -100,6 +107,8 @@ class Runtime:
         self._pricebooks: dict[Mapping[str, PriceSpec], PriceBook] = {}
         self._quotas: dict[Quota, RetryQuota] = {}
         self._cooldowns: dict[tuple[str | None, str | None], Cooldown] = {}
+        self._pacers: dict[tuple[PaceSpec, str, str | None], Pacer] = {}
+        self._pace_stores: dict[str, PaceStore] = {}
 
     def pause(self, by: str) -> None:
         """Send nothing new: attempts that would begin wait, within their own deadlines, until `resume()`."""
@@ -136,6 +145,34 @@ class Runtime:
         self._cooldowns[key] = cooldown
         return cooldown
 
+    def pacer(self, spec: PaceSpec, model: str | None, base_url: str | None = None) -> Pacer:
+        """Return what gives turns to all calls that share a limit: those of one account, endpoint and pool of models.
+
+        The `MOST_KEPT` that were asked for last are kept, as cool-downs are.
+
+        :raises PaceError: the store of a shared pace cannot be used as the policy names it.
+        """
+        key = (spec, spec.pool(model), base_url)
+        pacer = self._pacers.pop(key, None) or self._new_pacer(*key)
+        if len(self._pacers) >= MOST_KEPT:
+            self._pacers.pop(next(iter(self._pacers)), None)
+        self._pacers[key] = pacer
+        return pacer
+
+    def _new_pacer(self, spec: PaceSpec, pool: str, base_url: str | None) -> Pacer:
+        if spec.shared is None:
+            return LocalPacer(spec.knobs())
+        if spec.shared not in self._pace_stores:
+            self._pace_stores[spec.shared] = open_pace_store(spec.shared)
+        return SharedPacer(self._pace_stores[spec.shared], f"{spec.account}/{base_url or ''}/{pool}", spec)
+
+    def paces(self, now: float) -> dict[str, PaceView]:
+        """Return what each pace comes to, by its pool of models.
+
+        :param now: on the running backend's clock, in seconds.
+        """
+        return {pool: pacer.view(now) for (_, pool, _), pacer in self._pacers.items()}
+
     def cooling(self, now: float) -> float:
         """Return the seconds that the longest of all cool-downs still takes; 0 without one.
 
@@ -150,6 +187,12 @@ class Runtime:
 
     async def aclose(self, *, until: float = math.inf) -> None:
         """Let go of the ledgers; of those that hang after `until` (on the running backend's clock) without waiting."""
+        for pacer in self._pacers.values():
+            await pacer.flush(backend_clock()())
+        for store in self._pace_stores.values():
+            store.close()
+        self._pace_stores.clear()
+        self._pacers.clear()
         await self.accounts.aclose(until=until)
 
     @staticmethod

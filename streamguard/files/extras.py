@@ -13,7 +13,7 @@ from streamguard.errors import ConfigError
 
 DISTRIBUTION: Final = "streamguard-llm"
 
-Extra = Literal["aiohttp", "bedrock", "local", "proxy", "redis"]
+Extra = Literal["aiohttp", "bedrock", "cli", "local", "postgres", "proxy", "redis"]
 
 
 def missing(what: str, extra: Extra, packages: Iterable[str]) -> str:

@@ -39,6 +39,18 @@ def shipped_policies() -> dict[str, resources.abc.Traversable]:
     return {name: item for folder in _shipped_folders() for name, item in _policies_in(folder)}
 
 
+def shipped_page(name: str) -> str:
+    """Return the text of a page of the documentation that comes with this package.
+
+    :param name: such as `reasons.md`.
+    """
+    package = resources.files("streamguard")
+    page = package / "pages" / name
+    if not page.is_file() and isinstance(package, Path):
+        page = package.parent / "docs" / name
+    return page.read_text("utf-8")
+
+
 def _shipped_folders() -> Iterator[resources.abc.Traversable]:
     """In a wheel the folder is inside the package, in a checkout beside it."""
     package = resources.files("streamguard")

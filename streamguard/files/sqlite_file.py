@@ -215,6 +215,18 @@ def _tables_of(kind: Format) -> list[tuple[str, str, str]]:
 
 
 @contextmanager
+def as_sqlite_errors() -> Iterator[None]:
+    """Raise what the `sqlite3` module says of a broken file in Python's own errors as an error of its own.
+
+    :raises sqlite3.DatabaseError: a name is no UTF-8, or a number has no room in a column.
+    """
+    try:
+        yield
+    except (UnicodeDecodeError, OverflowError) as error:
+        raise sqlite3.DatabaseError(f"a name or a number in it is broken: {error}") from error
+
+
+@contextmanager
 def transaction(
     db: sqlite3.Connection, failed: Callable[[sqlite3.Error], Exception], begin: str = "BEGIN IMMEDIATE"
 ) -> Iterator[sqlite3.Connection]:
@@ -223,9 +235,10 @@ def transaction(
     :param failed: makes the error to raise of SQLite's.
     """
     try:
-        db.execute(begin)
-        yield db
-        db.execute("COMMIT")
+        with as_sqlite_errors():
+            db.execute(begin)
+            yield db
+            db.execute("COMMIT")
     except sqlite3.Error as error:
         raise failed(error) from error
     finally:

@@ -36,6 +36,14 @@ def loads(text: str) -> Any:
     return json.loads(text, object_pairs_hook=unique, parse_constant=no_constant, parse_float=finite)
 
 
+def is_object(text: str) -> bool:
+    """Return whether a text is one JSON object, whole. Names may repeat."""
+    try:
+        return isinstance(json.loads(text, parse_constant=no_constant), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object of its members, for `object_pairs_hook`.
 

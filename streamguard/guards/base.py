@@ -18,6 +18,7 @@ from streamguard.errors import PolicyError, Problem
 from streamguard.events import Delta, Event
 from streamguard.files.json_pointer import pointer
 from streamguard.files.mistakes import Mistake, mistakes
+from streamguard.guards.grounding.source import SourceTexts
 from streamguard.pricing.price import Price
 from streamguard.pricing.tokens import TokenScale
 from streamguard.request import Request
@@ -100,6 +101,8 @@ class AttemptContext(msgspec.Struct, frozen=True, kw_only=True):
     """How to make tokens of weighed text, for this model, as known when the attempt began."""
     input_tokens: int | None = None
     """Input tokens, estimated; `None` if unknown."""
+    sources: SourceTexts | None = None
+    """What values are held against; `None` for the text of `request`."""
     max_tokens_knob: str | None = None
     """The knob that lowered the request's `max_tokens`, if one did: reaching it is that knob's trip."""
 

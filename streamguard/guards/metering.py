@@ -48,14 +48,14 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
     """
     usage = transcript.usage
     scale = calibration.scale(request.model if request is not None else transcript.model)
-    if is_final(transcript, request, scale):
+    if is_final(transcript, request):
         billed = usage.billed
         exact = billed.input_tokens is not None and billed.output_tokens is not None
         return UsageRange(low=billed if exact else usage, high=billed, exact=exact)
-    if transcript.metered and transcript.fell is not None and _input_can_be(transcript, request, scale):
+    if transcript.metered and transcript.fell is not None and _input_can_be(transcript, request):
         return UsageRange(low=transcript.fell, high=usage, exact=False)
     low_output: int | None
-    if transcript.metered and _output_can_be(transcript, scale):
+    if transcript.metered and _output_can_be(transcript):
         low_output = high_output = usage.output_tokens
     else:
         low_output, high_output = _output(transcript, request, scale)
@@ -66,7 +66,7 @@ def usage_range(transcript: Transcript, request: Request | None, calibration: Ca
     )
 
 
-def is_final(transcript: Transcript, request: Request | None, scale: TokenScale) -> bool:
+def is_final(transcript: Transcript, request: Request | None) -> bool:
     """Return whether the counts are the provider's final ones, and can be true.
 
     They cannot be where one of them is negative or fell, where the input is larger than any window, or where they are
@@ -76,9 +76,9 @@ def is_final(transcript: Transcript, request: Request | None, scale: TokenScale)
     usage = transcript.usage
     if not transcript.metered or usage.input_tokens is None or usage.impossible or transcript.fell is not None:
         return False
-    if not _output_can_be(transcript, scale):
+    if not _output_can_be(transcript):
         return False
-    return _input_can_be(transcript, request, scale)
+    return _input_can_be(transcript, request)
 
 
 MOST_INPUT = 20_000_000
@@ -88,12 +88,12 @@ LIGHT = 64.0
 """Text of less weight is not held against its count: the scale is a large part of it."""
 
 
-def _least(weight: float, scale: TokenScale) -> float:
-    """What a text weighs at the least, halved."""
-    return weight * scale.low / 2 if weight >= LIGHT else 0.0
+def _least(weight: float) -> float:
+    """What a text has at the least, halved. By the prior: what is learned from counts must not make them credible."""
+    return weight * TokenScale().low / 2 if weight >= LIGHT else 0.0
 
 
-def _input_can_be(transcript: Transcript, request: Request | None, scale: TokenScale) -> bool:
+def _input_can_be(transcript: Transcript, request: Request | None) -> bool:
     """Whether the input can have as many tokens as were counted, and as few."""
     usage = transcript.usage
     if usage.input_tokens is None:
@@ -101,18 +101,18 @@ def _input_can_be(transcript: Transcript, request: Request | None, scale: TokenS
     told = usage.whole_input or 0
     if request is None:
         return told <= MOST_INPUT
-    return _least_input(request, scale) <= told <= window(request.model, MOST_INPUT)
+    return _least_input(request) <= told <= window(request.model, MOST_INPUT)
 
 
-def _least_input(request: Request, scale: TokenScale) -> float:
+def _least_input(request: Request) -> float:
     """What was sent counts at the least: its text, images and pages. 0 where some of it may not have been read."""
     if request.body.get("context_management"):
         return 0.0
     content = _content(request)
-    return 0.0 if content is None else _least(content.words, scale) + content.floor
+    return 0.0 if content is None else _least(content.words) + content.floor
 
 
-def _output_can_be(transcript: Transcript, scale: TokenScale) -> bool:
+def _output_can_be(transcript: Transcript) -> bool:
     """Whether the answer can have as few tokens as were counted. Thinking may be told in more words than were made."""
     usage = transcript.usage
     if usage.impossible or (usage.output_tokens or 0) < (usage.thinking_tokens or 0):
@@ -120,7 +120,7 @@ def _output_can_be(transcript: Transcript, scale: TokenScale) -> bool:
     seen = sum(
         weigh_least(transcript.block_text(index)) for index in transcript.blocks if transcript.kind(index) != "thinking"
     )
-    return (usage.output_tokens or 0) >= _least(seen - transcript.given, scale)
+    return (usage.output_tokens or 0) >= _least(seen - transcript.given)
 
 
 def output_upper(transcript: Transcript, request: Request | None, scale: TokenScale, silent: float = 0.0) -> int | None:
@@ -134,7 +134,7 @@ def output_upper(transcript: Transcript, request: Request | None, scale: TokenSc
     """
     running = transcript.usage.output_tokens or 0
     if transcript.metered:
-        return running if _output_can_be(transcript, scale) else None
+        return running if _output_can_be(transcript) else None
     kinds = {block.kind for block in transcript.blocks.values()}
     if "thinking" in kinds or may_think(request):
         return None
@@ -191,8 +191,7 @@ def input_upper(transcript: Transcript, request: Request | None, scale: TokenSca
     content = _bounded(transcript, request)
     if request is None or content is None:
         return None
-    body = encoded(request.body)
-    caches = b'"cache_control":' in body
+    caches = _says(request, _CACHES)
     said = transcript.usage
     told = (said.input_tokens or 0) + (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
     weight = input_weight(request)
@@ -215,7 +214,7 @@ def _bounded(transcript: Transcript, request: Request | None) -> ContentUpper | 
         return None
     if any(request.body.get(field) for field in _READS_MORE) or not _only_clears(request.body):
         return None
-    return None if any(sign in encoded(request.body) for sign in _NO_TEXT) else content
+    return None if _says(request, *_NO_TEXT) else content
 
 
 _READS_MORE = ("mcp_servers", "fallbacks", "container")
@@ -297,7 +296,28 @@ def _most_output(request: Request | None) -> int | None:
 
 
 _NO_TEXT = (b'"file_id":', b'"type":"url"', b'"type":"file"')
-"""Signs of input whose size the request does not show."""
+"""Signs of input whose size the request does not show. A key, not a word in somebody's text: there the quotes would be
+escaped."""
+
+_CACHES = b'"cache_control":'
+
+
+def input_signs(request: Request) -> frozenset[bytes]:
+    """Which of the signs stand in what the model reads; worked out once a request."""
+    if "signs" not in request.known:
+        parts = [encoded(request.body[key]) for key in INPUT if key in request.body]
+        signs = (*_NO_TEXT, _CACHES)
+        request.known["signs"] = frozenset(sign for sign in signs if any(sign in part for part in parts))
+    found: frozenset[bytes] = request.known["signs"]
+    return found
+
+
+def _says(request: Request, *signs: bytes) -> bool:
+    """Whether one of the signs stands anywhere in a request."""
+    if not input_signs(request).isdisjoint(signs):
+        return True
+    others = encoded({key: value for key, value in request.body.items() if key not in INPUT})
+    return any(sign in others for sign in signs)
 
 
 def _input_upper(transcript: Transcript, request: Request | None, output: int | None) -> Usage:
@@ -305,11 +325,9 @@ def _input_upper(transcript: Transcript, request: Request | None, output: int | 
     content = _bounded(transcript, request)
     if request is None or content is None:
         return msgspec.structs.replace(said, input_tokens=None, output_tokens=output)
-    body = encoded(request.body)
     told = said.input_tokens or 0
     cached = (said.cache_read_tokens or 0) + (said.cache_write_tokens or 0)
     most = max(input_upper_bound(content, request.body), told + cached)
-    # A key, not a word in somebody's text: there the quotes would be escaped.
-    if b'"cache_control":' in body:
+    if _says(request, _CACHES):
         return Usage(input_tokens=told, cache_write_tokens=most - told, output_tokens=output)
     return msgspec.structs.replace(said, input_tokens=most, output_tokens=output)

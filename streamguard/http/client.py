@@ -52,14 +52,18 @@ class Origin:
         self._idle: list[tuple[float, _Link]] = []
         self._used: set[_Link] = set()
 
-    async def send(self, method: str, target: bytes, headers: HeaderList, content: bytes | None) -> Answer:
+    async def send(
+        self, method: str, target: bytes, headers: HeaderList, content: bytes | None, *, connect: float | None = None
+    ) -> Answer:
         """Send a request, and wait for the response's head. To be closed.
 
         :param headers: with `Host`, and with the body's length if there is one.
+        :param connect: seconds that a new connection may take, TLS included; `None` for no limit.
+        :raises httpcore2.ConnectTimeout: it took longer; nothing was sent.
         :raises httpcore2.NetworkError: no connection, or it broke.
         :raises httpcore2.ProtocolError: a request or a response that is none.
         """
-        link = self._take() or await self._connect()
+        link = self._take() or await self._connect(connect)
         self._used.add(link)
         try:
             head = await link.ask(method, target, headers, content)
@@ -104,11 +108,13 @@ class Origin:
             link.close()
         return None
 
-    async def _connect(self) -> _Link:
-        stream = await self._network.connect_tcp(self._host, self._port)
+    async def _connect(self, within: float | None) -> _Link:
+        began = anyio.current_time()
+        stream = await self._network.connect_tcp(self._host, self._port, within)
         assert isinstance(stream, Connection)
         if self._tls is not None:
-            await stream.start_tls(self._tls, self._host)
+            left = None if within is None else max(0.0, within - (anyio.current_time() - began))
+            await stream.start_tls(self._tls, self._host, left)
         return _Link(stream)
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 from streamguard.http.exchange import App, Exchange
 from streamguard.http.limits import Limits
 from streamguard.http.refusals import Refused
+from streamguard.http.turns import Turns
 
 
 class Guest(Protocol):
@@ -54,6 +55,7 @@ class Clients:
         """Applications that run."""
         self.changed = asyncio.Event()
         self._app = app
+        self._turns = Turns()
         self._strangers: dict[Guest, None] = {}
         self._by_address: Counter[str] = Counter()
         self._date = (0, b"")
@@ -70,9 +72,18 @@ class Clients:
             return Refused("too_many_connections", headers={"retry-after": "1"})
         return None
 
+    def take_over(self, earlier: Guest, connection: Guest) -> None:
+        """Give an earlier guest's place to another, as the youngest."""
+        for places in (self.connections, self._strangers):
+            if earlier in places:
+                del places[earlier]
+                places[connection] = None
+
     def exit(self, connection: Guest) -> None:
         """Forget a connection."""
-        self.connections.pop(connection, None)
+        if connection not in self.connections:
+            return
+        del self.connections[connection]
         self._strangers.pop(connection, None)
         address = self._address(connection)
         self._by_address[address] -= 1
@@ -96,8 +107,14 @@ class Clients:
         idle.evict()
         return True
 
-    def start(self, exchange: Exchange) -> None:
-        """Run the application for a request."""
+    def start(self, exchange: Exchange, *, at_once: bool = True) -> None:
+        """Run the application for a request.
+
+        :param at_once: now, and not when strangers have their turn.
+        """
+        if not at_once:
+            self._turns.add(None, lambda: self.start(exchange))
+            return
         task = asyncio.get_running_loop().create_task(exchange.run(self._app))
         self.tasks.add(task)
         task.add_done_callback(self._done)

@@ -9,9 +9,9 @@ it answers by itself is in `refusals`.
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Literal, cast
+from typing import Final, Literal, Protocol, cast
 
-from streamguard.http.clients import Clients
+from streamguard.http.clients import Clients, Guest
 from streamguard.http.exchange import Exchange
 from streamguard.http.framing import END, Framing, Head
 from streamguard.http.refusals import PHRASES, Refused
@@ -23,6 +23,16 @@ may overtake the refusal."""
 HIGH_WATER: Final = 262_144
 """Bytes received and not taken, beyond which the socket is left alone: TCP holds the client back."""
 
+
+class Earlier(Guest, Protocol):
+    """Who had a connection's place before."""
+
+    gone: bool
+    leaving: bool
+    data: bytes
+    refusal: Refused | None
+
+
 Clock = Literal["none", "idle", "head", "body", "linger", "close"]
 
 
@@ -30,10 +40,14 @@ class ClientConnection(asyncio.Protocol):
     """See the module; made by the server for each connection.
 
     :param clients: the server's connections, limits and application.
+    :param earlier: who has had the connection's place until its turn came.
     """
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: Clients, earlier: Earlier | None = None) -> None:
         self._clients = clients
+        self._earlier = earlier
+        # The first request of a connection that has waited for its turn does not wait again.
+        self._had_its_turn = earlier is not None
         self._limits = clients.limits
         self._framing = Framing(clients.limits)
         self._loop = asyncio.get_running_loop()
@@ -67,10 +81,11 @@ class ClientConnection(asyncio.Protocol):
     def leave(self) -> None:
         """End as soon as no request is being answered."""
         self._leaving = True
-        if self._exchange is None:
-            self._end()
-        else:
+        if self._exchange is not None:
             self._exchange.close = True
+        elif not self._had_its_turn or self._framing.state != "idle":
+            # Who has had its turn and was not heard yet has asked something.
+            self._end()
 
     # The transport calls these
 
@@ -78,11 +93,25 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.client = _address(transport.get_extra_info("peername"))
         self._server = _address(transport.get_extra_info("sockname"))
-        refusal = self._clients.enter(self)
+        refusal = self._take_place()
         if refusal is not None:
             self._refuse(refusal)
         else:
             self._set_clock("head")
+
+    def _take_place(self) -> Refused | None:
+        earlier, self._earlier = self._earlier, None
+        if earlier is None:
+            return self._clients.enter(self)
+        if earlier.gone:
+            self._transport.abort()
+            return None
+        self._clients.take_over(earlier, self)
+        self._leaving = earlier.leaving
+        if earlier.data:
+            # Not here: the transport does not read yet, and cannot be told to wait.
+            self._loop.call_soon(self.data_received, earlier.data)
+        return earlier.refusal
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._set_clock("none")
@@ -118,6 +147,9 @@ class ClientConnection(asyncio.Protocol):
 
     async def writable(self) -> None:
         await self._writable.wait()
+
+    def wanted(self) -> None:
+        self._loop.call_soon(self._advance)
 
     def taken(self) -> None:
         if self._paused:
@@ -172,15 +204,21 @@ class ClientConnection(asyncio.Protocol):
         self._pause(framing.waiting > HIGH_WATER)
 
     def _must_wait(self) -> bool:
-        """Whether what follows is for later: one request at a time, and no more of it than the application takes."""
+        """Whether what follows is for later: one request at a time, and no more of it than the application takes.
+
+        Chunks are read when the application wants them: of a request that is refused nobody looks at them.
+        """
         exchange = self._exchange
-        return exchange is not None and (exchange.asked or exchange.unread > HIGH_WATER)
+        if exchange is None:
+            return False
+        return exchange.asked or exchange.unread > HIGH_WATER or (self._framing.chunked and not exchange.wanted)
 
     def _begin(self, head: Head) -> None:
         self._exchange = Exchange(self, head, client=self.client, server=self._server)
         self._exchange.close = self._exchange.close or self._leaving
         self._set_clock("body")
-        self._clients.start(self._exchange)
+        self._clients.start(self._exchange, at_once=self._was_known or self._had_its_turn)
+        self._had_its_turn = False
 
     def _pause(self, pause: bool) -> None:
         if pause != self._paused and not self._transport.is_closing():

@@ -45,6 +45,9 @@ class Wire(Protocol):
     async def writable(self) -> None:
         """Wait while the client does not read."""
 
+    def wanted(self) -> None:
+        """The application asked for the body."""
+
     def taken(self) -> None:
         """The application took the pieces of the body that had come."""
 
@@ -87,6 +90,8 @@ class Exchange:
         """Whether the response has begun."""
         self.ended = False
         """Whether the response has ended."""
+        self.wanted = False
+        """Whether the application has asked for the body."""
         self.unread = 0
         """Bytes of the body that came and were not taken."""
         self._wire = wire
@@ -151,6 +156,9 @@ class Exchange:
 
     async def receive(self) -> Message:
         """The next message: pieces of the body, then the client's end."""
+        if not self.wanted:
+            self.wanted = True
+            self._wire.wanted()
         if self._head.expects_continue and not (self.started or self.asked or self._pieces or self._gone):
             self._wire.write(CONTINUE)
         while not (self._gone or self.ended or self._pieces or (self.asked and not self._told)):

@@ -20,6 +20,7 @@ from streamguard.http.clients import Clients
 from streamguard.http.connection import ClientConnection
 from streamguard.http.exchange import App
 from streamguard.http.limits import Limits
+from streamguard.http.lobby import Guess, Lobby
 from streamguard.http.refusals import Refused
 
 BACKLOG: Final = 2048
@@ -30,14 +31,16 @@ def _ignore(refusal: Refused) -> None:
     """Tell nobody."""
 
 
-AT_ONCE: Final = 100
-"""Connections that are accepted before those that are there have their turn."""
+def _everybody(first: bytes) -> str | None:  # noqa: ARG001
+    """Take everybody for the same client."""
+    return ""
 
 
 class Server:
     """A server on one socket. Serve once.
 
     :param on_refused: told of every refusal before there was a request.
+    :param guess: who seems to ask, by a connection's first bytes: known clients have their turn before strangers.
     :param goodbye: seconds that running answers get to end after `stop`, before their tasks are cancelled.
     """
 
@@ -47,11 +50,12 @@ class Server:
         limits: Limits,
         *,
         on_refused: Callable[[Refused], None] = _ignore,
+        guess: Guess = _everybody,
         goodbye: float = 5.0,
     ) -> None:
         self._clients: Clients | None = None
         self._app, self._limits, self._on_refused = app, limits, on_refused
-        self._goodbye = goodbye
+        self._guess, self._goodbye = guess, goodbye
         self._stopping = anyio.Event()
         self._at_once = False
 
@@ -63,16 +67,13 @@ class Server:
     async def serve(self, listener: socket.socket, started: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop`, then let running answers end. Closes the socket."""
         clients = self._clients = Clients(self._app, self._limits, self._on_refused)
-        loop = asyncio.get_running_loop()
-        listening = await loop.create_server(lambda: ClientConnection(clients), sock=listener, backlog=AT_ONCE)
-        # asyncio accepts as many in one pass as it lets wait: a flood would be accepted, and make room for each other,
-        # before anybody's request was read.
-        listener.listen(BACKLOG)
+        close = await _listen(clients, listener, self._guess)
         try:
             started()
             await self._stopping.wait()
         finally:
-            listening.close()
+            close()
+            listener.close()
             with anyio.CancelScope(shield=True):
                 await self._end(clients)
 
@@ -101,3 +102,16 @@ class Server:
             await asyncio.wait(clients.tasks, timeout=self._goodbye)
         for connection in list(clients.connections):
             connection.evict()
+
+
+async def _listen(clients: Clients, listener: socket.socket, guess: Guess) -> Callable[[], None]:
+    """Begin to accept connections; returns what ends it."""
+    lobby = Lobby(clients, listener, guess)
+    listener.listen(BACKLOG)
+    try:
+        lobby.open()
+    except NotImplementedError:
+        # Windows' own event loop: it accepts by itself, in the order of coming.
+        listening = await lobby.loop.create_server(lambda: ClientConnection(clients), sock=listener)
+        return listening.close
+    return lobby.close

@@ -7,7 +7,7 @@ another process. It does not know journal, output or other rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -64,12 +64,21 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds by which the latest of the call's timers was late."""
 
 
+AHEAD: Final = 8
+"""Rows of a paced job that may have begun before their first attempt is sent: the wait for the provider's limits is
+before a row, not in it, so that a kill loses few and `timeouts.total` counts none of it."""
+
+
 class Asker(Protocol):
     """Makes the calls of a job."""
 
-    async def ask(self, request: RowRequest) -> Ended:
+    ahead: int | None
+    """Rows that may have begun and not been sent, at a time; `None` for any number."""
+
+    async def ask(self, request: RowRequest, sent: Callable[[], None] | None = None) -> Ended:
         """Ask for one row, and return what came of it.
 
+        :param sent: called when the first attempt of the row is about to be sent.
         :raises LedgerError: a budget's ledger refuses to be used.
         """
 
@@ -110,21 +119,26 @@ class LocalAsker:
         self._about = about
         self._options: dict[str, Any] = {"keep": False, "patient": True, "shared": shared}
         self._running: set[Call] = set()
+        self._ending: tuple[str | None, str | None] = (None, None)
+        """Who withdrew, and who interrupted: calls that begin afterwards are told, too."""
+        self.ahead = None if policy.pace is None else AHEAD
 
-    async def ask(self, request: RowRequest) -> Ended:
+    async def ask(self, request: RowRequest, sent: Callable[[], None] | None = None) -> Ended:
         """See `Asker.ask`."""
         entry = request.entry
-        came = await self._call(request.params, {"custom_id": entry.custom_id})
+        came = await self._call(request.params, {"custom_id": entry.custom_id}, request.row, sent)
         return ended(entry.custom_id, came, self._about, entry.fingerprint, request.params, self._policy)
 
     def withdraw(self, by: str) -> None:
         """See `Asker.withdraw`."""
+        self._ending = (by, self._ending[1])
         for call in self._running:
             if call.unsent:
                 call.interrupt(by)
 
     def interrupt(self, by: str) -> None:
         """See `Asker.interrupt`."""
+        self._ending = (self._ending[0], by)
         for call in self._running:
             call.interrupt(by)
 
@@ -132,10 +146,19 @@ class LocalAsker:
         """See `Asker.cooling`."""
         return self._runtime.cooling(now)
 
-    async def _call(self, params: Mapping[str, Any], labels: Mapping[str, Any]) -> Outcome | CallError:
+    async def _call(
+        self,
+        params: Mapping[str, Any],
+        labels: Mapping[str, Any],
+        row: Mapping[str, Any] | None,
+        sent: Callable[[], None] | None,
+    ) -> Outcome | CallError:
+        how = {**self._options, "labels": labels, "source_text": row, "sent": sent}
         try:
-            call = Call(self._source(params), self._policy, self._runtime, labels=labels, **self._options)
+            call = Call(self._source(params), self._policy, self._runtime, **how)
             self._running.add(call)
+            if (by := self._ending[1] or self._ending[0]) is not None:
+                call.interrupt(by)
             try:
                 return await call.run()
             finally:

@@ -76,8 +76,10 @@ class JobFile(Settings):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     budget: Budget | None = None
     """What the job may spend over all its runs: an amount of USD in quotes, or a budget as a policy has it."""
-    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Rows at a time; 8 by default."""
+    concurrency: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] | None = None
+    """Rows at a time at most. By default `auto`: as many as the provider's limits allow (the policy's `pace`)."""
+    workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] | None = None
+    """Processes that make the calls, or `auto` for the cores less one; by default the one that runs the job."""
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?]+[^\s@?]*$")] | None = None
     """Of the API; without it the environment's ANTHROPIC_BASE_URL, or the provider's. Its host must be allowed by the
     command line (`--allow-host`), since it gets the key."""

@@ -6,12 +6,13 @@ does not send.
 
 from __future__ import annotations
 
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,10 +23,11 @@ from streamguard.files.python_names import import_name, is_python_name
 from streamguard.files.schema_file import read_schema
 from streamguard.guards.base import AttemptContext
 from streamguard.guards.document.guard import JsonDocument
+from streamguard.guards.grounding.source import SourceTexts
 from streamguard.jobs.amount import Amount
 from streamguard.jobs.input.formats import open_input, same_file, shown_name
 from streamguard.jobs.input.input import Check, Input
-from streamguard.jobs.input.template import Template, read_template
+from streamguard.jobs.input.templates import open_template
 from streamguard.jobs.problems import Problems
 from streamguard.jobs.store.fingerprint import Fingerprint, fingerprint, salt
 from streamguard.jobs.store.journal import Journal, copied_journal, journal_path, open_journal
@@ -36,6 +38,9 @@ from streamguard.policy.file import PolicyFile, output_type, read_policy
 from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook, unknown_price
 from streamguard.request import Request
+
+if TYPE_CHECKING:
+    from streamguard.jobs.input.template import Template
 
 TOTAL = "a job needs a limit on the time of each call, waiting and retries included: set timeouts.total, in seconds"
 LEDGER = ".ledger"
@@ -128,6 +133,19 @@ def _uninstalled(policy: Policy) -> Iterator[Problem]:
         except ConfigError as mistake:
             yield from mistake.problems
             return
+
+
+def job_policy(spec: JobSpec) -> tuple[Policy, Fingerprint]:
+    """Read the policy of a job as it was ordered, with its budgets, and what all rows ask alike. Opens no output.
+
+    :raises JobError: what is wrong with policy, schema or template.
+    """
+    problems = Problems()
+    policy, template = _policy(spec, problems, []), _template(spec, problems)
+    problems.raise_any()
+    assert policy is not None
+    question = fingerprint(policy, None if template is None else template.text, _overrides(spec))
+    return _with_budgets(policy, spec), question
 
 
 def _policy(spec: JobSpec, problems: Problems, notices: list[str]) -> Policy | None:
@@ -261,12 +279,19 @@ def read_schema_or_type(name: str, *, allow_imports: bool) -> Mapping[str, Any] 
     :returns: the schema, the type, or what is wrong.
     """
     if not is_python_name(name):
-        return read_schema(Path(name))
+        read = read_schema(Path(name))
+        if isinstance(read, Problem) and _LIKE_A_TYPE.fullmatch(name) is not None and not Path(name).exists():
+            return msgspec.structs.replace(read, problem=f"{read.problem}; a type is named package.module:Name")
+        return read
     if not allow_imports:
         what = "is Python code, and nothing may be imported here (allow_imports, --allow-imports)"
-        return Problem(problem=f"{name} {what}", pointer="/schema")
+        return Problem(file=name, problem=what)
     found = output_type(name, import_name(name))
-    return Problem(problem=found, pointer="/schema") if isinstance(found, str) else found
+    return Problem(file=name, problem=found.removeprefix(f"{name} ")) if isinstance(found, str) else found
+
+
+_LIKE_A_TYPE = re.compile(r"\w+(\.\w+)*(:\w*|\.[A-Z]\w*)")
+"""What was meant as `module:Name`, such as `billing.models.Invoice`."""
 
 
 def with_schema(policy: Policy, schema: Mapping[str, Any] | OutputType) -> Policy:
@@ -286,7 +311,7 @@ def _template(spec: JobSpec, problems: Problems) -> Template | None:
     if spec.template is None:
         return None
     try:
-        return read_template(Path(spec.template))
+        return open_template(Path(spec.template))
     except JobError as mistake:
         problems.extend(mistake.problems)
         return None
@@ -307,6 +332,7 @@ def _input(
         overrides=_overrides(spec),
         salt=salt(policy),
         check=_request_check(policy),
+        keep_rows=policy is not None and policy.grounds,
     )
     stack.callback(rows.close)
     # A template that cannot be read says nothing about rows, which would all be mistakes.
@@ -316,12 +342,15 @@ def _input(
 
 
 def _request_check(policy: Policy | None) -> Check | None:
-    """Where the schema comes from each row's request, whether there is a good one."""
+    """Where each row has its own schema or source, whether there is a good one."""
     section = None if policy is None else policy.json_document
-    if section is None or section.schema_ != "request":
+    if section is None or (section.schema_ != "request" and not section.grounded):
         return None
 
-    def check(params: Mapping[str, Any]) -> None:
-        section.watch(AttemptContext(request=Request(params)), 0.0)
+    def check(params: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+        request = Request(params)
+        context = AttemptContext(request=request, sources=SourceTexts(row, request))
+        for observed in (False, True):
+            section.watching(context, observed=observed)
 
     return check

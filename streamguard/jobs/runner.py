@@ -33,7 +33,8 @@ from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.report.budget_stop import budget_stop
 from streamguard.jobs.store.journal_records import How, JournalError, Sample
 from streamguard.jobs.store.output import OutputError
-from streamguard.jobs.store.resume import ALONE_FROM, own_fault
+from streamguard.jobs.store.resume import ALONE_FROM, POISON, own_fault
+from streamguard.pace.spec import PaceSpec
 
 CONCURRENCY = 8
 """Calls at a time, by default: few enough for any account's rate limits, enough to hide a provider's latency."""
@@ -89,12 +90,35 @@ _HOW: Mapping[StopKind, How] = {
 }
 
 
+class _Once:
+    """A place of a semaphore, released once."""
+
+    def __init__(self, semaphore: anyio.Semaphore | None) -> None:
+        self._semaphore = semaphore
+
+    def release(self) -> None:
+        """Give the place back; again is nothing."""
+        semaphore, self._semaphore = self._semaphore, None
+        if semaphore is not None:
+            semaphore.release()
+
+
+def most_rows(pace: PaceSpec | None, said: int | None) -> int:
+    """Return how many rows are asked at a time, at the most.
+
+    :param pace: the policy's; `None` for none.
+    :param said: what the job says; `None` for nothing.
+    """
+    return said or (CONCURRENCY if pace is None else pace.most)
+
+
 class Runner:
     """One run of a job, on one event loop.
 
     :param asker: makes the calls.
     :param runtime: has the ledgers of the job's budgets.
-    :param concurrency: calls at a time, from 1.
+    :param concurrency: calls at a time at most, from 1. `None`: as many as the policy's pace lets begin, `CONCURRENCY`
+        without one.
     :param ended: told of each row's line, by its key, once it is journaled.
     :param stop_on: rows in a row that fail by the provider's or the line's fault, until the job stops; 0 for never.
     :param endpoint: the URL that is asked, for messages.
@@ -107,7 +131,7 @@ class Runner:
         *,
         tally: Tally,
         runtime: Runtime,
-        concurrency: int = CONCURRENCY,
+        concurrency: int | None = None,
         ended: Callable[[str, bytes], None] | None = None,
         stop_on: int = STOP_ON,
         endpoint: str | None = None,
@@ -118,7 +142,9 @@ class Runner:
         self._asker = asker
         self._tally = tally
         self._runtime = runtime
-        self._concurrency = concurrency
+        self._concurrency = most_rows(job.policy.pace, concurrency)
+        self._begin = None if asker.ahead is None else anyio.Semaphore(asker.ahead)
+        """Held by each row that has begun and was not sent yet; `None` where any number may have."""
         self._ended = ended
         self._stop_on = stop_on
         self._endpoint = endpoint
@@ -224,17 +250,33 @@ class Runner:
             yield request
 
     async def _work(self, requests: Iterator[RowRequest]) -> None:
-        """Ask one row after the other. What ends and what begins is journaled in one step."""
+        """Ask one row after the other. What ends and what begins is journaled in one step, where the next may begin."""
+        try:
+            while (request := await self._first(requests)) is not None:
+                while request is not None:
+                    self._tally.began()
+                    begun = _Once(self._begin)
+                    try:
+                        came = await self._asker.ask(request, begun.release)
+                    finally:
+                        begun.release()
+                    request = self._took(request, came, requests)
+        except Exception as error:
+            self._fail(error)
+
+    async def _first(self, requests: Iterator[RowRequest]) -> RowRequest | None:
+        """Wait until a row may begin, and begin it; `None` if none is left."""
+        if self._begin is not None:
+            await self._begin.acquire()
+        request: RowRequest | None = None
         try:
             request = next(requests, None)
             if request is not None:
                 self._job.journal.begin(request.entry.custom_id)
-            while request is not None:
-                self._tally.began()
-                came = await self._asker.ask(request)
-                request = self._took(request, came, requests)
-        except Exception as error:
-            self._fail(error)
+        finally:
+            if request is None and self._begin is not None:
+                self._begin.release()
+        return request
 
     def _took(self, request: RowRequest, came: Ended, requests: Iterator[RowRequest]) -> RowRequest | None:
         """Write a row's result, see what it means for the others, and begin the next row, if there is one."""
@@ -280,11 +322,21 @@ class Runner:
             self._stop(Stop("failing", f"{why}{came.message}{self._asked}"))
 
     def _next(self, requests: Iterator[RowRequest]) -> tuple[RowRequest | None, Exception | None]:
-        """The next row; what is wrong with it is no reason to lose the one that ended."""
+        """The next row, if it may begin at once; what is wrong with it is no reason to lose the one that ended."""
+        if self._begin is not None:
+            try:
+                self._begin.acquire_nowait()
+            except anyio.WouldBlock:
+                return None, None
+        request: RowRequest | None = None
         try:
-            return next(requests, None), None
+            request = next(requests, None)
         except Exception as error:
             return None, error
+        finally:
+            if request is None and self._begin is not None:
+                self._begin.release()
+        return request, None
 
     def _write(self, request: RowRequest, came: Ended, following: RowRequest | None) -> None:
         entry, job = request.entry, self._job
@@ -295,7 +347,8 @@ class Runner:
                 type=came.type,
                 reason=came.reason,
                 fingerprint=entry.fingerprint,
-                spent=came.spent,
+                # A row that is given up for the deaths of its process keeps them: it stays dead.
+                spent=None if came.reason == POISON else came.spent,
                 failed=came.reason is not None and own_fault(came.reason),
                 detail=came.detail,
                 begin=None if following is None else following.entry.custom_id,

@@ -21,7 +21,6 @@ from pydantic_core import from_json
 from streamguard.files.json_pointer import pointer
 from streamguard.models.places import Place
 from streamguard.viability.syntax.grammar import ARRAY, NUMBER, STRING
-from streamguard.viability.syntax.pieces import Pieces
 from streamguard.viability.syntax.quote import quote
 from streamguard.viability.syntax.scanner import SyntaxPrefix
 
@@ -44,25 +43,32 @@ class Failure(msgspec.Struct, frozen=True):
     observed: Any = None
 
 
-_Value = tuple[Place | None, bool, int, int, str | int | None, int]
-"""An open value: its place, whether its text is wanted, where it begins, its kind, its key and its number."""
+_Value = tuple[Place | None, int, int, int, str | int | None, int, int]
+"""An open value: its place, whether its text is wanted, where it begins, its kind, its key, and in which piece it
+begins: the piece's index and the character that it begins with."""
 
 
 class Following:
     """The state for one document. A `ValueListener` of the scanner.
 
+    It is told of every piece and every value, so this costs as much as all validators together: it keeps the pieces of
+    open values itself, and knows of each value the piece in which it begins.
+
     :ivar failure: the first failure; `None` while there is none.
     """
 
-    __slots__ = ("_begun", "_escaped", "_open", "_pieces", "_root", "_wanted", "failure")
+    __slots__ = ("_end", "_escaped", "_fresh", "_open", "_pieces", "_root", "_start", "_wanted", "failure")
 
     def __init__(self, root: Place) -> None:
         self.failure: Failure | None = None
         self._root = root
         self._open: list[_Value] = []
-        self._begun = 0
-        """How many values have begun."""
-        self._pieces = Pieces()
+        self._fresh = False
+        """Whether the innermost open value has had none inside."""
+        self._pieces: list[str] = []
+        """The latest pieces: all of those in which an open value lies whose text is wanted."""
+        self._start = self._end = 0
+        """Where the latest piece begins and ends."""
         self._escaped = 0
         """Where the latest piece with a backslash ended."""
         self._wanted = 0
@@ -70,11 +76,14 @@ class Following:
 
     def feed(self, text: str) -> None:
         """Take the piece that the scanner is about to be fed."""
-        if not self._wanted:
-            self._pieces.clear()
-        self._pieces.append(text)
+        if self._wanted:
+            self._pieces.append(text)
+        else:
+            self._pieces = [text]
+        self._start = self._end
+        self._end += len(text)
         if "\\" in text:
-            self._escaped = self._pieces.end
+            self._escaped = self._end
 
     def read(self, until: int) -> None:
         """The scanner has read up to a character: an unfinished value concerns no place."""
@@ -85,33 +94,44 @@ class Following:
         :returns: whether what is inside must be told, too: it need not.
         """
         place: Place | None = self._root
-        wanted = False
+        wanted = 0
         if self._open:
             parent = self._open[-1][0]
-            place = None if parent is None else parent.below(key)  # type: ignore[arg-type]  # inside a container
-            wanted = kind == STRING or (place is not None and place.runs and not place.sure & kind)
-            self._wanted += wanted
-        self._begun += 1
-        self._open.append((place, wanted, at, kind, key, self._begun))
+            if parent is None:
+                place, wanted = None, kind & STRING
+            else:
+                place = parent.members.get(key, parent.rest) if type(key) is str else parent.below(key)  # type: ignore[arg-type]
+                wanted = kind & (STRING if place is None else place.wanted)
+            if wanted:
+                self._wanted += 1
+        self._fresh = True
+        self._open.append((place, wanted, at, kind, key, len(self._pieces) - 1, self._start))
         return False
 
     def end(self, at: int) -> None:
         """The innermost open value has ended before a character."""
-        place, wanted, begin, kind, key, number = self._open.pop()
-        self._wanted -= wanted
-        if self.failure is not None:
-            return
+        place, wanted, begin, kind, key, first, start = self._open.pop()
+        fresh, self._fresh = self._fresh, False
         if wanted:
-            if place is not None and place.runs and not place.sure & kind:
-                self._judge(place, begin, at, kind, key)
-            else:
-                self._check_escapes(begin, at, key)
-        elif kind <= ARRAY and place is not None and place.active and self._open and number == self._begun:
+            self._wanted -= 1
+            if self.failure is not None:
+                return
+            if place is not None and kind & place.judged:
+                self._judge(place, begin, at, kind, key, self._text(begin, at, first, start))
+            elif self._escaped > begin:
+                self._check_escapes(at, key, self._text(begin, at, first, start))
+        elif fresh and kind <= ARRAY and place is not None and place.active and self._open and self.failure is None:
             # Read at once, so that what is inside was not told.
-            self._judge(place, begin, at, kind, key)
+            self._judge(place, begin, at, kind, key, self._text(begin, at, first, start))
 
-    def _judge(self, place: Place, begin: int, at: int, kind: int, key: str | int | None) -> None:
-        text = self._pieces.text(begin, at)
+    def _text(self, begin: int, end: int, first: int, start: int) -> str:
+        """A value's own text."""
+        pieces = self._pieces
+        if first == len(pieces) - 1:
+            return pieces[first][begin - start : end - start]
+        return "".join(pieces[first:])[begin - start : end - start]
+
+    def _judge(self, place: Place, begin: int, at: int, kind: int, key: str | int | None, text: str) -> None:
         found: Failure | None = None
         try:
             if not place.postponed:
@@ -132,11 +152,8 @@ class Following:
             return None
         return Failure(found.message, pointer(self._path(key)) + found.pointer, found.keyword, begin + found.char)
 
-    def _check_escapes(self, begin: int, at: int, key: str | int | None) -> None:
+    def _check_escapes(self, at: int, key: str | int | None, text: str) -> None:
         """Half a surrogate pair is JSON, and no text that Pydantic reads."""
-        if self._escaped <= begin:
-            return
-        text = self._pieces.text(begin, at)
         if _SURROGATE.search(text) is None:
             return
         try:

@@ -55,11 +55,13 @@ class Place:
         "_validator",
         "active",
         "items",
+        "judged",
         "members",
         "postponed",
         "rest",
         "runs",
         "sure",
+        "wanted",
     )
 
     def __init__(self, core: Core, config: Config, definitions: Definitions) -> None:
@@ -81,6 +83,10 @@ class Place:
         """An array's first items."""
         self.active = False
         """Whether anything is judged here or below."""
+        self.judged = 0
+        """Kinds of values that are judged when they close."""
+        self.wanted = STRING
+        """Kinds of values whose text is kept: those, and strings, which may hold half a character."""
 
     def below(self, key: str | int) -> Place | None:
         """Return the place of a member or an item."""
@@ -180,6 +186,8 @@ class PlacesOf:
         else:
             place.sure = (0 if own else _sure(core, config)) | null
         place.runs = place.sure != ANY and not place.postponed
+        place.judged = ANY & ~place.sure if place.runs else 0
+        place.wanted = place.judged | STRING
         return True
 
     def _fields(self, place: Place, core: Core, config: Config) -> bool:

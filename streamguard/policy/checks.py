@@ -15,6 +15,7 @@ import msgspec
 from streamguard.errors import ConfigError
 from streamguard.files.suggest import closest, did_you_mean
 from streamguard.files.yaml import Path
+from streamguard.policy.grounded import mistakes
 from streamguard.policy.model import Policy
 from streamguard.pricing.price import Price
 from streamguard.request import is_scaling
@@ -206,6 +207,8 @@ def _prices(policy: Policy, price_of: PriceOf | None, model: str | None) -> Iter
     if policy.caps is not None and policy.caps.cost_usd is not None:
         knobs.append(("caps", "cost_usd"))
     knobs += [("budgets", i, "cost_usd") for i, one in enumerate(policy.budgets) if one.cost_usd is not None]
+    if any(one.cost_usd is not None for one in policy.budgets):
+        yield from _uncached(policy)
     if not knobs or price_of is None:
         return
     patched = [rule.patch.get("model") for rule in policy.retry.rules if rule.patch is not None]
@@ -213,6 +216,18 @@ def _prices(policy: Policy, price_of: PriceOf | None, model: str | None) -> Iter
         if name not in policy.prices and price_of(name) is None:
             what = f'no price is known for model "{name}"; add prices: {{{name}: {{input: "…", output: "…"}}}}'
             yield from (Finding("error", path, what) for path in knobs)
+
+
+def _uncached(policy: Policy) -> Iterator[Finding]:
+    """Own prices by which a cached answer cannot be charged."""
+    for name, price in policy.prices.items():
+        missing = [rate for rate in ("cache_read", "cache_write") if getattr(price, rate) is None]
+        if missing:
+            what = (
+                f"has no {' and no '.join(missing)}: an answer that uses a cache cannot be charged, and keeps its "
+                "whole hold as uncertain; give the rates, or use no cache"
+            )
+            yield Finding("warning", ("prices", name), what)
 
 
 def _json(policy: Policy) -> Iterator[Finding]:
@@ -225,6 +240,11 @@ def _json(policy: Policy) -> Iterator[Finding]:
         for problem in mistake.problems:
             inside = (problem.pointer or "").removeprefix("/json/schema")
             yield Finding("error", ("json", "schema"), f"{inside}: {problem.problem}" if inside else problem.problem)
+    else:
+        schema = guard.own_schema()
+        for index, entry in enumerate(guard.grounded if schema is not None else ()):
+            for wrong, what in mistakes(entry, schema or {}):
+                yield Finding("error" if wrong else "warning", ("json", "grounded", index, "at"), what)
     accept = policy.completion.accept
     if guard.where != "text" and "tool_use" not in accept:
         what = (
@@ -276,5 +296,10 @@ def _opaque(policy: Policy) -> Iterator[Finding]:
             yield Finding("error", ("retry", "rules", index, "patch"), "an opaque source has no request to patch")
     if policy.budgets:
         yield Finding("error", ("budgets",), "an opaque source has no request whose cost could be bounded")
-    if policy.json_document is not None and policy.json_document.schema_ == "request":
+    guard = policy.json_document
+    if guard is not None and guard.schema_ == "request":
         yield Finding("error", ("json", "schema"), "an opaque source has no request to read a schema from")
+    for index, entry in enumerate(guard.grounded if guard is not None else ()):
+        if entry.in_ == "request":
+            what = "an opaque source has no request to read a text from"
+            yield Finding("error", ("json", "grounded", index, "in"), what)

@@ -129,11 +129,20 @@ def _value(name: str, value: Any) -> str:
         return f"{value:,.10g} s" if name in _SECONDS else f"{value:,}"
     if isinstance(value, Mapping):
         return f"given, {len(value)} keys"
+    if isinstance(value, tuple | list) and value and isinstance(value[0], BaseModel):
+        return "; ".join(map(_said, value))
     if isinstance(value, tuple | list | frozenset):
         return ", ".join(map(str, value)) or "none"
     if isinstance(value, BaseModel):
         return ", ".join(f"{key} {_value(key, getattr(value, key))}" for key in type(value).model_fields)
     return bare_address(str(value)) if name.rpartition(".")[2] == "ledger" else str(value)
+
+
+def _said(part: BaseModel) -> str:
+    """What an entry of a list says itself, as a file would have it."""
+    fields = type(part).model_fields
+    said = [(name, fields[name].alias or name) for name in fields if name in part.model_fields_set]
+    return ", ".join(f"{key} {_value(name, getattr(part, name))}" for name, key in said)
 
 
 def _consequences(policy: Policy) -> Iterator[Consequence]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,12 @@ from streamguard.files.yaml import Path as At
 from streamguard.guards.checks.spec import compiled
 from streamguard.models.model import OutputType
 from streamguard.policy.checks import check_policy, unknown_reasons
-from streamguard.policy.json_schema import policy_schema
+from streamguard.policy.json_schema import SWITCHED, policy_schema
 from streamguard.policy.merging import OPAQUE, merged, read_off, value_at, value_of, without_empty, without_nulls
 from streamguard.policy.model import Policy
 
 __all__ = [
     "PolicyFile",
-    "as_policy",
     "check_policy",
     "load_policy",
     "loads_policy",
@@ -82,28 +81,6 @@ def load_policy(path: str | os.PathLike[str], *, allow_imports: bool = False) ->
     return read_policy(path, allow_imports=allow_imports).policy
 
 
-def as_policy(policy: Policy | str | os.PathLike[str]) -> Policy:
-    """Return a policy that is given as such, or by name: `streamguard:extraction`, or the path of a file.
-
-    :raises PolicyError: there is none of that name, it cannot be used, or something else was given.
-    """
-    if isinstance(policy, Policy):
-        return policy
-    if isinstance(policy, str) and policy.startswith(SHIPPED):
-        return _shipped_policy(policy)
-    if isinstance(policy, str | os.PathLike):
-        return load_policy(policy)
-    raise PolicyError(
-        f"policy must be a Policy or the name of one, such as {SHIPPED}extraction or the path of a policy file, "
-        f"not {type(policy).__name__}"
-    )
-
-
-@lru_cache(maxsize=32)
-def _shipped_policy(name: str) -> Policy:
-    return load_policy(name)
-
-
 def loads_policy(
     text: str | bytes,
     file: str = "<string>",
@@ -131,7 +108,7 @@ def read_policy(path: str | os.PathLike[str], *, allow_imports: bool = False) ->
         return reading.finish(found.read_bytes(), name, None, identity=name)
     text = read_bytes(Path(name), MAX_BYTES)
     if isinstance(text, str):
-        raise PolicyError(Problem(file=name, problem=text))
+        raise PolicyError(Problem(file=name, problem=text + reading.shipped_instead(name)))
     return reading.finish(text, name, Path(name).parent, identity=identity(Path(name)))
 
 
@@ -222,7 +199,7 @@ class _Reading:
                 what = "empty, so it stays as it is by default; write a value, or off for none"
             self.warnings.append(self.placed(Mistake(path, what, at_key=True), own.positions))
         for key, value in own.data.items():
-            if value is None and key not in below:
+            if value is None and key not in below and key not in SWITCHED:
                 self.warnings.append(self.placed(Mistake((key,), _EMPTY_SECTION, at_key=True), own.positions))
 
     def note_removed(self, own: Loaded, below: Mapping[str, Any]) -> None:

@@ -23,6 +23,8 @@ OFF = "off"
 """In a file, the word for no such section and no such limit; `null` does as well."""
 NO_SECTIONS = frozenset({"version", "extends", "mode", "deliver"})
 """Keys whose values are words: there, `off` is a mistake like any other."""
+SWITCHED = frozenset({"pace"})
+"""Sections that are on by default, and that `off` turns off: for them, it is a value."""
 
 EXTENDS = {
     "description": "What this policy adds to: a shipped policy (streamguard:NAME) or the path of a file, relative to "

@@ -10,7 +10,7 @@ from typing import Any
 
 from streamguard.files.yaml import Loaded, Positions
 from streamguard.files.yaml import Path as At
-from streamguard.policy.json_schema import NO_SECTIONS, OFF
+from streamguard.policy.json_schema import NO_SECTIONS, OFF, SWITCHED
 
 OPAQUE: frozenset[At] = frozenset({("json", "schema")})
 """Mappings that are one value: half of one JSON Schema and half of another is neither."""
@@ -74,7 +74,7 @@ def _merge(old: Mapping[str, Any], new: Mapping[str, Any], positions: Positions,
         else:
             _forget(before, positions, path)
             data[key] = value
-            if isinstance(before, dict) and value is None:
+            if isinstance(before, dict) and value is None and path not in {(name,) for name in SWITCHED}:
                 del data[key]
     return data
 
@@ -87,5 +87,7 @@ def _forget(value: Any, positions: Positions, at: At) -> None:
 
 
 def without_nulls(loaded: Loaded) -> Loaded:
-    """Without the sections that are `null`."""
-    return loaded._replace(data={key: value for key, value in loaded.data.items() if value is not None})
+    """Without the sections that are `null`, unless that means something."""
+    return loaded._replace(
+        data={key: value for key, value in loaded.data.items() if value is not None or key in SWITCHED}
+    )

@@ -19,10 +19,12 @@ from streamguard.guards.checks.spec import Check
 from streamguard.guards.completion import Completion
 from streamguard.guards.content import Content
 from streamguard.guards.document.guard import JsonDocument
+from streamguard.guards.document.observed import ObservedGrounding
 from streamguard.guards.knobs import Items
 from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import Timeouts
 from streamguard.models.model import OutputType
+from streamguard.pace.spec import PaceSpec
 from streamguard.pricing.price import Prices
 from streamguard.retry.rules import Retry
 
@@ -66,6 +68,8 @@ class Policy(Spec):
     """Guards of one's own (`@guard`); in a file as `module:name`, if the caller allows imports."""
     retry: Retry = Retry()
     budgets: Items[BudgetSpec] = ()
+    pace: PaceSpec | None = PaceSpec()
+    """How fast requests are sent. `null`: as fast as calls come, and jobs eight at a time."""
     prices: Prices = Prices()
     """Own prices by model, before the shipped snapshot."""
 
@@ -87,6 +91,7 @@ class Policy(Spec):
             guards: Sequence[Any] = (),
             retry: Retry = ...,
             budgets: Sequence[BudgetSpec] = (),
+            pace: PaceSpec | None = ...,
             prices: Mapping[str, Any] = ...,
         ) -> None: ...
 
@@ -117,11 +122,24 @@ class Policy(Spec):
         return None if (self.timeouts.mode or self.mode) == "observe" else self.timeouts.connect
 
     @property
+    def grounds(self) -> bool:
+        """Whether values are held against a source, so that each call needs one."""
+        return self.json_document is not None and bool(self.json_document.grounded)
+
+    @property
+    def _observed(self) -> ObservedGrounding | None:
+        section = self.json_document
+        if section is None or all(entry.mode is None for entry in section.grounded):
+            return None
+        return ObservedGrounding(section)
+
+    @property
     def panel_guards(self) -> tuple[Guard, ...]:
         """Every guard, in the order in which they speak when several fire on the same event."""
         sections = (
             self.completion,
             self.json_document,
+            self._observed,
             *self.checks,
             *self.content,
             self.repetition,

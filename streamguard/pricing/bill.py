@@ -13,7 +13,7 @@ from streamguard.events import Iteration, Usage
 from streamguard.pricing.price import Price, cost
 from streamguard.usage import UsageRange
 
-TIERS = (None, "", "standard", "priority", "batch", "on_demand")
+TIERS = (None, "", "standard", "default", "priority", "flex", "batch", "on_demand")
 """Service tiers that cost no more than the list price (pricing page, 2026-11)."""
 
 _FIELDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -58,12 +58,11 @@ def bill(prices: AnswerPrices, usage: Usage, *, least: bool = False) -> int | No
 
     Where the answer names another model than the request, the dearer of both counts.
 
-    :param least: whether the cheaper of both counts, and of the rates of cache writes whose lifetime is not said.
+    :param least: whether the cheaper rate of cache writes counts, where their lifetime is not said.
     """
     price, served, models = prices.asked, prices.served, prices.models
     if usage.impossible or price is None or usage.service_tier not in TIERS:
         return None
-    choose = min if least else max
     fee = 0
     if usage.web_searches:
         if price.search is None:
@@ -71,7 +70,7 @@ def bill(prices: AnswerPrices, usage: Usage, *, least: bool = False) -> int | No
         fee = price.search * usage.web_searches
     if not usage.iterations:
         known = [cost(one, usage, least=least) for one in (price, served) if one is not None]
-        return None if any(one is None for one in known) else fee + choose(one or 0 for one in known)
+        return None if any(one is None for one in known) else fee + max(one or 0 for one in known)
     if not _complete(usage, usage.iterations):
         return None
     for sampling in usage.iterations:

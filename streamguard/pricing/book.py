@@ -14,12 +14,13 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from streamguard.events import Usage
 from streamguard.pricing.bill import AnswerPrices
-from streamguard.pricing.price import Price, PriceSpec, Tier
+from streamguard.pricing.price import RATES, Price, PriceSpec, Tier
 from streamguard.request import Request
 
 GEO_FACTOR = Decimal("1.1")
@@ -31,8 +32,14 @@ SEARCH = 10_000
 MOST_FOUND = 4096
 """Prices that are remembered: names of models come from callers, any number of them, and days pass."""
 
-_DATED = re.compile(r"(-\d{8}|@[\w.-]+|-latest)$")
+_DATED = re.compile(r"(-\d{8}|-latest)$")
 """How a model's name is pinned to one release of it."""
+
+_VERTEX = re.compile(r"@[\w.-]+$")
+"""How Vertex AI pins it."""
+
+_CLAUDE = re.compile(r"(?:^|[./])claude")
+"""Names of the models for which Anthropic's own rules on regions and speeds are published."""
 
 _FIELDS = {
     "input": "input_mtok",
@@ -47,29 +54,64 @@ _FIELDS = {
 class PriceBook:
     """Prices by model.
 
-    :param own: prices of one's own, from a policy's `prices:`; each holds for the speed and region that it names.
+    :param own: prices of one's own, from a policy's `prices:`; each holds for the speed, the region and the endpoint
+        that it names.
     :param snapshot: whether to look in genai-prices for other models.
     """
 
     def __init__(self, own: Mapping[str, PriceSpec | Price] | None = None, *, snapshot: bool = True) -> None:
-        self._own = {
-            model: spec.price() if isinstance(spec, PriceSpec) else spec for model, spec in (own or {}).items()
+        self._own = {model: _own(model, spec) for model, spec in (own or {}).items()}
+        self._only_at = {
+            model: _endpoint(spec.base_url)
+            for model, spec in (own or {}).items()
+            if isinstance(spec, PriceSpec) and spec.base_url is not None
         }
         self._snapshot = snapshot
         self._found: dict[tuple[str, str, date], Price | None] = {}
 
-    def price(self, model: str | None, *, speed: str = "standard", at: datetime | None = None) -> Price | None:
+    def price(
+        self,
+        model: str | None,
+        *,
+        speed: str = "standard",
+        at: datetime | None = None,
+        base_url: str | None = None,
+    ) -> Price | None:
         """The price of `model`, or `None` if no source names it.
 
-        An own price for `claude-x` also holds for its dated releases (`claude-x-20261001`).
+        An own price for `claude-x` also holds for its dated releases (`claude-x-20261001`). One that names an endpoint
+        holds there only; where the endpoint is not known, it is the dearer of it and the snapshot's, rate by rate.
+
+        An own price for the standard speed is no price of another one, but where the snapshot has both. Then it is as
+        many times the own price as the snapshot's is dearer, and at least the snapshot's, rate by rate.
 
         :param at: when the request is sent; prices change by date. Now, if `None`.
+        :param base_url: the endpoint that it is sent to; `None` if that is not known.
         """
         if not model:
             return None
-        for name in (model, _DATED.sub("", model)):
-            if name in self._own:
-                return self._own[name]
+        own = self._own_price(model, base_url)
+        if own is None or own.speed in ("any", speed):
+            return own or self._known(model, speed, at)
+        return _faster(own, self._known(model, own.speed, at), self._known(model, speed, at)) or own
+
+    def _own_price(self, model: str, base_url: str | None) -> Price | None:
+        for name in (model, _DATED.sub("", model), _VERTEX.sub("", model)):
+            if name not in self._own or (
+                base_url is not None and self._only_at.get(name) not in (None, _endpoint(base_url))
+            ):
+                continue
+            found = self._own[name]
+            if base_url is None and name in self._only_at:
+                return _dearer(found, self._known(model, "standard", None))
+            if name != model and _VERTEX.search(model) and found.factor is not None:
+                # Its regional endpoints are a tenth dearer (pricing page, 2026-11), and no name says which it is.
+                return found.scaled(found.factor, f"times {found.factor} for a regional endpoint")
+            return found
+        return None
+
+    def _known(self, model: str, speed: str, at: datetime | None) -> Price | None:
+        """The snapshot's price."""
         if not self._snapshot:
             return None
         at = at or datetime.now(UTC)
@@ -88,7 +130,8 @@ class PriceBook:
         """
         if request is None:
             return None
-        price = self.price(request.model, speed=str(request.body.get("speed") or "standard"), at=at)
+        speed = str(request.body.get("speed") or "standard")
+        price = self.price(request.model, speed=speed, at=at, base_url=request.base_url)
         geo = request.body.get("inference_geo")
         if price is None or price.factor is None or not geo:
             return price
@@ -117,7 +160,46 @@ class PriceBook:
 
 
 def _renamed(request: Request, model: str) -> Request:
-    return Request.owning({**request.body, "model": model})
+    return Request.owning({**request.body, "model": model}).to(request.base_url)
+
+
+def _own(model: str, spec: PriceSpec | Price) -> Price:
+    """An own price. One of a Claude model for no region is dearer in one, by the published factor."""
+    if isinstance(spec, Price):
+        return spec
+    price = spec.price()
+    published = spec.inference_geo == "global" and _CLAUDE.search(model) is not None
+    return msgspec.structs.replace(price, factor=GEO_FACTOR) if published else price
+
+
+def _endpoint(base_url: str | None) -> str | None:
+    """A base URL in one form: host in lower case, no slash at the end, no version of the API."""
+    if base_url is None:
+        return None
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{parts.netloc}".lower() + parts.path.rstrip("/").removesuffix("/v1")
+
+
+def _faster(own: Price, standard: Price | None, fast: Price | None) -> Price | None:
+    """What an own price comes to at another speed, at the most, by the snapshot; `None` if that does not say."""
+    if standard is None or fast is None:
+        return None
+    times = max(
+        getattr(fast, name) / getattr(standard, name) for name in ("input", "output") if getattr(standard, name)
+    )
+    scaled = own.scaled(times, f"times {times} for speed {fast.speed!r}")
+    return msgspec.structs.replace(_dearer(scaled, fast), speed=fast.speed, factor=own.factor)
+
+
+def _dearer(own: Price, known: Price | None) -> Price:
+    """An own price, rate by rate no less than another one."""
+    if known is None:
+        return own
+    rates: dict[str, Any] = {}
+    for name in RATES:
+        mine, other = getattr(own, name), getattr(known, name)
+        rates[name] = mine if mine is None or other is None else max(mine, other)
+    return msgspec.structs.replace(own, **rates, tiers=own.tiers or known.tiers, factor=own.factor or known.factor)
 
 
 def unknown_price(model: str | None, knob: str) -> str:

@@ -85,8 +85,7 @@ BLOCKS: Final = frozenset(
         *("tool_search_tool_search_result", "tool_search_tool_result_error", "advisor_tool_result", "advisor_result"),
         *("advisor_redacted_result", "advisor_tool_result_error"),
         # parts of blocks
-        *("base64", "url", "file", "content", "ephemeral", "direct", "code_execution_20250825"),
-        *("code_execution_20260120", "code_execution_20260521", "char_location", "page_location"),
+        *("base64", "url", "file", "content", "ephemeral", "char_location", "page_location"),
         *("content_block_location", "search_result_location", "web_search_result_location"),
     }
 )
@@ -107,6 +106,9 @@ KEYS: Final = frozenset(
     }
 )
 """Fields of messages and blocks that are input and nothing else."""
+
+CALLERS: Final = frozenset({"direct", "code_execution_20250825", "code_execution_20260120", "code_execution_20260521"})
+"""Who called a tool, in `caller`. Elsewhere these are tools that the provider runs."""
 
 TOOL_KEYS: Final = frozenset(
     {
@@ -295,6 +297,8 @@ class _Counting:
         source = block.get("source")
         unknown = {*block, *(source if isinstance(source, Mapping) else ())} - KEYS
         unknown |= {key for key, kinds in _TEXTS.items() if key in block and kind not in kinds}
+        if "caller" in block and not _is_caller(block["caller"]):
+            unknown.add("caller")
         if unknown:
             self._unknown(unknown, f"a block in {where}")
         if kind in ("document", "search_result") and block.get("citations"):
@@ -320,7 +324,7 @@ class _Counting:
                 self._hidden(OPAQUE_TOKENS * len(_json(item)))
             elif key == "source" and _held(block, key, item):
                 own[str(key)] = {name: part for name, part in item.items() if name != "data"}  # pictures, pages
-            elif key in _TEXTS or not isinstance(item, Mapping | list | tuple):
+            elif key in _TEXTS or key == "caller" or not isinstance(item, Mapping | list | tuple):
                 own[str(key)] = item
             else:
                 self._strings(item)
@@ -398,10 +402,19 @@ def _blocks(value: object) -> Iterator[Mapping[str, Any]]:
             todo.extend(
                 item
                 for key, item in value.items()
-                if key not in _TEXTS and key != "definition" and not _held(value, key, item)
+                if key not in _TEXTS and key not in ("definition", "caller") and not _held(value, key, item)
             )
         elif isinstance(value, list | tuple):
             todo.extend(value)
+
+
+def _is_caller(value: object) -> bool:
+    return value is None or (
+        isinstance(value, Mapping)
+        and isinstance(kind := value.get("type"), str)
+        and kind in CALLERS
+        and not value.keys() - {"type", "tool_id"}
+    )
 
 
 def _held(block: Mapping[str, Any], key: object, item: object) -> bool:

@@ -291,6 +291,8 @@ class PriceSpec(_Own):
     """The `speed` of requests that it is for; `any`, if it holds for all of them."""
     inference_geo: Annotated[str, StringConstraints(min_length=1, max_length=40)] = "global"
     """The region that it is for, as answers name it; `any`, if it holds for all; `global` for none."""
+    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^/]", max_length=400)] | None = None
+    """The endpoint that it is for (a region's, a gateway's), as clients name it; `None`: for all of them."""
     source: str = "policy"
     as_of: date | None = None
 

@@ -32,7 +32,7 @@ _RUNS: Final = re.compile(rf"[{_ALONE}]+|[^\W\d_\x00-\x7f{_ALONE}]+")
 _OTHERS: Final = re.compile(rf"[^\w\x00-\x7f{_ALONE}]|(?![\x00-\x7f])\d")
 _BEYOND: Final = re.compile(r"[^\x00-\x7f]+")
 
-_SLICE: Final = 1 << 16
+_SLICE: Final = 1 << 14
 
 WORD_MARKS: Final = 3
 """Marks of a word, at the most: its beginning, its end, its capitals."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -22,6 +24,13 @@ OWN: Final = "x-streamguard-token"
 
 LOCAL: Final = "local"
 """What everybody is called where nobody needs a token."""
+
+MOST_CREDENTIALS: Final = 3
+"""Headers of a request that are tried as a client's token to guess who asks; honest ones have one."""
+
+_CREDENTIAL: Final = re.compile(
+    rb"\r\n(?:x-streamguard-token|x-api-key|authorization):[ \t]*(?:bearer +)?([^\r\n]{1,512})(?=\r)", re.IGNORECASE
+)
 
 Headers = Sequence[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case."""
@@ -69,6 +78,16 @@ class Access:
         if found is None:
             raise Refused("wrong_token", headers={"www-authenticate": "Bearer"})
         return found
+
+    def guess(self, first: bytes) -> str | None:
+        """Who seems to ask, by the first bytes of a connection: for its turn, and for nothing else."""
+        if not self._callers:
+            return LOCAL
+        for found in islice(_CREDENTIAL.finditer(first), MOST_CREDENTIALS):
+            caller = self._known(found[1].strip().decode("latin-1"))
+            if caller is not None:
+                return caller.name
+        return None
 
     def is_operator(self, headers: Headers) -> bool:
         """Whether the request bears an operator's token (`authorization: Bearer`, as the live view's page sends it)."""

@@ -108,6 +108,10 @@ class Proxy:
             raise Refused("wrong_method", headers={"allow": "GET, HEAD"})
         return own
 
+    def guess(self, first: bytes) -> str | None:
+        """Who seems to ask, by the first bytes of a connection; `None`: a stranger."""
+        return self._access.guess(first)
+
     def drain(self) -> None:
         """Take nothing new. Whoever looks on is let go: an open page would keep the server for ever."""
         self.draining = True
@@ -146,6 +150,9 @@ class Proxy:
         """Answer with a refusal."""
         self.count_refusal(refusal)
         headers = {**refusal.headers, "x-streamguard-refused": refusal.name, "x-should-retry": "false"}
+        if refusal.status == 401:
+            # Who tries tokens connects anew for each, and waits for a stranger's turn.
+            headers["connection"] = "close"
         if refusal.name in ("draining", "no_memory", "too_many_requests"):
             del headers["x-should-retry"]
         await reply.whole(refusal.status, [*JSON, *as_list(headers)], refusal.body())
@@ -250,7 +257,7 @@ class Proxy:
             name = self._routes.policy(headers, endpoint.prefix, question.model)
             policy = self.setup.policies[name]
             if policy is not None:
-                await measure(question, budgets=bool(policy.budgets))
+                await measure(question)
                 if not self.setup.has_key:
                     KEY.set(fingerprint(upstream_ones))
                 source = UpstreamSource(

@@ -20,7 +20,7 @@ from anyio.lowlevel import RunVar
 
 from streamguard.budgets.upper_bound import most_input
 from streamguard.files.strict_json import RepeatedName, finite, no_constant, unique
-from streamguard.guards.metering import input_weight
+from streamguard.guards.metering import input_signs, input_weight
 from streamguard.http.limits import Limits
 from streamguard.http.refusals import Refused
 from streamguard.proxy.access import Headers, value
@@ -213,18 +213,13 @@ def _is_bool_for_int(given: object, kind: object) -> bool:
     return kind is int and isinstance(given, bool)
 
 
-async def measure(asked: Asked, *, budgets: bool) -> None:
-    """Work out beside the loop what is asked of a large request again and again: its bytes, its weight, its bound.
-
-    :param budgets: whether anybody asks for the most that its input can cost.
-    """
+async def measure(asked: Asked) -> None:
+    """Work out beside the loop what is asked of a large request again and again: its bytes, its weight, its bound."""
     if len(asked.raw) < IN_A_THREAD:
         return
-    await _beside(input_weight, asked.request)
-    await _beside(lambda: asked.request.input_bytes)
-    if budgets:
+    for work in (input_weight, input_signs, lambda request: request.input_bytes, most_input):
         with contextlib.suppress(TypeError, ValueError, RecursionError):  # which is said when a budget asks
-            await _beside(most_input, asked.request)
+            await _beside(work, asked.request)
 
 
 async def content_of(asked: Asked, body: Mapping[str, Any]) -> bytes:

@@ -81,7 +81,7 @@ def read_config(path: str | None, overrides: Mapping[str, Any]) -> tuple[ProxyCo
     """A configuration, from a file or from nothing, with `overrides` on top; and the folder its paths start from.
 
     :param overrides: top-level keys as a file would have them.
-    :raises ProxyConfigError: every mistake at once.
+    :raises ProxyConfigError: every mistake at once, in order of position.
     """
     loaded = Loaded({}, {})
     folder = Path()
@@ -104,7 +104,8 @@ def read_config(path: str | None, overrides: Mapping[str, Any]) -> tuple[ProxyCo
         return ProxyConfig.model_validate(data), folder
     except ValidationError as error:
         found = mistakes(error.errors(include_url=False), data, ProxyConfig.model_json_schema(by_alias=True))
-        raise ProxyConfigError([_placed(one, loaded.positions) for one in found]) from None
+        placed = [_placed(one, loaded.positions) for one in found]
+        raise ProxyConfigError(sorted(placed, key=lambda one: (one.line or 0, one.column or 0))) from None
 
 
 def read_setup(
@@ -192,6 +193,10 @@ def _unfit(policy: Policy) -> list[Problem]:
     if policy.json_document is not None and policy.json_document.enough_when:
         what = "a proxy hands on the text, which enough_when leaves unfinished: leave it out, or say trailing: cut"
         found.append(Problem(pointer="/json/enough_when", problem=what))
+    for index, entry in enumerate(policy.json_document.grounded if policy.json_document is not None else ()):
+        if entry.in_ not in (None, "request"):
+            what = f"{entry.in_} is a field of a job's row, and a proxy has only requests: say in: request"
+            found.append(Problem(pointer=f"/json/grounded/{index}/in", problem=what))
     try:
         if policy.json_document is not None and (schema := policy.json_document.own_schema()) is not None:
             policy.json_document.plan(schema)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from email.utils import parsedate_tz
 from typing import Final
 
 from streamguard.budgets.known_options import unbounded_beta
@@ -25,6 +26,13 @@ RESPONSE: Final = frozenset(
 )
 RESPONSE_PREFIXES: Final = (b"anthropic-", b"x-ratelimit-")
 """Response headers that are passed back."""
+
+WAITS: Final = (b"retry-after", b"retry-after-ms")
+"""How long to wait before the next request."""
+
+_WAIT: Final = re.compile(rb"\d{1,8}(?:\.\d{1,9})?")
+"""Up to three years, or a day in milliseconds. Gateways say times since 1970, and clients sleep for as long as they are
+told."""
 
 MAX_VALUE: Final = 8192
 _VALUE: Final = re.compile(rb"[\x20-\x7e]{1,%d}" % MAX_VALUE)
@@ -78,9 +86,15 @@ def client_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, 
     out = []
     for name, value in headers:
         lowered = name.lower()
-        if (lowered in RESPONSE or lowered.startswith(RESPONSE_PREFIXES)) and _VALUE.fullmatch(value):
+        if (lowered in RESPONSE or lowered.startswith(RESPONSE_PREFIXES)) and _passes(lowered, value):
             out.append((lowered, value))
     return out
+
+
+def _passes(name: bytes, value: bytes) -> bool:
+    if name in WAITS and not _WAIT.fullmatch(value):
+        return name == b"retry-after" and is_plain(value) and parsedate_tz(value.decode("ascii")) is not None
+    return is_plain(value)
 
 
 def is_plain(value: bytes) -> bool:

@@ -46,6 +46,9 @@ SPACE: Final = b" "
 SMALL_BODY: Final = 2048
 """Bytes of a request up to which its schema is compiled where it is needed: that takes a millisecond or two."""
 
+RATE_LIMITED: Final = 429
+"""The status that stays as it is where the upstream said when to come back: that is a time, and no verdict."""
+
 JSON: Final[HeaderList] = [(b"content-type", b"application/json")]
 
 
@@ -207,7 +210,8 @@ class GuardedAnswer:
         if refused is not None and isinstance(ended, Failed) and ended.status == refused.status >= 400:
             status = refused.status
         as_it_came = refused is not None and status == refused.status and refused.in_form
-        if said.get("x-should-retry") == "false":
+        waits = refused is not None and refused.says_when and status == RATE_LIMITED
+        if said.get("x-should-retry") == "false" and not waits:
             status = error_responses.final_status(status, self._final_status)
         if refused is not None and as_it_came:
             # The provider's own error, as it came.

@@ -6,10 +6,13 @@ labels too, so whoever may read the metrics is an operator.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.telemetry import (
@@ -21,9 +24,30 @@ from streamguard.engine.telemetry import (
     CallLeft,
 )
 from streamguard.outcome import CallRecord
+from streamguard.pace.limits import NAMES
 
 SECONDS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600)
 """Upper bounds of the histograms' buckets: answers take from half a second to ten minutes."""
+
+
+class _Paces(Collector):
+    """What the paces of a runtime come to, read when somebody scrapes. Pools of models are named by operators, or by
+    clients that name any model, so the paces are summed up, and the least share left is told."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """See prometheus_client's collectors."""
+        views = list(self._runtime.paces(0.0).values())
+        left = GaugeMetricFamily("streamguard_pace_left", "Least share left of a stated limit.", labels=["limit"])
+        for name in NAMES:
+            shares = [view.left[name] for view in views if name in view.left]
+            if shares:
+                left.add_metric([name], min(shares))
+        yield left
+        inflight = sum(view.inflight for view in views)
+        yield GaugeMetricFamily("streamguard_pace_inflight", "Turns given and not over.", value=inflight)
 
 
 class Metrics:
@@ -51,6 +75,9 @@ class Metrics:
         self._aborted = Counter(
             "streamguard_attempts_aborted", "Attempts tripped or failed.", (*per_call, "reason"), registry=registry
         )
+        self._waited = Counter(
+            "streamguard_pace_waited_seconds", "Seconds waited for the provider's limits.", per_call, registry=registry
+        )
         self._denied = Counter("streamguard_budget_denied", "Requests without room.", per_call, registry=registry)
         self._tokens = Counter(
             "streamguard_tokens", "Tokens, upper estimates included.", (*per_call, "kind"), registry=registry
@@ -75,6 +102,7 @@ class Metrics:
     def watch(self, runtime: Runtime) -> None:
         """Read the number of running calls from their runtime."""
         self.running.set_function(lambda: len(runtime.calls))
+        self.registry.register(_Paces(runtime))
 
     def hook(self, record: Any) -> None:
         """Take one record of the runtime's."""
@@ -97,6 +125,7 @@ class Metrics:
         self._calls.labels(*labels, end).inc()
         self._seconds.labels(*labels).observe(record.seconds)
         for attempt in record.attempts:
+            self._waited.labels(*labels).inc(attempt.waited.pace)
             if attempt.times.first_token is not None:
                 self._first_token.labels(*labels).observe(attempt.times.first_token)
         high = record.usage.high

@@ -36,7 +36,11 @@ class ProxyServer:
         self.proxy = proxy
         self._stopping = anyio.Event()
         self._server = Server(
-            proxy, config.limits, on_refused=proxy.count_refusal, goodbye=config.drain + AFTER_INTERRUPT + 1
+            proxy,
+            config.limits,
+            on_refused=proxy.count_refusal,
+            guess=proxy.guess,
+            goodbye=config.drain + AFTER_INTERRUPT + 1,
         )
         proxy.metrics.connections.set_function(lambda: self._server.connected)
 

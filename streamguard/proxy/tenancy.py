@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, Final
 
+from streamguard.engine.pacing.local import Pacer
 from streamguard.engine.runtime import Runtime
+from streamguard.pace.spec import PaceSpec
 from streamguard.proxy.headers import CREDENTIALS
 from streamguard.retry.cooldown import Cooldown
 from streamguard.retry.quota import Quota, RetryQuota
@@ -43,6 +45,10 @@ class KeyedRuntime(Runtime):
     def cooldown(self, model: str | None, base_url: str | None = None) -> Cooldown:
         """The cool-down of all calls that ask this model with the running request's key."""
         return super().cooldown(model, KEY.get() or base_url)
+
+    def pacer(self, spec: PaceSpec, model: str | None, base_url: str | None = None) -> Pacer:
+        """The pace of all calls that ask this model with the running request's key: limits belong to its account."""
+        return super().pacer(spec, model, KEY.get() or base_url)
 
     def quota(self, spec: Quota) -> RetryQuota:
         """The retry quota of all calls with that key whose policies ask for one like this."""

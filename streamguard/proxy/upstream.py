@@ -31,7 +31,7 @@ from streamguard.http.client import Answer, HeaderList, Origin
 from streamguard.http.network import Network
 from streamguard.proxy.body import Asked, content_of
 from streamguard.proxy.config import ProxyConfig
-from streamguard.proxy.headers import client_headers
+from streamguard.proxy.headers import WAITS, client_headers
 from streamguard.proxy.key_mask import KeyMask
 from streamguard.redaction import EXCERPT_BYTES, redacted
 from streamguard.request import Request
@@ -56,6 +56,8 @@ _CONNECTING: Final = (
 )
 
 
+_MESSAGES: Final = "/v1/messages"
+
 _OF_THE_CODING: Final = frozenset({b"content-encoding", b"content-length"})
 """Headers that are not true of a body any more once it is decompressed."""
 
@@ -69,6 +71,8 @@ class Answered(msgspec.Struct, frozen=True):
     body: bytes
     in_form: bool = False
     """Whether the body is an error in the provider's form, not some gateway's page."""
+    says_when: bool = False
+    """Whether it says when to come back, in whatever form."""
 
 
 class Upstream:
@@ -84,7 +88,7 @@ class Upstream:
         self.bedrock = config.upstream_api == "bedrock"
         """Whether it speaks Bedrock's form of the Messages API."""
         self._signer = signer
-        self._url = config.upstream
+        self.url = config.upstream
         parts = urlsplit(config.upstream)
         secure = parts.scheme == "https"
         self._prefix = parts.path.encode("ascii")
@@ -98,19 +102,29 @@ class Upstream:
 
     @asynccontextmanager
     async def send(
-        self, method: str, path: str, query: bytes, headers: HeaderList, content: bytes | None
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: HeaderList,
+        content: bytes | None,
+        *,
+        connect: float | None = None,
     ) -> AsyncIterator[UpstreamAnswer]:
         """The response to one request, its head arrived. Leaving closes it.
 
         :param path: a route's constant.
+        :param connect: seconds that a new connection may take; `None` for no limit.
         :raises SourceFailed: no connection, or no response head.
         """
         target = self._prefix + path.encode("ascii") + (b"?" + query if query else b"")
         length = [] if content is None else [(b"content-length", b"%d" % len(content))]
         try:
-            response = await self.origin.send(method, target, [(b"host", self._netloc), *headers, *length], content)
+            asked = [(b"host", self._netloc), *headers, *length]
+            response = await self.origin.send(method, target, asked, content, connect=connect)
         except Exception as error:
-            raise SourceFailed(_unopened(error, self.mask)) from None
+            own = failures.connect_failed(error, connect)
+            raise SourceFailed(own or _unopened(error, self.mask)) from None
         async with response:
             if response.status > MAX_STATUS:
                 message = f"the upstream answered with HTTP status {response.status}, which there is not"
@@ -124,20 +138,23 @@ class Upstream:
             return headers
         kind = {"content-type": "application/json"}
         # Credentials of a role are fetched anew now and then.
-        url = self._url + path
+        url = self.url + path
         more = await anyio.to_thread.run_sync(self._signer.headers, method, url, kind, content)
         return [*headers, *((name.lower().encode("ascii"), value.encode("ascii")) for name, value in more.items())]
 
     @asynccontextmanager
-    async def invoke(self, body: Mapping[str, Any], headers: HeaderList) -> AsyncIterator[UpstreamAnswer]:
+    async def invoke(
+        self, body: Mapping[str, Any], headers: HeaderList, *, connect: float | None = None
+    ) -> AsyncIterator[UpstreamAnswer]:
         """The response of Bedrock's to one Messages request, its head arrived. Leaving closes it.
 
         :param body: the request, as patched.
+        :param connect: seconds that a new connection may take; `None` for no limit.
         :raises SourceFailed: no connection, no response head, or no model of that name.
         """
         path, content = bedrock.path_of(body.get("model")), bedrock.content_of(body, headers)
         signed = await self._signed("POST", path, headers, content)
-        async with self.send("POST", path, b"", signed, content) as response:
+        async with self.send("POST", path, b"", signed, content, connect=connect) as response:
             yield response
 
     async def aclose(self) -> None:
@@ -221,6 +238,7 @@ class UpstreamSource:
     """A client's Messages request as a source: sent anew, as a stream, for each attempt."""
 
     sees_bytes = True
+    times_connection = True
 
     def __init__(
         self,
@@ -236,7 +254,7 @@ class UpstreamSource:
         self._query = query
         self._headers = [*headers, (b"accept", b"text/event-stream")]
         self._max_event_bytes = max_event_bytes
-        self._request = asked.request
+        self._request = asked.request.to(upstream.url)
         self.refused: Answered | None = None
         """What the upstream answered the last attempt with, if that was no stream."""
         self.headers: HeaderList = []
@@ -258,7 +276,7 @@ class UpstreamSource:
         self.refused, self.headers = None, []
         changed = attempt.request is not None and attempt.request is not self._request
         body = attempt.request.body if attempt.request and changed else self._asked.body
-        async with self._answer(body) as response:
+        async with self._answer(body, attempt.connect) as response:
             self.headers = client_headers(response.headers)
             if failed := await self._refusal(response):
                 raise SourceFailed(failed)
@@ -273,14 +291,15 @@ class UpstreamSource:
                     await stream.aclose()
 
     @asynccontextmanager
-    async def _answer(self, body: Mapping[str, Any]) -> AsyncIterator[UpstreamAnswer]:
+    async def _answer(self, body: Mapping[str, Any], connect: float | None) -> AsyncIterator[UpstreamAnswer]:
         """The response to the request that `body` is, of whichever upstream."""
         if not self._upstream.bedrock:
             content = await content_of(self._asked, body)
-            async with self._upstream.send("POST", "/v1/messages", self._query, self._headers, content) as response:
+            sent = self._upstream.send("POST", _MESSAGES, self._query, self._headers, content, connect=connect)
+            async with sent as response:
                 yield response
             return
-        async with self._upstream.invoke(body, self._headers) as response:
+        async with self._upstream.invoke(body, self._headers, connect=connect) as response:
             response.read_as_sse(self._max_event_bytes)
             yield response
 
@@ -288,14 +307,15 @@ class UpstreamSource:
         """Why an answer is no event stream, if it is none; its body is kept for the client."""
         headers = _mapping(response.headers)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if response.status == 200 and (not response.unreadable or kind in ("", "text/event-stream")):
+        if 200 <= response.status < 300 and (not response.unreadable or kind in ("", "text/event-stream")):
             return None  # the stream looks at it
         body = str(response.unreadable).encode() if response.unreadable else await beginning(response, ERROR_BYTES)
-        self.refused = Answered(response.status, self.headers, body, _in_form(body))
+        says_when = any(name.lower() in WAITS for name, _ in response.headers)
+        self.refused = Answered(response.status, self.headers, body, _in_form(body), says_when)
         if 300 <= response.status < 400:
             message = f"the upstream redirects (HTTP status {response.status}), which is not followed"
             return Failed(reason="provider.unknown", message=message, status=response.status, billable=False)
-        if response.status != 200:
+        if response.status >= 300:
             text = body.decode("utf-8", "replace")
             return failures.from_body(text, status=response.status, headers=headers)
         what = f"the answer is {kind}, no event stream"

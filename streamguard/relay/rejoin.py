@@ -25,12 +25,16 @@ _log = logging.getLogger("streamguard")
 
 FRAME: Final = b"\n\n"
 
+MOST_BYTES: Final = 64 * 1024 * 1024
+"""Of one call: a hundred times the longest answer."""
+
 
 class Line:
     """One call, and what it has said so far."""
 
-    def __init__(self, relay: Relay, owner: str | None, linger: float) -> None:
+    def __init__(self, relay: Relay, owner: str | None, linger: float, most_bytes: int) -> None:
         self.relay = relay
+        self._left = most_bytes
         self.owner = owner
         self.frames: list[bytes] = []
         """Each with its number as id, the first is 1."""
@@ -49,6 +53,11 @@ class Line:
                 with self._scope:
                     async for piece in pieces:
                         if piece != KEEP_ALIVE:
+                            self._left -= len(piece)
+                            if self._left < 0:
+                                _log.warning("a relayed call has said more than is kept (most_bytes); it is ended")
+                                self.frames.append(self.relay.failed(OverflowError("more than is kept")))
+                                break
                             self.frames += [frame + FRAME for frame in piece.split(FRAME)[:-1]]
                             self._tell()
         except Exception:
@@ -126,10 +135,13 @@ class Rejoin:
     :param linger: seconds that a call goes on, and costs, though nobody follows it.
     :param keep: seconds that a call is kept after its end, for whoever was away at that moment.
     :param most: calls that are kept; of those that are over, the oldest is forgotten first.
+    :param most_bytes: of one call's frames. A call that says more is ended: nobody can come back to a part of it.
     """
 
-    def __init__(self, *, linger: float = 15.0, keep: float = 60.0, most: int = 1000) -> None:
-        self._linger, self._keep, self._most = linger, keep, most
+    def __init__(
+        self, *, linger: float = 15.0, keep: float = 60.0, most: int = 1000, most_bytes: int = MOST_BYTES
+    ) -> None:
+        self._linger, self._keep, self._most, self._most_bytes = linger, keep, most, most_bytes
         self._lines: OrderedDict[str, Line] = OrderedDict()
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -156,7 +168,7 @@ class Rejoin:
         if self._tasks is None:
             raise RuntimeError("enter the Rejoin first, for the life of the application: async with Rejoin() as rejoin")
         self._forget()
-        line = self._lines[relay.id] = Line(relay, owner, self._linger)
+        line = self._lines[relay.id] = Line(relay, owner, self._linger, self._most_bytes)
         self._tasks.start_soon(line.run)
         return Following(line, 0, keep_alive)
 
@@ -168,7 +180,9 @@ class Rejoin:
         line = self._lines.get(name)
         if line is None or line.owner != owner or not (number.isascii() and number.isdigit() and len(number) < 12):
             return None
-        if line.over and int(number) >= len(line.frames):
+        if int(number) > len(line.frames):
+            return None  # nobody was ever told so much
+        if line.over and int(number) == len(line.frames):
             return None  # there is nothing more to say, and an empty answer would have the browser ask for ever
         return Following(line, int(number), keep_alive)
 

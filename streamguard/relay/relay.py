@@ -109,6 +109,10 @@ class Relay:
             raise StopAsyncIteration if raised is None else raised
         return KEEP_ALIVE
 
+    def failed(self, error: Exception) -> bytes:
+        """The frame that tells of an error that is not the call's."""
+        return self._frames.error(error)
+
     async def _pump(self) -> None:
         events = self._events
         with self._send:

@@ -8,7 +8,8 @@ beside it (`NAME.json` for `NAME.sse`), every field of which may be left out:
 
 * `chunks`: `[[seconds since the request, bytes], …]`, one pair for each read. With it the clocks can be replayed;
 * `headers_s`: seconds since the request at which the response head had come;
-* `request`: the body of the request, for policies that look at it (`schema: request`, prefills).
+* `request`: the body of the request, for policies that look at it (`schema: request`, prefills, `grounded`);
+* `source_text`: what grounded values are held against, a text or an object of fields; else it is the request's.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the request at which the response head had come; `None` if not recorded."""
     request: Mapping[str, Any] | None = None
     """The body of the request; `None` if not recorded."""
+    source_text: str | Mapping[str, Any] | None = None
+    """What grounded values are held against; `None` if not recorded."""
 
     def reads(self) -> Iterator[tuple[float, bytes]]:
         """The bytes as they were read, with their times; all at second 0 if not recorded."""
@@ -110,6 +113,9 @@ def _begins_like_zip(path: Path) -> bool:
 
 def _file(path: Path) -> Recording:
     file = str(path)
+    if not path.is_file():
+        # A pipe in a folder would be waited for.
+        raise _wrong(file, "not a file")
     try:
         with path.open("rb") as opened:
             data = opened.read(MOST_BYTES + 1)
@@ -208,12 +214,16 @@ def _with_times(file: str, data: bytes, about: Any) -> Recording:
         if (sizes := sum(size for _, size in chunks)) != len(data):
             raise ValueError(f"its chunks are {sizes:,} bytes together, and the recording has {len(data):,}")
     head, request = about.get("headers_s"), about.get("request")
+    source = about.get("source_text")
+    if not isinstance(source, str | dict | None):
+        raise TypeError("source_text must be a text, or an object of fields")
     return Recording(
         file=file,
         data=data,
         chunks=chunks,
         head=None if head is None else _seconds(head, "headers_s"),
         request=request if isinstance(request, dict) else None,
+        source_text=source,
     )
 
 

@@ -19,6 +19,7 @@ from streamguard.errors import PolicyError, Problem
 from streamguard.events import Event, Failed, Other, Ping, Started
 from streamguard.guards.base import AttemptContext
 from streamguard.guards.closing import Closing
+from streamguard.guards.grounding.source import Given, SourceTexts
 from streamguard.guards.panel import Panel
 from streamguard.outcome import Observed
 from streamguard.policy.model import Policy
@@ -72,17 +73,22 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """Trips of guards in `mode: observe`, in order."""
 
 
-def replay(recording: Recording, policy: Policy, request: Request | None = None) -> Replayed:
+def replay(
+    recording: Recording, policy: Policy, request: Request | None = None, *, source_text: Given = None
+) -> Replayed:
     """Run one recording through a policy's guards, as one attempt. Nothing is sent.
 
     :param request: what the recording answers, for `schema: request`, prefills and allowances by length. By default the
         recording's own, if it has one.
-    :raises ConfigError: the policy needs a request, or a price, that is not known.
+    :param source_text: what the values of `json.grounded` are held against, as in `streamguard.run`. By default the
+        recording's own, else the request's text.
+    :raises ConfigError: the policy needs a request, a source text or a price that is not known.
     """
     if request is None and recording.request is not None:
         request = Request(recording.request)
     context = AttemptContext(
         request=request,
+        sources=SourceTexts(recording.source_text if source_text is None else source_text, request),
         sees_bytes=recording.chunks is not None,
         price=_price(recording, policy, request),
         # As the engine has it: four bytes a token, rounded up.

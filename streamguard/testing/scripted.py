@@ -347,6 +347,9 @@ class ScriptedStream:
         in_order = stop.how == "end" or (stop.how != "rst" and self._eof_ends)
         if in_order or self._stopped:
             # The answer is final at its own end, whatever becomes of the connection.
+            last = self._translator.last_words("") if self._translator is not None and in_order else None
+            if last is not None:
+                return [last]
             raise StopAsyncIteration
         what = "was reset" if stop.how == "rst" else "closed before the body was complete"
         return [_broken(f"the connection {what}")]

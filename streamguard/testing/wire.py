@@ -119,7 +119,9 @@ def usage(counts: Usage | Mapping[str, Any] | None) -> dict[str, Any]:
     }
     wire = {name: value for name, value in wire.items() if value is not None}
     if counts.cache_write_1h_tokens is not None:
-        wire["cache_creation"] = {"ephemeral_1h_input_tokens": counts.cache_write_1h_tokens}
+        hour = counts.cache_write_1h_tokens
+        short = max(0, (counts.cache_write_tokens or 0) - hour)
+        wire["cache_creation"] = {"ephemeral_5m_input_tokens": short, "ephemeral_1h_input_tokens": hour}
     if counts.thinking_tokens is not None:
         wire["output_tokens_details"] = {"thinking_tokens": counts.thinking_tokens}
     return wire

@@ -226,3 +226,12 @@ def test_the_providers_message_is_kept_on_demand() -> None:
         (row,) = extract.rows(rows("row 1"))
     assert json.loads(row["output"]) == '{"n": 1}'
     assert json.loads(row["provider_message"])["content"][0]["text"] == '{"n": 1}'
+
+
+def test_answers_are_held_against_the_fields_of_their_rows() -> None:
+    """Each row is the source of its own answer."""
+    policy = "version: 1\ntimeouts: {total: 60}\njson: {grounded: [{at: /n, as: number, in: row.doc}]}\nretry: {attempts: 1}\n"
+    data = [{"id": n, "text": f"row {n}", "doc": f"it says {n if n % 2 else 99}"} for n in range(4)]
+    with provider() as server, extractor(server.base_url, policy) as extract:
+        found = {row["id"]: row["reason"] for row in extract.rows(data)}
+    assert found == {0: "json.ungrounded", 1: None, 2: "json.ungrounded", 3: None}

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from streamguard.budgets.known_options import unbounded_beta
 from streamguard.budgets.upper_bound import Bound, Unbounded, bound
 from streamguard.pricing.input_upper import (
-    CITED_SENTENCE,
     CLIENT_TOOL_TOKENS,
     CONTEXT_WINDOW,
     FRAMING_BOUND,
@@ -209,6 +208,12 @@ def test_a_thinking_budget_comes_on_top(thinking: dict[str, Any], output: int) -
         ({**PLAIN, "max_tokens": 10**18}, PRICE, "more than a ledger can count"),
         ({**PLAIN, "tools": [{"name": "t", "input_schema": {}, "servers": [{}]}]}, PRICE, "'servers' of a tool"),
         (with_content({"type": "text", "text": "x", "input": {"type": "web_search_20260318"}}), PRICE, "'input'"),
+        (with_content({"type": "tool_addition", "tool": {"type": "code_execution_20260521"}}), PRICE, "code_execution"),
+        (
+            with_content({"type": "tool_use", "input": {}, "caller": {"type": "web_search_20260318"}}),
+            PRICE,
+            "'caller' of a block",
+        ),
         (with_content({"type": "tool_addition", "format": {"type": "web_search_20260318"}}), PRICE, "'format'"),
         ({**PLAIN, "cache_control": {"type": "ephemeral", "ttl": "9d"}}, PRICE, "a cache of '9d'"),
         (with_content({"type": "text", "text": "x", "cache_control": {"ttl": "9d"}}), PRICE, "a cache of '9d'"),
@@ -218,6 +223,12 @@ def test_a_thinking_budget_comes_on_top(thinking: dict[str, Any], output: int) -
             "a cache of '?'",
         ),
         ({**PLAIN, "service_tier": "priority"}, PRICE, "service_tier 'priority'"),
+        ({**PLAIN, "model": "claude-opus-5", "service_tier": "turbo"}, PRICE, "service_tier 'turbo'"),
+        (
+            {**PLAIN, "model": "us.anthropic.claude-opus-5", "service_tier": "priority"},
+            PRICE,
+            "service_tier 'priority'",
+        ),
         ({**PLAIN, "service_tier": ["priority"]}, PRICE, "service_tier ['priority']"),
         ({**PLAIN, "output_config": {"candidates": 8}}, PRICE, "'candidates' of output_config"),
         ({**PLAIN, "thinking": {"type": "parallel"}}, PRICE, "thinking of type 'parallel'"),
@@ -293,12 +304,44 @@ def test_betas_are_known_by_name(betas: object, unknown: str | None) -> None:
     assert unbounded_beta(betas) == unknown
 
 
+@pytest.mark.parametrize(
+    ("counted", "tokens"), [(400, 400 + 20 + FRAMING_BOUND), (10, None), (10**6, None), (None, None)]
+)
+def test_a_count_of_the_providers_own_bounds_the_input(counted: int | None, tokens: int | None) -> None:
+    """With a margin; one that cannot be so few is none, and one beyond the proven bound changes nothing."""
+    body = with_content({"type": "text", "text": "The quick brown fox. " * 100})
+    proven = bounded(body)
+    found = bounded(body, counted=counted)
+    assert found.input_tokens == (proven.input_tokens if tokens is None else tokens)
+    assert not found.soft
+
+
+@pytest.mark.parametrize("tier", ["auto", "standard_only", "priority", "flex", "batch", None])
+def test_no_tier_of_anthropics_is_dearer_than_the_list_price(tier: str | None) -> None:
+    """`priority` is paid beforehand, and the others are cheaper or the same."""
+    body = {**PLAIN, "model": "claude-opus-5"}
+    money = {bounded(one).micro_usd or 0 for one in (body, {**body, "service_tier": tier})}
+    assert max(money) - min(money) < 200
+
+
+def test_who_called_a_tool_is_input_like_any_other() -> None:
+    """Code that the provider ran before may have called it."""
+    caller = {"type": "code_execution_20260120", "tool_id": "srvtoolu_1"}
+    assert bounded(with_content({"type": "tool_use", "id": "t", "name": "n", "input": {}, "caller": caller}))
+
+
+def test_what_only_the_provider_can_read_counts() -> None:
+    """Prose packed three to one comes to 0.6 tokens a character; the bound is far above."""
+    hidden = {"type": "redacted_thinking", "data": "QUJD" * 10_000}
+    assert bounded(with_content(hidden)).input_tokens > 40_000
+
+
 def test_citations_add_to_each_sentence() -> None:
     """A document that is to be cited is cut into sentences, and each has words of the provider's around it."""
     source = {"type": "text", "media_type": "text/plain", "data": "A b. C d. " * 1000}
     plain = bounded(with_content({"type": "document", "source": source})).input_tokens
     cited = bounded(with_content({"type": "document", "source": source, "citations": {"enabled": True}})).input_tokens
-    assert cited > plain + 2000 * CITED_SENTENCE
+    assert cited > plain + 2000 * 16
 
 
 def test_betas_beside_the_body_count_too() -> None:

@@ -90,7 +90,7 @@ BAD_JOBS = [
         ("--fail-on", "some"),
         ["--fail-on must be a number of records from 1 (10) or a share of them (1%), got 'some'"],
     ),
-    pytest.param({}, ("--concurrency", "0"), ["--concurrency must be from 1 to 1000, got 0"]),
+    pytest.param({}, ("--concurrency", "0"), ["--concurrency must be auto, or from 1 to 1000, got 0"]),
     pytest.param(
         {},
         ("--base-url", "api.example.com"),

@@ -7,6 +7,7 @@ import pytest
 
 import streamguard
 from streamguard import (
+    Completion,
     GaveUp,
     Interrupted,
     JsonDocument,
@@ -146,6 +147,42 @@ def test_tool_input_waits_for_its_block(virtual, deliver) -> None:
                 if isinstance(event, Delta):
                     read_at_delta.append(events._call.running is None or events._call.running.panel.events >= 6)
         assert read_at_delta == [True] * 3
+
+    virtual(main)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "stop", "seconds"),
+    [
+        (['{"a"', ": 1", "}"], "tool_use", 0),  # whole: it cannot go on
+        (["{ }"], "tool_use", 0),
+        (["{}"], "tool_use", 30),  # what a call without arguments and one cut before its first character look like
+        (['{"a"', ": 1"], "max_tokens", 30),  # cut: it is known when the message says so
+    ],
+)
+@pytest.mark.parametrize("deliver", ["live", "restarting"])
+def test_a_whole_input_is_handed_out_with_its_blocks_end(virtual, deliver, pieces, stop, seconds) -> None:
+    """What may have been cut waits for what the message says next."""
+
+    async def main() -> None:
+        blocks = [
+            [Started()],
+            [BlockStarted(0, "tool_input", name="t")],
+            *[[Delta(0, "tool_input", piece)] for piece in pieces],
+            [BlockStopped(0)],
+            pause(30),
+            [Metered(Usage(output_tokens=5), stop_reason=stop)],
+            [Stopped(stop)],
+        ]
+        policy = Policy(deliver=deliver, completion=Completion(accept=("tool_use", "max_tokens")))
+        came: list[float] = []
+        began = anyio.current_time()
+        async with streamguard.stream(script(blocks, chunk="event"), policy=policy) as events:
+            async for event in events:
+                if isinstance(event, Delta | BlockStopped):
+                    came.append(anyio.current_time() - began)
+        assert came == pytest.approx([seconds] * (len(pieces) + 1))
+        assert events.outcome.attempts[-1].stop_reason == stop
 
     virtual(main)
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from streamguard import GaveUp, JsonDocument, Policy, PolicyError, Retry, Rule, api, messages
 from streamguard.adapters.sse.raw_frames import FrameLog
+from streamguard.engine.call import Call
 from streamguard.engine.continuation import INSTRUCTION, MIN_OVERLAP, Seam
 from streamguard.events import BlockStarted, BlockStopped, Delta, Started
-from streamguard.testing import ScriptedServer, fin, wire
+from streamguard.testing import ScriptedServer, answer, fin, script, wire
 from tests.clients import plain_client
 
 REQUEST: dict[str, Any] = {"model": "m", "max_tokens": 99, "messages": [{"role": "user", "content": "Tell me."}]}
@@ -128,11 +129,14 @@ def test_what_cannot_be_continued_begins_again(more: dict[str, Any], first: list
 
 
 def test_documents_are_never_joined() -> None:
-    """Whatever the rule says."""
+    """The doors refuse a rule that says so, and the engine does not follow one."""
+    policy = POLICY.replace(json=JsonDocument())
+    with pytest.raises(PolicyError, match="a document is never joined of two answers"):
+        api.stream(script(answer("{}")), policy=policy)
     outcome, sent = against(
         cut('{"a": '),
         wire.text_stream('{"a": 1}'),
-        program=lambda client: api.run(messages(client, **REQUEST), policy=POLICY.replace(json=JsonDocument())),
+        program=lambda client: Call(messages(client, **REQUEST), policy, None).run(),
     )
     assert (outcome.value, sent[1]["messages"]) == ({"a": 1}, REQUEST["messages"])
 

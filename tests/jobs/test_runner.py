@@ -212,8 +212,8 @@ def test_a_shared_budget_without_room_stops_the_job(tmp_path, monkeypatch, scope
     spec = write_job(tmp_path, "a", "b", "c", policy=jobs.POLICY + BUDGETS)
     ask = LocalAsker._call
 
-    async def asked(self, params, labels):
-        return denied(scope) if labels["custom_id"] == "b" else await ask(self, params, labels)
+    async def asked(self, params, labels, *more):
+        return denied(scope) if labels["custom_id"] == "b" else await ask(self, params, labels, *more)
 
     monkeypatch.setattr(LocalAsker, "_call", asked)
     runner, summary = run_virtual(lambda: run_job(spec, Provider(other=WHOLE), concurrency=1))
@@ -605,6 +605,7 @@ def test_rows_that_wait_for_room_do_not_begin_after_a_signal(tmp_path) -> None:
             tasks.start_soon(runner.run)
             await anyio.sleep(1)
             runner.interrupt("SIGTERM", drain=10)
+        await runner._runtime.aclose()
         job.close()
         return runner, tally
 

@@ -40,8 +40,11 @@ twenty chunks share a packet, as a packet each would be most of the matrix's tim
 TIMES: tuple[tuple[str, int | None], ...] = (("always", None), ("once", 1))
 
 
-REFUSED = (400, 401, 403, 404, 413, 429, 529)
-"""Statuses of requests that were refused before any work on them: nothing is billed."""
+REFUSED = (401, 403, 404, 413, 429)
+"""Statuses of requests that were refused before any work on them, whoever says so: nothing is billed."""
+
+REFUSED_BY_TYPE = {400: "invalid_request_error", 529: "overloaded_error"}
+"""The same for statuses that mean it only with the provider's own word."""
 
 
 class Seen(NamedTuple):
@@ -188,7 +191,9 @@ def _usage(surface: Surface, seen: Seen, record: CallRecord) -> Iterator[str]:
     sent = [one for one in record.attempts if getattr(one.ended, "sent", True)]
     for made, exchange in zip(sent, seen.exchanges, strict=False):
         bill, low, high = exchange.bill, made.usage.low, made.usage.high
-        if exchange.status in REFUSED and (high.input_tokens, high.output_tokens) != (0, 0):
+        word = REFUSED_BY_TYPE.get(exchange.status or 0)
+        refused = exchange.status in REFUSED or (word is not None and getattr(made.ended, "type", None) == word)
+        if refused and (high.input_tokens, high.output_tokens) != (0, 0):
             yield f"I1: attempt {made.number} was refused, and {high} is told"
         output = bill.output_tokens if made.usage.exact else _made(exchange)
         if exchange.facts is not None and exchange.facts.deltas == 0 and exchange.facts.truth is None:
@@ -223,7 +228,9 @@ def _view(question: Question, surface: Surface, seen: Seen) -> Iterator[str]:
         yield f"I1: {len(shown[-1])} events were shown of a call without an outcome"
     for events in shown:
         yield from _inputs(question, events)
-    starts = sum(isinstance(one, Started) for one in shown[-1])
+    # A start that is said again, with nothing between, begins nothing.
+    places = [at for at, one in enumerate(shown[-1]) if isinstance(one, Started)]
+    starts = sum(at == 0 or shown[-1][at - 1] != shown[-1][at] for at in places)
     if starts > 1 and seen.outcome is not None and seen.outcome.completed:
         yield "I1: two messages were shown as one"
     if surface.door != "run" and seen.outcome is not None and seen.outcome.completed == "whole":

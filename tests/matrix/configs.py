@@ -10,6 +10,7 @@ from streamguard.guards.caps import Caps
 from streamguard.guards.completion import Completion
 from streamguard.guards.content import Content
 from streamguard.guards.document.guard import JsonDocument
+from streamguard.guards.grounding.spec import Grounded
 from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import Timeouts
 from streamguard.policy.file import load_policy
@@ -30,6 +31,7 @@ UNJUDGED = Completion(mode="observe")
 AGAIN = Retry(attempts=2, rules=(Rule(when=("*",)),))
 """Once more, whatever it was."""
 
+SOURCE = "Extract the record: number 7, an invoice for a pen and for ink."
 WORDS = Content(reason="content.words", pattern="here is|hope that|sure!", flags=("ignore_case",))
 TOKEN_CAPS = Caps(characters=2400, output_tokens=300, thinking_tokens=200, tool_calls=1, events=120)
 MONEY_CAPS = Caps(characters=400, tool_calls=1, events=400, cost_usd="0.004")
@@ -48,10 +50,13 @@ class Config(NamedTuple):
     policy: Policy
     shape: Shape = "text"
     """Where the documents of the faults stand under it."""
+    source: str | None = None
+    """What the user says, where values are held against it."""
 
     @property
     def request(self) -> dict[str, Any]:
-        return faults.request(self.shape)
+        asked = faults.request(self.shape)
+        return asked if self.source is None else asked | {"messages": [{"role": "user", "content": self.source}]}
 
 
 def _own(**sections: Any) -> Policy:
@@ -90,7 +95,7 @@ def configs() -> dict[str, Config]:
         "off": ("text", _own()),
         "completion": ("text", _own(completion=Completion())),
         "clocks": ("text", _own(timeouts=Timeouts(total=TOTAL))),
-        "json": ("text", _own(json=JsonDocument())),
+        "json": ("text", _own(json=JsonDocument(grounded=[Grounded(at="/lines/*", ignore=())]))),
         "caps": ("text", _own(caps=TOKEN_CAPS)),
         "content": ("text", _own(content=(WORDS,))),
         "repetition": ("tool", _own(repetition=Repetition())),
@@ -106,7 +111,8 @@ def configs() -> dict[str, Config]:
         "everything": ("text", _own(**everything)),
     }
     shipped = ("extraction", "tool_input", "long_document", "interactive_chat", "agent", "strict_budget")
-    found = [Config(name, policy, shape) for name, (shape, policy) in own.items()]  # type: ignore[arg-type]
+    sources = {"json": SOURCE}
+    found = [Config(name, policy, shape, sources.get(name)) for name, (shape, policy) in own.items()]  # type: ignore[arg-type]
     tools = ("tool_input", "agent")
     found += [Config(name, _shipped(name), "tool" if name in tools else "text") for name in shipped]
     return {config.name: config for config in found}

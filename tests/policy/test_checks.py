@@ -92,6 +92,26 @@ def test_money_needs_a_price(text: str, model: str | None, expected: list[tuple[
     assert found == [Finding("error", path, what) for path in expected]
 
 
+@pytest.mark.parametrize(
+    ("rates", "missing"),
+    [
+        ("cache_read: '1', cache_write: '2'", None),
+        ("cache_read: '1'", "no cache_write"),
+        ("cache_write: '1'", "no cache_read"),
+        ("", "no cache_read and no cache_write"),
+    ],
+)
+def test_a_budget_in_money_wants_cache_rates(rates: str, missing: str | None) -> None:
+    """Without them a cached answer keeps its whole hold; a budget in tokens has no use for them."""
+    prices = "prices: {m: {input: '1', output: '2'" + (f", {rates}" if rates else "") + "}}\n"
+    found = check_policy(loads_policy("budgets: [{name: b, cost_usd: '1'}]\n" + prices))
+    what = f"has {missing}: an answer that uses a cache cannot be charged"
+    assert [(one.level, one.path, one.problem.startswith(what)) for one in found] == (
+        [] if missing is None else [("warning", ("prices", "m"), True)]
+    )
+    assert check_policy(loads_policy("budgets: [{name: b, tokens: 5}]\n" + prices)) == []
+
+
 def test_without_a_price_book_prices_are_left_to_others() -> None:
     """A file can be checked without looking any price up."""
     assert check_policy(Policy(caps=Caps(cost_usd=Decimal("0.1"))), model="new") == []

@@ -7,13 +7,14 @@ import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal, localcontext
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from streamguard.events import Usage
-from streamguard.pricing.book import PriceBook, unknown_price
+from streamguard.pricing.book import GEO_FACTOR, PriceBook, unknown_price
 from streamguard.pricing.price import (
     Lifetime,
     Price,
@@ -214,8 +215,9 @@ def test_own_prices_come_first() -> None:
     """A price of one's own beats the snapshot, for dated releases too, and other models come from the snapshot."""
     own = PriceSpec.model_validate({"input": "1", "output": "2"})
     book = PriceBook({"claude-opus-5-5": own})
-    assert book.price("claude-opus-5-5") == own.price()
-    assert book.price("claude-opus-5-5-20261001") == own.price()
+    expected = msgspec.structs.replace(own.price(), factor=GEO_FACTOR)
+    assert book.price("claude-opus-5-5") == expected
+    assert book.price("claude-opus-5-5-20261001") == expected
     other = book.price("claude-sonnet-5-5")
     assert other is not None
     assert other.source.startswith("genai-prices ")
@@ -290,6 +292,65 @@ def test_the_request_decides_speed_and_region() -> None:
     assert (fast.output / plain.output, fast.speed, local.output / plain.output) == (2, "fast", D("1.1"))
     assert book.for_request(Request({"model": "claude-sonnet-5-5", "speed": "fast"})) is None
     assert book.for_request(None) is None
+
+
+OWN = {"input": "3", "output": "16", "cache_read": "0.1", "cache_write": "5", "cache_write_1h": "8"}
+
+
+@pytest.mark.parametrize(
+    ("model", "spec", "request_fields", "rates"),
+    [
+        ("claude-opus-5-5", {}, {}, ("3", "16")),
+        ("claude-opus-5-5", {}, {"inference_geo": "global"}, ("3", "16")),
+        ("claude-opus-5-5", {}, {"inference_geo": "us"}, ("3.3", "17.6")),
+        ("claude-opus-5-5", {"inference_geo": "any"}, {"inference_geo": "us"}, ("3", "16")),
+        ("claude-opus-5-5", {}, {"speed": "fast"}, ("8", "40")),
+        ("claude-opus-5-5", {"input": "5"}, {"speed": "fast"}, ("10", "40")),
+        ("claude-opus-5-5", {"output": "30"}, {"speed": "fast", "inference_geo": "us"}, ("8.8", "66")),
+        ("claude-opus-5-5@20261001", {}, {}, ("3.3", "17.6")),
+        ("mine", {}, {}, ("3", "16")),
+    ],
+)
+def test_an_own_price_by_the_published_rules(
+    model: str, spec: dict[str, str], request_fields: dict[str, str], rates: tuple[str, str]
+) -> None:
+    """A region is a tenth dearer; another speed as many times dearer as the snapshot's, and no less than that."""
+    book = PriceBook({model.partition("@")[0]: PriceSpec.model_validate(OWN | spec)})
+    price = book.for_request(Request({"model": model, **request_fields}))
+    assert price is not None
+    assert (price.input, price.output) == (D(rates[0]), D(rates[1]))
+
+
+def test_an_own_price_of_a_speed_that_nobody_publishes_stays_refused() -> None:
+    """The price says for which speed it is, and the bound looks at that."""
+    book = PriceBook({"mine": PriceSpec.model_validate(OWN)})
+    price = book.for_request(Request({"model": "mine", "speed": "fast"}))
+    assert price is not None
+    assert (price.speed, price.factor) == ("standard", None)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "output"),
+    [
+        ("https://eu.gateway.example", "16"),
+        ("https://EU.gateway.example/v1/", "16"),
+        ("https://api.anthropic.com", "20"),
+        (None, "20"),
+    ],
+)
+def test_an_own_price_may_be_for_one_endpoint(base_url: str | None, output: str) -> None:
+    """It holds there only. Where the endpoint is not known, the dearer of both prices is a bound."""
+    spec = PriceSpec.model_validate(OWN | {"base_url": "https://eu.gateway.example/"})
+    price = PriceBook({"claude-opus-5-5": spec}).for_request(Request({"model": "claude-opus-5-5"}, base_url=base_url))
+    assert price is not None
+    assert price.output == D(output)
+
+
+@pytest.mark.parametrize("base_url", ["gateway.example", "", "ftp://x", "https:///x"])
+def test_an_endpoint_is_a_url(base_url: str) -> None:
+    """With a scheme and a host."""
+    with pytest.raises(ValidationError):
+        PriceSpec.model_validate(OWN | {"base_url": base_url})
 
 
 def test_a_cost_cap_on_an_unpriced_model_is_an_error_that_says_what_to_add() -> None:

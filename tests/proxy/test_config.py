@@ -158,6 +158,11 @@ def test_what_is_near_may_be_plain() -> None:
             "no label 'team'; a proxy's calls have client, policy",
         ),
         ("timeouts: {total: 9}\njson: {enough_when: [/a]}", "/json/enough_when", "leaves unfinished"),
+        (
+            "timeouts: {total: 9}\njson: {grounded: [{at: /a, in: row.text}]}",
+            "/json/grounded/0/in",
+            "row.text is a field of a job's row, and a proxy has only requests: say in: request",
+        ),
         ("timeouts: {total: 9}\njson: {schema: {type: 5}}", None, "type"),
         ("timeouts: {idle: 9}", "/timeouts/idle", "unknown key"),
     ],

@@ -17,10 +17,11 @@ import httpcore2
 import httpx2
 import pytest
 
+from streamguard import Policy, Timeouts
 from streamguard.events import Failed
 from streamguard.http.network import Connection, Network, is_public
 from streamguard.proxy.upstream import IDLE_BYTES, MAX_IDLE_EVENTS, UpstreamStream
-from streamguard.testing import ScriptedServer, burst, encode, error, fin, raw, stall, status, wire
+from streamguard.testing import ScriptedServer, burst, encode, error, fin, pause, raw, run_virtual, stall, status, wire
 from tests.proxy.running import COMMITTED, HEADERS, KEY, LIVE, REQUEST, Running, error_of, proxied, until, with_proxy
 
 GOOD = wire.text_stream("fine")
@@ -230,6 +231,37 @@ def test_a_name_that_changes_its_mind_is_not_asked_twice(monkeypatch: pytest.Mon
 
     anyio.run(main)
     assert connected == ["192.0.2.1"]
+
+
+CONNECTING = Policy(deliver="live", timeouts=Timeouts(connect=0.2, first_token=20, total=30))
+
+
+def test_the_head_belongs_to_the_first_token() -> None:
+    """Gateways that send no head before the first token connect at once: `connect` has ended by then."""
+
+    async def main() -> None:
+        script = [pause(5), status(), *GOOD]
+        async with ScriptedServer(script) as upstream, proxied(upstream, CONNECTING) as running:
+            response = await running.ask()
+        assert (response.status_code, b"message_stop" in response.content) == (200, True)
+
+    run_virtual(main, grace=0.002)
+
+
+def test_a_connection_that_does_not_stand_in_time_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typed timeout that names the knob; nothing was asked, and nothing is billed."""
+
+    async def hangs(*_: Any, **__: Any) -> Any:
+        await anyio.sleep_forever()
+
+    async def test(running: Running) -> None:
+        monkeypatch.setattr(Network, "_addresses", hangs)
+        response = await running.ask()
+        assert (response.status_code, response.headers["x-streamguard-reason"]) == (422, "timeout.connect")
+        assert "timeouts.connect is 0.2 s" in error_of(response.content)["message"]
+        assert running.upstream.exchanges == []
+
+    with_proxy([GOOD], test, CONNECTING)
 
 
 def test_a_private_upstream_is_refused_where_only_public_ones_may_be() -> None:

@@ -103,6 +103,43 @@ def test_after_the_end(run_virtual) -> None:
     run_virtual(main)
 
 
+@pytest.mark.parametrize(
+    "position", ["99999999999", "999999999999999999999", "-1", "0x1", "1e3", "", "\u0661", "1 ", "+1", "1_0"]
+)
+def test_positions_that_nobody_was_told(run_virtual, position: str) -> None:
+    """Nobody waits for frames behind those that there are, and what is no number is none."""
+
+    async def main() -> None:
+        source = script([*answer("Hello")[:-3], stall()])
+        async with Rejoin(linger=5) as rejoin:
+            client = Client()
+            await visit(relay.response(events(source), rejoin=rejoin), client, 1)
+            name = last_id(client.body).rpartition(b":")[0].decode()
+            for last in (f"{name}:{position}", position):
+                assert rejoin.back(last, owner=None, keep_alive=1) is None
+
+    run_virtual(main)
+
+
+def test_what_is_kept_for_a_browser_has_a_bound(run_virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """An answer without end, and a browser that does not read: the call is ended, whoever follows is told."""
+
+    async def main() -> None:
+        source, seen = script([*answer("x" * 40_000)[:-3], stall()]), b""
+        async with Rejoin(linger=500, most_bytes=100_000) as rejoin:
+            made = Relay(events(source), keep_alive=5)
+            async with rejoin.begin(made, owner=None, keep_alive=5) as following:
+                await anyio.sleep(10)  # reads nothing
+                line = rejoin._lines[made.id]
+                assert (line.over, sum(map(len, line.frames)) < 101_000) == (True, True)
+                seen = b"".join([piece async for piece in following])
+        assert read(seen)[2] == ["error"]
+        assert source.closed == 1
+
+    run_virtual(main)
+    assert ["most_bytes" in record.getMessage() for record in caplog.records] == [True]
+
+
 def test_nobody_comes_back(run_virtual) -> None:
     """A call that nobody comes back to is ended after `linger`, and is on record as left."""
 

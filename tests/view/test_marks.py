@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamguard
-from streamguard import Content, JsonDocument, Policy, Repetition, Runtime
+from streamguard import Content, Grounded, JsonDocument, Policy, Repetition, Runtime
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Metered, Started, Stopped, Usage
 from streamguard.testing import script
 from streamguard.verdict import Trip, Where
@@ -142,3 +142,25 @@ def test_the_mark_is_where_the_document_was_broken(cut: int, sizes: int, around:
     if found is not None:
         assert len(before) <= len(found[2]) <= len(before) + cut
         assert broken.startswith(found[2])
+
+
+def test_what_stands_nowhere_in_the_source() -> None:
+    """The first character with which a value occurs nowhere is marked, and the source's sentence stands beside it."""
+    policy = json(grounded=[Grounded(at="/a")])
+    assert marked(policy, ("text", '{"a": "xyz"}')) == ("json.ungrounded", 0, '{"a": "x', "y")
+
+    async def main() -> Any:
+        runtime = Runtime()
+        board = Board(runtime)
+        source = script(stream(("text", '{"a": "Globex Inc"}')))
+        with pytest.raises(streamguard.GaveUp):
+            await streamguard.run(source, policy=policy, runtime=runtime, source_text="Order of Globex AG, Basel")
+        [name] = board.overview()["finished"]
+        [attempt] = board.detail(name)["attempts"].values()
+        return attempt["ended"]
+
+    ended = anyio.run(main)
+    assert (ended["reason"], ended["where"]["pointer"]) == ("json.ungrounded", "/a")
+    assert ended["message"].startswith(
+        'nowhere in the source stands "Globex I": it has "Globex ", in "Order of Globex AG, Basel" (at character'
+    )

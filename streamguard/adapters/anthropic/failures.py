@@ -345,20 +345,19 @@ def connect_failed(error: BaseException, connect: float | None) -> Failed | None
 
     :param connect: the limit, in seconds.
     """
-    httpx2 = sys.modules.get("httpx2")
     causes = [error]
     while len(causes) < _DEPTH and causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
-    if httpx2 is None or connect is None:
+    if connect is None:
         return None
     knob = f"timeouts.connect is {connect:g} s"
-    if any(isinstance(cause, httpx2.PoolTimeout) for cause in causes):
+    if any(_is_named(cause, "PoolTimeout") for cause in causes):
         message = (
             f"nothing was sent: no connection of the client's own pool was free for {connect:g} s ({knob}); give its "
             "HTTP client more (httpx2.Limits(max_connections=…)), or run fewer calls at once"
         )
         return Failed(reason="transport.pool", message=message, sent=False, billable=False)
-    if any(isinstance(cause, httpx2.ConnectTimeout) for cause in causes):
+    if any(_is_named(cause, "ConnectTimeout") for cause in causes):
         message = f"no connection for {connect:g} s ({knob})"
         return Failed(reason="timeout.connect", message=message, sent=False, billable=False)
     return None
@@ -395,6 +394,12 @@ def from_exception(error: BaseException, *, in_stream: bool) -> Failed | None:
             billable=sent,
         )
     return _broken(error, in_stream=in_stream)
+
+
+def _is_named(error: BaseException, name: str) -> bool:
+    """Whether it is an exception of this name of the client's, or of the library below it."""
+    modules = (sys.modules.get(module) for module in ("httpx2", "httpcore2"))
+    return any(module is not None and isinstance(error, getattr(module, name)) for module in modules)
 
 
 _OTHER_LOOP = (

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, Unpack, overload
@@ -31,6 +32,8 @@ from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed, T_co
 
 T = TypeVar("T")
 
+_log = logging.getLogger("streamguard")
+
 if TYPE_CHECKING:
     from anthropic.types.message_create_params import MessageCreateParamsBase as Params
 
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
 
 OPTIONS: Final = ("extra_headers", "extra_query", "timeout", "betas", "user_profile_id", "workspace_id")
 """Arguments of the SDK's `create()` that are no part of the body."""
+
+PRICED_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performanceconfig")
+"""Beginnings of headers by which Bedrock bills at other rates."""
 
 _NO_BODY: Final = frozenset((*OPTIONS, "self", "extra_body", "stream"))
 
@@ -127,7 +133,7 @@ def messages(
     options: dict[str, Any] = {name: given.pop(name) for name in OPTIONS if name in given}
     extra = given.pop("extra_body", None) or {}
     try:
-        body = Request(_wire_value({**given, **extra}), betas=_betas(client, options))
+        body = Request(_wire_value({**given, **extra}), betas=_betas(client, options), base_url=_base_url(client))
     except TypeError as error:
         # An open file, for one: it could be read once only, and an attempt may not be the last.
         raise ConfigError(f"the request has a value that cannot be sent again: {error}") from error
@@ -142,8 +148,13 @@ def messages(
     )
 
 
+def _base_url(client: Any) -> str | None:
+    url = getattr(client, "base_url", None)
+    return None if url is None else str(url)
+
+
 def _betas(client: Any, options: Mapping[str, Any]) -> list[str]:
-    """Every beta feature that goes with a request: its own, and those of headers."""
+    """Every beta feature that goes with a request: its own, those of headers, and headers that choose a price."""
     own = [str(name) for name in options.get("betas") or ()]
     named = {
         name.lower(): value
@@ -152,7 +163,8 @@ def _betas(client: Any, options: Mapping[str, Any]) -> list[str]:
         for name, value in headers.items()
     }
     header = named.get("anthropic-beta")
-    return own + ([header] if isinstance(header, str) else [])
+    priced = [name for name in named if name.startswith(PRICED_HEADERS)]
+    return own + ([header] if isinstance(header, str) else []) + priced
 
 
 def _told(output: Any, request: Mapping[str, Any]) -> dict[str, Any] | Problem:
@@ -230,6 +242,29 @@ class AnthropicSource(Generic[T_co]):
             finally:
                 with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_LIMIT):
                     await stream.aclose()
+
+    async def count_input(self, request: Request) -> int | None:
+        """Ask the provider how many input tokens a request has. Free of charge.
+
+        :returns: `None` if it does not say: an endpoint that is missing, or fails.
+        """
+        async with AsyncExitStack() as stack:
+            client = self._client
+            if not clients.is_async(client):
+                client = await stack.enter_async_context(clients.isolated(client, self._http_client))
+            elsewhere = request.base_url not in (None, self._request.base_url)
+            client = client.with_options(max_retries=0, **({"base_url": request.base_url} if elsewhere else {}))
+            resource = client.beta.messages if self._beta else client.messages
+            known = _parameters(type(resource).count_tokens)
+            named = {name: value for name, value in request.body.items() if name in known and name not in _NO_BODY}
+            options = {name: value for name, value in self._options.items() if name in known and name != "timeout"}
+            try:
+                found = await resource.count_tokens(**named, **options)
+            except Exception as error:
+                _log.info("the provider did not count an input: %s", failures.from_exception(error, in_stream=False))
+                return None
+        tokens: object = getattr(found, "input_tokens", None)
+        return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0 else None
 
     async def _send(self, client: Any, attempt: Attempt) -> BodyStream:
         import httpx2

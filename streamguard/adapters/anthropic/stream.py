@@ -121,13 +121,23 @@ class BodyStream:
         opening = self._opening
         if opening is None or opening.labelled:
             return None
-        self._inflate, self._plain = None, False
-        self._body = self._http.aiter_bytes().__aiter__()
+        inflate, self._plain = self._inflate, False
+        # Decompressed here: not every client's own decoder bears every cut, and a cut is to be noticed.
+        self._body = (self._http.aiter_bytes() if inflate is None else self._http.aiter_raw()).__aiter__()
         found: bytes | Failed | None = None
         try:
             async for chunk in self._body:
-                self.seen = (self.seen + chunk)[:SEEN_BYTES]
-                if (found := opening.feed(chunk)) is not None:
+                if inflate is not None:
+                    inflate.feed(chunk)
+                while found is None:
+                    piece = chunk if inflate is None else inflate.more()
+                    if piece is None:
+                        return self._signed(_undecodable(f"the body's {self._coding} compression is broken"))
+                    self.seen = (self.seen + piece)[:SEEN_BYTES]
+                    found = opening.feed(piece)
+                    if inflate is None or not inflate.has_more:
+                        break
+                if found is not None:
                     break
         except Exception as error:
             if failures.from_exception(error, in_stream=True) is None:
@@ -202,8 +212,7 @@ class BodyStream:
     def _events(self, chunk: bytes | None) -> list[Event]:
         if chunk is None:
             self._over = True
-            name = "" if self._inflate is None else self._inflate.name
-            return [self._signed(_undecodable(f"the body's {name} compression is broken"))]
+            return [self._signed(_undecodable(f"the body's {self._coding} compression is broken"))]
         if self._opening is not None:
             found = self._opening.feed(chunk)
             if not isinstance(found, bytes):
@@ -219,6 +228,10 @@ class BodyStream:
         else:
             events = self._log.take(chunk, self._decoded)
         return self._ended(events)
+
+    @property
+    def _coding(self) -> str:
+        return "" if self._inflate is None else self._inflate.name
 
     def _last(self) -> list[Event]:
         """What the body's end says: of a body in one piece, or by an error whose blank line never came."""

@@ -214,6 +214,10 @@ class _Tapped:
     def sees_bytes(self) -> bool:
         return self._source.sees_bytes
 
+    @property
+    def times_connection(self) -> bool:
+        return getattr(self._source, "times_connection", False) is True
+
     def open(self, attempt: Attempt) -> AbstractAsyncContextManager[EventStream]:
         return self._opened(attempt)
 

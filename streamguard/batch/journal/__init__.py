@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from streamguard.batch.journal.contract import JournalRefused, RowJournal
+from streamguard.files.extras import needs
 
 KINDS = "sqlite:PATH, redis://HOST:PORT/DB?journal=NAME or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
@@ -23,19 +24,11 @@ def open_journal(address: str, job: str) -> RowJournal:
 
         return SqliteJournal(Path(rest), job)
     if scheme in ("redis", "rediss", "unix"):
-        try:
+        with needs("a row journal in Redis", "redis", JournalRefused):
             from streamguard.batch.journal.redis import RedisJournal
-        except ImportError as error:
-            raise JournalRefused(
-                "a row journal in Redis needs the redis package: pip install 'streamguard-llm[redis]'"
-            ) from error
         return RedisJournal.at(address, job)
     if scheme in ("postgresql", "postgres"):
-        try:
+        with needs("a row journal in PostgreSQL", "postgres", JournalRefused):
             from streamguard.batch.journal.postgres import PostgresJournal
-        except ImportError as error:
-            raise JournalRefused(
-                "a row journal in PostgreSQL needs psycopg: pip install 'streamguard-llm[postgres]'"
-            ) from error
         return PostgresJournal(address, job)
     raise JournalRefused(f"unknown kind of row journal {scheme!r}: use {KINDS}")

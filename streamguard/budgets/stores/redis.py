@@ -5,13 +5,14 @@ forget. The scripts see the server's clock only.
 
 What holds, and on what condition: a reservation is one script, hence atomic. It survives the server's death if every
 write reaches its disk (`appendfsync always`); with `everysec` the last second's holds can be lost. Whoever had the
-ledger open notices when it was emptied (the *epoch* differs or is gone) and stops; a process that starts afterwards
-cannot know. A failover to a replica has the same epoch and is not noticed: it loses the holds, and the settlements,
-that were granted within the replication lag. `caveats` says which of these applies to the server at hand.
+ledger open notices when it was emptied (the *epoch* differs or is gone), and when rows that it knows of are missing
+(the *turn* is lower: a restored snapshot, or a failover to a replica that was behind), and stops. A process that starts
+afterwards cannot know. `caveats` says which of these applies to the server at hand.
 
 Keys share a hash tag, so they live together in a cluster: `{streamguard:NAME}:epoch`, `:scopes` (hash), `:counters`
 (hash: `SCOPE|WINDOW|s`, `h` or `u`), `:holds` (hash of JSON), `:leases` and `:uncertain` (sorted by time), `:log`
-(append-only rows) and `:base` (the sum of rows that were folded away, so that the log stays short).
+(append-only rows), `:base` (the sum of rows that were folded away, so that the log stays short) and `:turn` (how many
+rows there ever were: whoever knows a later one notices that an older state was put back, or a replica came up).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ NO_ADDRESS = (
 TIMEOUT = 5.0
 """Seconds for a connection or an answer. Scripts take well under a millisecond."""
 
-KEYS = ("epoch", "scopes", "counters", "holds", "leases", "uncertain", "log", "base", "late", "caps")
+KEYS = ("epoch", "scopes", "counters", "holds", "leases", "uncertain", "log", "base", "late", "caps", "turn")
 
 TRIES = 3
 """How often a verb that was not answered is sent again; every verb may run twice: see `Store`."""
@@ -86,6 +87,7 @@ class RedisStore:
         self._caveats: tuple[str, ...] = ()
         self._looked = -math.inf
         self._offset = 0.0
+        self._turn = 0
         self._refuse_forgetful()
         self._epoch = self._begin()
 
@@ -172,6 +174,7 @@ class RedisStore:
         if answer[0] in ("late", "torn"):
             raise LedgerLost(f"{self._where}: the server's clock or counters cannot be relied on ({answer[0]})")
         if answer[0] == "ok":
+            self._turn = max([self._turn, *map(int, answer[1:])])
             return None
         _, scope, unit, asked, available, cap, held, window = answer
         return Denied(
@@ -269,7 +272,7 @@ class RedisStore:
     def _run(self, verb: str, *arguments: str) -> list[str]:
         """Run a verb's script. The server may forget scripts at any time, so it is sent whole where it is unknown."""
         script, digest = SCRIPTS[verb]
-        sent = (self._epoch, repr(float(self._skew())), *arguments)
+        sent = (f"{self._epoch} {self._turn}", repr(float(self._skew())), *arguments)
         try:
             try:
                 answer: Any = self._client.evalsha(digest, len(KEYS), *self._keys, *sent)
@@ -278,7 +281,9 @@ class RedisStore:
         except RedisError as error:
             raise LedgerLost(f"{self._where}: {type(error).__name__}: {redacted(str(error), 300)}") from error
         if answer[0] == "lost":
-            raise LedgerLost(f"{self._where}: this is no longer the ledger it was: emptied, or replaced by another")
+            raise LedgerLost(
+                f"{self._where}: this is no longer the ledger it was: emptied, replaced by another, or an older state"
+            )
         if answer[0] == "unknown":
             raise unknown_scope(answer[1])
         return cast("list[str]", answer)

@@ -18,8 +18,10 @@ PIECE = 200
 """Holds that one script goes through: a few milliseconds, in which the server answers nobody else."""
 
 _SHARED = """
-local EPOCH, SCOPES, COUNTERS, HOLDS, LEASES, UNCERTAIN, LOG, BASE, LATE, CAPS = unpack(KEYS)
-if redis.call('GET', EPOCH) ~= ARGV[1] then return {'lost'} end
+local EPOCH, SCOPES, COUNTERS, HOLDS, LEASES, UNCERTAIN, LOG, BASE, LATE, CAPS, TURN = unpack(KEYS)
+local epoch, seen = string.match(ARGV[1], '^(%S+) (%d+)$')
+if redis.call('GET', EPOCH) ~= epoch then return {'lost'} end
+if tonumber(redis.call('GET', TURN) or '0') < tonumber(seen) then return {'lost'} end
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) + tonumber(time[2]) / 1e6 + tonumber(ARGV[2])
 
@@ -72,6 +74,7 @@ local function fold()
 end
 
 local function enter(key, window, s, h, u)
+  redis.call('INCR', TURN)
   local at = key .. '|' .. window .. '|'
   if s ~= 0 then redis.call('HINCRBY', COUNTERS, at .. 's', text(s)) end
   if h ~= 0 then redis.call('HINCRBY', COUNTERS, at .. 'h', text(h)) end
@@ -162,7 +165,7 @@ end
 for _, row in ipairs(rows) do enter(row.scope, row.window, 0, tonumber(row.amount), 0) end
 redis.call('HSET', HOLDS, id, cjson.encode(rows))
 redis.call('ZADD', LEASES, string.format('%.6f', NOW + tonumber(ARGV[4])), id)
-return {'ok'}
+return {'ok', redis.call('GET', TURN)}
 """,
     "heartbeat": """
 local id = ARGV[3]

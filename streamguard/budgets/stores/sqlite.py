@@ -1,7 +1,8 @@
 """Balances in one SQLite file: shared by every process of one machine.
 
 In charge of the file: its schema, its one connection per process, transactions, and refusing files that are not ours.
-Rows of `entries` are never changed, and summed up when they are old; `counters` is a cache of their sums; `holds`
+Rows of `entries` are never changed, and summed up when they are old (so their numbers only grow: an older file that is
+put back is noticed by whoever knows a later one); `counters` is a cache of their sums; `holds`
 has what is still open.
 
 Local disks only: SQLite's locks do not work on network file systems. With `synchronous=NORMAL` (the default) a commit
@@ -11,6 +12,7 @@ survives the death of any process; a power cut may take the last moments' commit
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import threading
@@ -39,6 +41,7 @@ from streamguard.budgets.stores.sqlite_tables import (
     FOLD_AT,
     FORMAT,
     HELD,
+    LAST,
     OPEN,
     READ,
     RECONCILED,
@@ -48,6 +51,7 @@ from streamguard.budgets.stores.sqlite_tables import (
 )
 from streamguard.files.sqlite_file import (
     ForeignFile,
+    as_sqlite_errors,
     check_owner,
     check_path,
     claim,
@@ -85,6 +89,7 @@ class SqliteStore:
         self._spans: dict[str, Window | None] = {}
         self._opened: tuple[int, tuple[int, int], sqlite3.Connection] | None = None
         self._closed = False
+        self._seen = self._entered = 0
         with self._lock:
             self._connection()
 
@@ -221,9 +226,8 @@ class SqliteStore:
                 window = window_of(self._span(db, scope), self._clock())
             number = self._read(db, scope, window)[0]
             found = db.execute(
-                "SELECT hold, uncertain FROM holds WHERE scope = ? AND window = ? AND uncertain > 0 "
-                "AND (?3 IS NULL OR since < ?3)",
-                (number, window, before),
+                "SELECT hold, uncertain FROM holds WHERE scope = ? AND window = ? AND uncertain > 0 AND since < ?",
+                (number, window, math.inf if before is None else before),
             ).fetchall()
             for index, (hold, uncertain) in enumerate(found):
                 self._clear(db, "reconcile", hold, number, window, uncertain, settled if index == 0 else 0)
@@ -327,8 +331,8 @@ class SqliteStore:
         uncertain: int = 0,
     ) -> None:
         """Append a row and count it."""
-        entered = db.execute(ENTER, (at, what, hold, scope, window, settled, held, uncertain))
-        if (entered.lastrowid or 0) % FOLD_AT == 0:
+        self._entered = db.execute(ENTER, (at, what, hold, scope, window, settled, held, uncertain)).lastrowid or 0
+        if self._entered % FOLD_AT == 0:
             self._fold(db, at)
         db.execute(COUNT, (scope, window, settled, held, uncertain))
 
@@ -375,8 +379,13 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        with self._lock, transaction(self._connection(), self._lost, begin) as db:
-            yield db
+        with self._lock:
+            self._entered = 0
+            with transaction(self._connection(), self._lost, begin) as db:
+                if self._seen > (db.execute(LAST).fetchone()[0] or 0):
+                    raise LedgerLost(f"{self._path}: an older state of the ledger was put back")
+                yield db
+            self._seen = max(self._seen, self._entered)
 
     def _connection(self) -> sqlite3.Connection:
         """This process's connection. One that came over a fork is left alone: it is the parent's."""
@@ -406,7 +415,8 @@ class SqliteStore:
                 if not existed:
                     # Only its owner may read it: scope names tell who the tenants are. The WAL gets the same mode.
                     self._path.chmod(0o600)
-                self._prepare(db)
+                with as_sqlite_errors():
+                    self._prepare(db)
             except sqlite3.Error as error:
                 if db is not None:
                     db.close()

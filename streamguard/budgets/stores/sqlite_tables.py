@@ -63,6 +63,7 @@ ON CONFLICT DO UPDATE SET settled = settled + excluded.settled, held = held + ex
 ENTER = """
 INSERT INTO entries (at, what, hold, scope, window, settled, held, uncertain) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
+LAST = "SELECT max(seq) FROM entries"
 OPEN = "SELECT scope, window, amount, uncertain, state, key FROM holds JOIN scopes ON id = scope WHERE hold = ?"
 SWEEPABLE = """
 SELECT hold, scope, window, amount, 0 FROM holds WHERE state = 0 AND lease <= :now UNION ALL

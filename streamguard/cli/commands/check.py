@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,16 @@ from streamguard.terminal import columns, fitted, printable
 
 if TYPE_CHECKING:
     from streamguard.cli.commands.hosts import Place
+    from streamguard.jobs.input.input import Input
+    from streamguard.policy.model import Policy
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line says beside the files."""
 
     explain: bool = False
+    budget: str | None = None
+    usual_output: int | None = None
     template: str | None = None
     model: str | None = None
     max_tokens: int | None = None
@@ -37,12 +41,16 @@ Notes = list[str]
 """Lines for a person: what is fine, and what is worth knowing about it."""
 
 
-def main(files: list[str], options: Options) -> int:
-    """Look at every file; mistakes go to standard error, the rest to standard output."""
+def main(files: list[str], options: Options, ground: tuple[str, str] | None = None) -> int:
+    """Look at every file; mistakes go to standard error, the rest to standard output.
+
+    :param ground: of rows, count which right values stand in their source: the fields of the source and of the right
+        answer.
+    """
     mistakes = 0
     for name in files:
         try:
-            notes = _check(name, options)
+            notes = _check(name, options) if ground is None else _grounds(name, *ground)
         except ConfigError as error:
             mistakes += len(error.problems)
             complain(
@@ -62,6 +70,12 @@ def _check(name: str, options: Options) -> Notes:
         kinds = ", ".join(_KINDS)
         raise JobError(Problem(file=name, problem=f"no file that can be checked, by its name: there are {kinds}"))
     return _KINDS[suffix](name, options)
+
+
+def _grounds(name: str, text: str, gold: str) -> Notes:
+    from streamguard.cli import ground
+
+    return ground.notes(name, text=text, gold=gold)
 
 
 def _yaml(name: str, options: Options) -> Notes:
@@ -102,6 +116,7 @@ def _job(name: str, options: Options) -> Notes:
     from streamguard.cli.commands.hosts import Place, named
     from streamguard.cli.commands.run import Flags, order
     from streamguard.jobs.job import Job
+    from streamguard.jobs.report.forecast import prefix_notices
 
     flags = Flags(
         job=name,
@@ -117,7 +132,8 @@ def _job(name: str, options: Options) -> Notes:
         places = list(named(job.policy, spec.policy))
         if said.base_url is not None:
             places.insert(0, Place(said.base_url, name, "/base_url"))
-        return [rows, *(f"  {notice}" for notice in (*job.notices, *_places(places)))]
+        said_too = (*job.notices, *_places(places), *prefix_notices(job))
+        return [rows, *(f"  {notice}" for notice in said_too)]
     finally:
         job.close()
 
@@ -138,6 +154,8 @@ def _policy(name: str, options: Options) -> Notes:
     notes = [f"{name}: fine", *(f"  {notice}" for notice in _places(named(found.policy, name))), *late]
     if found.policy.guards:
         notes.append("  imports Python code, which may do whatever you may: run takes it with --allow-imports only")
+    if options.budget is not None:
+        notes += _forecast(found.policy, options.budget, options)
     if not options.explain:
         return notes
     taken = [f"  {one}" for one in found.removed]
@@ -186,6 +204,28 @@ def _template(name: str, options: Options) -> Notes:  # noqa: ARG001
 
 
 def _rows(name: str, options: Options) -> Notes:
+    with _input(name, options) as rows:
+        count = len(rows.plan)
+        models = ", ".join(f"{model} {count:,}" for model, count in rows.models.items())
+    return [f"{name}: fine, {count:,} rows" + (f" ({models})" if models else "")]
+
+
+def _forecast(policy: Policy, name: str, options: Options) -> Notes:
+    """What the policy's budgets would do with the rows of a job."""
+    from streamguard.jobs.report.forecast import budget_lines
+
+    if not policy.budgets:
+        return [f"  {name}: the policy has no budgets"]
+    with _input(name, options) as rows:
+        return [*_aligned([*budget_lines(policy, rows, options.usual_output)])]
+
+
+@contextmanager
+def _input(name: str, options: Options) -> Iterator[Input]:
+    """The rows of a job's input, checked.
+
+    :raises JobError: every mistake in them.
+    """
     from streamguard.jobs.input.formats import open_input
     from streamguard.jobs.input.input import Input
     from streamguard.jobs.input.template import read_template
@@ -197,10 +237,8 @@ def _rows(name: str, options: Options) -> Notes:
     given = {key: value for key, value in overrides.items() if value is not None}
     with open_input(name) as file, closing(Input(file, name, template=template, overrides=given)) as rows:
         rows.scan(problems)
-        count = len(rows.plan)
-    problems.raise_any()
-    models = ", ".join(f"{model} {count:,}" for model, count in rows.models.items())
-    return [f"{name}: fine, {count:,} rows" + (f" ({models})" if models else "")]
+        problems.raise_any()
+        yield rows
 
 
 _KINDS: dict[str, Callable[[str, Options], Notes]] = {

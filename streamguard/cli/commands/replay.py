@@ -10,6 +10,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from streamguard.guards.base import AttemptContext
 from streamguard.guards.custom import AsyncWatch
 from streamguard.policy.model import Policy
 from streamguard.replay import Replayed, recordings, replay
+from streamguard.replay.recording import MOST_BYTES
 from streamguard.terminal import print_result, printable, put, silence
 
 PLAIN_WIDTH = 160
@@ -36,16 +38,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     allow_imports: bool = False
 
 
-def main(files: Sequence[str], options: Options) -> int:
+def main(files: Sequence[str], options: Options, source_text: str | None = None) -> int:
     """Replay every recording. What cannot be read is said at the end, and does not keep the others from being judged.
 
+    :param source_text: a file with the text that grounded values are held against.
     :raises ConfigError: a mistake in the policy, the schema or a recording.
     """
     too_many = _too_many(options.fail_on)
     policy = _policy(options)
+    source = None if source_text is None else _source(source_text)
     judged: list[Replayed] = []
     problems: list[Problem] = []
-    for one in _judged(files, policy, problems):
+    for one in _judged(files, policy, source, problems):
         judged.append(one)
         if options.as_json and not put(sys.stdout, json.dumps(as_object(one)) + "\n"):
             silence(sys.stdout)
@@ -102,12 +106,25 @@ def _policy(options: Options) -> Policy:
     return policy
 
 
-def _judged(files: Sequence[str], policy: Policy, problems: list[Problem]) -> Iterator[Replayed]:
+def _source(name: str) -> str:
+    """The text of a file."""
+    from streamguard.files.reading import read_bytes
+
+    read = read_bytes(Path(name), MOST_BYTES)
+    if isinstance(read, str):
+        raise JobError(Problem(file=name, problem=read))
+    try:
+        return read.decode("utf-8-sig")
+    except UnicodeDecodeError as mistake:
+        raise JobError(Problem(file=name, problem=f"not UTF-8 at byte {mistake.start:,}")) from None
+
+
+def _judged(files: Sequence[str], policy: Policy, source: str | None, problems: list[Problem]) -> Iterator[Replayed]:
     """What the policy makes of each recording; what is wrong with any goes into `problems`."""
     try:
         for recording in recordings(files):
             try:
-                yield replay(recording, policy)
+                yield replay(recording, policy, source_text=source)
             except ConfigError as error:
                 problems += (msgspec.structs.replace(one, file=recording.file) for one in error.problems)
     except JobError as error:

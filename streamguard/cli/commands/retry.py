@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,7 +27,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     allow_hosts: tuple[str, ...] = ()
     allow_imports: bool = False
-    concurrency: int | None = None
+    concurrency: int | Literal["auto"] | None = None
     fail_on: str | None = None
     drain: float | None = None
     dry_run: bool = False
@@ -45,7 +45,7 @@ def main(flags: Flags) -> int:
     rules = Rules(max_row_failures=spec.rules.max_row_failures, only=Selection(reasons=flags.reasons, ids=flags.ids))
     said = {name: getattr(flags, name) for name in KEPT_OPTIONS if getattr(flags, name, None) is not None}
     if spec.allow_imports and not flags.allow_imports:
-        raise JobError(Problem(file=flags.out, problem=f"its job imports code: {RUNS_CODE}"))
+        raise JobError(Problem(file=flags.out, problem=RUNS_CODE))
     options = Options(
         **{**kept, **said},
         # Whatever its journal says, where the key goes is the operator's word.

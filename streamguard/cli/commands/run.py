@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import anyio
 import anyio.abc
@@ -19,13 +18,14 @@ from pydantic import ValidationError
 
 from streamguard.adapters.anthropic.environment import checked_url, has_uvloop, make_client
 from streamguard.budgets.reservation import Accounts
+from streamguard.cli.commands.askers import begun, ended_with, local_asker, worker_pool, workers_of
 from streamguard.cli.commands.exits import Exit
 from streamguard.cli.commands.hosts import Allowed, Place, named
 from streamguard.engine.clock import backend_clock
 from streamguard.engine.runtime import Runtime
 from streamguard.errors import JobError, Problem
 from streamguard.jobs.amount import Amount, parse_amount
-from streamguard.jobs.asking import LocalAsker
+from streamguard.jobs.asking import Asker
 from streamguard.jobs.job import Job
 from streamguard.jobs.jobfile import JobBudget, JobFile, read_job
 from streamguard.jobs.opening import JobSpec
@@ -33,14 +33,17 @@ from streamguard.jobs.progress.budgets import watch_budgets
 from streamguard.jobs.progress.progress import Progress, how, summary_text
 from streamguard.jobs.progress.summary import Carried, Summary, Tally
 from streamguard.jobs.report.timeline import timeline
-from streamguard.jobs.runner import CONCURRENCY, STOP_ON, Runner
+from streamguard.jobs.runner import STOP_ON, Runner, most_rows
 from streamguard.jobs.store.results import About
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES, Rules
-from streamguard.source import Source
+from streamguard.jobs.workers.collecting import rare_collections
 from streamguard.terminal import columns, print_result, put, silence
 
-RUNS_CODE = "the policy's guards are Python code, which may do whatever you may: look at it, then say --allow-imports"
+RUNS_CODE = "its policy or schema is Python code, which may do whatever you may: look at it, then say --allow-imports"
 """Why a file's own word is not enough."""
+
+AUTO: Final = "auto"
+"""As many rows at a time as the policy's pace lets begin."""
 
 MOST_CONCURRENT = 1000
 """Connections that the SDK's pool has."""
@@ -51,11 +54,7 @@ DRAIN = 10.0
 LEAVING = 1.0
 """Seconds after which a job that was told to abort what runs is left for good. Closing takes a tenth of that."""
 
-
-COLLECT_AFTER = 10_000
-"""New objects between two collections; 700 by default."""
-
-KEPT_OPTIONS = ("base_url", "max_event_bytes", "concurrency", "fail_on", "stop_on", "partials", "drain")
+KEPT_OPTIONS = ("base_url", "max_event_bytes", "concurrency", "workers", "fail_on", "stop_on", "partials", "drain")
 """What a retry does as the run before it did."""
 
 
@@ -67,7 +66,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The file that names `base_url`; `None`: the operator does."""
     allow_hosts: tuple[str, ...] = ()
     max_event_bytes: int | None = None
-    concurrency: int = CONCURRENCY
+    concurrency: int | Literal["auto"] = AUTO
+    workers: str | int | None = None
+    """Processes that make the calls, or `auto`; `None` for this one."""
     fail_on: str | None = None
     stop_on: int = STOP_ON
     partials: bool = False
@@ -94,7 +95,8 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     budget: str | None = None
     base_url: str | None = None
-    concurrency: int | None = None
+    concurrency: int | Literal["auto"] | None = None
+    workers: str | None = None
     fail_on: str | None = None
     stop_on: int | None = None
     drain: float | None = None
@@ -165,7 +167,8 @@ def order(flags: Flags) -> tuple[JobSpec, Options]:
         base_url_in=flags.job if flags.base_url is None and job is not None and job.base_url is not None else None,
         allow_hosts=flags.allow_hosts,
         max_event_bytes=pick("max_event_bytes"),
-        concurrency=pick("concurrency", default=CONCURRENCY),
+        concurrency=pick("concurrency", default=AUTO),
+        workers=pick("workers"),
         fail_on=None if fail_on is None else str(fail_on).replace(" ", ""),
         partials=pick("partials") in (True, "keep"),
         as_json=flags.as_json,
@@ -222,8 +225,9 @@ def execute(spec: JobSpec, options: Options) -> int:
     :raises ConfigError: a mistake that was found before anything was sent.
     """
     fail_on = threshold(options.fail_on)
-    if not 1 <= options.concurrency <= MOST_CONCURRENT:
-        raise JobError(f"--concurrency must be from 1 to {MOST_CONCURRENT}, got {options.concurrency}")
+    if options.concurrency != AUTO and not 1 <= options.concurrency <= MOST_CONCURRENT:
+        raise JobError(f"--concurrency must be auto, or from 1 to {MOST_CONCURRENT}, got {options.concurrency}")
+    workers = workers_of(options.workers)
     if options.stop_on < 0:
         raise JobError(f"--stop-on must be a number of rows from 0, got {options.stop_on}")
     if not 0 <= options.drain <= 86_400:
@@ -244,8 +248,8 @@ def execute(spec: JobSpec, options: Options) -> int:
         job.journal.say(options={name: getattr(options, name) for name in KEPT_OPTIONS})
         # With nothing left to do no key is needed, and the SDK not loaded.
         client = client or (make_client(base_url) if job.todo else nullcontext())
-        with _rare_collections():
-            outcome = anyio.run(_run, job, client, options, backend_options={"use_uvloop": has_uvloop()})
+        with rare_collections():
+            outcome = anyio.run(_run, job, client, options, workers, backend_options={"use_uvloop": has_uvloop()})
     finally:
         job.close()
     return _end(job, outcome, fail_on, options)
@@ -268,20 +272,6 @@ def _places(places: Iterable[Place], options: Options) -> list[str]:
     if problems := list(allowed.problems(places)):
         raise JobError(problems)
     return list(allowed.notices(places))
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Let the garbage collector look at what is made from here on only, and less often: a tenth of a job's CPU."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _dry_run(job: Job, options: Options) -> int:
@@ -315,29 +305,45 @@ def carried(job: Job) -> Carried:
     )
 
 
-async def _run(job: Job, client: Any, options: Options) -> _Ran:
-    from streamguard.adapters.anthropic.source import messages
+def _most(job: Job, options: Options) -> int:
+    """Return how many rows are asked at a time, at the most."""
+    return most_rows(job.policy.pace, None if options.concurrency == AUTO else options.concurrency)
 
-    bound: dict[str, Any] = {} if options.max_event_bytes is None else {"max_event_bytes": options.max_event_bytes}
 
-    def source(params: Mapping[str, Any]) -> Source:
-        return messages(client, **bound, **params)
+def _asker(job: Job, client: Any, options: Options, workers: int, tally: Tally, runtime: Runtime) -> Asker:
+    if workers > 1 and job.todo:
+        return worker_pool(
+            job,
+            tally,
+            runtime,
+            count=workers,
+            concurrency=_most(job, options),
+            view=options.view is not None,
+            base_url=options.base_url,
+            max_event_bytes=options.max_event_bytes,
+            partials=options.partials,
+        )
+    about = About(policy=job.spec.policy, partials=options.partials)
+    return local_asker(job, client, runtime, about, options.max_event_bytes)
 
+
+async def _run(job: Job, client: Any, options: Options, workers: int) -> _Ran:
     tally = Tally(job.rows, job.kept, backend_clock(), carried=carried(job))
-    runtime = Runtime(accounts=Accounts(), job=job.name, hooks=[tally.hook])
+    runtime = Runtime(accounts=Accounts(), job=job.name, hooks=[tally.hook] if workers == 1 else [])
     progress = Progress(tally, how(sys.stderr, quiet=options.quiet, as_json=options.as_json))
 
     def ended(key: str, line: bytes) -> None:
         if key == options.trace:
             _tell(progress, line, job.journal.detail(key))
 
-    about = About(policy=job.spec.policy, partials=options.partials)
+    tally.paces = lambda: runtime.paces(tally.clock())
+    asker = _asker(job, client, options, workers, tally, runtime)
     runner = Runner(
         job,
-        LocalAsker(source, job.policy, runtime, about),
+        asker,
         tally=tally,
         runtime=runtime,
-        concurrency=options.concurrency,
+        concurrency=_most(job, options),
         ended=ended,
         stop_on=options.stop_on,
         endpoint=_endpoint(client),
@@ -348,13 +354,19 @@ async def _run(job: Job, client: Any, options: Options) -> _Ran:
     _trace_before(job, progress, options.trace)
     failure: Exception | None = None
     try:
-        async with client, _viewed(runtime, options.view) as url, anyio.create_task_group() as background:
+        async with (
+            client,
+            ended_with(asker),
+            _viewed(runtime, options.view) as url,
+            anyio.create_task_group() as background,
+        ):
             if url is not None:
                 progress.say(f"live view: {url}")
             await background.start(signals.run)
             background.start_soon(progress.run)
             background.start_soon(watch_budgets, job, runtime, tally)
             try:
+                await begun(asker, background)
                 await runner.run()
             except Exception as error:
                 # Raised below: a task group would wrap it.

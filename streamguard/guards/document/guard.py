@@ -40,6 +40,9 @@ from streamguard.guards.base import AttemptContext, Mode, Spec
 from streamguard.guards.document.reader import GUARD, Plan
 from streamguard.guards.document.surroundings import Expect
 from streamguard.guards.document.watches import TextWatch, ToolWatch
+from streamguard.guards.grounding.follower import Grounding
+from streamguard.guards.grounding.source import SourceTexts
+from streamguard.guards.grounding.spec import Grounded
 from streamguard.guards.knobs import Items
 from streamguard.models.model import MAX_DEPTH, OutputType, is_type
 from streamguard.request import Request
@@ -102,6 +105,8 @@ class JsonDocument(Spec):
     """What to do with text after the document. `cut`: stop paying as soon as the document is complete."""
     enough_when: Items[str] = ()
     """JSON Pointers: stop paying as soon as all these values are complete, and valid by their own subschemas."""
+    grounded: Items[Grounded] = ()
+    """Values that must stand in the source text: dead at the first character with which one occurs nowhere in it."""
     max_depth: Annotated[int, Field(ge=1, le=256)] = 64
     """Open objects and arrays, at most 256."""
     max_digits: Annotated[int, Field(ge=1, le=MOST_DIGITS)] = 400
@@ -131,6 +136,7 @@ class JsonDocument(Spec):
             preamble: Literal["reject", "skip"] = "reject",
             trailing: Literal["reject", "allow", "cut"] = "reject",
             enough_when: Sequence[str] = (),
+            grounded: Sequence[Grounded] = (),
             max_depth: int = 64,
             max_digits: int = 400,
             max_bytes: int | None = 4_194_304,
@@ -156,14 +162,25 @@ class JsonDocument(Spec):
     def watch(self, ctx: AttemptContext, now: float) -> TextWatch | ToolWatch:
         """The state for one attempt.
 
-        :raises PolicyError: `schema: request` without a request or without a schema in it; a `schema_file` nobody read.
+        :raises PolicyError: `schema: request` without a request or without a schema in it; a `schema_file` nobody read;
+            grounded values without a source.
         :raises SchemaError: a schema that cannot be used.
+        """
+        return self.watching(ctx, observed=False)
+
+    def watching(self, ctx: AttemptContext, *, observed: bool) -> TextWatch | ToolWatch:
+        """Return the state for one attempt, with the grounded values that count or with those that are only observed.
+
+        :raises PolicyError: as `watch`.
+        :raises SchemaError: as `watch`.
         """
         if self.schema_file is not None and self.schema_ is None:
             problem = f"{self.schema_file} was not read: load the policy from a file, or give its content as schema"
             raise PolicyError(Problem(pointer="/json/schema_file", problem=problem))
+        sources = ctx.sources or SourceTexts(request=ctx.request)
+        own_followers = Grounding(self.grounded, sources, observed=observed).followers if self.grounded else tuple
         if self.where == "text":
-            return TextWatch(self.plan(_output_schema(self, ctx.request)), ctx.request)
+            return TextWatch(self.plan(_output_schema(self, ctx.request)), ctx.request, own_followers)
         own = self.schema_ == "request"
         schemas = _tool_schemas(self, ctx.request) if own else {}
         name = None if self.where == "tools" else self.where.removeprefix(TOOL)
@@ -171,7 +188,7 @@ class JsonDocument(Spec):
         def plan_for(tool: str) -> Plan:
             return self.plan(schemas.get(tool) if own else self.own_schema())
 
-        return ToolWatch(name, plan_for, ctx.request, typed=self.output is not None)
+        return ToolWatch(name, plan_for, ctx.request, own_followers, typed=self.output is not None)
 
     def plan(self, schema: Mapping[str, Any] | None) -> Plan:
         """How to read a document of this section by `schema`, or by the syntax alone.

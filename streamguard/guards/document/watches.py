@@ -15,6 +15,7 @@ import msgspec
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Stopped
 from streamguard.files.json_pointer import Path
 from streamguard.guards.base import BaseWatch, Document
+from streamguard.guards.document.followers import Follower
 from streamguard.guards.document.lookahead import Ahead
 from streamguard.guards.document.reader import GUARD, DocumentReader, Plan
 from streamguard.guards.document.subscriptions import Followed, Subscriptions
@@ -30,12 +31,20 @@ def _choice(request: Request) -> Mapping[str, Any]:
     return choice if isinstance(choice, Mapping) else {}
 
 
+OwnFollowers = Callable[[], Sequence[Follower]]
+"""Makes what follows one more document on the section's own behalf."""
+
+
 class TextWatch(BaseWatch):
-    """The text blocks of one attempt as one document."""
+    """The text blocks of one attempt as one document.
+
+    :param own: makes what follows the document on the section's own behalf.
+    """
 
     wants = (Delta, BlockStarted, Stopped)
 
-    def __init__(self, plan: Plan, request: Request | None) -> None:
+    def __init__(self, plan: Plan, request: Request | None, own: OwnFollowers = tuple) -> None:
+        self._own = own
         self._may_end = request is None or not request.body.get("tools") or _choice(request).get("type") == "none"
         self._plan = plan
         self._prefill = "" if request is None else request.prefill
@@ -45,7 +54,8 @@ class TextWatch(BaseWatch):
 
     def _begin(self) -> None:
         finished = self._subscriptions.finished()
-        self._reader = DocumentReader(self._plan, may_end=self._may_end, followers=finished)
+        followers = (*self._own(), *finished)
+        self._reader = DocumentReader(self._plan, may_end=self._may_end, followers=followers)
         self._ahead = Ahead(self._reader, *finished)
         # What the request put in the model's mouth is the beginning of the document.
         self._early = self._reader.feed(self._prefill) if self._prefill else None
@@ -103,14 +113,22 @@ class ToolWatch(BaseWatch):
 
     :param name: the tool whose calls count; `None` for any.
     :param plan_for: gives how to read the input of a tool.
+    :param own: makes what follows each document on the section's own behalf.
     :param typed: whether a type makes instances of the inputs.
     """
 
     wants = (Delta, BlockStarted, BlockStopped, Stopped)
 
     def __init__(
-        self, name: str | None, plan_for: Callable[[str], Plan], request: Request | None, *, typed: bool
+        self,
+        name: str | None,
+        plan_for: Callable[[str], Plan],
+        request: Request | None,
+        own: OwnFollowers = tuple,
+        *,
+        typed: bool,
     ) -> None:
+        self._own = own
         self._name = name
         self._plan_for = plan_for
         self._typed = typed
@@ -215,7 +233,7 @@ class ToolWatch(BaseWatch):
         if self._name in (None, block.name):
             finished = self._subscriptions.finished()
             reader = self._readers[block.index] = DocumentReader(
-                self._plan_for(block.name or ""), may_end=may_end, followers=finished
+                self._plan_for(block.name or ""), may_end=may_end, followers=(*self._own(), *finished)
             )
             ahead = self._aheads[block.index] = Ahead(reader, *finished)
             for subscription, followed in enumerate(self._followed):

@@ -13,7 +13,6 @@ import csv
 import gzip
 import json
 import os
-import shutil
 import stat
 import tempfile
 import threading
@@ -34,8 +33,18 @@ STDIN = "-"
 _GZIP = b"\x1f\x8b"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _CHUNK = 1024 * 1024
+MOST_TIMES = 200
+"""The size of an unpacked file in that of the packed one: rows of equal texts come to fifty, zeros to a thousand."""
+
+SMALL_FILE = 256 * 1024 * 1024
+"""Bytes that every packed file may come to."""
+
 _FIELD_LIMIT = threading.Lock()
 """The csv module's limit belongs to the whole process, so it is raised by one reader at a time and put back."""
+
+
+class _TooLargeError(Exception):
+    """A packed file that is a bomb."""
 
 
 def open_input(name: str) -> BinaryIO:
@@ -99,10 +108,13 @@ def _rows_of(file: BinaryIO, name: str) -> BinaryIO:
         return _json_lines(file, name, delimiter)
 
 
-def _copied(stream: Any) -> BinaryIO:
+def _copied(stream: Any, most: int | None = None) -> BinaryIO:
     copy = tempfile.TemporaryFile()  # noqa: SIM115  the caller's
     try:
-        shutil.copyfileobj(stream, copy, _CHUNK)
+        while piece := stream.read(_CHUNK):
+            copy.write(piece)
+            if most is not None and copy.tell() > most:
+                raise _TooLargeError
     except BaseException:
         copy.close()
         raise
@@ -111,9 +123,17 @@ def _copied(stream: Any) -> BinaryIO:
 
 
 def _unpacked(file: BinaryIO, name: str) -> BinaryIO:
+    packed = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    most = max(MOST_TIMES * packed, SMALL_FILE)
     try:
         with gzip.GzipFile(fileobj=file) as stream:
-            return _copied(stream)
+            return _copied(stream, most)
+    except _TooLargeError:
+        problem = (
+            f"it unpacks to more than {MOST_TIMES} times its size, and to more than {most:,} bytes: no rows do that"
+        )
+        raise JobError(Problem(file=name, problem=problem)) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as mistake:
         why = "it ends too early" if isinstance(mistake, EOFError) else str(mistake)
         raise JobError(Problem(file=name, problem=f"no whole gzip file: {why}")) from mistake

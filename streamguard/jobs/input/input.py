@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
 from streamguard.errors import ConfigError, JobError, Problem
-from streamguard.jobs.input.params import mistakes
+from streamguard.jobs.input.params import RenderError, mistakes
 from streamguard.jobs.input.plan import Entry, Plan
 from streamguard.jobs.input.rows import Line, Row, content_key, lines, parse
-from streamguard.jobs.input.template import RenderError, Template
 from streamguard.jobs.problems import Problems
 from streamguard.jobs.store.fingerprint import request_fingerprint
 
-Check = Callable[[Mapping[str, Any]], None]
-"""Looks at a request; raises a `ConfigError` if it cannot be guarded."""
+if TYPE_CHECKING:  # Jinja2 comes with an extra, and rows that are requests need no template
+    from streamguard.jobs.input.template import Template
+
+Check = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
+"""Looks at a request and the row that it was made of; raises a `ConfigError` if it cannot be guarded."""
 
 
 class RowRequest(msgspec.Struct, frozen=True):
@@ -31,6 +33,8 @@ class RowRequest(msgspec.Struct, frozen=True):
     entry: Entry
     params: dict[str, Any]
     turn: int = 0
+    row: dict[str, Any] | None = None
+    """The row itself, where answers are held against its fields."""
 
 
 class Input:
@@ -42,6 +46,7 @@ class Input:
     :param overrides: fields of every request, whatever the row or the template says.
     :param salt: goes into every fingerprint: what else decides which answer is right.
     :param check: an opinion on each request.
+    :param keep_rows: whether each request goes with its row.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Input:
         overrides: Mapping[str, Any] | None = None,
         salt: str = "",
         check: Check | None = None,
+        keep_rows: bool = False,
     ) -> None:
         self.name = name
         self.plan = Plan()
@@ -64,6 +70,7 @@ class Input:
         self._overrides = dict(overrides or {})
         self._salt = salt
         self._check = check
+        self._keep_rows = keep_rows
         self._said: set[str] = set()
 
     def scan(self, problems: Problems) -> None:
@@ -105,7 +112,8 @@ class Input:
         :raises JobError: the file has changed since the first pass.
         """
         for entry, turn in self.plan.todo() if entries is None else entries:
-            yield RowRequest(entry, self._params(self.row(entry)), turn)
+            row = self.row(entry)
+            yield RowRequest(entry, self._params(row), turn, row.data if self._keep_rows else None)
 
     def row(self, entry: Entry) -> Row:
         """One row, read again.
@@ -124,7 +132,7 @@ class Input:
         try:
             params = self._params(row)
             if self._check is not None:
-                self._check(params)
+                self._check(params, row.data)
         except RenderError as mistake:
             problems.add(self._problem(line, f"{mistake.place}: {mistake.problem}"))
         except ConfigError as mistake:

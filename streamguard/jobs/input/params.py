@@ -78,3 +78,12 @@ def unknown(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     for name in names:
         if name not in KNOWN:
             yield name, "unknown" + did_you_mean(name, KNOWN)
+
+
+class RenderError(Exception):
+    """A template that cannot be rendered for a row."""
+
+    def __init__(self, file: str, line: int | None, problem: str) -> None:
+        self.place = file if line is None else f"{file}:{line}"
+        self.problem = problem
+        super().__init__(f"{self.place}: {problem}")

@@ -8,15 +8,18 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import anyio
 import msgspec
 
 from streamguard.jobs.progress.summary import BudgetState, Interval, Summary, Tally
+from streamguard.pace.limits import WORDS, LimitName
+from streamguard.pace.pace import PaceView
 from streamguard.terminal import aligned, packed, printable, put
+from streamguard.verdict import REASONS
 
 LIVE_EVERY = 0.2
 """Seconds between two pictures of the live line."""
@@ -140,7 +143,7 @@ def _parts(tally: Tally) -> Iterator[str]:
     if tally.failed:
         yield f"{tally.failed.total():,} gave up"
     if (rate := tally.rate) is not None:
-        yield f"{rate:.3g} rows/s"
+        yield f"{rate:.3g} rows/s{_allowed(tally.pace)}"
     if tally.output_tokens.known:
         per_second = tally.token_rate
         yield f"{tokens(tally.output_tokens)} tokens" + (f" ({_count(round(per_second))}/s)" if per_second else "")
@@ -148,6 +151,18 @@ def _parts(tally: Tally) -> Iterator[str]:
         yield money(tally.cost)
     if tally.recent_first_tokens:
         yield f"first token {statistics.median(tally.recent_first_tokens):.2g} s"
+
+
+def _allowed(pace: PaceView | None) -> str:
+    """What the limits allow, and which of them is the narrow one."""
+    if pace is None or pace.store == "away":
+        return "" if pace is None else f" (the pace's store is away: at 1/{pace.programs} by ourselves)"
+    if pace.allowed_per_second is None or pace.limit is None:
+        return "" if pace.places is None else f" ({pace.places} at a time: no limits are stated)"
+    left = pace.left.get(pace.limit)
+    state = WORDS[pace.limit] + ("" if left is None else f", {left:.0%} left")
+    cut = "" if pace.own > 0.995 else f", at {pace.own:.0%} after refusals"
+    return f" of {pace.allowed_per_second:.3g} the limits allow ({state}{cut})"
 
 
 def _reasons(tally: Tally) -> Iterator[tuple[str, list[str]]]:
@@ -179,6 +194,7 @@ def state(tally: Tally) -> dict[str, Any]:
         "failed": dict(tally.failed.most_common()),
         "retries": dict(tally.retries.most_common()),
         "rows_per_second": tally.rate,
+        "pace": None if (pace := tally.pace) is None else msgspec.structs.asdict(pace),
         "output_tokens": tally.output_tokens.pair,
         "cost_usd": None if cost is None else [cost[0] / 1e6, None if cost[1] is None else cost[1] / 1e6],
         "budget": None if budget is None else msgspec.structs.asdict(budget),
@@ -262,11 +278,18 @@ def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
     for name, quantiles in (("first token", summary.first_token_seconds), ("row", summary.row_seconds)):
         if quantiles is not None:
             yield name, f"p50 {quantiles.p50:.2f} s, p95 {quantiles.p95:.2f} s"
+    if (pace := summary.pace) is not None and pace.allowed_per_second is not None and pace.limit is not None:
+        waited = f", rows waited {duration(summary.waited_for_limits_seconds)} for them together"
+        yield "limits", f"{pace.allowed_per_second * 60:,.0f} rows a minute allowed{waited}"
+        if summary.waited_for_limits_seconds > summary.seconds:
+            yield "faster", ADVICE[pace.limit]
     if summary.lag_seconds > 0.05:
         yield "lag", f"a timer was {summary.lag_seconds:.2f} s late: this machine was too busy"
     for reason, example in summary.examples.items():
         row = f" (row {example.custom_id})" if example.custom_id else ""
         yield "for example", f"{reason}: {_short(example.message)}{row}"
+    if known := [reason for reason in summary.examples if reason in REASONS]:
+        yield "what to do", f"streamguard reason {known[0]}"
     if summary.stopped is not None:
         yield "stopped", summary.stopped.why
     if (following := _next_step(summary)) is not None:
@@ -275,6 +298,16 @@ def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
 
 LONGEST_EXAMPLE = 300
 """Characters of an example's message in the summary; the output has all of it."""
+
+
+ADVICE: Final[Mapping[LimitName, str]] = {
+    "requests": "requests a minute are the narrow limit: a higher tier of the account, or more of the work in each row",
+    "input_tokens": "input tokens are the narrow limit: a smaller prompt, cache_control on what rows share (what a "
+    "cache serves does not count), or a higher tier of the account",
+    "output_tokens": "output tokens are the narrow limit: shorter answers, or a higher tier of the account",
+    "tokens": "tokens are the narrow limit: a smaller prompt, shorter answers, or a higher tier of the account",
+}
+"""What would make a job faster that its limits held back, by the narrow limit."""
 
 
 def _short(text: str) -> str:

@@ -76,7 +76,11 @@ def salt(policy: Policy | None) -> str:
         return ""
     output = policy.json_document.output
     left_out = {"mode", "field_validators"} if output is not None else {"mode", "field_validators", "model"}
+    if not policy.json_document.grounded:
+        left_out.add("grounded")  # so that results from before there was such a key are still known
     section = policy.json_document.model_dump(mode="json", by_alias=True, exclude=left_out)
+    for entry in section.get("grounded", ()):
+        del entry["mode"]
     if output is not None:
         section["schema"] = [output.plan().accepts, output.plan().wire]
     return hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()

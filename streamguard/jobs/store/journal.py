@@ -25,6 +25,7 @@ from streamguard.errors import JobError, Problem
 from streamguard.files.sqlite_file import (
     ForeignFile,
     Format,
+    as_sqlite_errors,
     check_owner,
     check_path,
     claim,
@@ -203,7 +204,8 @@ class Journal:
 
     def _rows(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         try:
-            yield from self._db.execute(sql, values)
+            with as_sqlite_errors():
+                yield from self._db.execute(sql, values)
         except sqlite3.Error as error:
             raise JournalError(str(self.path), error, "read") from error
 
@@ -253,6 +255,19 @@ class Journal:
         """A row is about to be asked."""
         with self._transaction() as db:
             db.execute(_BEGIN, (key, self.run, self._clock()))
+
+    def died(self, key: str) -> int:
+        """The process that asked for a row died, and the run goes on; returns how often that happened to the row.
+
+        The row stays noted as under way: it is asked again.
+        """
+        with self._transaction() as db:
+            found = db.execute(
+                "INSERT INTO crashes VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count", (key,)
+            ).fetchall()
+            db.execute("UPDATE runs SET lost = lost + 1 WHERE number = ?", (self.run,))
+        self._suspects = True
+        return int(found[0][0])
 
     def put_back(self, key: str) -> None:
         """It was not asked after all."""
@@ -383,7 +398,8 @@ def _opening(path: Path) -> Iterator[ExitStack]:
     """
     with ExitStack() as opened:
         try:
-            yield opened
+            with as_sqlite_errors():
+                yield opened
         except ForeignFile as error:
             raise _foreign(error, path) from error
         except sqlite3.Error as error:

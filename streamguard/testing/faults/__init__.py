@@ -16,7 +16,7 @@ says which tests show it, `NOT_MET` why this package cannot meet it.
 
 from __future__ import annotations
 
-from streamguard.testing.faults import accounting, content, ending, errors, liveness, wireform
+from streamguard.testing.faults import accounting, content, ending, errors, liveness, servers, wireform
 from streamguard.testing.faults.base import (
     EVENT_BYTES,
     GOOD,
@@ -32,7 +32,7 @@ from streamguard.testing.faults.base import (
 )
 from streamguard.testing.faults.elsewhere import ELSEWHERE, NOT_MET, Elsewhere
 
-_CHAPTERS = (liveness, ending, errors, content, wireform, accounting)
+_CHAPTERS = (liveness, ending, errors, content, wireform, accounting, servers)
 
 ALL: tuple[Fault, ...] = tuple(fault for chapter in _CHAPTERS for fault in chapter.CHAPTER.faults)
 """Every fault that a script can show, in the catalogue's order."""

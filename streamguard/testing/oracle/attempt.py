@@ -9,7 +9,6 @@ It imports nothing of the package's guards and engine: a policy is data to it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -18,7 +17,7 @@ import regex
 
 from streamguard.testing.oracle.causes import NEVER, RANKS, Cause, Moment
 from streamguard.testing.oracle.clocks import SERVER_TOOLS, THINKING, Clocks
-from streamguard.testing.oracle.documents import Documents
+from streamguard.testing.oracle.documents import Documents, is_object, is_unfinished
 from streamguard.testing.oracle.protocol import Protocol
 from streamguard.testing.oracle.reading import Said, read, read_opened
 from streamguard.testing.steps import Item
@@ -27,7 +26,7 @@ _JSON = tuple(
     f"json.{name}"
     for name in (
         *("malformed", "schema", "duplicate_name", "fence", "preamble", "trailing", "depth", "number", "size"),
-        "incomplete",
+        *("incomplete", "ungrounded"),
     )
 )
 _STOPS = {
@@ -82,6 +81,9 @@ class Attempt:
         self._first_output: Moment | None = None
         self._doubtful = False
         self._stop_reason: str | None = None
+        self._stop_sequence: str | None = None
+        self.fell = False
+        """Whether counts cannot all be true, so that none is exact."""
         self.usage: dict[str, int] = {}
         """The last count of each kind that the provider told, up to the attempt's end."""
         self._clocks = Clocks(policy.timeouts, request, left, sees_bytes=sees_bytes, off=self._observes("timeouts"))
@@ -185,17 +187,23 @@ class Attempt:
             return
         self._events.append(said)
         if said.kind == "usage":
+            self._stop_sequence = said.about[2] or self._stop_sequence
             self._count(said)
 
     def _count(self, said: Said) -> None:
-        for name, count in said.about[1].items():
-            if isinstance(count, int):
+        for name, given in said.about[1].items():
+            # A count is a number however it is written; a 0 beside output means that nobody counted.
+            count = int(float(given)) if str(given).replace(".", "", 1).isdigit() else None
+            if count:
+                self.fell = self.fell or count < self.usage.get(name, 0)
                 self.usage[name] = max(count, self.usage.get(name, 0))
+            elif name == "input_tokens":
+                self.fell = True  # the input is known from the start only, or not at all
 
     def _shows(self, said: Said) -> bool:
         """Whether whoever looks on sees output here: a tool's input is when its block has ended, if it is an object."""
         if said.kind == "close":
-            return _is_object("".join(one.about[2] for one in self._deltas("tool_input", said.about)))
+            return is_object("".join(one.about[2] for one in self._deltas("tool_input", said.about)))
         if said.kind == "open":
             return said.about[1] in (*THINKING, *SERVER_TOOLS)
         return said.kind == "delta" and said.about[1] != "tool_input"
@@ -209,6 +217,9 @@ class Attempt:
                 # The request was sent with the cap in place of its own limit.
                 return "cap.output_tokens"
             return _STOPS.get(protocol.stop_reason or "", "stop.unknown")
+        asked_for = self._request.get("stop_sequences")
+        if protocol.stop_reason == "stop_sequence" and not asked_for and self._stop_sequence is None:
+            return "stop.unknown"
         called, text = protocol.called, self._all("text").strip()
         if (protocol.stop_reason == "tool_use" and not called) or (spec.require_content and not (called or text)):
             return "stop.empty"
@@ -257,10 +268,15 @@ class Attempt:
             pieces = (said for said in self._deltas("tool_input", index) if close is None or said.number < close.number)
             text = "".join(said.about[2] for said in pieces)
             again = sum(said.kind == "open" and said.about[0] == index for said in self._events) > 1
-            if close is None or not text or (_is_object(text) and not again):
+            if close is None or not text or (is_object(text) and not again):
                 continue
             end = self._next(close)
             cut = end is not None and end.kind == "stop" and self._stop_reason in _CUTS
+            if is_unfinished(text) and not again:
+                # It is judged by what the message says next: another block, or why it ended.
+                if end is not None and not cut:
+                    self._add("json", ("json.malformed", "json.incomplete"), end)
+                continue
             last = None if end is None or cut or again else Moment(end.time, end.number, RANKS.index("json"))
             self._add("json", ("json.malformed", "json.incomplete"), close, last or Moment(NEVER))
 
@@ -269,7 +285,7 @@ class Attempt:
         if section.where == "text":
             schema = _schema(section, self._request.get("output_config", {}).get("format", {}).get("schema"))
             tools = bool(self._request.get("tools"))
-            documents = Documents(section, schema, framed=True, may_end=not tools)
+            documents = Documents(section, schema, framed=True, may_end=not tools, request=self._request)
             self._document(documents, list(self._deltas("text")), stop)
             return
         given = {tool["name"]: tool.get("input_schema") for tool in self._request.get("tools", ())}
@@ -277,7 +293,7 @@ class Attempt:
         for block in blocks:
             index, name = block.about[0], block.about[2].get("name")
             schema = _schema(section, given.get(name))
-            documents = Documents(section, schema, framed=False, may_end=False)
+            documents = Documents(section, schema, framed=False, may_end=False, request=self._request)
             close = next((said for said in self._events if (said.kind, said.about) == ("close", index)), None)
             end = self._next(close) if close is not None else stop
             self._document(documents, list(self._deltas("tool_input", index)), end, close=close, empty="{}")
@@ -314,7 +330,8 @@ class Attempt:
         if unsure is not None:
             self._add("json", _JSON, deltas[unsure], last or Moment(NEVER))
         elif end is not None:
-            self._add("json", _JSON, close or end, Moment(end.time, end.number, RANKS.index("json")))
+            first = end if close is None or is_unfinished(whole) else close
+            self._add("json", _JSON, first, Moment(end.time, end.number, RANKS.index("json")))
 
     def _ends(self, done: Said) -> Sequence[str]:
         """How an answer counts whose document closes there: `whole` where the message's end may follow it at once."""
@@ -406,21 +423,12 @@ class Attempt:
                 over = said
             if surely is None and heavy * _FEWEST > limit + _BATCH:
                 surely = said
-        counts = (s for s in self._events if s.kind == "usage" and field and s.about[1].get(field, 0) > limit)
+        told = (s for s in self._events if s.kind == "usage" and isinstance(s.about[1].get(field), int | float))
+        counts = (s for s in told if s.about[1][field] > limit)
         latest = [self._at(said)._replace(rank=rank) for said in (surely, next(counts, None)) if said is not None]
         if over is not None or latest:
             at = Moment(over.time, over.number, rank) if over is not None else min(latest)
             self._causes.append(Cause((reason,), min([at, *latest]), min(latest, default=Moment(NEVER))))
-
-
-def _is_object(text: str) -> bool:
-    def no_constant(name: str) -> None:
-        raise ValueError(name)
-
-    try:
-        return isinstance(json.loads(text, parse_constant=no_constant), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _schema(section: Any, requested: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

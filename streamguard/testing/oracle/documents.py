@@ -19,6 +19,8 @@ from typing import Any, Literal
 import jsonschema
 import regex
 
+from streamguard.testing.oracle.grounded import GroundedValues
+
 Life = Literal["alive", "unsure", "dead"]
 
 _WS = r"[ \t\r\n]*+"
@@ -42,10 +44,19 @@ class Documents:
     :param schema: the schema that holds for them, if any.
     :param framed: whether it is text, where a fence and words may stand around a document.
     :param may_end: whether the call may be ended as soon as the document is complete.
+    :param request: what values may have to be held against.
     :raises ValueError: the section or the schema says something that this oracle does not know.
     """
 
-    def __init__(self, section: Any, schema: Mapping[str, Any] | None, *, framed: bool, may_end: bool) -> None:
+    def __init__(
+        self,
+        section: Any,
+        schema: Mapping[str, Any] | None,
+        *,
+        framed: bool,
+        may_end: bool,
+        request: Mapping[str, Any] | None = None,
+    ) -> None:
         if section.preamble != "reject" or section.enough_when or section.numbers != "exact":
             raise ValueError("the oracle knows no preamble: skip, no enough_when and no numbers: plain")
         self.cuts = section.trailing == "cut" and may_end
@@ -58,11 +69,15 @@ class Documents:
         self._wide = _whole(self._schema, self._expect, fence, trailing, narrow=False)
         self._narrow = _whole(self._schema, self._expect, fence, trailing, narrow=True)
         self._fenced = fence
+        self._grounded = GroundedValues(section, request)
 
     def life(self, text: str) -> Life:
         """Whether some continuation of the text is a good document."""
         if self._beyond(self.document(text) or text) or self._wide.fullmatch(text, partial=True) is None:
             return "dead"
+        stand = self._grounded.stand(_unframed(self.document(text) or text))
+        if stand != "yes":
+            return "dead" if stand == "no" else "unsure"
         return "alive" if self._narrow.fullmatch(text, partial=True) is not None else "unsure"
 
     def _beyond(self, text: str) -> bool:
@@ -96,7 +111,14 @@ class Documents:
             judge = jsonschema.Draft202012Validator(json.loads(self._schema))
             if not judge.is_valid(value):
                 raise ValueError("not of the schema")
+        if self._grounded.stand(match.group("doc")) != "yes":
+            raise ValueError("not of the source")
         return value
+
+
+def _unframed(text: str) -> str:
+    """A text without the opening fence, whose marks may not all be there yet."""
+    return str(regex.sub(r"\A\s*(?:[`~]{3,}[^\n]*\n?)?", "", text))
 
 
 def limit_passed(text: str, *, depth: int, digits: int, unique: bool) -> bool:
@@ -212,3 +234,27 @@ def _text(text: str) -> str:
     """A string, each character as itself or escaped."""
     characters = [rf"(?:{regex.escape(char, special_only=False)}|\\u(?i:{ord(char):04x}))" for char in text]
     return f'"{"".join(characters)}"'
+
+
+def is_object(text: str) -> bool:
+    """Whether a text is one JSON object, whole."""
+
+    def no_constant(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        return isinstance(json.loads(text, parse_constant=no_constant), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def is_unfinished(text: str) -> bool:
+    """Whether a text is surely the beginning of an object: a parser finds nothing wrong with it but its end."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        at_end = error.pos >= len(text) or error.msg.startswith("Unterminated string")
+        return text.lstrip()[:1] == "{" and at_end
+    except (ValueError, RecursionError):
+        pass
+    return False

@@ -58,6 +58,14 @@ _BY_STATUS = {
     504: "provider.timeout",
     529: "provider.overloaded",
 }
+STOP_WORDS = {
+    "length": "max_tokens",
+    "stop": "end_turn",
+    "tool_calls": "tool_use",
+    "content_filter": "refusal",
+}
+"""What OpenAI calls the ends of answers, in the API's words."""
+
 TRANSPORT = ("transport.reset", "transport.connect", "transport.incomplete", "transport.decode")
 _PIECES = {"text_delta": ("text", "text"), "thinking_delta": ("thinking", "thinking")}
 _PIECES["input_json_delta"] = ("tool_input", "partial_json")
@@ -100,16 +108,22 @@ def _in_one_piece(now: float, message: dict[str, Any]) -> Iterator[Said]:
         return Said(now, number - 1, kind, about)
 
     yield said("start", message.get("usage") or {})
+    for kind, about in _content(message):
+        yield said(kind, about)
+    yield said("usage", (message.get("stop_reason"), message.get("usage") or {}, message.get("stop_sequence")))
+    yield said("stop")
+    yield said("end")
+
+
+def _content(message: dict[str, Any]) -> Iterator[tuple[Kind, Any]]:
+    """What the blocks of a whole message say."""
     for index, block in enumerate(message.get("content") or ()):
-        yield said("open", (index, block["type"], block))
+        yield "open", (index, block["type"], block)
         for field, what in (("text", "text"), ("thinking", "thinking"), ("input", "tool_input")):
             if block.get(field):
                 text = block[field] if isinstance(block[field], str) else json.dumps(block[field])
-                yield said("delta", (index, what, text))
-        yield said("close", index)
-    yield said("usage", (message.get("stop_reason"), message.get("usage") or {}))
-    yield said("stop")
-    yield said("end")
+                yield "delta", (index, what, text)
+        yield "close", index
 
 
 def read(items: Sequence[Item], *, event_bytes: int) -> Iterator[Said]:
@@ -179,6 +193,8 @@ class _Reader:
         self._head = False
         self._id: str | None = None
         self._blocks = self._stopped = False
+        self._words = False
+        """Whether something was passed over that may have been a gateway's words."""
 
     def head(self, op: play.Head) -> Answer | None:
         headers = {name.lower(): value for name, value in op.headers}
@@ -188,7 +204,8 @@ class _Reader:
         if op.code == 200 and op.body is None:
             return None
         try:
-            body = json.loads(op.body or b"")
+            # An event as a body is read as one.
+            body = json.loads((op.body or b"").rpartition(b"data:")[2])
         except ValueError:
             body = None
         if op.code == 200 and isinstance(body, dict) and body.get("type") == "message":
@@ -253,14 +270,20 @@ class _Reader:
         except ValueError:
             event = None
         kind = event.get("type") if isinstance(event, dict) else None
+        if isinstance(event, dict) and not kind and name.decode("latin-1") in _EVENTS:
+            kind = name.decode("latin-1")
         self.number += 1
         if self._stopped and kind not in ("message_delta", "ping"):
             yield Said(now, number, "other")  # the answer is final
-        elif name == b"error" or kind == "error":
+        elif name == b"error" or kind == "error" or (not kind and _is_error(event)):
             self.over = True
             yield Said(now, number, "failed", Answer(error_reasons(event, 200)))
         elif not isinstance(event, dict) and name.decode("latin-1") not in _EVENTS and b"{" not in data:
+            self._words = self._words or b" " in data.strip()
             yield Said(now, number, "other")  # a heartbeat, or another protocol's end mark
+        elif not kind and isinstance(event, dict):
+            self._words = self._words or "message" in event
+            yield Said(now, number, "other")
         elif not isinstance(event, dict):
             self.over = True
             yield Said(now, number, "failed", Answer(("transport.decode",)))
@@ -276,7 +299,7 @@ class _Reader:
                     yield Said(now, number, "other")  # said again
                     return
                 self._id = own
-                yield Said(now, number, "start", event["message"].get("usage") or {})
+                yield from self._started(now, number, event["message"])
             case "content_block_start":
                 self._blocks = True
                 yield Said(now, number, "open", (index, event["content_block"]["type"], event["content_block"]))
@@ -289,14 +312,31 @@ class _Reader:
             case "content_block_stop":
                 yield Said(now, number, "close", index)
             case "message_delta":
-                yield Said(now, number, "usage", (event["delta"].get("stop_reason"), event.get("usage") or {}))
+                delta = event["delta"]
+                reason = STOP_WORDS.get(delta.get("stop_reason"), delta.get("stop_reason"))
+                yield Said(now, number, "usage", (reason, event.get("usage") or {}, delta.get("stop_sequence")))
             case "message_stop":
+                if event.get("usage"):
+                    yield Said(now, number, "usage", (None, event["usage"], None))
+                    self.number = number = number + 1
                 self._stopped = True
                 yield Said(now, number, "stop")
             case "ping":
                 yield Said(now, number, "ping")
             case _:
                 yield Said(now, number, "other")
+
+    def _started(self, now: float, number: int, message: dict[str, Any]) -> Iterator[Said]:
+        """A start, and the content that it may hold already."""
+        yield Said(now, number, "start", message.get("usage") or {})
+        more: list[tuple[Kind, Any]] = list(_content(message))
+        if more:
+            self._blocks = True
+            ends = message.get("stop_reason"), message.get("usage") or {}, message.get("stop_sequence")
+            for kind, about in [*more, ("usage", ends)]:
+                number += 1
+                yield Said(now, number, kind, about)
+            self.number = number + 1
 
     def end(self, now: float, how: str) -> Iterator[Said]:
         whole = how == "end" or (self._eof and how != "rst")
@@ -308,7 +348,8 @@ class _Reader:
         elif not whole:
             yield Said(now, self.number, "broken", ("transport.reset",))
         else:
-            yield Said(now, self.number, "end")
+            # What was passed over may be the reason of the end; how much of a sentence it is, is not read here.
+            yield Said(now, self.number, "end", ("transport.incomplete", "provider.api_error") if self._words else None)
 
 
 def _split(data: bytes) -> Iterator[bytes]:
@@ -324,17 +365,32 @@ def _split(data: bytes) -> Iterator[bytes]:
         yield data[begin:]
 
 
+def _is_error(event: Any) -> bool:
+    """Whether an object without a type is an error, in the forms that gateways have."""
+    return isinstance(event, dict) and any(event.get(name) for name in ("error", "errors", "detail"))
+
+
 def error_reasons(body: Any, status: int) -> tuple[str, ...]:
     """What an error body, or a body that is none, may be called."""
-    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(body, dict):
+        given = [body.get(name) for name in ("error", "errors", "detail", "message") if body.get(name)]
+        found = given[0] if given else None
+        error = next(iter(found), None) if isinstance(found, list) else found
+        if isinstance(error, str):
+            error = {"message": error}
+    else:
+        error = None
     if not isinstance(error, dict):
         if status == 200:
             return ("transport.decode", "provider.api_error")
         return (_BY_STATUS.get(status, "provider.api_error" if status >= 500 else "provider.invalid_request"),)
     code = (error.get("details") or {}).get("error_code") or ""
-    if code.endswith("spend_limit_reached") or "usage limits" in error.get("message", ""):
+    if code.endswith("spend_limit_reached") or "usage limits" in (error.get("message") or ""):
         return ("provider.spend_limit",)
-    kind = error.get("type", "")
-    if status in (401, 403, 429) or (status in _BY_STATUS and kind in ("api_error", "server_error")):
+    kind = error.get("type") or ""
+    told = str(error.get("code") or "")
+    if status == 200 and told.isdigit():
+        status = int(told)
+    if status in (401, 403, 429) or (status in _BY_STATUS and kind in ("", "api_error", "server_error")):
         return (_BY_STATUS[status],)
     return (REASONS.get(kind, _BY_STATUS.get(status, "provider.api_error")),)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
+import json
 import random
+import zlib
 from typing import Any
 
 import anyio
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamguard import Policy
+from streamguard.testing import wire
 from tests import doors, servers
 from tests.matrix import recordings, targets
 
@@ -70,3 +74,34 @@ def test_an_empty_piece_breaks_no_door(name: str) -> None:
     )
     found = anyio.run(lambda: doors.verdicts(body, Policy()))
     assert set(map(str, found.values())) == {str(doors.Verdict("accepted", [("text", "Hi")], "end_turn", (3, 2)))}
+
+
+GOOD = b"".join(wire.text_stream("Hi", usage={"input_tokens": 3, "output_tokens": 2}))
+WHOLE = json.dumps(wire.assemble(GOOD)).encode()
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """Without zlib's frame, as some servers send it."""
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, raw_deflate])
+@pytest.mark.parametrize(
+    ("kind", "body"), [("text/plain", GOOD), ("application/json", WHOLE), ("text/event-stream", GOOD)]
+)
+def test_a_label_and_a_coding_may_both_be_odd(pack: Any, kind: str, body: bytes) -> None:
+    """A stream under another label, or a whole message, compressed: the same answer at every door."""
+    coding, packed = ("gzip" if pack is gzip.compress else "deflate"), pack(body)
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-encoding: {coding}\r\n"
+    raw = head.encode() + b"content-length: %d\r\n\r\n" % len(packed) + packed
+    found = anyio.run(lambda: doors.verdicts(raw, Policy(), seed=len(packed)))
+    assert found == dict.fromkeys(doors.DOORS, doors.Verdict("accepted", [("text", "Hi")], "end_turn", (3, 2)))
+
+
+@pytest.mark.parametrize(("status", "ended"), [(201, "accepted"), (302, "provider.unknown"), (418, None)])
+def test_a_status_means_the_same_at_every_door(status: int, ended: str | None) -> None:
+    """Any of success is one; a redirect that nobody follows is no answer, whatever stands in it."""
+    head = b"HTTP/1.1 %d X\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % (status, len(GOOD))
+    found = anyio.run(lambda: doors.verdicts(head + GOOD, Policy()))
+    assert {verdict.ended for verdict in found.values()} == {ended or "provider.invalid_request"}

@@ -106,14 +106,14 @@ def test_keepalives_overtake_an_answer_that_is_held_back() -> None:
 
 
 def test_tool_input_waits_for_the_end_of_its_block_and_so_does_what_follows() -> None:
-    """Under `live` the tool's frames come once the message has gone on, not before."""
+    """Under `live` the tool's frames come with the end of its block, not before."""
     head = [wire.message_start(), wire.block_start(0, "tool_use", id="t", name="t", input={})]
     head.append(wire.input_json_delta(""))
     inner = [wire.input_json_delta('{"a":'), wire.ping(), wire.input_json_delta("1}"), wire.block_stop()]
     tail = [wire.message_delta(stop_reason="tool_use"), wire.message_stop()]
     body = b"".join(head + inner + tail)
     out = anyio.run(lambda: passed_on([body], ANY_STOP, width=90, deliver="live"))
-    assert [batch for batch in out if batch] == [[*head, *inner, *tail]]
+    assert [batch for batch in out if batch] == [[*head, *inner], *([frame] for frame in tail)]
 
 
 def test_a_thrown_away_attempt_leaves_no_frame_behind() -> None:

@@ -18,12 +18,14 @@ SEEDS = int(os.environ.get("STREAMGUARD_SCHEDULES", "4"))
 
 CAP = 5_000_000
 MOST = 100_000
+CAP_IN_STORMS = 6_000_000
+"""Of `storm.py`."""
 
 
-def crowd(address: str, folder: Path, *options: str) -> list[dict[str, Any]]:
+def crowd(address: str, folder: Path, *options: str, script: str = "crowd.py") -> list[dict[str, Any]]:
     """Run schedules in processes that never load the SDK."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "budgets" / "stores" / "crowd.py"), address, str(folder), *options],
+        [sys.executable, str(ROOT / "tests" / "budgets" / "stores" / script), address, str(folder), *options],
         capture_output=True,
         text=True,
         timeout=18 * max(1, SEEDS // 4),
@@ -54,6 +56,18 @@ def test_i5_true_spend_never_exceeds_the_budget(address: str, tmp_path: Path) ->
         # The budget was used, and what is held is no more than the killed ones can have held.
         assert taken > CAP - MOST, one
         assert one["held"] <= 2 * MOST, one
+
+
+def test_what_goes_wrong_beside_them_changes_nothing(address: str, tmp_path: Path) -> None:
+    """Kills, stops beyond the lease, stores that hang, caps that are set and reconciled amounts: nothing is over."""
+    options = ["--seeds", "5"]
+    if address.startswith("redis"):
+        redis = pytest.importorskip("redis")
+        options += ["--server", str(redis.Redis.from_url(address.partition("?")[0]).info("server")["process_id"])]
+    [one] = crowd(address, tmp_path, *options, script="storm.py")
+    assert one["true"] <= min(CAP_IN_STORMS, one["taken"]), one
+    assert (one["past"], one["repairs"], one["killed"]) == (0, 0, 2), one
+    assert one["calls"] > 20, one
 
 
 def test_checking_first_and_adding_later_overshoots(address: str, tmp_path: Path) -> None:

@@ -72,6 +72,22 @@ def test_a_replica_is_refused(start: Start, redis_server: Any) -> None:
         opened(replica, "x")
 
 
+def test_an_older_state_that_is_put_back_is_a_lost_ledger(redis_server: Any, client: Any) -> None:
+    """A restored snapshot, or a replica that came up: who knows of later rows stops, who comes now cannot know."""
+    from redis import Redis
+
+    store = opened(redis_server, "put-back")
+    assert store.reserve("a", {JOB.key: 1}, 60) is None
+    with Redis(port=redis_server.port) as raw:
+        old = {key: raw.dump(key) for key in client.scan_iter("{streamguard:put-back}:*")}
+        assert store.reserve("b", {JOB.key: 1}, 60) is None
+        for key, value in old.items():
+            raw.restore(key, 0, value, replace=True)
+    with pytest.raises(LedgerLost, match="an older state"):
+        store.reserve("c", {JOB.key: 1}, 60)
+    assert opened(redis_server, "put-back").reserve("c", {JOB.key: 1}, 60) is None
+
+
 def test_a_flushed_server_is_a_lost_ledger(start: Start) -> None:
     """Whoever had the ledger open stops, even after another process began it anew."""
     from redis import Redis
@@ -147,7 +163,7 @@ def test_keys_live_together_and_what_is_finished_leaves_none(redis_server: Any, 
         store.reserve(f"h{index}", {JOB.key: 1}, 60)
         store.settle(f"h{index}", {JOB.key: Settlement(1)})
     assert sorted(client.keys("*streamguard:tidy*")) == [
-        "{streamguard:tidy}:" + key for key in ("counters", "epoch", "log", "scopes")
+        "{streamguard:tidy}:" + key for key in ("counters", "epoch", "log", "scopes", "turn")
     ]
     store.close()
 

@@ -157,6 +157,31 @@ def test_a_removed_or_replaced_file_is_a_lost_ledger(store: SqliteStore, path: P
         store.reserve("next", {"job": 1}, 60)
 
 
+def test_an_older_state_that_is_put_back_is_a_lost_ledger(path: Path) -> None:
+    """A copy over the open file: who knows of later rows stops; who opens it now cannot know."""
+    before = SqliteStore(path)
+    before.configure([JOB])
+    before.close()
+    old = path.read_bytes()
+    store = SqliteStore(path)
+    store.reserve("a", {"job": 1}, 60)
+    raw(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as file:
+        file.write(old)
+        file.truncate()
+    with pytest.raises(LedgerLost, match="older state"):
+        store.reserve("b", {"job": 1}, 60)
+    assert SqliteStore(path).reserve("b", {"job": 1}, 60) is None
+
+
+def test_a_transaction_that_failed_is_no_later_state(store: SqliteStore) -> None:
+    """What was rolled back was never there."""
+    with pytest.raises(RuntimeError), store._transaction() as db:
+        store._enter(db, 0.0, "test", "x", 1, "", held=1)
+        raise RuntimeError
+    assert store.reserve("after", {"job": 1}, 60) is None
+
+
 def test_a_file_that_others_lock_is_a_lost_ledger(path: Path) -> None:
     """After waiting its time, a ledger says that it cannot be reached; it does not let the call through."""
     store = SqliteStore(path, busy=0.05)

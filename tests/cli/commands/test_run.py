@@ -195,6 +195,17 @@ def wait_for(condition, process: subprocess.Popen[str], seconds: float = 12) -> 
         time.sleep(0.02)
 
 
+def answering(server: ScriptedServer, rows: int) -> bool:
+    """Whether so many rows were asked, and the latest has had the beginning of its answer."""
+    return len(server.exchanges) == rows and server.exchanges[-1].bytes_sent > 0
+
+
+def said_so(process: subprocess.Popen[str], what: str) -> None:
+    """Read the errors until a line begins so."""
+    assert process.stderr is not None
+    assert any(line.startswith(what) for line in process.stderr), "it ended without a word"
+
+
 def finished(folder: Path, rows: int):
     path = folder / "out.jsonl"
     return lambda: path.exists() and path.read_bytes().count(b"\n") >= rows
@@ -208,8 +219,7 @@ def test_a_signal_ends_it_in_order(sg, tmp_path, number, code) -> None:
     with scripts_by_text(good=[answer(GOOD)], slow=[slow]).in_thread() as server:
         process = start(tmp_path, server, "--concurrency", "2", "--drain", "0")
         with process:
-            wait_for(lambda: finished(tmp_path, 1)() and len(server.exchanges) == 3, process)
-            time.sleep(0.1)
+            wait_for(lambda: finished(tmp_path, 1)() and answering(server, 3), process)
             process.send_signal(number)
             out, err = process.communicate(timeout=5)
     assert (process.returncode, out) == (code, "")
@@ -410,14 +420,14 @@ def test_a_budget_stops_a_job_and_a_larger_one_goes_on(tmp_path, monkeypatch, ca
     prices = '\nprices: {m: {input: "100.00", output: "100.00"}}\n'
     (tmp_path / "p.yaml").write_text(POLICY + prices)
     monkeypatch.chdir(tmp_path)
-    counted = answer(GOOD, usage=Usage(input_tokens=2000, output_tokens=10))
+    counted = answer(GOOD, usage=Usage(input_tokens=500, output_tokens=10))
     with scripts_by_text(good=[counted]).in_thread() as server:
         run = [*ARGUMENTS, "--base-url", server.url, "-j", "1"]
-        code, _, err = command(capfd, *run, "--budget", "1.00")
+        code, _, err = command(capfd, *run, "--budget", "0.30")
         asked = len(server.exchanges)
         assert (code, 0 < asked < 6) == (4, True)
         assert re.search(r"stopped  not sent: the request may cost up to \$0\.\d+, and budget job/job:out-", err)
-        code, _, err = command(capfd, *run, "--budget", "1.00")
+        code, _, err = command(capfd, *run, "--budget", "0.30")
         assert (code, len(server.exchanges)) == (4, asked)
         assert re.search(r"before  \$0\.\d+ in 1 run\n", err)
         assert command(capfd, *run, "--budget", "25.00")[0] == 0
@@ -474,10 +484,9 @@ def test_a_second_signal_aborts_what_runs(sg, tmp_path) -> None:
     with scripts_by_text(good=[answer(GOOD)], slow=[slow]).in_thread() as server:
         process = start(tmp_path, server, "--concurrency", "1", "--drain", "600")
         with process:
-            wait_for(lambda: len(server.exchanges) == 1, process)
-            time.sleep(0.2)
+            wait_for(lambda: answering(server, 1), process)
             process.send_signal(signal.SIGINT)
-            time.sleep(0.2)
+            said_so(process, "SIGINT: no row begins any more")
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=5)
     assert (process.returncode, kinds(tmp_path)) == (130, {"r0": "canceled"})

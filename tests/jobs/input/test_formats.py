@@ -10,6 +10,7 @@ import json
 import pytest
 
 from streamguard.errors import JobError
+from streamguard.jobs.input import formats
 from streamguard.jobs.input.formats import open_input, same_file
 
 
@@ -55,6 +56,31 @@ def test_a_packed_file_that_is_not_whole(tmp_path, cut: int) -> None:
     path.write_bytes(gzip.compress(ROWS * 99)[:cut])
     (said,) = refused(path)
     assert said.startswith("in.jsonl.gz: no whole gzip file: ")
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_bomb_fills_no_disk(tmp_path, monkeypatch, layers: int) -> None:
+    """A packed file comes to so many times its size; what is packed twice is unpacked once."""
+    monkeypatch.setattr(formats, "SMALL_FILE", 1_000_000)
+    path = tmp_path / "rows.jsonl.gz"
+    data = gzip.compress(b" " * 30_000_000)
+    path.write_bytes(data if layers == 1 else gzip.compress(data))
+    if layers == 2:
+        with open_input(str(path)) as file:
+            assert file.read() == data
+        return
+    with pytest.raises(JobError, match="more than 200 times its size"):
+        open_input(str(path))
+
+
+def test_equal_rows_are_no_bomb(tmp_path, monkeypatch) -> None:
+    """However often the same row stands in a file."""
+    monkeypatch.setattr(formats, "SMALL_FILE", 1_000_000)
+    path = tmp_path / "rows.jsonl.gz"
+    rows = b"".join(b'{"id": %d, "text": "the same"}\n' % number for number in range(100_000))
+    path.write_bytes(gzip.compress(rows))
+    with open_input(str(path)) as file:
+        assert file.read() == rows
 
 
 def test_columns_are_the_fields(tmp_path) -> None:

@@ -49,6 +49,29 @@ def test_front_matter_makes_the_rest_of_the_request() -> None:
     }
 
 
+def test_cache_marks_the_end_of_the_system_text() -> None:
+    """`cache: true` makes a block of it, with the mark that the provider caches by."""
+    template = Template("---\nsystem: For {{ who }}.\ncache: true\n---\nHi", "t.j2")
+    mark = {"cache_control": {"type": "ephemeral"}}
+    assert template.params(row(who="x")) == {"system": [{"type": "text", "text": "For x.", **mark}], **user("Hi")}
+    plain = Template("---\nsystem: Same.\ncache: false\n---\nHi", "t.j2")
+    assert plain.params(row()) == {"system": "Same.", **user("Hi")}
+
+
+@pytest.mark.parametrize(
+    ("front", "said"),
+    [
+        ("cache: true", "needs a system text"),
+        ("cache: true\nsystem: [{type: text, text: a}]", "needs a system text"),
+        ("cache: yes please\nsystem: a", "must be true or false, got 'yes please'"),
+    ],
+)
+def test_cache_needs_something_to_mark(front: str, said: str) -> None:
+    """A mark without a shared part is a mistake, with its line."""
+    with pytest.raises(JobError, match=said):
+        Template(f"---\n{front}\n---\nHi", "t.j2")
+
+
 def test_system_may_be_blocks() -> None:
     """Blocks, such as cached ones, go through as they are."""
     blocks = [{"type": "text", "text": "{{ not rendered }}", "cache_control": {"type": "ephemeral"}}]
@@ -162,17 +185,86 @@ def test_templates_are_read_from_files(tmp_path) -> None:
         ("{{ [1]|slice(n)|list }}", "more than"),
         ("{{ [1]|batch(n, 0)|list }}", "more than"),
         ("{{ ('a' * 100000).replace('', 'a' * 1000)|length }}", "too long"),
-        ("{% for i in range(n) %}a{% endfor %}", "steps"),
-        ("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", "steps"),
+        ("{% for i in range(n) %}a{% endfor %}", "steps|takes longer"),
+        ("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", "steps|takes longer"),
         ("{% for i in range(1000) %}{{ 'a' * 100000 }}{% endfor %}", "longer than"),
         ("{{ lipsum(n=100000) }}", "lipsum"),
+        # What puts out nothing
+        (
+            "{% for a in big %}{% for b in big %}{% for c in big %}{% endfor %}{% endfor %}{% endfor %}",
+            "steps|takes longer",
+        ),
+        (
+            "{% for a in text %}{% for b in text %}{% if a == b %}{% endif %}{% endfor %}{% endfor %}",
+            "steps|takes longer",
+        ),
+        (
+            "{% for a in big %}{% for b in big %}{% if a in big %}{% endif %}{% endfor %}{% endfor %}",
+            "steps|takes longer",
+        ),
+        (
+            "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+            "steps|takes longer",
+        ),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+        ("{% for a in [big] recursive %}{{ loop([big, big]) }}{% endfor %}", "recursion|steps"),
+        (
+            "{% set ns = namespace(x=0) %}{% for a in big %}{% for b in big %}{% set ns.x = ns.x + 1 %}{% endfor %}{% endfor %}",
+            "steps|takes longer",
+        ),
+        # What is made and kept
+        (
+            "{% set ns = namespace(t='ab') %}{% for a in range(64) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}",
+            "too long",
+        ),
+        (
+            "{% set ns = namespace(t='ab') %}{% for a in range(64) %}{% set ns.t = ns.t + ns.t %}{% endfor %}",
+            "too long|longer",
+        ),
+        ("{% set x %}{% for a in big %}{{ 'a' * 1000000 }}{% endfor %}{% endset %}", "longer than"),
+        ("{% set b = 'a' * 9000000 %}{% set x %}{% for a in big %}{{ b }}{% endfor %}{% endset %}", "longer than"),
+        ("{% set x %}{% for a in range(90000) %}" + "x" * 10000 + "{% endfor %}{% endset %}", "longer than"),
+        (
+            "{% set ns = namespace(l=[]) %}{% for a in big %}{% set ns.l = ns.l + ['a' * 9000000] %}{% endfor %}",
+            "longer than",
+        ),
+        (
+            "{% set ns = namespace(l=[]) %}{% set b = 'a' * 9000000 %}{% for a in big %}{% set ns.l = ns.l + [b|upper] %}{% endfor %}",
+            "longer",
+        ),
+        # What becomes long only as a text
+        (
+            "{% set ns = namespace(l=['a' * 1000]) %}{% for a in range(64) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+            "too long",
+        ),
+        (
+            "{% set ns = namespace(l=['a' * 1000]) %}{% for a in range(64) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l|tojson }}",
+            "too long",
+        ),
+        (
+            "{% set ns = namespace(l=['a' * 1000]) %}{% for a in range(64) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ '%s' % ns.l }}",
+            "too long",
+        ),
+        ("{% set l = ['a' * 100000] * 100000 %}{{ l|string|length }}", "too long"),
+        ("{{ ('a' * 9000000)|replace('a', 'b' * 9000000) }}", "too long"),
+        ("{{ ('a' * 9000000).replace('a', 'b' * 9000000) }}", "too long"),
+        ("{{ range(9000)|join('a' * 100000) }}", "too long"),
+        ("{{ big|join(d='a' * 9000000) }}", "too long"),
+        ("{{ ('a' * 9000000).join(big) }}", "too long"),
+        ("{{ ('a' * 900000).translate({97: 'b' * 900000}) }}", "not translated"),
+        ("{{ ('{0}' * 100000).format('a' * 9000000) }}", "too long"),
+        ("{{ ('%s' * 10000) % (('a' * 9000000,) * 10000) }}", "too long"),
+        ("{{ '{:{}}'.format(1, 999999) }}", "width of an argument"),
+        ("{{ '{:>9999}'.format(1) * 1000000 }}", "too much"),
     ],
 )
 def test_a_row_cannot_make_a_template_take_everything(text: str, said: str) -> None:
     """Numbers of a row in widths, counts and ranges: a mistake of the row, at once and in little memory."""
     tracemalloc.start()
-    with pytest.raises(RenderError, match=said):
-        Template(text, "t.j2").params(row(n=10_000_000_000))
+    with pytest.raises(RenderError, match=f"(?i){said}"):
+        Template(text, "t.j2").params(
+            row(n=10_000_000_000, big=[str(number) for number in range(3000)], text="ab" * 3000)
+        )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 200_000_000
@@ -189,6 +281,20 @@ def test_a_row_cannot_make_a_template_take_everything(text: str, said: str) -> N
             "01242 120 1024 ab",
         ),
         ("{{ 'banana'.replace('a', 'oo') }} {{ 10000000|round }} {{ '100%' }}", "boonoonoo 10000000 100%"),
+        (
+            "{% for k, v in {'a': [1, 2]}.items() %}{{ loop.index }}/{{ loop.length }}:{{ k ~ v ~ 3 }}{% endfor %}",
+            "1/1:a[1, 2]3",
+        ),
+        ("{% for a in [] %}{% else %}none{% endfor %}{{ ['a', 'b']|join(', ') }} {{ [1, 2]|join }}", "nonea, b 12"),
+        (
+            "{{ ['b', 'a']|sort|join('-') }} {{ [{'a': 1}, {'a': 2}]|sum(attribute='a') }} {{ ', '.join(['x']) }}",
+            "a-b 3 x",
+        ),
+        ("{% for x in [1, 2] recursive %}{{ x }}{{ loop([3]) if x == 1 }}{% endfor %} {{ [1]|tojson }}", "132 [1]"),
+        (
+            "{% macro f(a, b=2) %}{{ a }}{{ b }}{% endmacro %}{{ f(1) }}{{ f(3, b=4) }} {{ [{'a': 1}]|map(attribute='a')|list }}",
+            "1234 [1]",
+        ),
     ],
 )
 def test_what_templates_do_is_done(text: str, rendered: str) -> None:

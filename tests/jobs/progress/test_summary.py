@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 
+import msgspec
 import pytest
 
 from streamguard.engine.telemetry import AttemptAborted, AttemptStarted, CallCompleted, RetryScheduled
@@ -18,6 +19,7 @@ from streamguard.jobs.progress.progress import (
     line,
     money,
     state,
+    summary_rows,
     summary_text,
     tokens,
 )
@@ -25,6 +27,7 @@ from streamguard.jobs.progress.summary import BudgetState, Carried, Interval, Qu
 from streamguard.jobs.runner import Stop
 from streamguard.jobs.store.results import About
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome, Times
+from streamguard.pace.pace import PaceView
 from streamguard.policy.model import Policy
 from streamguard.testing import run_virtual
 from streamguard.usage import UsageRange
@@ -131,6 +134,7 @@ def test_the_summary_of_a_run() -> None:
             "          row  p50 2.00 s, p95 9.00 s",
             "          lag  a timer was 0.20 s late: this machine was too busy",
             "  for example  provider.overloaded: busy",
+            "   what to do  streamguard reason provider.overloaded",
             "      stopped  no room",
             "         next  run again to go on: what succeeded is kept",
         ]
@@ -141,9 +145,9 @@ def test_the_line_of_a_run() -> None:
     """Everything a person looks for, and how long it will take at the recent rate."""
     tally, clock = tallied()
     clock.now += 2.0
-    # Four rows in ten seconds since the first one ended, and four to go.
+    # Four rows in ten seconds since the first one ended; three to begin, and one that runs as long as the shortest.
     assert line(tally) == (
-        "6/10 done · 10 s left · ≥ $0.0041 · 1 running · 1 retried · 1 gave up · 0.4 rows/s · "
+        "6/10 done · 9.0 s left · ≥ $0.0041 · 1 running · 1 retried · 1 gave up · 0.4 rows/s · "
         "≈ 86 to 91 tokens (7/s) · first token 0.5 s"
     )
     tally.budget = BudgetState("b", "micro_usd", 4_100, 25_000_000)
@@ -168,9 +172,60 @@ def test_the_state_for_machines() -> None:
         "output_tokens": (86, 91),
         "cost_usd": [0.0041, None],
         "budget": None,
-        "eta_seconds": 10.0,
+        "eta_seconds": 9.0,
+        "pace": None,
         "seconds": 12.0,
     }
+
+
+VIEW = PaceView(
+    allowed_per_second=0.35, limit="input_tokens", left={"input_tokens": 0.93}, own=1.0, inflight=1, places=None
+)
+
+
+@pytest.mark.parametrize(
+    ("view", "said"),
+    [
+        (VIEW, "0.4 rows/s of 0.35 the limits allow (input tokens, 93% left)"),
+        (
+            msgspec.structs.replace(VIEW, own=0.7),
+            "0.4 rows/s of 0.35 the limits allow (input tokens, 93% left, at 70% after refusals)",
+        ),
+        (
+            msgspec.structs.replace(VIEW, allowed_per_second=None, limit=None, places=12),
+            "0.4 rows/s (12 at a time: no limits are stated)",
+        ),
+        (
+            msgspec.structs.replace(VIEW, store="away", programs=16),
+            "0.4 rows/s (the pace's store is away: at 1/16 by ourselves)",
+        ),
+    ],
+)
+def test_the_line_says_what_binds(view: PaceView, said: str) -> None:
+    """The rate beside what the limits allow, and which of them is the narrow one."""
+    tally, clock = tallied()
+    clock.now += 2.0
+    tally.paces = lambda: {"m": view}
+    assert f" · {said} · " in line(tally)
+
+
+def test_the_time_left_is_no_shorter_than_the_limits_allow() -> None:
+    """Three rows to begin, one each 2.86 s as the limits allow, and one that runs."""
+    tally, clock = tallied()
+    clock.now += 2.0
+    tally.paces = lambda: {"m": VIEW}
+    assert tally.eta == pytest.approx(3 / 0.35 + 0.75 * 2)
+
+
+def test_the_summary_says_what_would_make_it_faster() -> None:
+    """Only where rows waited for the limits longer than the job took: one line of advice, by the narrow limit."""
+    tally, _ = tallied()
+    tally.paces, tally.waited = (lambda: {"m": VIEW}), 90.0
+    rows = dict(summary_rows(tally.summary()))
+    assert rows["limits"] == "21 rows a minute allowed, rows waited 1 min 30 s for them together"
+    assert rows["faster"].startswith("input tokens are the narrow limit: a smaller prompt, cache_control")
+    tally.waited = 1.0
+    assert "faster" not in dict(summary_rows(tally.summary()))
 
 
 def test_what_earlier_runs_left_is_counted_apart() -> None:

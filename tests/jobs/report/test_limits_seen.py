@@ -50,7 +50,8 @@ REFUSED = status(
 
 def test_a_job_keeps_what_its_answers_stated(tmp_path: Path) -> None:
     """Answers and refusals are in the journal, by their times since the run began, and in the report."""
-    text = "version: 1\ntimeouts: {total: 60}\nretry: {attempts: 2, rules: [{when: provider.rate_limited, respect_retry_after: true}]}\n"
+    rules = "[{when: provider.rate_limited, respect_retry_after: true}]"
+    text = f"version: 1\npace: off\ntimeouts: {{total: 60}}\nretry: {{attempts: 2, rules: {rules}}}\n"
     spec = write_job(tmp_path, "a", policy=text)
     run_virtual(lambda: run_job(spec, Provider(a=[REFUSED, [HEAD, *answer(GOOD)]]), concurrency=1))
     journal = read_journal(spec.out)

@@ -37,7 +37,9 @@ class Made(NamedTuple):
     unit: str
     units: int
     hidden: int
-    """Thinking of which nothing is shown."""
+    """Thinking of which no word is shown."""
+    shown: bool
+    """Whether there is at least a block of it: gateways leave that out."""
     rate: int
     split: Sampling
     """The input by how it is billed."""
@@ -101,7 +103,7 @@ def made(chance: random.Random, asked: Asked, *, stops: bool) -> Made:
     unit = chance.choice(sorted(UNITS))
     hidden = chance.choice((0, asked.most_output // 2, asked.most_output)) if asked.thinks else 0
     room = (asked.most_output - hidden) // UNITS[unit]
-    units = min(room, chance.choice((0, 1, 3, 12)))
+    units = min(room, chance.choice((0, 1, 3, 12, 60, 200)))
     geo = asked.geo or chance.choice(("global", "us"))
     tokens = asked.input_tokens
     shares = {"plain": tokens}
@@ -111,7 +113,8 @@ def made(chance: random.Random, asked: Asked, *, stops: bool) -> Made:
         long = written if asked.lifetimes == ("1h",) else written // 2 if "1h" in asked.lifetimes else 0
         shares = {"read": read, "written_1h": long, "written_5m": written - long, "plain": tokens - read - written}
     split = Sampling(asked.model, **shares)
-    return Made(asked, unit, units, hidden, chance.choice(RATES), split, geo, stops)
+    shown = chance.random() < 0.5
+    return Made(asked, unit, units, hidden, shown, chance.choice(RATES), split, geo, stops)
 
 
 # The words on the wire
@@ -144,7 +147,7 @@ def _start(it: Made, counts: dict[str, Any]) -> list[Item]:
 def _blocks(it: Made, units: int | None = None, *, close: bool = True) -> list[Item]:
     """Thinking without words, and text."""
     items: list[Item] = []
-    if it.hidden:
+    if it.hidden and it.shown:
         items += [wire.block_start(0, "thinking"), wire.signature_delta(index=0), wire.block_stop(0)]
     at = len(items) and 1
     pieces = [wire.text_delta(it.unit, at) for _ in range(it.units if units is None else units)]
@@ -278,7 +281,9 @@ def _failed_inside(chance: random.Random, it: Made) -> Answer:
     kind = chance.choice(("overloaded_error", "api_error", "rate_limit_error", "invalid_request_error"))
     items = [*_start(it, _input(it)), *_blocks(it, units, close=False), wire.error(kind)]
     done = units * UNITS[it.unit] + it.hidden
-    return Answer(f"{kind} inside", items, lambda _: it.owed(done if it.stops else it.output), goes_on=True)
+    return Answer(
+        f"{kind} inside", items, lambda exchange: it.read(exchange, done if it.stops else it.output), goes_on=True
+    )
 
 
 def _refused(chance: random.Random, it: Made) -> Answer:

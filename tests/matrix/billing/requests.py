@@ -126,7 +126,7 @@ def _rest(chance: random.Random, body: dict[str, Any]) -> int:
         "metadata": {"user_id": "u"},
         "stop_sequences": ["STOP"],
         "temperature": 1.0,
-        "service_tier": chance.choice(("auto", "standard_only")),
+        "service_tier": chance.choice(("auto", "standard_only", "priority")),
         "stream": True,
     }
     for name in chance.sample(sorted(given), chance.randint(0, 3)):
@@ -288,7 +288,7 @@ def _nested(chance: random.Random, body: dict[str, Any]) -> str:
 def _tier(chance: random.Random, body: dict[str, Any]) -> str:
     name, value = chance.choice(
         (
-            *(("service_tier", tier) for tier in ("priority", "flex", "PRIORITY", ["priority"], "batch")),
+            *(("service_tier", tier) for tier in ("turbo", "Flex", "PRIORITY", ["priority"], "batch ")),
             *(("speed", speed) for speed in ("turbo", "FAST", ["fast"], "fast ", {"mode": "fast"})),
         )
     )

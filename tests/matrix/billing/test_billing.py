@@ -15,7 +15,7 @@ from tests.matrix.billing.requests import STRANGE
 from tests.matrix.billing.reserved import reserved
 
 FOLDER = Path(__file__).parent
-BATCHES, CELLS, REQUESTS = 8, 25, 40
+BATCHES, CELLS, REQUESTS = 8, 40, 40
 JUDGES = ("rates.py", "parts.py", "requests.py", "answers.py")
 """What says what is owed. `cells` and `reserved` ask the package, and compare."""
 

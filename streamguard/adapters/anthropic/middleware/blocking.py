@@ -25,6 +25,7 @@ import anyio
 import httpx2
 
 from streamguard.adapters.anthropic.middleware.source import (
+    NO_ANSWER,
     ChainSource,
     GuardedSync,
     MessageStream,
@@ -78,14 +79,14 @@ class BlockingSource(ChainSource):
     async def open(self, attempt: Attempt) -> AsyncIterator[MessageStream]:
         """Ask the rest of the chain, once, and wait for the response head.
 
-        :raises SourceFailed: no connection, an HTTP status from 400, or an answer that is no event stream.
+        :raises SourceFailed: no connection, an HTTP status from 300, or an answer that is no event stream.
         """
         self.response, self.stream, self.sdk_error = None, None, None
         request = self.upstream(attempt)
         exchange = _Exchange(self._call_next, request, timed=self._connect is not None)
         try:
             response = self._looked_at(await self._answer(exchange))
-            if response.http_response.status_code >= 400:
+            if response.http_response.status_code >= NO_ANSWER:
                 self.refuse(response)
             stream = self._stream_of(exchange)
             await self.look_at(stream)
@@ -201,7 +202,7 @@ class _Exchange:
 
     def _pump(self, response: Any) -> None:
         http = response.http_response
-        if http.status_code >= 400:
+        if http.status_code >= NO_ANSWER:
             http.read()
             self._read = True
         elif self._timed:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from streamguard.adapters.anthropic.events import Kept
 from streamguard.adapters.anthropic.stop_reasons import stop_reason
 from streamguard.events import CUTS, Delta, DeltaKind
-from streamguard.files.strict_json import no_constant
+from streamguard.files.strict_json import is_object
 
 Make = Callable[[int, str], Any]
 """A block's index and a piece of its output → the event."""
@@ -115,7 +115,7 @@ class SdkEvents:
         accumulator would make a part of it, or `{}`, and a loop would call the tool with that."""
         place = self._mended.moved.get(index, index)
         text = "".join(held.piece.text for held in pieces if type(held.piece) is Delta)
-        whole = _is_object(text) or (not text and not cut)
+        whole = is_object(text) or (not text and not cut)
         for held in pieces:
             piece = held.piece
             if not whole or piece is None:
@@ -142,13 +142,6 @@ class _Held:
 
 CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 """Blocks whose input the SDK's accumulator parses."""
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text, parse_constant=no_constant), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _is_cut(rest: Sequence[Kept]) -> bool:

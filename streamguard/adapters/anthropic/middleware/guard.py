@@ -40,8 +40,9 @@ from streamguard.engine.call import Call
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.shared_loop import SharedLoop
 from streamguard.errors import CallError, ConfigError, GaveUp, PolicyError, Problem
+from streamguard.guards.grounding.source import Given
 from streamguard.outcome import Outcome
-from streamguard.policy.file import as_policy
+from streamguard.policy.given import as_policy
 from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
 from streamguard.source import NO_CONTINUING, Source, continues
@@ -54,6 +55,9 @@ _NOT_OURS: Final = ("content-encoding", "content-length", "content-type", "trans
 
 PolicyFor = Callable[[Request], Policy | None]
 """Chooses the policy of a request; `None` lets it pass unguarded."""
+
+SourceTextFor = Callable[[Request], Given]
+"""Gives what a request's answer is held against; `None` for the text of the request itself."""
 
 
 class GuardMiddleware(anthropic.Middleware):
@@ -75,6 +79,8 @@ class GuardMiddleware(anthropic.Middleware):
         at once, so that a trip after the first output is an error. Streaming calls are refused until somebody chose; a
         policy that says `deliver: live` has chosen.
     :param labels: go into every record and log line of the calls.
+    :param source_text: what the values of `json.grounded` are held against: a text, a mapping of fields, or a function
+        that gives either for a request. Left out: the text of each request's user messages.
     :param max_event_bytes: the most bytes of one event.
     :raises PolicyError: the policy asks for what a client's call cannot have.
     """
@@ -86,6 +92,7 @@ class GuardMiddleware(anthropic.Middleware):
         runtime: Runtime | None = None,
         deliver: Deliver | None = None,
         labels: Mapping[str, Any] | None = None,
+        source_text: Given | SourceTextFor = None,
         max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
         if deliver == "restarting":
@@ -98,6 +105,7 @@ class GuardMiddleware(anthropic.Middleware):
         self._policy = None if chooses else to_the_end(as_policy(cast("Policy | str", policy)))
         self._deliver = deliver
         self._labels = labels
+        self._source_text = source_text
         self._max_event_bytes = max_event_bytes
         self._loop = SharedLoop()
 
@@ -161,7 +169,15 @@ class GuardMiddleware(anthropic.Middleware):
     def _call(self, source: Source, policy: Policy, parser: Parser) -> Call:
         judge = parser.judge if parser.wanted else None
         chosen = parser.policy(policy)
-        return Call(source, chosen, self.runtime, keep=False, judge=judge, labels=self._labels)
+        given = self._given(source)
+        return Call(source, chosen, self.runtime, keep=False, judge=judge, labels=self._labels, source_text=given)
+
+    def _given(self, source: Source) -> Given:
+        """What the answer to a request is held against, if somebody said."""
+        chosen = self._source_text
+        if not callable(chosen):
+            return chosen
+        return None if source.request is None else chosen(source.request)
 
     def _dropped(self, call: Call) -> None:
         self.runtime.calls.pop(call.id, None)
@@ -232,7 +248,8 @@ class GuardMiddleware(anthropic.Middleware):
 
         :param here: the SDK's span.
         """
-        call = Call(source, policy, self.runtime, deliver=how.deliver, labels=self._labels)
+        given = self._given(source)
+        call = Call(source, policy, self.runtime, deliver=how.deliver, labels=self._labels, source_text=given)
         reading = Reading(
             call,
             source,

@@ -27,6 +27,9 @@ from streamguard.source import CLOSE_LIMIT, Attempt, SourceFailed
 RAW_HEADER: Final = "x-stainless-raw-response"
 """How the SDK notes that a caller wants the response itself; its value is `raw` or `stream`."""
 
+NO_ANSWER: Final = 300
+"""The first status that is no answer: a redirect that the client has not followed is none either."""
+
 CallNext = Callable[[anthropic.APIRequest], Awaitable[Any]]
 
 
@@ -75,6 +78,7 @@ class ChainSource:
         self.request = Request(
             {name: value for name, value in body.items() if name != "stream"},
             betas=[str(value) for name, value in request.headers.items() if name.lower() == "anthropic-beta"],
+            base_url=url.partition("/v1/messages")[0] if (url := str(request.url)).startswith("http") else None,
         )
         self._asked = request
         self._call_next = call_next
@@ -94,7 +98,7 @@ class ChainSource:
     async def open(self, attempt: Attempt) -> AsyncIterator[MessageStream]:
         """Ask the rest of the chain, once, and wait for the response head.
 
-        :raises SourceFailed: no connection, an HTTP status from 400, or an answer that is no event stream.
+        :raises SourceFailed: no connection, an HTTP status from 300, or an answer that is no event stream.
         """
         self.response, self.stream, self.sdk_error = None, None, None
         response = await self._asked_for(self.upstream(attempt))
@@ -175,7 +179,7 @@ class ChainSource:
 
     async def _check(self, response: Any, stream: MessageStream) -> None:
         http = response.http_response
-        if http.status_code >= 400:
+        if http.status_code >= NO_ANSWER:
             await http.aread()
             self.refuse(response)
         await self.look_at(stream)

@@ -17,7 +17,7 @@ import pytest
 
 from streamguard import ConfigError, GaveUp, GuardMiddleware, JsonDocument, Policy, Retry, Rule, Timeouts
 from streamguard.testing import ScriptedServer, stall, wire
-from tests.adapters.anthropic.middleware.test_blocking import against, client, threads
+from tests.adapters.anthropic.middleware.test_blocking import against, client, gone, threads
 from tests.adapters.anthropic.middleware.test_guard import BAD, GOOD, POLICY, REQUEST
 from tests.adapters.anthropic.middleware.test_stream import LENIENT, ODD
 from tests.data import ROOT
@@ -144,9 +144,7 @@ def test_a_stream_that_is_dropped_is_closed() -> None:
             next(stream)
             del stream
             gc.collect()
-            until = time.monotonic() + 5
-            while threads() and time.monotonic() < until:
-                time.sleep(0.01)
+            gone()
             return threads()
 
     left, server = against([*GOOD[:4], stall()], program=program)

@@ -1,0 +1,50 @@
+# ruff: noqa: ARG005  a patch takes what the original takes
+"""Mutants of the pace: each mechanism switched off, with the tests that must notice it."""
+
+from __future__ import annotations
+
+from bench.mutants.billing import value
+from streamguard.engine import dispatch
+from streamguard.engine.pacing import call_pace, local, shared
+from streamguard.jobs import asking
+from streamguard.pace import blind, pace, sharing
+from streamguard.pace.limits import Limit
+from streamguard.pace.pace import Pace
+
+PURE = ("tests/pace/test_pace.py",)
+BLIND = ("tests/pace/test_blind.py",)
+SHARED = ("tests/pace/test_sharing.py",)
+CALLS = ("tests/engine/pacing/test_call_pace.py",)
+
+value("pace: what is left does not count", Limit, "share_left", 1.0, by=PURE)
+value("pace: no lead", pace, "LEAD", 0.0, by=PURE)
+value("pace: the ramp begins at the top", pace, "RAMP_FROM", 1.0, by=PURE)
+value("pace: a refusal cuts nothing", pace, "CUT", 1.0, by=CALLS)
+value("pace: what a refusal took never comes back", pace, "BACK", 0.0, by=PURE)
+value("pace: nothing is left after refusals", pace, "LEAST", 0.0, by=PURE)
+value("pace: a raised limit looks used", pace, "FILL", 1e-9, by=PURE)
+value("pace: silence fills nothing up", pace, "REFILL", 1e12, by=PURE)
+value("pace: turns are any time ahead", pace, "FAR", 1e9, by=PURE)
+value("pace: corrections are lost", Pace, "_give", lambda self, i, units: None, by=PURE)
+value("pace: turns are not given back", Pace, "returned", lambda self, now, *, cost: None, by=PURE)
+value("pace: refusals are not heard", Pace, "refused", lambda self, now, **told: None, by=PURE)
+value("pace: limits are not heard", Pace, "seen", lambda self, now, limits: None, by=PURE)
+value("pace: the input's ratio is not learned", Pace, "_input_ratio", 1.0, by=PURE)
+value("blind: first tokens are not heard", blind, "first_token", lambda *args, **told: None, by=BLIND)
+value("blind: lateness is not seen", blind, "LATER", 1e9, by=BLIND)
+value("blind: refusals take no places", blind, "CUT", 1.0, by=BLIND)
+value("blind: somebody who waits is held back", blind, "binds", lambda *args, **told: True, by=BLIND)
+value("sharing: the dead keep their places", sharing, "DEAD_AFTER", 1e9, by=SHARED)
+value("sharing: a store is never left alone", shared, "MISSES", 10**9, by=SHARED)
+value("sharing: reports are not told", shared.SharedPacer, "report", lambda self, report, **told: None, by=SHARED)
+value("engine: no turn is waited for", dispatch.CallPace, "take_turn", lambda self, *args: _nothing(), by=CALLS)
+value("engine: unused turns are kept", call_pace.CallPace, "give_back", lambda self: None, by=CALLS)
+value("engine: ends are not told", call_pace.CallPace, "ended", lambda self, *args: None, by=CALLS)
+value("engine: first tokens are not told", call_pace.CallPace, "began", lambda self, running: None, by=CALLS)
+value("engine: silence is no queue", call_pace, "SILENT", frozenset(), by=CALLS)
+value("engine: waiters are not woken", local.LocalPacer, "report", lambda self, report, **told: None, by=CALLS)
+value("jobs: rows begin long before their turns", asking, "AHEAD", 10**6, by=("tests/jobs/test_pace.py",))
+
+
+async def _nothing() -> None:
+    """No wait."""
