@@ -605,6 +605,7 @@ def test_rows_that_wait_for_room_do_not_begin_after_a_signal(tmp_path) -> None:
             tasks.start_soon(runner.run)
             await anyio.sleep(1)
             runner.interrupt("SIGTERM", drain=10)
+        await runner._runtime.aclose()
         job.close()
         return runner, tally
 

@@ -307,6 +307,8 @@ def test_a_raised_limit_is_not_taken_for_a_used_one() -> None:
     pace = known(stated(600))
     pace.seen(1000.0, Limits(requests=Limit(1200, 600)))
     assert rate(pace, 1000.0) == pytest.approx(20 * MARGIN)
+    pace.state.seen_at = 1150.0
+    assert rate(pace, 1150.0) == pytest.approx(20 * MARGIN * math.exp(-STEEP / 4))
     pace.state.seen_at = 1300.0
     assert rate(pace, 1300.0) == pytest.approx(20 * MARGIN * math.exp(-STEEP / 2))
 

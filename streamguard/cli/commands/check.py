@@ -116,6 +116,7 @@ def _job(name: str, options: Options) -> Notes:
     from streamguard.cli.commands.hosts import Place, named
     from streamguard.cli.commands.run import Flags, order
     from streamguard.jobs.job import Job
+    from streamguard.jobs.report.forecast import prefix_notices
 
     flags = Flags(
         job=name,
@@ -131,7 +132,8 @@ def _job(name: str, options: Options) -> Notes:
         places = list(named(job.policy, spec.policy))
         if said.base_url is not None:
             places.insert(0, Place(said.base_url, name, "/base_url"))
-        return [rows, *(f"  {notice}" for notice in (*job.notices, *_places(places)))]
+        said_too = (*job.notices, *_places(places), *prefix_notices(job))
+        return [rows, *(f"  {notice}" for notice in said_too)]
     finally:
         job.close()
 

@@ -2,7 +2,8 @@
 
 A template is a Jinja2 text that renders the user's message, perhaps behind a YAML front matter between two lines of
 three dashes: `model`, `max_tokens`, `system` and `prefill` (both templates too), any other field of a request as it
-is, and under `extra` fields that this package does not know.
+is, and under `extra` fields that this package does not know. `cache: true` marks the end of `system` as the end of what
+rows share, so that the provider caches it.
 
 In it stand the row's fields by name, and `row`, the whole object (also where a field is called "row"). Nothing is
 escaped: a prompt is no HTML. The sandbox keeps a template from reaching Python; what is undefined is a mistake.
@@ -29,8 +30,11 @@ from streamguard.jobs.input.sandbox import Sandbox
 MAX_BYTES = 1024 * 1024
 """Largest template file."""
 
+EPHEMERAL = {"type": "ephemeral"}
+"""What marks the end of a prefix that is cached for five minutes, renewed by each read."""
+
 _FENCE = "---"
-_OWN = frozenset({"system", "prefill", "extra"})
+_OWN = frozenset({"system", "prefill", "extra", "cache"})
 _NOT_HERE = {
     "messages": "is what the template itself renders; for other messages send batch lines",
     "stream": "must be left out: every request is sent as a stream",
@@ -120,6 +124,7 @@ class Template:
         front, body, first_line = self._split(text.removeprefix("\ufeff"))
         self.defaults: dict[str, Any] = self._fields(front)
         """The request's fields that are the same for every row."""
+        self._cache = front.data.get("cache") is True
         self._system = self._compile_field(front, "system")
         self._prefill = self._compile_field(front, "prefill")
         self._body = self._compile(body, first_line)
@@ -144,7 +149,9 @@ class Template:
                 raise RenderError(self.file, None, "prefill must not end with whitespace: the API refuses that")
             if prefill:
                 messages.append({"role": "assistant", "content": prefill})
-        system = {} if self._system is None else {"system": self._system.render(row.data)}
+        system: dict[str, Any] = {} if self._system is None else {"system": self._system.render(row.data)}
+        if self._cache and system.get("system"):
+            system["system"] = [{"type": "text", "text": system["system"], "cache_control": dict(EPHEMERAL)}]
         return {**self.defaults, **system, "messages": messages}
 
     # Reading
@@ -192,6 +199,11 @@ class Template:
             extra = None
         for name in sorted((SDK_ONLY | set(_NOT_HERE)) & set(extra or ())):
             self._at_value(front, "extra", f"{name} is no field that a request can have here")
+        if not isinstance(fields.get("cache", False), bool):
+            self._at_value(front, "cache", f"must be true or false, got {fields['cache']!r}")
+        elif fields.get("cache") and not isinstance(fields.get("system"), str):
+            what = "needs a system text, which it marks as what rows share; in blocks, write cache_control yourself"
+            self._at_value(front, "cache", what)
         kept = {name: value for name, value in fields.items() if name not in _OWN}
         system = {"system": fields["system"]} if isinstance(fields.get("system"), list) else {}
         return {**kept, **system, **(extra or {})}

@@ -10,6 +10,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import msgspec
 
@@ -19,11 +20,12 @@ from streamguard.events import Usage
 from streamguard.jobs.input.input import Input, RowRequest
 from streamguard.jobs.job import Job
 from streamguard.jobs.progress.summary import Reservoir
+from streamguard.jobs.report.shared_prefix import PrefixFinder, PrefixHint
 from streamguard.jobs.store.journal_records import believed
 from streamguard.jobs.store.output import Head
 from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook
-from streamguard.pricing.price import cost, worst_case
+from streamguard.pricing.price import Price, cost, worst_case
 from streamguard.pricing.tokens import TokenScale, weigh
 from streamguard.request import Request
 from streamguard.terminal import aligned, fitted, printable
@@ -57,6 +59,8 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """That the policy allows."""
     unpriced: tuple[str, ...]
     """Models without a price."""
+    shared_prefix: PrefixHint | None = None
+    """What rows share and nobody caches, if that is worth knowing."""
     budgets: tuple[BudgetForecast, ...] = ()
     """What each limit of the policy's budgets would do with the rows."""
 
@@ -81,8 +85,10 @@ def forecast(job: Job) -> Forecast:
     models: Counter[str] = Counter()
     unpriced: dict[str, None] = {}
     unbounded = False
+    prefixes, prices = PrefixFinder(), dict[str, Price | None]()
     for item in job.requests():
         request = Request(item.params)
+        prefixes.take(item.params)
         model = request.model or "unknown"
         models[model] += 1
         weight = weigh(request.input_text)
@@ -91,7 +97,7 @@ def forecast(job: Job) -> Forecast:
         least = min(typical or 0, most)
         low_in, high_in = low_in + tokens[0], high_in + tokens[1]
         low_out, high_out = low_out + least, high_out + most
-        price = book.for_request(request)
+        price = prices[model] = book.for_request(request)
         if price is None:
             unpriced[model] = None
             continue
@@ -116,8 +122,22 @@ def forecast(job: Job) -> Forecast:
         worst_cost_usd=None if unpriced or unbounded else worst / 1e6,
         attempts=job.policy.retry.attempts,
         unpriced=tuple(unpriced),
+        shared_prefix=prefixes.hint(prices),
         budgets=_budgets(job.policy, job.requests(), book, typical),
     )
+
+
+LOOKED_AT = 500
+"""Rows that a check looks at for a prefix that they share."""
+
+
+def prefix_notices(job: Job) -> list[str]:
+    """Return what a check says of the beginning that a job's first rows share: nothing, or one line."""
+    finder = PrefixFinder()
+    for item in islice(job.requests(), LOOKED_AT):
+        finder.take(item.params)
+    hint = finder.hint()
+    return [] if hint is None else [hint.text]
 
 
 def budget_lines(policy: Policy, rows: Input, usual_output: int | None = None) -> list[tuple[str, str]]:
@@ -182,7 +202,8 @@ def _lines(found: Forecast) -> Iterator[tuple[str, str]]:
             "at the most",
             f"${found.worst_cost_usd:,.4f}, if every row took all {found.attempts} attempts and all tokens",
         )
-
+    if found.shared_prefix is not None:
+        yield "faster", found.shared_prefix.text
     for budget in found.budgets:
         yield from forecast_lines(budget)
 

@@ -110,20 +110,24 @@ def test_without_a_pace_calls_go_as_they_come(backend) -> None:
 
 
 ENDS: dict[str, Any] = {
-    "a whole answer": (lambda: script(good(MANY)), {}, {"requests": 1, "output": 2}),
-    "429": (lambda: script([error("rate_limit_error", headers=MANY)]), {}, {"requests": 0, "output": 0}),
-    "529": (lambda: script([error("overloaded_error")]), {}, {"requests": 0, "output": 0}),
+    "a whole answer": (lambda: script(good(MANY)), {}, {"requests": 1, "input": 12, "output": 2}),
+    "429": (lambda: script([error("rate_limit_error", headers=MANY)]), {}, {"requests": 0, "input": 0, "output": 0}),
+    "529": (lambda: script([error("overloaded_error")]), {}, {"requests": 0, "input": 0, "output": 0}),
     "spend cap": (
         lambda: script([error("rate_limit_error", code="enforced_spend_limit_reached")]),
         {},
-        {"requests": 0, "output": 0},
+        {"requests": 0, "input": 0, "output": 0},
     ),
     "no connection": (
         lambda: script([Failed(reason="transport.connect", message="no", sent=False, billable=False)]),
         {},
-        {"requests": 0, "output": 0},
+        {"requests": 0, "input": 0, "output": 0},
     ),
-    "refused before work": (lambda: script([error("invalid_request_error")]), {}, {"requests": 0, "output": 0}),
+    "refused before work": (
+        lambda: script([error("invalid_request_error")]),
+        {},
+        {"requests": 0, "input": 0, "output": 0},
+    ),
 }
 
 
@@ -132,19 +136,22 @@ ENDS: dict[str, Any] = {
 def test_every_turn_is_reported_once(backend, source, sections: dict[str, Any], used: dict[str, int]) -> None:
     """What is missing in the buckets in the end is what the attempt used; no turn stays open."""
 
-    async def main() -> tuple[float, float, float]:
+    async def main() -> tuple[float, list[float]]:
         runtime, made = Runtime(), source()
         pacer = pacer_of(runtime, made)
-        pacer.pace.seen(anyio.current_time(), Limits(requests=Limit(600, 600), output_tokens=Limit(60_000, 60_000)))
+        pacer.pace.seen(
+            anyio.current_time(),
+            Limits(requests=Limit(600, 600), input_tokens=Limit(60_000, 60_000), output_tokens=Limit(60_000, 60_000)),
+        )
         pacer.pace.state.levels = [9.0, 900.0, 900.0, 0.0]
         pacer.pace.knobs = msgspec.structs.replace(pacer.pace.knobs, margin=1e-9)  # buckets that do not fill
         await asked(made, runtime, Policy(pace=PACE, **sections))
         state = pacer.pace.state
-        return state.inflight, state.levels[0] - 9, state.levels[2] - 900
+        return state.inflight, [state.levels[0] - 9, state.levels[1] - 900, state.levels[2] - 900]
 
-    inflight, requests, output = run_virtual(main, backend=backend)
+    inflight, left = run_virtual(main, backend=backend)
     assert inflight == 0
-    assert (requests, output) == pytest.approx((-used["requests"], -used["output"]), abs=1e-3)
+    assert left == pytest.approx([-units for units in used.values()], abs=1e-3)
 
 
 async def interrupted(call: Call, after: float) -> Outcome | CallError:

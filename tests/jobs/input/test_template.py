@@ -49,6 +49,29 @@ def test_front_matter_makes_the_rest_of_the_request() -> None:
     }
 
 
+def test_cache_marks_the_end_of_the_system_text() -> None:
+    """`cache: true` makes a block of it, with the mark that the provider caches by."""
+    template = Template("---\nsystem: For {{ who }}.\ncache: true\n---\nHi", "t.j2")
+    mark = {"cache_control": {"type": "ephemeral"}}
+    assert template.params(row(who="x")) == {"system": [{"type": "text", "text": "For x.", **mark}], **user("Hi")}
+    plain = Template("---\nsystem: Same.\ncache: false\n---\nHi", "t.j2")
+    assert plain.params(row()) == {"system": "Same.", **user("Hi")}
+
+
+@pytest.mark.parametrize(
+    ("front", "said"),
+    [
+        ("cache: true", "needs a system text"),
+        ("cache: true\nsystem: [{type: text, text: a}]", "needs a system text"),
+        ("cache: yes please\nsystem: a", "must be true or false, got 'yes please'"),
+    ],
+)
+def test_cache_needs_something_to_mark(front: str, said: str) -> None:
+    """A mark without a shared part is a mistake, with its line."""
+    with pytest.raises(JobError, match=said):
+        Template(f"---\n{front}\n---\nHi", "t.j2")
+
+
 def test_system_may_be_blocks() -> None:
     """Blocks, such as cached ones, go through as they are."""
     blocks = [{"type": "text", "text": "{{ not rendered }}", "cache_control": {"type": "ephemeral"}}]
