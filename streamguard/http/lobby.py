@@ -90,13 +90,15 @@ class Lobby:
             sock.setblocking(False)
             Visitor(self, sock, (str(address[0]), int(address[1]))).enter()
 
-    def come_in(self, visitor: Visitor) -> None:
-        """Make a visitor a client's connection."""
-        if not visitor.gone:
-            visitor.moving = True
-            task = self.loop.create_task(self._make(visitor))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def come_in(self, visitor: Visitor) -> bool:
+        """Make a visitor a client's connection; whether it is still there."""
+        if visitor.gone:
+            return False
+        visitor.moving = True
+        task = self.loop.create_task(self._make(visitor))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
 
     async def _make(self, visitor: Visitor) -> None:
         try:
@@ -138,6 +140,7 @@ class Visitor:
         """End now: it is late, has left, or somebody else needs the place."""
         if not self.gone:
             self.gone = True
+            self.data = b""  # its turn may be far off yet
             self._stop_waiting()
             self._lobby.clients.exit(self)
             if not self.moving:
@@ -165,8 +168,8 @@ class Visitor:
         self._lobby.turns.add(self._lobby.guess(self.data), self._turn)
         return True
 
-    def _turn(self) -> None:
-        self._lobby.come_in(self)
+    def _turn(self) -> bool:
+        return self._lobby.come_in(self)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:

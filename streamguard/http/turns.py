@@ -24,12 +24,12 @@ class Turns:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._lanes: dict[str, deque[Callable[[], None]]] = {}
-        self._strangers: deque[Callable[[], None]] = deque()
+        self._lanes: dict[str, deque[Callable[[], object]]] = {}
+        self._strangers: deque[Callable[[], object]] = deque()
         self._due = False
 
-    def add(self, client: str | None, work: Callable[[], None]) -> None:
-        """Do some work when its turn has come.
+    def add(self, client: str | None, work: Callable[[], object]) -> None:
+        """Do some work when its turn has come. Work that returns `False` had nothing to do, and took no turn.
 
         :param client: who it is for; `None`: a stranger.
         """
@@ -43,15 +43,18 @@ class Turns:
 
     def _pass(self) -> None:
         self._due = False
-        for _ in range(AT_ONCE):
-            if not self._lanes:
-                break
+        left = AT_ONCE
+        while left and self._lanes:
             client = next(iter(self._lanes))
             lane = self._lanes.pop(client)
             work = lane.popleft()
             if lane:
                 self._lanes[client] = lane
-            work()
-        for _ in range(min(STRANGERS_AT_ONCE, len(self._strangers))):
-            self._strangers.popleft()()
+            left -= work() is not False
+        left = STRANGERS_AT_ONCE
+        # No more than there are: work may make work.
+        for _ in range(len(self._strangers)):
+            if not left:
+                break
+            left -= self._strangers.popleft()() is not False
         self._go_on()

@@ -58,7 +58,8 @@ def bill(prices: AnswerPrices, usage: Usage, *, least: bool = False) -> int | No
 
     Where the answer names another model than the request, the dearer of both counts.
 
-    :param least: whether the cheaper rate of cache writes counts, where their lifetime is not said.
+    :param least: whether the least is asked for: the cheaper of both models, and the cheaper rate of cache writes whose
+        lifetime is not said.
     """
     price, served, models = prices.asked, prices.served, prices.models
     if usage.impossible or price is None or usage.service_tier not in TIERS:
@@ -70,7 +71,9 @@ def bill(prices: AnswerPrices, usage: Usage, *, least: bool = False) -> int | No
         fee = price.search * usage.web_searches
     if not usage.iterations:
         known = [cost(one, usage, least=least) for one in (price, served) if one is not None]
-        return None if any(one is None for one in known) else fee + max(one or 0 for one in known)
+        if any(one is None for one in known):
+            return None
+        return fee + (min if least else max)(one or 0 for one in known)
     if not _complete(usage, usage.iterations):
         return None
     for sampling in usage.iterations:

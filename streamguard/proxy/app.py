@@ -209,7 +209,7 @@ class Proxy:
             _log.warning("%s for %s was cut: %s", kind, caller.name, cut, extra=STRANGERS)
         except Refused as refusal:
             await self.refuse(reply, refusal)
-        self.metrics.requests.labels(kind, str(reply.status or 0)).inc()
+        self.metrics.answered(kind, reply.status or 0)
         _log.info("%s for %s: %s in %.3f s", kind, caller.name, reply.status, anyio.current_time() - began)
 
     @contextmanager

@@ -6,6 +6,7 @@ labels too, so whoever may read the metrics is an operator.
 
 from __future__ import annotations
 
+import http
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -48,6 +49,10 @@ class _Paces(Collector):
         yield left
         inflight = sum(view.inflight for view in views)
         yield GaugeMetricFamily("streamguard_pace_inflight", "Turns given and not over.", value=inflight)
+
+
+_NAMED: Final = frozenset({*(status.value for status in http.HTTPStatus), 529})
+"""Statuses that have a meaning, 529 by the provider's word."""
 
 
 class Metrics:
@@ -98,6 +103,11 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+
+    def answered(self, kind: str, status: int) -> None:
+        """Count a response. Of the statuses that an upstream may choose, those without a name are one a class."""
+        label = str(status) if status in _NAMED or not status else f"{status // 100}xx"
+        self.requests.labels(kind, label).inc()
 
     def watch(self, runtime: Runtime) -> None:
         """Read the number of running calls from their runtime."""

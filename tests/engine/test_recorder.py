@@ -8,7 +8,7 @@ import pytest
 
 from streamguard import Policy, run
 from streamguard.pricing.price import Prices, PriceSpec
-from streamguard.testing import Script, ScriptedSource, wire
+from streamguard.testing import Script, ScriptedSource, faults, wire
 
 PRICE = PriceSpec(input="1", output="5", cache_read="0.1", cache_write="1.25", cache_write_1h="2")
 
@@ -32,3 +32,15 @@ def test_a_cache_of_unsaid_lifetime_costs_between_both_rates(
     outcome = run_virtual(lambda: run(source, policy=policy))
     assert (outcome.cost.low, outcome.cost.high) == tuple(micro + 10 for micro in cost)
     assert outcome.cost.exact == (cost[0] == cost[1])
+
+
+@pytest.mark.parametrize(("asked", "served"), [("dear", "cheap"), ("cheap", "dear")])
+def test_another_model_that_answers_makes_the_cost_an_interval(run_virtual: Any, asked: str, served: str) -> None:
+    """A fallback is billed by the model that answered; a gateway's name for the same model is no other bill."""
+    counts = {"input_tokens": 1000, "output_tokens": 100}
+    frames = wire.text_stream("Hi", usage=counts)
+    frames[0] = wire.message_start(model=served, usage={"input_tokens": 1000})
+    source = ScriptedSource(Script.of(frames), request={**faults.request(), "model": asked})
+    prices = Prices({"dear": PriceSpec(input="10", output="50"), "cheap": PriceSpec(input="1", output="5")})
+    outcome = run_virtual(lambda: run(source, policy=Policy(prices=prices)))
+    assert (outcome.cost.low, outcome.cost.high) == (1_500, 15_000)

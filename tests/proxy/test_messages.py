@@ -197,7 +197,7 @@ def test_a_retry_after_that_does_not_fit_is_handed_on() -> None:
 
     async def test(running: Running) -> None:
         response = await running.ask()
-        assert (response.status_code, response.headers["retry-after"]) == (422, "61")
+        assert (response.status_code, response.headers["retry-after"]) == (429, "61")
         assert response.headers["x-should-retry"] == "false"
 
     rule = Rule(when=["provider.*"], wait=Backoff(), respect_retry_after=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from streamguard import JsonDocument, Policy, Retry, Rule
+from streamguard.proxy.metrics import Metrics
 from streamguard.testing import wire
 from tests.proxy.running import HEADERS, TOTAL, Running, with_proxy
 
@@ -71,3 +72,15 @@ def test_two_proxies_count_apart() -> None:
         assert not [name for name in found if name.startswith("streamguard_calls_total")]
 
     with_proxy([GOOD], test, POLICY)
+
+
+def test_an_upstream_chooses_no_labels() -> None:
+    """Of all statuses that it may answer with, those with a meaning are told apart."""
+    metrics = Metrics()
+    for status in range(100, 600):
+        metrics.answered("models", status)
+    text = metrics.exposition("")[1].decode()
+    lines = [line for line in text.splitlines() if line.startswith("streamguard_http_requests_total{")]
+    assert len(lines) < 80
+    assert any('status="529"' in line for line in lines)
+    assert sum(float(line.rpartition(" ")[2]) for line in lines) == 500

@@ -66,7 +66,7 @@ def main(options: Options) -> int:
     gc.freeze()
     # A full collection goes through every value of every body: with a million of them a fifth of a second. What ends
     # in cycles is young, and found by the others, which take a few milliseconds.
-    gc.set_threshold(5_000, 5, 500)
+    gc.set_threshold(5_000, 5, 50)
     anyio.run(_serve, setup, backend_options={"use_uvloop": has_uvloop()})
     return Exit.OK
 
