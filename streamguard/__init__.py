@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         StreamguardError,
     )
     from streamguard.guards.caps import Caps
+    from streamguard.guards.checks.spec import Check
     from streamguard.guards.completion import Completion
     from streamguard.guards.content import Content
     from streamguard.guards.custom import View, guard
@@ -68,6 +69,7 @@ __all__ = [
     "Caps",
     "JsonDocument",
     "Grounded",
+    "Check",
     "Completion",
     "Content",
     "Repetition",
@@ -130,6 +132,7 @@ _HOME = {
         "StreamguardError",
     ),
     "streamguard.guards.caps": ("Caps",),
+    "streamguard.guards.checks.spec": ("Check",),
     "streamguard.guards.completion": ("Completion",),
     "streamguard.guards.content": ("Content",),
     "streamguard.guards.custom": (

@@ -74,9 +74,10 @@ REASONS: dict[str, str] = {
     "budget.lost": "the ledger was lost while the stream ran",
     "operator.interrupt": "somebody interrupted",
 }
-"""Every reason this package gives, with what it means. `content.*` and the prefixes of one's own guards come on top."""
+"""Every reason this package gives, with what it means. `content.*`, `check.*` and the prefixes of one's own guards come
+on top."""
 
-OWN_PREFIXES = ("content.",)
+OWN_PREFIXES = ("content.", "check.")
 """Prefixes whose reasons are named by the policy itself."""
 
 

@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, str] = {
     "pace": "files guards pace.limits",
     "policy": "pace redaction request verdict errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
-    "policy.file": "errors files files.reading files.python_names files.schema_file models policy",
+    "policy.file": "errors files files.reading files.python_names files.schema_file models guards policy",
     "policy.given": "errors files policy policy.file",
     "pricing.book": "request events errors pricing",
     "pace.stores": "redaction errors files files.sqlite_file pace pace.limits",

@@ -27,6 +27,12 @@ class Mistake(msgspec.Struct, frozen=True):
     problem: str
     at_key: bool = False
     """Whether it is about the key, not about its value."""
+    offset: int | None = None
+    """The character of the value, from 0, if it is a text and one of them is to blame."""
+
+
+LOCATED = "located"
+"""The type of an error that lists its mistakes itself: in `ctx`, `mistakes` of key, character and problem."""
 
 
 def mistakes(errors: Iterable[Mapping[str, Any]], data: Any, schema: Mapping[str, Any]) -> list[Mistake]:
@@ -38,10 +44,15 @@ def mistakes(errors: Iterable[Mapping[str, Any]], data: Any, schema: Mapping[str
     """
     found = [_Error(error["type"], _steps(error["loc"], data), error) for error in errors]
     found = _without_echoes(_without_branches(found))
-    return [
-        Mistake(path=error.path, problem=_sentence(error, schema), at_key=error.type == "extra_forbidden")
-        for error in found
-    ]
+    listed: list[Mistake] = []
+    for error in found:
+        if error.type == LOCATED:
+            each = error.raw["ctx"]["mistakes"]
+            listed += [Mistake((*error.path, key), problem, offset=at) for key, at, problem in each]
+            continue
+        at_key = error.type == "extra_forbidden"
+        listed.append(Mistake(path=error.path, problem=_sentence(error, schema), at_key=at_key))
+    return listed
 
 
 def shown(value: Any) -> str:

@@ -66,6 +66,17 @@ class Span(msgspec.Struct, frozen=True):
     """Where its key stands; for a list's item and for the whole document, the same as `value`."""
     empty: bool = False
     """Whether the key has nothing behind it, not even `null`."""
+    written: str = ""
+    """The value as the file has it, if it is a text: with quotes, or with the sign of a block."""
+
+    def inside(self, value: str, offset: int) -> Position:
+        """Return where a character of the text stands in the file.
+
+        :param value: the text, as it was read.
+        :param offset: the character, from 0. Blanks and line breaks are read otherwise than they are written, so it is
+            found by what is not blank.
+        """
+        return _inside(self, value, offset)
 
 
 Positions = dict[Path, Span]
@@ -119,6 +130,7 @@ class _Reader:
         self.positions: Positions = {}
         self.top: dict[str, Any] = {}
         self.open: list[_Open] = []
+        self.text = ""
 
     def decode(self, text: str | bytes) -> str | None:
         """The text, if its size and characters can be read at all."""
@@ -139,6 +151,7 @@ class _Reader:
         return decoded
 
     def read(self, text: str) -> None:
+        self.text = text
         try:
             for event in self.events(text):
                 if not self.take(event):
@@ -225,7 +238,7 @@ class _Reader:
         if isinstance(parent.items, list):
             path = (*parent.path, len(parent.items))
             parent.items.append(value)
-            self.positions[path] = Span(here, here)
+            self.positions[path] = Span(here, here, written=self.written(event, value))
             return path
         if parent.skip:
             parent.skip = False
@@ -237,8 +250,13 @@ class _Reader:
         parent.key = None
         parent.items[name] = value
         path = (*parent.path, name)
-        self.positions[path] = Span(here, at, value is None and getattr(event, "value", None) == "")
+        empty = value is None and getattr(event, "value", None) == ""
+        self.positions[path] = Span(here, at, empty, self.written(event, value))
         return path
+
+    def written(self, event: Any, value: Any) -> str:
+        """A text as the file has it."""
+        return self.text[event.start_mark.index : event.end_mark.index] if isinstance(value, str) else ""
 
     def put_key(self, parent: _Open, event: Any, value: Any, here: Position) -> None:
         parent.skip = True
@@ -302,6 +320,41 @@ _WORDS: dict[str, bool | None] = {
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _BASES = {"0o": 8, "0x": 16}
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def _inside(span: Span, value: str, offset: int) -> Position:
+    written, at = span.written, 0
+    if written[:1] in ("|", ">"):
+        at = written.find("\n") + 1
+    elif written[:1] in ("'", '"'):
+        at = 1
+    last = at
+    for index, char in enumerate(value):
+        if char.isspace():
+            continue
+        size = 1
+        while at < len(written) and written[at] != char:
+            size = _escape(written, at) if written[0] == '"' else 1
+            if size > 1 and written[at + 1] not in _BLANK_ESCAPES:
+                break
+            at, size = at + size, 1
+        last = at
+        if index >= offset:
+            break
+        at += size
+        last = at
+    line, column = _line_column(written, min(last, len(written)))
+    here = span.value
+    return Position(here.file, here.line + line - 1, column if line > 1 else here.column + column - 1)
+
+
+_ESCAPES = {"x": 4, "u": 6, "U": 10}
+_BLANK_ESCAPES = "tnrvf LPN_\n\t"
+
+
+def _escape(written: str, at: int) -> int:
+    """How long the escape is that begins at a character between double quotes; 1 if none does."""
+    return _ESCAPES.get(written[at + 1 : at + 2], 2) if written[at] == "\\" and at + 1 < len(written) else 1
 
 
 def _line_column(text: str, at: int) -> tuple[int, int]:

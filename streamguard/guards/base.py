@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from streamguard.errors import PolicyError, Problem
 from streamguard.events import Delta, Event
 from streamguard.files.json_pointer import pointer
-from streamguard.files.mistakes import mistakes
+from streamguard.files.mistakes import Mistake, mistakes
 from streamguard.guards.grounding.source import SourceTexts
 from streamguard.pricing.price import Price
 from streamguard.pricing.tokens import TokenScale
@@ -72,7 +72,11 @@ class Spec(Settings):
 
 def _problems(mistake: ValidationError, kind: type[Spec], fields: Mapping[str, Any]) -> list[Problem]:
     found = mistakes(mistake.errors(include_url=False), dict(fields), _json_schema(kind))
-    return [Problem(file=kind.__name__, pointer=pointer(one.path) or None, problem=one.problem) for one in found]
+    return [Problem(file=kind.__name__, pointer=pointer(one.path) or None, problem=_said(one)) for one in found]
+
+
+def _said(mistake: Mistake) -> str:
+    return mistake.problem + ("" if mistake.offset is None else f" (character {mistake.offset + 1})")
 
 
 @lru_cache(maxsize=64)

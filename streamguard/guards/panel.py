@@ -21,6 +21,7 @@ import msgspec
 from streamguard.errors import PolicyError, Problem, StreamguardError
 from streamguard.events import Delta, Event, Stopped
 from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, Guard, Mode, Watch
+from streamguard.guards.checks.watch import FollowingWatch
 from streamguard.guards.completion import CompletionWatch
 from streamguard.guards.custom import AsyncWatch, failed
 from streamguard.guards.document.watches import TextWatch, ToolWatch
@@ -75,6 +76,7 @@ class Panel:
                 self.asynchronous.append(watch)
             if _has_clock(watch):
                 (self._observing_clocks if observing else self._clocks).append(watch)
+        _follow(self._watches)
         # After the guards that know more of the same.
         first = [isinstance(watch, CompletionWatch | TextWatch | ToolWatch) for watch in self._watches]
         self._calls_at = next((index for index, before in enumerate(first) if not before), len(first))
@@ -332,6 +334,21 @@ def _watch(guard: Guard, ctx: AttemptContext, now: float) -> Watch:
     except Exception as error:
         name = getattr(guard, "name", type(guard).__name__)
         raise PolicyError(f"guard {name} cannot begin: its watch() raised {type(error).__name__}: {error}") from error
+
+
+def _follow(watches: Sequence[Watch]) -> None:
+    """Let watches that follow the document do so.
+
+    :raises PolicyError: there is no document to follow.
+    """
+    document = next((watch for watch in watches if isinstance(watch, TextWatch | ToolWatch)), None)
+    for watch in watches:
+        if not isinstance(watch, FollowingWatch):
+            continue
+        if document is None:
+            problem = f"{watch.reason} is a check of a document, and there is none: add a json section"
+            raise PolicyError(Problem(pointer="/json", problem=problem))
+        watch.follow(document)
 
 
 def _has_clock(watch: Watch) -> bool:

@@ -33,6 +33,8 @@ class Finding(msgspec.Struct, frozen=True):
     path: Path
     """Of the value that it is about, with the keys that a file has."""
     problem: str
+    offset: int | None = None
+    """The character of the value, if it is a text and one of them is to blame."""
 
 
 def check_policy(
@@ -51,12 +53,13 @@ def check_policy(
     :param sees_request: whether the source shows its request; an opaque one cannot be patched or priced.
     """
     findings = [
-        *unknown_reasons(_patterns(policy), (content.reason for content in policy.content)),
+        *unknown_reasons(_patterns(policy), _own_reasons(policy)),
         *_unreachable_rules(policy),
         *_patches(policy),
         *_continued(policy),
         *_prices(policy, price_of, model),
         *_json(policy),
+        *_checks(policy),
         *_budgets(policy),
         *_clocks(policy, needs_total),
     ]
@@ -64,15 +67,19 @@ def check_policy(
 
 
 def reasons_of(policy: Policy) -> list[str]:
-    """Every reason that this policy can meet and name: the package's own and those of its `content` section."""
-    return [*REASONS, *dict.fromkeys(content.reason for content in policy.content)]
+    """Every reason that this policy can meet and name: the package's own and those of its `checks` and `content`."""
+    return [*REASONS, *_own_reasons(policy)]
+
+
+def _own_reasons(policy: Policy) -> list[str]:
+    return list(dict.fromkeys([*(one.reason for one in policy.checks), *(one.reason for one in policy.content)]))
 
 
 def unknown_reasons(rules: Iterable[tuple[Path, str]], own: Iterable[str]) -> Iterator[Finding]:
     """`when` patterns that no reason matches. Prefixes nobody knows may be those of guards of one's own.
 
     :param rules: each pattern with its path.
-    :param own: reasons of the policy's `content` section.
+    :param own: reasons of the policy's `checks` and `content`.
     """
     known = [*REASONS, *own]
     prefixes = {reason.partition(".")[0] for reason in REASONS}
@@ -244,6 +251,22 @@ def _json(policy: Policy) -> Iterator[Finding]:
             f"where: {guard.where} looks for tool input, but completion.accept has no tool_use, so no answer can pass"
         )
         yield Finding("error", ("completion", "accept"), what)
+
+
+def _checks(policy: Policy) -> Iterator[Finding]:
+    """Expressions that the document's schema contradicts."""
+    guard = policy.json_document
+    if policy.checks and guard is None:
+        yield Finding("error", ("checks",), "checks are about a JSON document: add a json section, such as json: {}")
+    if guard is None:
+        return
+    try:
+        schema = guard.told_schema()
+    except ConfigError:
+        return  # said of the schema itself
+    for index, check in enumerate(policy.checks):
+        for one in check.mistakes(True if schema is None else schema):
+            yield Finding("error", ("checks", index, one.key), one.problem, one.at)
 
 
 def _clocks(policy: Policy, needs_total: bool) -> Iterator[Finding]:

@@ -53,6 +53,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     caps: tuple[Row, ...]
     json: tuple[Row, ...]
     """Empty if the policy expects no document."""
+    checks: tuple[tuple[Row, ...], ...]
+    """One table per check."""
     completion: tuple[Row, ...]
     content: tuple[Row, ...]
     repetition: tuple[Row, ...]
@@ -73,6 +75,7 @@ def explain(policy: Policy) -> Explanation:
         clocks=_rows("timeouts", policy.timeouts),
         caps=_rows("caps", policy.caps),
         json=_rows("json", policy.json_document),
+        checks=tuple(_rows(f"checks[{index}]", one) for index, one in enumerate(policy.checks)),
         completion=_rows("completion", policy.completion),
         content=tuple(row for i, one in enumerate(policy.content) for row in _rows(f"content[{i}]", one)),
         repetition=_rows("repetition", policy.repetition),
@@ -145,7 +148,8 @@ def _said(part: BaseModel) -> str:
 def _consequences(policy: Policy) -> Iterator[Consequence]:
     retry = policy.retry
     for reason in reasons_of(policy):
-        meaning = REASONS.get(reason, "a pattern of the policy's own")
+        own = "a check of the policy's own" if reason.startswith("check.") else "a pattern of the policy's own"
+        meaning = REASONS.get(reason, own)
         index = next((i for i, rule in enumerate(retry.rules) if rule.matches(reason)), None)
         decision: Literal["retry", "give up"] = "give up"
         if any(fnmatchcase(reason, pattern) for pattern in NEVER_RETRIED):

@@ -32,9 +32,11 @@ from streamguard.files.schema_file import read_schema
 from streamguard.files.suggest import did_you_mean
 from streamguard.files.yaml import MAX_BYTES, Loaded, Position, Positions, Span, load
 from streamguard.files.yaml import Path as At
+from streamguard.guards.checks.spec import compiled
 from streamguard.models.model import OutputType
 from streamguard.policy.checks import check_policy, unknown_reasons
-from streamguard.policy.json_schema import NO_SECTIONS, OFF, SWITCHED, policy_schema
+from streamguard.policy.json_schema import SWITCHED, policy_schema
+from streamguard.policy.merging import OPAQUE, merged, read_off, value_at, value_of, without_empty, without_nulls
 from streamguard.policy.model import Policy
 
 __all__ = [
@@ -52,9 +54,6 @@ MAX_CHAIN = 8
 
 SHIPPED = "streamguard:"
 """How `extends` names a policy that comes with this package."""
-
-_OPAQUE: frozenset[At] = frozenset({("json", "schema")})
-"""Mappings that are one value: half of one JSON Schema and half of another is neither."""
 
 
 class PolicyFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +144,9 @@ class _Reading:
         policy = self.model(merged) if merged is not None else None
         if policy is not None and merged is not None:
             for finding in check_policy(policy):
-                problem = self.placed(Mistake(finding.path, finding.problem), merged.positions)
+                problem = self.placed(
+                    Mistake(finding.path, finding.problem, offset=finding.offset), merged.positions, merged.data
+                )
                 (self.problems if finding.level == "error" else self.warnings).append(problem)
         if self.problems or policy is None or merged is None:
             raise PolicyError(self.in_order(self.problems))
@@ -171,28 +172,28 @@ class _Reading:
         self.take_schema_file(own, folder)
         self.take_guards(own)
         self.take_type(own)
-        empty = _without_empty(own)
-        _read_off(own.data, ())
+        empty = without_empty(own)
+        read_off(own.data, ())
         if "extends" not in own.data:
             self.warn_of_nothing(own, empty, {})
-            return _without_nulls(own)
+            return without_nulls(own)
         parent, at = own.data.pop("extends"), own.positions.pop(("extends",))
         below, problem = self.parent(parent, folder)
         if problem is not None:
             self.problem(problem, at.value, ("extends",))
-            return _without_nulls(own)
+            return without_nulls(own)
         if below is None:
             return None
         self.warn_of_nothing(own, empty, below.data)
         self.note_removed(own, below.data)
-        return _without_nulls(_merged(below, own))
+        return without_nulls(merged(below, own))
 
     def warn_of_nothing(self, own: Loaded, empty: Sequence[At], below: Mapping[str, Any]) -> None:
         """Tell of keys with nothing behind them, and of `null` for a section that no file below has."""
         for path in empty:
             if len(path) == 1 and path[0] not in below:
                 what = _EMPTY_SECTION
-            elif _at(below, path) is not None:
+            elif value_of(below, path) is not None:
                 what = f"empty, so it stays as {self.files[-1]} has it; to take it away write off"
             else:
                 what = "empty, so it stays as it is by default; write a value, or off for none"
@@ -206,11 +207,11 @@ class _Reading:
         todo: list[At] = [(key,) for key in own.data]
         while todo:
             path = todo.pop()
-            value, before = _at(own.data, path), _at(below, path)
+            value, before = value_of(own.data, path), value_of(below, path)
             if value is None and before is not None:
                 what = f"off: {self.files[-1]} has it, and this file takes it away"
                 self.removed.append(self.placed(Mistake(path, what, at_key=True), own.positions))
-            elif isinstance(value, dict) and isinstance(before, dict) and path not in _OPAQUE:
+            elif isinstance(value, dict) and isinstance(before, dict) and path not in OPAQUE:
                 todo += [(*path, key) for key in value]
 
     def parent(self, name: Any, folder: Path | None) -> tuple[Loaded | None, str | None]:
@@ -329,8 +330,10 @@ class _Reading:
         try:
             return Policy.model_validate(merged.data)
         except ValidationError as mistake:
-            for found in mistakes(mistake.errors(include_url=False), merged.data, _schema()):
-                self.add(found, merged.positions)
+            in_checks = list(_in_checks(merged.data))
+            found = mistakes(mistake.errors(include_url=False), merged.data, _schema())
+            for one in [*(one for one in found if one.offset is None), *in_checks]:
+                self.problems.append(self.placed(one, merged.positions, merged.data))
             for finding in unknown_reasons(_patterns(merged.data), _own_reasons(merged.data)):
                 self.add(Mistake(finding.path, finding.problem), merged.positions)
         return None
@@ -341,13 +344,15 @@ class _Reading:
         self.problems.append(self.placed(mistake, positions))
 
     @staticmethod
-    def placed(mistake: Mistake, positions: Positions) -> Problem:
+    def placed(mistake: Mistake, positions: Positions, data: Any = None) -> Problem:
         """The mistake with the nearest place that is known."""
         path = mistake.path
         while path and path not in positions:
             path = path[:-1]
         span = positions[path]
         at = span.key if mistake.at_key else span.value
+        if mistake.offset is not None and isinstance(value := value_at(data, path), str):
+            at = span.inside(value, mistake.offset)
         return Problem(
             problem=mistake.problem, file=at.file, line=at.line, column=at.column, pointer=pointer(mistake.path) or None
         )
@@ -393,9 +398,20 @@ def _patterns(data: Any) -> Iterator[tuple[At, str]]:
 
 
 def _own_reasons(data: Mapping[str, Any]) -> list[str]:
-    content = data.get("content")
-    items = content if isinstance(content, list) else []
+    sections = (data.get("checks"), data.get("content"))
+    items = [item for section in sections if isinstance(section, list) for item in section]
     return [item["reason"] for item in items if isinstance(item, dict) and isinstance(item.get("reason"), str)]
+
+
+def _in_checks(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """What is wrong with the expressions of data that is no policy yet, as far as its schema tells."""
+    section, checks = data.get("json"), data.get("checks")
+    schema = section.get("schema") if isinstance(section, dict) else None
+    for index, check in enumerate(checks if isinstance(checks, list) else ()):
+        texts = [check.get(key) for key in ("that", "at", "say")] if isinstance(check, dict) else [None]
+        if isinstance(texts[0], str) and all(isinstance(text, str | None) for text in texts):
+            _, found = compiled(texts[0], texts[1], texts[2], schema if isinstance(schema, dict) else True)
+            yield from (Mistake(("checks", index, one.key), one.problem, offset=one.at) for one in found)
 
 
 class _Refused(msgspec.Struct, frozen=True):
@@ -403,73 +419,3 @@ class _Refused(msgspec.Struct, frozen=True):
 
 
 _EMPTY_SECTION = "empty, which is the same as leaving it out; for a section with its defaults write {}"
-
-
-def _without_empty(own: Loaded) -> list[At]:
-    """Drop the keys with nothing behind them; their paths."""
-    dropped = []
-    for path in [path for path, span in own.positions.items() if span.empty]:
-        if any(isinstance(part, int) for part in path) or any(path[: len(at)] == at != path for at in _OPAQUE):
-            continue  # an item of a list, such as a patch, or inside a JSON Schema: there it is a value
-        around = _at(own.data, path[:-1])
-        if isinstance(around, dict) and path[-1] in around:
-            del around[path[-1]]
-            dropped.append(path)
-    return dropped
-
-
-def _read_off(data: dict[str, Any], at: At) -> None:
-    """Read `off` as what it stands for: no such section, no such limit."""
-    for key, value in data.items():
-        path = (*at, key)
-        if value == OFF and key not in NO_SECTIONS:
-            data[key] = None
-        elif isinstance(value, dict) and path not in _OPAQUE:
-            _read_off(value, path)
-
-
-def _at(data: Any, path: At) -> Any:
-    """The value at a path; `None` if there is none."""
-    for part in path:
-        if not isinstance(data, Mapping) or part not in data:
-            return None
-        data = data[part]
-    return data
-
-
-def _merged(parent: Loaded, child: Loaded) -> Loaded:
-    """The child on top of the parent, and where each value of the result stands."""
-    positions = dict(parent.positions)
-    data = _merge(parent.data, child.data, positions, ())
-    positions.update(child.positions)
-    return Loaded(data, positions)
-
-
-def _merge(old: Mapping[str, Any], new: Mapping[str, Any], positions: Positions, at: At) -> dict[str, Any]:
-    """`new` on top of `old`; what is replaced loses its positions."""
-    data = dict(old)
-    for key, value in new.items():
-        path = (*at, key)
-        before = data.get(key)
-        if isinstance(before, dict) and isinstance(value, dict) and path not in _OPAQUE:
-            data[key] = _merge(before, value, positions, path)
-        else:
-            _forget(before, positions, path)
-            data[key] = value
-            if isinstance(before, dict) and value is None and path not in {(name,) for name in SWITCHED}:
-                del data[key]
-    return data
-
-
-def _forget(value: Any, positions: Positions, at: At) -> None:
-    positions.pop(at, None)
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, below in inside:
-        _forget(below, positions, (*at, key))
-
-
-def _without_nulls(loaded: Loaded) -> Loaded:
-    """Without the sections that are `null`, unless that means something."""
-    return loaded._replace(
-        data={key: value for key, value in loaded.data.items() if value is not None or key in SWITCHED}
-    )

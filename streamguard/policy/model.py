@@ -15,6 +15,7 @@ from streamguard.budgets.spec import BudgetSpec
 from streamguard.errors import PolicyError, Problem
 from streamguard.guards.base import Guard, Mode, Spec
 from streamguard.guards.caps import Caps
+from streamguard.guards.checks.spec import Check
 from streamguard.guards.completion import Completion
 from streamguard.guards.content import Content
 from streamguard.guards.document.guard import JsonDocument
@@ -58,6 +59,8 @@ class Policy(Spec):
     timeouts: Timeouts = Timeouts()
     caps: Caps | None = None
     json_document: Annotated[JsonDocument | None, Field(alias="json")] = None
+    checks: Items[Check] = ()
+    """Conditions on finished values of the document."""
     completion: Completion = Completion()
     content: Items[Content] = ()
     repetition: Repetition | None = None
@@ -81,6 +84,7 @@ class Policy(Spec):
             timeouts: Timeouts = ...,
             caps: Caps | None = None,
             json: JsonDocument | None = None,
+            checks: Sequence[Check] = (),
             completion: Completion = ...,
             content: Sequence[Content] = (),
             repetition: Repetition | None = None,
@@ -136,6 +140,7 @@ class Policy(Spec):
             self.completion,
             self.json_document,
             self._observed,
+            *self.checks,
             *self.content,
             self.repetition,
             self.caps,

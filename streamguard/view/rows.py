@@ -226,7 +226,7 @@ def policy(given: Policy) -> list[list[str]]:
     """What a policy says itself, knob by knob."""
     told = explain(given)
     tables: tuple[tuple[Row, ...], ...] = (
-        *(told.clocks, told.caps, told.json, told.completion, told.content, told.repetition),
+        *(told.clocks, told.caps, told.json, *told.checks, told.completion, told.content, told.repetition),
         *told.budgets,
     )
     rows = [[row.knob, row.value] for table in tables for row in table if row.source == "set"]

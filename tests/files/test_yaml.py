@@ -13,10 +13,10 @@ from streamguard.files.json_pointer import pointer
 from streamguard.files.yaml import MAX_BYTES, MAX_DEPTH, MAX_PROBLEMS, Position, Span, load
 
 
-def span(*numbers: int) -> Span:
-    """A span of file f: line and column of the value, then of the key (the same if left out)."""
+def span(*numbers: int, written: str = "") -> Span:
+    """A span of file f: line and column of the value, then of the key (the same if left out); a text as written."""
     value, key = numbers[:2], numbers[2:] or numbers[:2]
-    return Span(Position("f", *value), Position("f", *key))
+    return Span(Position("f", *value), Position("f", *key), written=written)
 
 
 def mistakes(text: str | bytes) -> list[str]:
@@ -36,7 +36,7 @@ def test_positions_of_keys_and_values() -> None:
         ("caps", "tokens"): span(3, 16, 3, 8),
         ("caps", "a/b~"): span(3, 27, 3, 19),
         ("list",): span(5, 1, 4, 1),
-        ("list", 0): span(5, 3),
+        ("list", 0): span(5, 3, written="x"),
         ("list", 1): span(6, 5),
         ("list", 1, 0): span(6, 7),
     }
@@ -204,7 +204,7 @@ def test_byte_order_mark_and_line_ends() -> None:
     """A byte-order mark is skipped, Windows' line ends are line ends."""
     data, positions = load(b"\xef\xbb\xbfa: 1\r\nb: x\r\n", "f")
     assert data == {"a": 1, "b": "x"}
-    assert positions[("b",)] == span(2, 4, 2, 1)
+    assert positions[("b",)] == span(2, 4, 2, 1, written="x")
 
 
 def test_other_errors() -> None:

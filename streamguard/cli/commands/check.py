@@ -259,7 +259,9 @@ def _explained(policy: Any) -> Iterator[str]:
     told = explain(policy)
     yield f"  mode: {told.mode}, deliver: {told.deliver}, attempts: {told.attempts}"
     sections = (
-        *(("clocks", told.clocks), ("caps", told.caps), ("json", told.json), ("completion", told.completion)),
+        *(("clocks", told.clocks), ("caps", told.caps), ("json", told.json)),
+        *((f"check {index + 1}", rows) for index, rows in enumerate(told.checks)),
+        ("completion", told.completion),
         *(("content", told.content), ("repetition", told.repetition)),
         *((f"budget {index + 1}", rows) for index, rows in enumerate(told.budgets)),
     )

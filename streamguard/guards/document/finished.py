@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, DecimalException
 from functools import lru_cache
 from typing import Any, Final
 
 from streamguard.files.json_pointer import Path, pointer
 from streamguard.models.following import Failure
-from streamguard.viability.syntax.grammar import NUMBER
+from streamguard.viability.syntax.grammar import ARRAY, FALSE, NULL, NUMBER, OBJECT, STRING, TRUE
 from streamguard.viability.syntax.pieces import Pieces
 
 ANY_KEY: Final = "*"
@@ -44,6 +44,13 @@ class FinishedValue:
     """One complete value."""
 
     __slots__ = ("_read", "_value", "at", "kind", "path", "text")
+
+    @classmethod
+    def of(cls, path: tuple[str | int, ...], value: Any) -> FinishedValue:
+        """Return a value that was read already."""
+        found = cls(path, _kind(value), None, 0)
+        found._value, found._read = value, True
+        return found
 
     def __init__(self, path: tuple[str | int, ...], kind: int, text: str | None, at: int) -> None:
         self.path = path
@@ -72,6 +79,24 @@ class FinishedValue:
     def pointer(self) -> str:
         """Its JSON Pointer."""
         return pointer(self.path)
+
+
+def _kind(value: Any) -> int:
+    if value is None:
+        return NULL
+    if isinstance(value, bool):
+        return TRUE if value else FALSE
+    if isinstance(value, dict):
+        return OBJECT
+    return ARRAY if isinstance(value, list) else STRING if isinstance(value, str) else NUMBER
+
+
+def exact(text: str) -> Any:
+    """Read a JSON text with numbers as exact decimals. Of a repeated name the last value counts.
+
+    :raises ValueError: a number whose exponent no decimal can have.
+    """
+    return _READ(text)
 
 
 class _Place:
@@ -165,3 +190,21 @@ class Finished:
         )
         for subscription, number in place.takers:
             self.queues[subscription].append((number, value))
+
+
+def values_at(value: Any, places: Sequence[Path]) -> Iterator[tuple[int, FinishedValue]]:
+    """Tell the values of a whole document at some places, in the order in which a stream would complete them.
+
+    :param value: the document, as `exact` reads it.
+    """
+    todo: list[tuple[_Place, tuple[str | int, ...], Any, bool]] = [(_tree((tuple(places),)), (), value, False)]
+    while todo:
+        place, path, one, told = todo.pop()
+        if told:
+            found = FinishedValue.of(path, one)
+            yield from ((number, found) for _, number in place.takers)
+            continue
+        todo.append((place, path, one, True))
+        inside = one.items() if isinstance(one, dict) else enumerate(one) if isinstance(one, list) else ()
+        below = [(place.below(key), (*path, key), item) for key, item in inside]
+        todo += [(node, at, item, False) for node, at, item in reversed(below) if node is not None]

@@ -212,6 +212,16 @@ class JsonDocument(Spec):
             return plan.accepts if wire is None else wire
         return self.schema_ if isinstance(self.schema_, FrozenJson) else None
 
+    def told_schema(self) -> Mapping[str, Any] | None:
+        """The schema given in the policy as the model is told it: of a type, Pydantic's own where it can write one.
+
+        :raises SchemaError: Pydantic cannot use the type.
+        """
+        if isinstance(self.schema_, OutputType):
+            plan = self.schema_.plan()
+            return plan.accepts if plan.wire is None else plan.wire
+        return self.own_schema()
+
     @property
     def output(self) -> OutputType | None:
         """The type that the document must be, if the policy names one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from streamguard.files.json_pointer import Path
 from streamguard.guards.document.finished import Finished, FinishedValue
@@ -59,7 +59,15 @@ class Publisher(Protocol):
         """
 
     def followed(self, subscription: int) -> Sequence[Followed]:
-        """The documents that have begun."""
+        """The documents that have begun, always the same objects."""
+
+    @property
+    def schema(self) -> Any:
+        """The compiled schema of the documents; `None` if there is none, or each has its own."""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a name may stand twice in one object, so that a later value replaces an earlier one."""
 
 
 class Subscriptions:

@@ -49,6 +49,7 @@ class TextWatch(BaseWatch):
         self._plan = plan
         self._prefill = "" if request is None else request.prefill
         self._subscriptions = Subscriptions()
+        self._followed: list[tuple[Followed]] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -64,11 +65,22 @@ class TextWatch(BaseWatch):
         """Ask for the finished values at some places. Before the first event."""
         number = self._subscriptions.add(places)
         self._begin()
+        self._followed = [(Followed(self._ahead, one),) for one in range(number + 1)]
         return number
 
     def followed(self, subscription: int) -> Sequence[Followed]:
         """The document."""
-        return (Followed(self._ahead, subscription),)
+        return self._followed[subscription]
+
+    @property
+    def schema(self) -> Any:
+        """The compiled schema of the document."""
+        return self._plan.schema
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a later value may replace an earlier one."""
+        return self._plan.duplicate_names == "allow"
 
     def feed(self, event: Event, now: float) -> Trip | Enough | None:
         verdict: Trip | Enough | None = None
@@ -126,6 +138,7 @@ class ToolWatch(BaseWatch):
         self._readers: dict[int, DocumentReader] = {}
         self._aheads: dict[int, Ahead] = {}
         self._subscriptions = Subscriptions()
+        self._followed: list[list[Followed]] = []
         self._accepted = False
         self._closed: set[int] = set()
         self._pending: dict[int, Trip] = {}  # of documents that may only have been cut off: see the module
@@ -193,11 +206,22 @@ class ToolWatch(BaseWatch):
 
     def subscribe(self, places: Sequence[Path]) -> int:
         """Ask for the finished values at some places of each input. Before the first event."""
+        self._followed.append([])
         return self._subscriptions.add(places)
 
     def followed(self, subscription: int) -> Sequence[Followed]:
         """The inputs that have begun."""
-        return tuple(Followed(ahead, subscription, index) for index, ahead in sorted(self._aheads.items()))
+        return self._followed[subscription]
+
+    @property
+    def schema(self) -> Any:
+        """The compiled schema of the inputs, where one tool is meant."""
+        return None if self._name is None else self._plan_for(self._name).schema
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a later value may replace an earlier one."""
+        return self._plan_for(self._name or "").duplicate_names == "allow"
 
     def _opened(self, block: BlockStarted) -> None:
         if block.kind != "tool_input":
@@ -211,7 +235,9 @@ class ToolWatch(BaseWatch):
             reader = self._readers[block.index] = DocumentReader(
                 self._plan_for(block.name or ""), may_end=may_end, followers=(*self._own(), *finished)
             )
-            self._aheads[block.index] = Ahead(reader, *finished)
+            ahead = self._aheads[block.index] = Ahead(reader, *finished)
+            for subscription, followed in enumerate(self._followed):
+                followed.append(Followed(ahead, subscription, block.index))
 
     def _settled(self) -> Trip | None:
         """The first document that was closed and was not whole, now that the message goes on or has ended."""

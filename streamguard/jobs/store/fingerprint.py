@@ -53,6 +53,11 @@ def fingerprint(policy: Policy, template: str | None, overrides: Mapping[str, An
     said = {
         "mode": policy.mode,
         "json": document,
+        **(
+            {"checks": [check.model_dump(mode="json", by_alias=True) for check in policy.checks]}
+            if policy.checks
+            else {}
+        ),
         "completion": policy.completion.model_dump(mode="json", by_alias=True),
         "content": [content.model_dump(mode="json", by_alias=True) for content in policy.content],
         "guards": [getattr(guard, "name", type(guard).__qualname__) for guard in policy.guards],

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamguard.events import Delta
@@ -84,6 +84,7 @@ PLACES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, VALUES, max_size=4), PLACES, st.integers(0, 99))
 def test_wanted_values_are_told_as_they_close(value: dict[str, Any], places: list[Path], seed: int) -> None:
     """At every split, with and without a schema, the same values are told at the same characters."""
