@@ -132,7 +132,7 @@ class MemoryNetwork:
         self._campaign = campaign
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def connect_tcp(self, host: str, port: int) -> Connection:
+    async def connect_tcp(self, host: str, port: int, timeout: float | None = None) -> Connection:  # noqa: ARG002
         """See `streamguard.http.network`."""
         assert (host, port) == UPSTREAM
         connection = Connection()
