@@ -450,8 +450,7 @@ class Call:
         :param sent: when the attempt was sent; `None` if it was not.
         :param left: what the budgets have left.
         """
-        request = self._patched or self._source.request
-        cooldown, now = self._cooldown(request), self.clock.now()
+        cooldown, now = self._cooldown(self._patched or self._source.request), self.clock.now()
         state = RetryState(
             attempt=len(self._records) + 1,
             used=tuple(self._used),
@@ -462,6 +461,7 @@ class Call:
             quota=self._feedback.tokens,
             delivered=delivered and self._deliver == "live",
             resumable=resumable,
+            before=self._records[-1].ended if self._records else None,
         )
         decision = decide(self.policy.retry, end, state)
         self._feedback.decided(end, decision, cooldown, sent=sent, now=now)

@@ -146,6 +146,8 @@ class RetryState(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens in the shared retry quota."""
     resumable: bool = False
     """Whether the attempt's text can be continued where it broke."""
+    before: Trip | Failed | None = None
+    """How the attempt before ended; `None` for the first."""
     delivered: bool = False
     """Whether output of this attempt reached a consumer who cannot take it back."""
 
@@ -157,6 +159,8 @@ def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
     def give_up(why: str, rule: int | None = None, retry_after: float | None = None) -> Decision:
         if retry_after is None and isinstance(ended, Failed):
             retry_after = ended.retry_after
+        if _again(at.before, ended):
+            why += "; the attempt before failed in the same way, so the source itself may be wrong"
         return Decision(action="give_up", reason=reason, why=why, rule=rule, retry_after=retry_after)
 
     index = next((i for i, rule in enumerate(retry.rules) if rule.matches(reason)), None)
@@ -197,6 +201,15 @@ def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
         patch=rule.patch,
         base_url=rule.base_url,
     )
+
+
+def _again(before: Trip | Failed | None, ended: Trip | Failed) -> bool:
+    """Whether a check failed twice for the same values: asking again does not mend what the source says."""
+    if not (isinstance(before, Trip) and isinstance(ended, Trip) and ended.reason.startswith("check.")):
+        return False
+    return [(one.reason, one.observed, one.where and one.where.pointer) for one in (before, ended)].count(
+        (ended.reason, ended.observed, ended.where and ended.where.pointer)
+    ) == 2
 
 
 def _wait(rule: Rule, ended: Trip | Failed, retry: int, jitter: float) -> float:
