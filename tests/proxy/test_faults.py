@@ -61,6 +61,7 @@ def proxy() -> Iterator[tuple[Running, Seen]]:
 
 
 LATE = re.compile(rb"(: x-streamguard-[^\n]*\n)+\n\Z")
+NAMES = re.compile(rb"^event: ?[a-z_]+\r?\n", re.MULTILINE)
 """What is said in a comment at the end of a stream, where the head had gone."""
 
 
@@ -155,7 +156,11 @@ def test_what_conforms_passes_byte_for_byte(
         direct = b"".join(item for item in fault.attempt() if isinstance(item, bytes))
     through = ask(http, proxy[0].url, fault.id, "live", stream=True)
     assert isinstance(last(proxy, call_of(through)), CallCompleted)
-    assert LATE.sub(b"", through.content) == direct
+    content = LATE.sub(b"", through.content)
+    if direct.count(b"event:") < direct.count(b"data:"):
+        # Frames without a name get the one that their data has, since SDKs drop them otherwise.
+        content, direct = NAMES.sub(b"", content), NAMES.sub(b"", direct)
+    assert content == direct
 
 
 @pytest.mark.parametrize("fault", {fault.number: fault for fault in FAST}.values())
