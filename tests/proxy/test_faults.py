@@ -61,6 +61,7 @@ def proxy() -> Iterator[tuple[Running, Seen]]:
 
 
 LATE = re.compile(rb"(: x-streamguard-[^\n]*\n)+\n\Z")
+END = b'{"type":"message_stop"}'
 NAMES = re.compile(rb"^event: ?[a-z_]+\r?\n", re.MULTILINE)
 """What is said in a comment at the end of a stream, where the head had gone."""
 
@@ -160,6 +161,9 @@ def test_what_conforms_passes_byte_for_byte(
     if direct.count(b"event:") < direct.count(b"data:"):
         # Frames without a name get the one that their data has, since SDKs drop them otherwise.
         content, direct = NAMES.sub(b"", content), NAMES.sub(b"", direct)
+    if fault.id.startswith("F84"):
+        # The answer ends with its last event; what stands behind it is nobody's, and may or may not be passed on.
+        content, direct = (body.partition(END)[0] for body in (content, direct))
     assert content == direct
 
 
