@@ -131,7 +131,8 @@ def forecast_lines(found: BudgetForecast) -> Iterator[tuple[str, str]]:
 
     label = f"budget {found.budget}"
     if found.hold is None or found.most is None:
-        yield label, f"{amount(found.cap)}: no request has a bound, so none would be sent"
+        why = "no request has a bound, so none would be sent" if found.refused else "there is no request to send"
+        yield label, f"{amount(found.cap)}: {why}"
     else:
         usual = "unknown" if found.usual is None else f"≈ {amount(found.usual)}"
         times = "" if found.ratio is None else f", {found.ratio:,.0f} times as much as it usually costs"

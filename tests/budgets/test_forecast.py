@@ -65,6 +65,14 @@ def test_what_cannot_be_bounded_is_said() -> None:
     assert tokens.hold == held(10).tokens
 
 
+def test_no_request_at_all_is_said() -> None:
+    """A job with nothing left to ask is told so, and not that its requests have no bound."""
+    found = forecast_budgets([MONEY], [], lambda _: PRICE)
+    assert [line for one in found for line in forecast_lines(one)] == [
+        ("budget a", "$1.00: there is no request to send")
+    ]
+
+
 def test_lines_for_people() -> None:
     """Amounts in their unit, and what the estimate rests on."""
     (found,) = forecast_budgets([TOKENS], [request(1000)], lambda _: PRICE)
