@@ -14,7 +14,8 @@ from pydantic_core import core_schema
 from streamguard.models.accepts import AcceptsSchema, is_shared_pattern
 from streamguard.models.core import Definitions
 from streamguard.models.model import OutputType
-from tests.models.zoo import ODD, ZOO, Cat, Lenient, Tree
+from tests.models.nearly import ODD
+from tests.models.zoo import ZOO, Cat, Lenient, Tree
 
 STRING: dict[str, Any] = {"type": "string"}
 BOOLEAN: dict[str, Any] = {"type": "boolean"}

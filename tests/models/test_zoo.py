@@ -12,7 +12,8 @@ from streamguard.guards.document.reader import DocumentReader
 from streamguard.models.model import OutputType
 from streamguard.verdict import Enough
 from streamguard.viability.syntax.strict import Refused, parse
-from tests.models.zoo import ZOO, texts
+from tests.models.nearly import texts
+from tests.models.zoo import ZOO
 
 
 def judged(name: str, text: str, seed: int, most: int) -> tuple[Trip | Enough | None, bool]:
