@@ -138,6 +138,8 @@ def _parts(tally: Tally) -> Iterator[str]:
         yield money(tally.cost)
     if tally.running:
         yield f"{tally.running} running"
+    if (wait := tally.cooling()) >= 1:
+        yield f"nothing is sent for {duration(wait)}: the provider refuses"
     if tally.retries:
         yield f"{tally.retries.total():,} retried"
     if tally.failed:
@@ -190,6 +192,7 @@ def state(tally: Tally) -> dict[str, Any]:
         "rows": tally.wanted,
         "done": tally.done,
         "running": tally.running,
+        "cooling_seconds": tally.cooling(),
         "succeeded": tally.succeeded.total(),
         "failed": dict(tally.failed.most_common()),
         "retries": dict(tally.retries.most_common()),

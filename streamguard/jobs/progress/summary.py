@@ -156,6 +156,8 @@ class Tally:
         self.first_tokens = Reservoir()
         self.row_seconds = Reservoir()
         self.recent_first_tokens: deque[float] = deque(maxlen=RECENT)
+        self.cooling: Callable[[], float] = lambda: 0.0
+        """Seconds for which nothing is sent after refusals; set by whoever has the runtime."""
         self.paces: Callable[[], Mapping[str, PaceView]] = dict
         """What each pace comes to, by its pool of models; set by whoever has the runtime."""
         self.waited = 0.0

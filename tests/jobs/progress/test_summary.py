@@ -165,6 +165,7 @@ def test_the_state_for_machines() -> None:
         "rows": 10,
         "done": 6,
         "running": 1,
+        "cooling_seconds": 0.0,
         "succeeded": 3,
         "failed": {"provider.overloaded": 1},
         "retries": {"json.schema": 1},
@@ -207,6 +208,15 @@ def test_the_line_says_what_binds(view: PaceView, said: str) -> None:
     clock.now += 2.0
     tally.paces = lambda: {"m": view}
     assert f" · {said} · " in line(tally)
+
+
+def test_a_cool_down_is_said() -> None:
+    """Rows that run and wait for it look idle otherwise; less than a second is not worth a word."""
+    tally, _ = tallied()
+    assert "nothing is sent" not in line(tally)
+    tally.cooling = lambda: 42.3
+    assert " running · nothing is sent for 42 s: the provider refuses · " in line(tally)
+    assert state(tally)["cooling_seconds"] == 42.3
 
 
 def test_the_time_left_is_no_shorter_than_the_limits_allow() -> None:
