@@ -430,7 +430,7 @@ def test_a_budget_stops_a_job_and_a_larger_one_goes_on(tmp_path, monkeypatch, ca
         code, _, err = command(capfd, *run, "--budget", "0.30")
         assert (code, len(server.exchanges)) == (4, asked)
         # An interval: the model that answers has another name and another price.
-        assert re.search(r"before  \$0\.\d+ to \$0\.\d+ in 1 run\n", err)
+        assert re.search(r"before  ≈ \$0\.\d+ to \$0\.\d+ in 1 run\n", err)
         assert command(capfd, *run, "--budget", "25.00")[0] == 0
     assert len(server.exchanges) == 6
     assert kinds(tmp_path) == {f"r{number}": "succeeded" for number in range(6)}
