@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import anthropic
@@ -22,17 +21,10 @@ from streamguard import (
     Rule,
     Timeouts,
 )
-from streamguard.events import BlockStarted, Delta, Failed, Ping, Started, Stopped
+from streamguard.events import BlockStarted, Delta, Ping, Started, Stopped
 from streamguard.testing import ScriptedServer, answer, pause, script, stall, status, wire
+from tests.api_calls import AGAIN, BAD, BROKEN, JSON, REQUEST, TEXT, opened
 from tests.clients import plain_client
-
-TEXT = '{"total": 12}'
-BAD = '{"total" 12}'
-JSON = JsonDocument()
-AGAIN = Retry(attempts=2, rules=[Rule(when=["*"])])
-REQUEST: dict[str, Any] = {"model": wire.MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": "Extract."}]}
-BROKEN = Failed(reason="provider.overloaded", message="…", status=529, sent=True, billable=False)
-
 
 # run and stream
 
@@ -173,17 +165,6 @@ def test_patched_body_fields_mean_the_same_to_every_source(run_virtual) -> None:
 
 
 # guarded
-
-
-@asynccontextmanager
-async def opened(items: Any, door: str = "create") -> AsyncIterator[tuple[ScriptedServer, Any]]:
-    """A stream of the SDK, opened by the caller."""
-    async with ScriptedServer(items) as server, plain_client(server.url) as client:
-        if door == "create":
-            yield server, await client.messages.create(**REQUEST, stream=True)
-        else:
-            async with client.messages.stream(**REQUEST) as entered:
-                yield server, entered
 
 
 @pytest.mark.parametrize("door", ["create", "stream"])

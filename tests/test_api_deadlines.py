@@ -19,7 +19,6 @@ from streamguard import (
     CallError,
     GaveUp,
     Interrupted,
-    JsonDocument,
     Policy,
     PolicyError,
     Retry,
@@ -29,33 +28,11 @@ from streamguard import (
 )
 from streamguard.events import BlockStarted, Delta, Failed, Started
 from streamguard.source import Attempt, SourceFailed
-from streamguard.testing import ScriptedServer, answer, pause, script, stall, status, wire
-from tests.clients import loopback, plain_client
-
-TEXT = '{"total": 12}'
-
-BAD = '{"total" 12}'
-
-JSON = JsonDocument()
-
-AGAIN = Retry(attempts=2, rules=[Rule(when=["*"])])
-
-REQUEST: dict[str, Any] = {"model": wire.MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": "Extract."}]}
-
-BROKEN = Failed(reason="provider.overloaded", message="…", status=529, sent=True, billable=False)
+from streamguard.testing import answer, pause, script, stall, status, wire
+from tests.api_calls import AGAIN, BAD, BROKEN, JSON, REQUEST, TEXT
+from tests.clients import loopback
 
 # guarded
-
-
-@asynccontextmanager
-async def opened(items: Any, door: str = "create") -> AsyncIterator[tuple[ScriptedServer, Any]]:
-    """A stream of the SDK, opened by the caller."""
-    async with ScriptedServer(items) as server, plain_client(server.url) as client:
-        if door == "create":
-            yield server, await client.messages.create(**REQUEST, stream=True)
-        else:
-            async with client.messages.stream(**REQUEST) as entered:
-                yield server, entered
 
 
 # I2: never later than the deadline and 100 ms

@@ -5,12 +5,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
-import streamguard
 from streamguard import (
     DeadlineExceeded,
-    GaveUp,
     JsonDocument,
-    Outcome,
     Policy,
     Retry,
     Rule,
@@ -18,7 +15,6 @@ from streamguard import (
 )
 from streamguard.events import (
     BlockStarted,
-    BlockStopped,
     Delta,
     Failed,
     Metered,
@@ -27,45 +23,9 @@ from streamguard.events import (
     Stopped,
     Usage,
 )
-from streamguard.testing.clock import BACKENDS, run_virtual
 from streamguard.testing.scripted import chunkings, script
 from streamguard.testing.steps import pause, repeat, stall, status
-
-GOOD = '{"total": 12, "lines": ["a", "b"]}'
-BAD = '{"total": 12, "lines" ["a", "b"]}'
-AGAIN = Retry(attempts=3, rules=[Rule(when=["*"])])
-JSON = JsonDocument(expect="object")
-
-
-def deltas(text: str, size: int = 4) -> list[list]:
-    return [[Delta(0, "text", text[i : i + size])] for i in range(0, len(text), size)]
-
-
-def head() -> list[list]:
-    return [[Started(id="m1", model="m", usage=Usage(input_tokens=10))], [BlockStarted(0, "text", type="text")]]
-
-
-def tail(stop: str = "end_turn", tokens: int = 9) -> list[list]:
-    return [[BlockStopped(0)], [Metered(Usage(output_tokens=tokens), stop_reason=stop)], [Stopped(stop)]]
-
-
-async def outcome(source, policy: Policy, **kwargs) -> Outcome:
-    result = await streamguard.run(source, policy=policy, **kwargs)
-    assert source.opened == source.closed
-    return result
-
-
-async def gave_up(source, policy: Policy, kind: type = GaveUp, **kwargs):
-    with pytest.raises(kind) as caught:
-        await streamguard.run(source, policy=policy, **kwargs)
-    assert source.opened == source.closed
-    return caught.value
-
-
-@pytest.fixture(params=BACKENDS)
-def virtual(request):
-    """Run an async function in virtual time on one backend."""
-    return lambda fn, *args: run_virtual(fn, *args, backend=request.param)
+from tests.engine.calls import AGAIN, BAD, GOOD, JSON, deltas, gave_up, head, outcome, tail
 
 
 def test_a_good_answer(virtual) -> None:
