@@ -8,6 +8,7 @@ has the price `None`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -49,6 +50,12 @@ _FIELDS = {
     "cache_write_1h": "cache_write_1h_mtok",
 }
 """Our rates → the snapshot's."""
+
+
+@functools.cache
+def _prices_version() -> str:
+    """Return the version of the price list. Reading it parses a file, which would cost each lookup 0.1 ms."""
+    return version("genai-prices")
 
 
 class PriceBook:
@@ -230,7 +237,7 @@ def _from_snapshot(model: str, speed: str, at: datetime) -> Price | None:
         if not any(variant.constraint is None or variant.constraint.active(at) for variant in variants):
             return None
         found = info.get_prices(at, {"speed": speed})
-    price = _price(found, speed, f"genai-prices {version('genai-prices')}", _as_of(snapshot, provider, at))
+    price = _price(found, speed, f"genai-prices {_prices_version()}", _as_of(snapshot, provider, at))
     if price is None or not model.startswith("claude"):
         return price
     price = msgspec.structs.replace(price, search=SEARCH)
