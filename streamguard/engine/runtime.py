@@ -10,6 +10,7 @@ import math
 import random
 import secrets
 import statistics
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -107,7 +108,7 @@ class Runtime:
         self._pricebooks: dict[Mapping[str, PriceSpec], PriceBook] = {}
         self._quotas: dict[Quota, RetryQuota] = {}
         self._cooldowns: dict[tuple[str | None, str | None], Cooldown] = {}
-        self._pacers: dict[tuple[PaceSpec, str, str | None], Pacer] = {}
+        self._pacers: dict[tuple[PaceSpec, str, str | None, int], Pacer] = {}
         self._pace_stores: dict[str, PaceStore] = {}
 
     def pause(self, by: str) -> None:
@@ -152,8 +153,9 @@ class Runtime:
 
         :raises PaceError: the store of a shared pace cannot be used as the policy names it.
         """
-        key = (spec, spec.pool(model), base_url)
-        pacer = self._pacers.pop(key, None) or self._new_pacer(*key)
+        # Who waits for a turn waits in an event loop, so each thread has a line of its own.
+        key = (spec, spec.pool(model), base_url, threading.get_ident())
+        pacer = self._pacers.pop(key, None) or self._new_pacer(*key[:3])
         if len(self._pacers) >= MOST_KEPT:
             self._pacers.pop(next(iter(self._pacers)), None)
         self._pacers[key] = pacer
@@ -171,7 +173,7 @@ class Runtime:
 
         :param now: on the running backend's clock, in seconds.
         """
-        return {pool: pacer.view(now) for (_, pool, _), pacer in self._pacers.items()}
+        return {pool: pacer.view(now) for (_, pool, *_), pacer in self._pacers.items()}
 
     def cooling(self, now: float) -> float:
         """Return the seconds that the longest of all cool-downs still takes; 0 without one.
@@ -187,7 +189,7 @@ class Runtime:
 
     async def aclose(self, *, until: float = math.inf) -> None:
         """Let go of the ledgers; of those that hang after `until` (on the running backend's clock) without waiting."""
-        for pacer in self._pacers.values():
+        for pacer in list(self._pacers.values()):
             await pacer.flush(backend_clock()())
         for store in self._pace_stores.values():
             store.close()
