@@ -322,7 +322,8 @@ def test_leaving_closes_the_socket(server: ScriptedServer, backend: Any) -> None
         assert exchange.disconnected_monotonic - since < 0.05
 
 
-def test_threads_share_a_runtime(server: ScriptedServer) -> None:
+@ON_BOTH
+def test_threads_share_a_runtime(server: ScriptedServer, backend: Any) -> None:
     """Calls in many threads at once, each with a loop of its own, share what they learn and what they count."""
     runtime = Runtime()
     source = streamguard.messages(client("sync", server.url), **REQUEST, extra_headers={"x-script": "good"})
@@ -330,7 +331,9 @@ def test_threads_share_a_runtime(server: ScriptedServer) -> None:
 
     def call() -> None:
         try:
-            outcomes.append(streamguard.sync.run(source, policy=Policy(json=JSON), runtime=runtime).completed)
+            outcomes.append(
+                streamguard.sync.run(source, policy=Policy(json=JSON), runtime=runtime, backend=backend).completed
+            )
         except Exception as error:
             outcomes.append(error)
 

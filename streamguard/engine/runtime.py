@@ -10,7 +10,6 @@ import math
 import random
 import secrets
 import statistics
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -108,7 +107,7 @@ class Runtime:
         self._pricebooks: dict[Mapping[str, PriceSpec], PriceBook] = {}
         self._quotas: dict[Quota, RetryQuota] = {}
         self._cooldowns: dict[tuple[str | None, str | None], Cooldown] = {}
-        self._pacers: dict[tuple[PaceSpec, str, str | None, int], Pacer] = {}
+        self._pacers: dict[tuple[PaceSpec, str, str | None], Pacer] = {}
         self._pace_stores: dict[str, PaceStore] = {}
 
     def pause(self, by: str) -> None:
@@ -153,9 +152,8 @@ class Runtime:
 
         :raises PaceError: the store of a shared pace cannot be used as the policy names it.
         """
-        # Who waits for a turn waits in an event loop, so each thread has a line of its own.
-        key = (spec, spec.pool(model), base_url, threading.get_ident())
-        pacer = self._pacers.pop(key, None) or self._new_pacer(*key[:3])
+        key = (spec, spec.pool(model), base_url)
+        pacer = self._pacers.pop(key, None) or self._new_pacer(*key)
         if len(self._pacers) >= MOST_KEPT:
             self._pacers.pop(next(iter(self._pacers)), None)
         self._pacers[key] = pacer
@@ -173,7 +171,7 @@ class Runtime:
 
         :param now: on the running backend's clock, in seconds.
         """
-        return {pool: pacer.view(now) for (_, pool, *_), pacer in self._pacers.items()}
+        return {pool: pacer.view(now) for (_, pool, _), pacer in self._pacers.items()}
 
     def cooling(self, now: float) -> float:
         """Return the seconds that the longest of all cool-downs still takes; 0 without one.

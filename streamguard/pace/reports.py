@@ -6,7 +6,7 @@ long ago things happened.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import msgspec
 
@@ -22,6 +22,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Whether the turn is over with it."""
     at: float
     """When it happened, on the reporter's clock."""
+
+    def shifted(self, seconds: float) -> Self:
+        """Return the same with its moments on a clock that is so many seconds ahead."""
+        moments = {name: getattr(self, name) + seconds for name in ("at", "sent") if hasattr(self, name)}
+        return msgspec.structs.replace(self, **moments) if seconds else self
 
     def tell(self, pace: Pace, now: float, ago: float = 0.0) -> None:
         """Tell the pace.

@@ -5,12 +5,14 @@ In charge of waiting. When a turn comes is for the pace to say (`pace.pace`), wh
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 import anyio
 import msgspec
 
 from streamguard.engine.clock import CallClock
+from streamguard.engine.pacing.line import CommonClock, Lines
 from streamguard.pace.pace import Pace, PaceView
 from streamguard.pace.reports import Report, Returned
 from streamguard.pace.sharing import Ask
@@ -48,26 +50,30 @@ class Pacer(Protocol):
 
 
 class LocalPacer:
-    """The pace of this process alone. Used on one event loop."""
+    """The pace of this process alone, for any number of event loops.
 
-    def __init__(self, knobs: Knobs) -> None:
+    :param clock: where the moments of all loops are brought to; one of its own unless given.
+    """
+
+    def __init__(self, knobs: Knobs, clock: CommonClock | None = None) -> None:
         self.pace = Pace(knobs)
-        self._line = anyio.Lock()
-        """Calls wait for their turns in the order in which they came, and each asks for one turn."""
-        self._changed: anyio.Event | None = None
+        self._lines = Lines()
+        self._clock = clock or CommonClock()
+        self._guard = threading.Lock()
 
     async def turn(self, clock: CallClock, ask: Ask) -> GivenTurn:
         """See `Pacer.turn`."""
-        async with self._line:
+        line = self._lines.here
+        async with line.turn:
             while True:
-                found = self.pace.turn(
-                    clock.now(), input_tokens=ask.input_tokens, max_tokens=ask.max_tokens, patient=ask.patient
-                )
+                now = self._clock.moment(clock.now())
+                with self._guard:
+                    found = self.pace.turn(
+                        now, input_tokens=ask.input_tokens, max_tokens=ask.max_tokens, patient=ask.patient
+                    )
                 if found.given:
                     break
-                self._changed = self._changed or anyio.Event()
-                with anyio.move_on_after(found.wait):
-                    await self._changed.wait()
+                await line.changed(found.wait)
             try:
                 if found.wait > 0:
                     await anyio.sleep(found.wait)
@@ -78,14 +84,15 @@ class LocalPacer:
 
     def report(self, report: Report, *, alone: bool = False) -> None:  # noqa: ARG002
         """See `Pacer.report`."""
-        report.tell(self.pace, report.at)
-        changed, self._changed = self._changed, None
-        if changed is not None:
-            changed.set()
+        at = self._clock.moment(report.at)
+        with self._guard:
+            report.shifted(at - report.at).tell(self.pace, at)
+        self._lines.here.wake()
 
     def view(self, now: float) -> PaceView:
         """See `Pacer.view`."""
-        return self.pace.view(now)
+        with self._guard:
+            return self.pace.view(now)
 
     async def flush(self, now: float) -> None:
         """See `Pacer.flush`: nothing is ever left."""

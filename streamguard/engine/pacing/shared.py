@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import threading
 from collections import deque
-from collections.abc import Sequence
 from typing import Final, Literal
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
 from streamguard.engine.clock import CallClock
+from streamguard.engine.pacing.line import LOOK_AGAIN, CommonClock, Lines
 from streamguard.engine.pacing.local import GivenTurn, LocalPacer
 from streamguard.pace.pace import Pace, PaceView
 from streamguard.pace.reports import Report, Returned, Seen
@@ -39,7 +41,7 @@ MOST_REPORTS: Final = 1024
 
 
 class SharedPacer:
-    """See `Pacer`. Used on one event loop.
+    """See `Pacer`. For any number of event loops.
 
     :param key: of account, endpoint and pool.
     """
@@ -48,35 +50,37 @@ class SharedPacer:
         self._store, self._key = store, key
         self._knobs = msgspec.structs.replace(spec.knobs(shared=True), most=math.inf)
         self._most = spec.most
-        self._alone = LocalPacer(spec.knobs())
+        self._clock = CommonClock()
+        self._alone = LocalPacer(spec.knobs(), self._clock)
         """Goes on while the store is away, and hears every answer."""
         self._program = secrets.token_hex(4)
-        self._line = anyio.Lock()
+        self._lines = Lines()
+        self._guard = threading.Lock()
         self._reports: deque[Report] = deque(maxlen=MOST_REPORTS)
+        """With moments on the common clock."""
         self._inflight = 0
-        self._freed: anyio.Event | None = None
         self._last: tuple[Step, float] | None = None
         """The latest step, and when it was heard."""
         self._misses = 0
         self._away_until = -math.inf
-        self._limiter: anyio.CapacityLimiter | None = None
+        self._limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar(f"pace-{id(self)}")
 
     async def turn(self, clock: CallClock, ask: Ask) -> GivenTurn:
         """See `Pacer.turn`."""
-        async with self._line:
+        line = self._lines.here
+        async with line.turn:
             while True:
                 while self._inflight >= self._most:
-                    self._freed = self._freed or anyio.Event()
-                    await self._freed.wait()
-                step = await self._step(clock.now(), ask)
+                    await line.changed(math.inf)
+                step = await self._step(self._clock.moment(clock.now()), ask)
                 if step is None or step.turn is None:
                     given = await self._alone.turn(clock, ask)
-                    self._inflight += 1
+                    self._count(1)
                     return msgspec.structs.replace(given, alone=True)
                 if step.turn.given:
                     break
-                await anyio.sleep(step.turn.wait)
-            self._inflight += 1
+                await anyio.sleep(min(step.turn.wait, LOOK_AGAIN))
+            self._count(1)
             try:
                 if step.turn.wait > 0:
                     await anyio.sleep(step.turn.wait)
@@ -90,15 +94,17 @@ class SharedPacer:
         if alone or isinstance(report, Seen):
             self._alone.report(report)
         if not alone:
-            self._reports.append(report)
+            self._reports.append(report.shifted(self._clock.moment(report.at) - report.at))
         if report.ends:
-            self._inflight -= 1
+            self._count(-1)
             if not alone and self._misses:  # the store gave the turn, and one's own pace counts it now
                 state = self._alone.pace.state
                 state.inflight = max(0.0, state.inflight - 1)
-            freed, self._freed = self._freed, None
-            if freed is not None:
-                freed.set()
+            self._lines.here.wake()
+
+    def _count(self, more: int) -> None:
+        with self._guard:
+            self._inflight += more
 
     def view(self, now: float) -> PaceView:
         """See `Pacer.view`."""
@@ -113,7 +119,16 @@ class SharedPacer:
     async def flush(self, now: float) -> None:
         """See `Pacer.flush`."""
         if self._reports:
-            await self._step(now, None)
+            await self._step(self._clock.moment(now), None)
+
+    @property
+    def _one(self) -> anyio.CapacityLimiter:
+        """One thread at a time for each event loop."""
+        limiter = self._limiter.get(None)
+        if limiter is None:
+            limiter = anyio.CapacityLimiter(1)
+            self._limiter.set(limiter)
+        return limiter
 
     @property
     def _programs(self) -> int:
@@ -123,20 +138,33 @@ class SharedPacer:
         """Take one step in the store; `None` while it is away."""
         if now < self._away_until:
             return None
-        sent = list(self._reports)
-        self._reports.clear()
-        errand = _Errand(self, now, sent, ask)
+        sent = [self._reports.popleft() for _ in range(len(self._reports))]
+        nobody_waits = threading.Event()
+
+        def errand() -> Step:
+            """Ask the store, in a thread if it blocks. What comes after everybody left the next step puts right."""
+            try:
+                step = self._store.step(
+                    self._key, self._knobs, program=self._program, heard_at=now, reports=sent, ask=ask
+                )
+            except PaceLost:
+                self._reports.extendleft(reversed(sent))
+                raise
+            if nobody_waits.is_set() and step.turn is not None and step.turn.given:
+                self._reports.append(Returned(at=now, cost=step.turn.cost))
+            return step
+
         step: Step | None = None
         try:
             if not self._store.blocks:
-                step = errand.run()
+                step = errand()
             else:
-                self._limiter = self._limiter or anyio.CapacityLimiter(1)
                 with anyio.move_on_after(LATE):
                     try:
-                        step = await anyio.to_thread.run_sync(errand.run, limiter=self._limiter, abandon_on_cancel=True)
+                        step = await anyio.to_thread.run_sync(errand, limiter=self._one, abandon_on_cancel=True)
                     finally:
-                        errand.left = step is None
+                        if step is None:
+                            nobody_waits.set()
         except PaceLost as error:
             _log.debug("the store of the pace is away: %s", error)
         if step is None:
@@ -156,31 +184,3 @@ class SharedPacer:
             if self._misses == MISSES:
                 _log.warning("the store of the pace does not answer: at 1/%d by ourselves", self._programs)
             self._away_until = now + LEFT_ALONE
-
-
-class _Errand:
-    """A step on its way through a thread. What comes of it after everybody left is put right by the next one."""
-
-    def __init__(self, pacer: SharedPacer, now: float, reports: Sequence[Report], ask: Ask | None) -> None:
-        self._pacer, self._now, self._reports, self._ask = pacer, now, reports, ask
-        self.left = False
-        """Whether nobody waits for it any more."""
-
-    def run(self) -> Step:
-        """In the thread, where the store blocks."""
-        pacer = self._pacer
-        try:
-            step = pacer._store.step(  # noqa: SLF001
-                pacer._key,  # noqa: SLF001
-                pacer._knobs,  # noqa: SLF001
-                program=pacer._program,  # noqa: SLF001
-                heard_at=self._now,
-                reports=self._reports,
-                ask=self._ask,
-            )
-        except PaceLost:
-            pacer._reports.extendleft(reversed(self._reports))  # noqa: SLF001
-            raise
-        if self.left and step.turn is not None and step.turn.given:
-            pacer._reports.append(Returned(at=self._now, cost=step.turn.cost))  # noqa: SLF001
-        return step
