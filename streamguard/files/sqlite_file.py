@@ -48,9 +48,7 @@ class Format(msgspec.Struct, frozen=True):
 class ForeignFile(Exception):
     """A file that is not ours."""
 
-    def __init__(
-        self, what: Literal["not regular", "no database", "something else", "version"], version: int = 0
-    ) -> None:
+    def __init__(self, what: Foreign, version: int = 0) -> None:
         super().__init__(what)
         self.what = what
         self.version = version

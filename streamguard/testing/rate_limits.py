@@ -86,11 +86,6 @@ class RateLimits:
             bucket.per_minute *= factor
             bucket.level = min(bucket.level, bucket.depth)
 
-    def use_up(self, share: float, seconds: float) -> None:
-        """Let a stranger use a share of every limit for some seconds."""
-        for bucket in self.buckets.values():
-            bucket.level = max(0.0, bucket.level - share * bucket.per_minute / 60 * seconds)
-
     def admit(self, now: float, *, input_tokens: float, max_tokens: float = 0.0) -> Admission:
         """Take a request, or refuse it. A refused one takes nothing."""
         self._pass_time(now)

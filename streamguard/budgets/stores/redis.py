@@ -41,6 +41,7 @@ from streamguard.budgets.stores.checks import (
     unknown_scope,
 )
 from streamguard.budgets.stores.redis_scripts import SCRIPTS
+from streamguard.files.redis_server import SECTIONS, caveats, forgetful
 from streamguard.redaction import bare_address, redacted
 from streamguard.usage import Unit
 
@@ -307,28 +308,14 @@ class RedisStore:
         self._caveats, self._looked = (), time.monotonic()
         try:
             facts: dict[str, Any] = {}
-            for section in ("memory", "persistence", "replication"):
+            for section in SECTIONS:
                 facts |= self._client.info(section)
         except RedisError as error:
             raise LedgerLost(f"{self._where}: {type(error).__name__}: {redacted(str(error), 300)}") from error
-        policy = facts.get("maxmemory_policy")
-        if policy != "noeviction":
-            raise LedgerError(
-                f"{self._where}: maxmemory-policy is {policy!r}, which may evict balances and give a spent budget out "
-                "again; set it to noeviction"
-            )
-        if str(facts.get("aof_enabled")) != "1":
-            raise LedgerError(
-                f"{self._where}: no append-only file, so a restart forgets what was spent; set appendonly yes"
-            )
-        if facts.get("role") != "master":
-            raise LedgerError(f"{self._where}: a {facts.get('role')}, not a primary; give the primary's address")
+        evicts, forgets = "evict balances and give a spent budget out again", "what was spent"
+        if (why := forgetful(facts, evicts=evicts, forgets=forgets)) is not None:
+            raise LedgerError(f"{self._where}: {why}")
         fsync: str | None = None
         with suppress(RedisError):  # hosted servers forbid CONFIG
             fsync = cast("dict[str, str]", self._client.config_get("appendfsync")).get("appendfsync")
-        if fsync != "always":
-            self._caveats += (
-                f"{self._where}: appendfsync is {fsync or 'unknown'}, so a crash of the server can lose the last holds",
-            )
-        if int(facts.get("connected_slaves") or 0):
-            self._caveats += (f"{self._where}: a failover can lose holds that were not replicated yet",)
+        self._caveats += tuple(f"{self._where}: {one}" for one in caveats(facts, fsync, lost="holds"))

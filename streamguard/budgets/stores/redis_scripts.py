@@ -77,7 +77,8 @@ local function enter(key, window, s, h, u)
   redis.call('INCR', TURN)
   local at = key .. '|' .. window .. '|'
   if s ~= 0 then redis.call('HINCRBY', COUNTERS, at .. 's', text(s)) end
-  if h ~= 0 then redis.call('HINCRBY', COUNTERS, at .. 'h', text(h)) end
+  -- This one always, also for a hold of nothing: without any counter the ledger counts as torn. A zero has no sign.
+  redis.call('HINCRBY', COUNTERS, at .. 'h', text(h + 0))
   if u ~= 0 then redis.call('HINCRBY', COUNTERS, at .. 'u', text(u)) end
   if redis.call('RPUSH', LOG, at .. text(s) .. '|' .. text(h) .. '|' .. text(u)) >= FOLD_AT then fold() end
 end
@@ -311,6 +312,7 @@ for place in pairs(places) do
       redis.call('HSET', COUNTERS, place .. kind, text(after[i]))
     end
   end
+  redis.call('HSETNX', COUNTERS, place .. 'h', text(after[2]))
   if differs then
     local scope, window = string.match(place, '^(.*)|([^|]*)|$')
     for _, part in ipairs({scope, window, text(before[1]), text(before[2]), text(before[3]),

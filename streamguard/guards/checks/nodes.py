@@ -60,7 +60,6 @@ class Binary(Node, frozen=True):
     sign: str
     left: Node
     right: Node
-    sign_at: int
 
 
 class Comparison(Node, frozen=True):

