@@ -370,7 +370,7 @@ class Call:
         )
         self.running = None
         self._records.append(record)
-        self._recorder.learn(running)
+        self._recorder.learn(running, record)
         self.outcome = Outcome(
             **self._sums(),
             completed=completed,

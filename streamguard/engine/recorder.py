@@ -14,7 +14,7 @@ from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Failed
-from streamguard.guards.metering import is_final, lesson, usage_range
+from streamguard.guards.metering import lesson, usage_range
 from streamguard.outcome import AttemptRecord, Charge, Cost, Times
 from streamguard.policy.model import Policy
 from streamguard.pricing.bill import bill_range
@@ -101,14 +101,12 @@ class Recorder:
         weight = sum(transcript.weights().values()) + transcript.framing()
         return max(0, expected - round(weight * self._runtime.calibration.scale(model or "").mid))
 
-    def learn(self, running: RunningAttempt) -> None:
+    def learn(self, running: RunningAttempt, record: AttemptRecord) -> None:
         """From an answer that was read to its end: how many tokens its text was, and how long answers are."""
         transcript = running.panel.transcript
         usage, model = transcript.usage, (running.request.model if running.request else transcript.model)
-        if model is None or not transcript.metered or usage.output_tokens is None:
-            return
-        if not is_final(transcript, running.request) or len(usage.iterations or ()) > 1:
-            return  # of such counts nobody knows what was visible
+        if model is None or usage.output_tokens is None or not record.usage.exact or len(usage.iterations or ()) > 1:
+            return  # of other counts nobody knows what was visible
         if not transcript.given:
             self._runtime.lengths.observe(model, usage.output_tokens)
         if (found := lesson(transcript)) is not None:

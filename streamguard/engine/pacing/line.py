@@ -67,7 +67,11 @@ class CommonClock:
 
     def moment(self, now: float) -> float:
         """Return a moment of the running loop on this clock."""
+        moment = now + self._ahead.get()
         with self._guard:
-            self._latest = max(self._latest, now + self._ahead.get())
-            self._ahead.set(self._latest - now)
-            return self._latest
+            if moment >= self._latest:
+                self._latest = moment
+                return moment
+            behind = self._latest
+        self._ahead.set(behind - now)
+        return behind
