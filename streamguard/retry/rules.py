@@ -205,7 +205,9 @@ def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
 
 def _again(before: Trip | Failed | None, ended: Trip | Failed) -> bool:
     """Whether a check failed twice for the same values: asking again does not mend what the source says."""
-    if not (isinstance(before, Trip) and isinstance(ended, Trip) and ended.reason.startswith("check.")):
+    if not (isinstance(before, Trip) and isinstance(ended, Trip) and ended.knob == "checks"):
+        return False
+    if ended.reason == "guard.failed":
         return False
     return [(one.reason, one.observed, one.where and one.where.pointer) for one in (before, ended)].count(
         (ended.reason, ended.observed, ended.where and ended.where.pointer)
