@@ -169,11 +169,17 @@ class Retry(Spec):
         return self
 
     def rule_for(self, reason: str) -> int | None:
-        """The index of the rule that decides about a reason; `None` if none is about it."""
+        """Return the index of the rule that decides about a reason; `None` if none is about it.
+
+        :param reason: a dotted name, such as `json.schema`.
+        """
         return next((index for index, rule in enumerate(self.rules) if rule.matches(reason)), None)
 
     def may_mark(self, reason: str) -> bool:
-        """Whether an answer that is rejected for a reason may be kept in the end."""
+        """Return whether an answer that is rejected for a reason may be kept in the end.
+
+        :param reason: a dotted name, such as `json.schema`.
+        """
         index = self.rule_for(reason)
         return index is not None and self.rules[index].accept is not None
 
