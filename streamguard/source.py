@@ -57,7 +57,12 @@ class EventStream(Protocol):
 
 
 class Source(Protocol):
-    """A request that can be sent again and again, from scratch."""
+    """A request that can be sent again and again, from scratch.
+
+    ```python
+    source = streamguard.messages(client, model="claude-haiku-4-5", max_tokens=1024, messages=chat)
+    ```
+    """
 
     @property
     def request(self) -> Request | None:
@@ -69,7 +74,11 @@ class Source(Protocol):
 
     def open(self, attempt: Attempt) -> AbstractAsyncContextManager[EventStream]:
         """Send the attempt's request and wait for the response head. Leaving the context closes the connection, and
-        may take `CLOSE_LIMIT`: then it is cancelled. A source that shields its closing bounds it by that itself."""
+        may take `CLOSE_LIMIT`: then it is cancelled. A source that shields its closing bounds it by that itself.
+
+        :param attempt: what this attempt asks for: its number, and the patch of a rule.
+        :returns: the attempt's stream, to be entered once.
+        """
 
 
 class SourceOf(Source, Protocol[T_co]):

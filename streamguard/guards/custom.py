@@ -41,7 +41,13 @@ at the end of the message, or where a guard that has enough ends it, unless noth
 
 
 class View:
-    """What a function of one's own is shown. Not to be changed."""
+    """What a function of your own is shown. Not to be changed.
+
+    ```python
+    def too_long(view: streamguard.View) -> str | None:
+        return "more than 100 characters" if len(view.text) > 100 else None
+    ```
+    """
 
     __slots__ = ("_text", "_values", "attempt", "event", "new", "stopped")
 
@@ -127,7 +133,13 @@ def guard(
 ) -> Callable[[Callable[[View], Answer] | Callable[[View], Awaitable[Answer]]], CustomGuard]:
     """Make a guard of a function from a `View` to an answer.
 
-    :param reason: why an attempt was aborted, under a prefix of one's own (`house.shouting`) or `content.`.
+    ```python
+    @streamguard.guard(reason="house.apology")
+    def no_apologies(view: streamguard.View) -> str | None:
+        return "it begins with an apology" if view.text.startswith("I'm sorry") else None
+    ```
+
+    :param reason: why an attempt was aborted, under a prefix of your own (`house.shouting`) or `content.`.
     :param every: `delta`, `block`, or a number of characters. A function that reads all text with each delta takes
         quadratic time: let it read `view.new`, or say a number of characters.
     :param kinds: of which output the text is: `text`, `thinking`, `tool_input`.

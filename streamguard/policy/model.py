@@ -59,7 +59,12 @@ def _with_output(policy: Policy, output: OutputType) -> Policy:
 
 class Policy(Spec):
     """A reviewed bundle of guards, rules and budgets. A section that is absent is off, but for `completion` and the
-    default clocks of `timeouts`."""
+    default clocks of `timeouts`.
+
+    ```python
+    policy = Policy(json=JsonDocument(fence="strip"), retry=Retry(attempts=3, rules=[Rule(when="json.*")]))
+    ```
+    """
 
     version: Literal[1] = 1
     mode: Mode = "enforce"
@@ -75,7 +80,7 @@ class Policy(Spec):
     content: Items[Content] = ()
     repetition: Repetition | None = None
     guards: Items[SkipValidation[Any]] = ()
-    """Guards of one's own (`@guard`); in a file as `module:name`, if the caller allows imports."""
+    """Guards of your own (`@guard`); in a file as `module:name`, if the caller allows imports."""
     retry: Retry = Retry()
     budgets: Items[BudgetSpec] = ()
     pace: PaceSpec | None = PaceSpec()
@@ -116,7 +121,8 @@ class Policy(Spec):
         return guards
 
     def with_output(self, output: Any) -> Policy:
-        """The policy whose document must be a type, or satisfy the policy's own schema if that is the same type.
+        """Return the policy whose document must be a type, or satisfy the policy's own schema if that is the same
+        type.
 
         :param output: a type that Pydantic validates, such as a model class.
         :raises PolicyError: the policy already says otherwise what the document is.
