@@ -145,7 +145,15 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One call: every attempt, and their sums."""
+    """One call: every attempt, and their sums.
+
+    ```python
+    try:
+        await streamguard.run(source, policy=policy)
+    except streamguard.CallError as error:
+        record = error.record
+    ```
+    """
 
     attempts: tuple[AttemptRecord, ...] = ()
     """In the order in which they ended: the last one decided the call."""
@@ -173,7 +181,13 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(CallRecord, Generic[T_co], frozen=True, kw_only=True):
-    """A call that succeeded. `Outcome[Invoice]` has an `Invoice` as its value."""
+    """A call that succeeded. `Outcome[Invoice]` has an `Invoice` as its value.
+
+    ```python
+    outcome = await streamguard.run(source, policy=policy, output=Invoice)
+    print(outcome.value, outcome.usage, outcome.cost)
+    ```
+    """
 
     completed: Completed | None
     """`whole`: read to the provider's end and fully checked. `cut`: stopped when the document closed, fully checked.

@@ -31,9 +31,13 @@ CONTENT = frozenset({"message", "pointer"})
 
 
 def structlog_hook(logger: Any = None, *, content: bool = False) -> Hook:
-    """A hook that logs each record as one event, named `streamguard.what_happened`, with flat fields.
+    """Return a hook that logs each record as one event, named `streamguard.what_happened`, with flat fields.
 
     Labels are fields too, under their own names; where one is taken, as `label_NAME`.
+
+    ```python
+    runtime = streamguard.Runtime(hooks=[streamguard.structlog_hook()])
+    ```
 
     :param logger: a structlog logger; the one named `streamguard` by default.
     :param content: whether to log what may quote the answer: `message` and `pointer` of a trip. Reasons, limits,
