@@ -2,12 +2,12 @@
 
 A driver runs two workers on the same forty rows, as an engine does: it starts a worker again that died. At a moment of
 a worker's row somebody is killed: the worker, its driver, the server of the journal, or that of the ledger. For each
-store of the journal. Then a worker that is stopped for longer than its lease, two drivers on one job, a driver that asks
-another question, and a row that kills whoever asks it.
+store of the journal. Then a worker is stopped for longer than its lease, two drivers run one job, a driver asks another
+question, and a row kills whoever asks it.
 
 What is counted, by a provider that logs each request and answers none like another: rows `lost`, rows that were shown
 two results (`doubled`) or another row's (`wrong`), what the bill has beyond the budget or beyond the ledger's account
-(`over`), and requests sent `again`, beside the most that may have been under way. Ends with exit code 1 if any is wrong.
+(`over`), and requests sent `again`, beside the most that may have been under way. Ends with exit code 1 at any fault.
 """
 
 from __future__ import annotations
@@ -246,7 +246,8 @@ def drive(place: Place, fault: Fault | None = None, poison: int | None = None) -
         alive.discard(pid)
         if status:
             deaths += 1
-            assert os.WIFSIGNALED(status) and deaths < 12, "a worker failed"
+            assert os.WIFSIGNALED(status), "a worker failed"
+            assert deaths < 12, "workers die for ever"
             alive.add(forked(lambda: work(place, poison=poison)))
     (Path(place.folder) / "deaths").write_text(str(deaths))
 
@@ -339,7 +340,8 @@ def killed(place: Place, provider: LightProvider, servers: Servers, victim: str,
 def stopped(place: Place, provider: LightProvider, servers: Servers) -> Counts:  # noqa: ARG001
     """A worker is stopped for longer than its lease, and wakes as a zombie."""
     zombie, other = (forked(lambda: work(place)) for _ in range(2))
-    until(provider, 10)
+    while provider.asked.total() < 10:
+        time.sleep(0.02)
     os.kill(zombie, signal.SIGSTOP)
     time.sleep(3 * LEASE)
     os.kill(zombie, signal.SIGCONT)
@@ -381,27 +383,18 @@ def poisoned(place: Place, provider: LightProvider, servers: Servers) -> Counts:
     return counts
 
 
-def until(provider: LightProvider, asked: int) -> None:
-    """Wait until so many requests were sent."""
-    while sum(provider.asked.values()) < asked:
-        time.sleep(0.02)
-
-
 # Servers
 
 
-class Server:
-    """A server that a worker kills and this process starts again.
+class Server(msgspec.Struct, frozen=True):
+    """A server that a worker kills and this process starts again, on its port."""
 
-    :param start: starts it on its port.
-    """
-
-    def __init__(self, process: Callable[[], Any], start: Callable[[], None]) -> None:
-        self._process, self._start = process, start
+    process: Callable[[], Any]
+    start: Callable[[], None]
 
     def kill(self) -> None:
         """kill -9 of the process and of all its children."""
-        parent = self._process().pid
+        parent = self.process().pid
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         for pid in (parent, *map(int, children)):
             with suppress(ProcessLookupError):
@@ -409,11 +402,7 @@ class Server:
 
     def gone(self) -> None:
         """Wait until somebody has killed it."""
-        self._process().wait(timeout=30)
-
-    def start(self) -> None:
-        """Start it again."""
-        self._start()
+        self.process().wait(timeout=30)
 
 
 class Servers:
@@ -497,11 +486,8 @@ def main() -> None:
             with placed(servers, store, number, title) as (place, provider):
                 found = scenario(place, provider, servers)
             again = f"{found.again} of {found.under_way}"
-            print(
-                f"{store + ': ' + title:>52} {found.lost:>5} {found.doubled:>8} {found.wrong:>6} {found.over:>5} {again:>12}"
-                + ("" if found.clean else "  NOT CLEAN"),
-                flush=True,
-            )
+            counts = f"{found.lost:>5} {found.doubled:>8} {found.wrong:>6} {found.over:>5} {again:>12}"
+            print(f"{store + ': ' + title:>52} {counts}{'' if found.clean else '  NOT CLEAN'}", flush=True)
             clean, done = clean and found.clean, done + 1
         print(f"{done} scenarios, {time.monotonic() - began:.0f} s")
     sys.exit(not clean or not done)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Generic, cast
+from typing import Any, Generic, Literal, cast
 
 import msgspec
 from typing_extensions import TypeVar
@@ -124,14 +124,19 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     model in the same runtime; `None` while there are none to estimate from."""
     observed: tuple[Observed, ...] = ()
     """Trips of guards in `mode: observe`: not acted on."""
+    marked: tuple[Trip, ...] = ()
+    """What is wrong with an answer that a rule with `accept: marked` let pass: the first trip of each such guard."""
     decision: Decision | None = None
-    """What followed, for an attempt that was not accepted."""
+    """What followed, for an attempt that was not accepted; why an answer was kept, for one that is marked."""
     charged: tuple[Charge, ...] = ()
     """What each limit of each budget was charged for it."""
     limits: Limits | None = None
     """The rate limits that the provider's answer stated; `None` if it stated none."""
     waited: Waited = Waited()
     """What it waited for before it was sent."""
+    hedge: Literal["won", "lost"] | None = None
+    """What became of it as a second request beside another one: `won` if its answer was used. `None` for every other
+    attempt; the one that a second request was faster than ended as `hedge.lost`."""
 
     @property
     def reason(self) -> str | None:
@@ -140,9 +145,18 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One call: every attempt, and their sums."""
+    """One call: every attempt, and their sums.
+
+    ```python
+    try:
+        await streamguard.run(source, policy=policy)
+    except streamguard.CallError as error:
+        record = error.record
+    ```
+    """
 
     attempts: tuple[AttemptRecord, ...] = ()
+    """In the order in which they ended: the last one decided the call."""
     usage: UsageRange
     """Of all attempts together."""
     cost: Cost = Cost(None, None)
@@ -167,7 +181,13 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(CallRecord, Generic[T_co], frozen=True, kw_only=True):
-    """A call that succeeded. `Outcome[Invoice]` has an `Invoice` as its value."""
+    """A call that succeeded. `Outcome[Invoice]` has an `Invoice` as its value.
+
+    ```python
+    outcome = await streamguard.run(source, policy=policy, output=Invoice)
+    print(outcome.value, outcome.usage, outcome.cost)
+    ```
+    """
 
     completed: Completed | None
     """`whole`: read to the provider's end and fully checked. `cut`: stopped when the document closed, fully checked.
@@ -181,6 +201,10 @@ class Outcome(CallRecord, Generic[T_co], frozen=True, kw_only=True):
     """The answer's text; with a document, the document's own text."""
     message: Any = None
     """The provider's own message object."""
+    marked: tuple[Trip, ...] = ()
+    """What is wrong with the answer: checks that failed and values that stand nowhere in the source, where no further
+    attempt was left and the policy keeps such answers (`accept: marked`). Empty for an answer that passed everything.
+    `value` and `text` are whole and valid all the same."""
 
     @property
     def data(self) -> Any:

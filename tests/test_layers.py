@@ -68,7 +68,7 @@ MAY_IMPORT: dict[str, str] = {
     "relay": "verdict events outcome errors files api",
     "http": "redaction terminal errors files guards",
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
-    "replay": "terminal request verdict events usage outcome errors files pricing pricing.book guards policy adapters.sse"
+    "replay": "terminal request verdict events usage outcome errors files pricing pricing.book guards retry policy adapters.sse"
     " adapters.anthropic",
     "jobs": "redaction request terminal verdict events usage outcome pace.limits pace errors files files.sqlite_file files.reading"
     " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic",
@@ -157,6 +157,7 @@ CLOCKS = {
     "budgets.stores.redis": "until when a server may run what it was sent, and when it was last looked at",
     "budgets.stores.sqlite": "leases, windows of days, and the wait for a locked file",
     "engine.runtime": "when a shared pace is told its last reports",
+    "files.sqlite_file": "how long it has waited for other processes",
     "pace.stores.redis": "the server's clock between its answers",
     "pace.stores.sqlite": "the clock of one machine",
     "pricing.book": "which of a model's prices is today's",

@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import anyio
 import msgspec
 
 from streamguard.budgets.reservation import Reservation
 from streamguard.budgets.spec import refuse_unshared
 from streamguard.engine.attempt import End, RunningAttempt, unexpected
-from streamguard.engine.claims import would_have_rejected
 from streamguard.engine.clock import CallClock
 from streamguard.engine.continuation import CUT, Continuation, continuation
+from streamguard.engine.deciding import Deciding
 from streamguard.engine.delivery import Delivery
 from streamguard.engine.dispatch import Dispatch, Permit
 from streamguard.engine.failures import call_error
-from streamguard.engine.recorder import Recorder
+from streamguard.engine.recorder import Recorder, would_have_rejected
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.snapshot import CallSnapshot, snapshot
+from streamguard.engine.streams.hedging import Hedging
+from streamguard.engine.streams.keeping import Keeper
 from streamguard.engine.telemetry import (
     AttemptAborted,
     AttemptStarted,
-    BudgetDenied,
     CallCompleted,
     CallGaveUp,
     CallLeft,
@@ -41,9 +41,7 @@ from streamguard.guards.panel import Panel
 from streamguard.outcome import AttemptRecord, CallRecord, Charge, Cost, Outcome
 from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
-from streamguard.retry.cooldown import COOLING, Cooldown
 from streamguard.retry.feedback import Feedback
-from streamguard.retry.rules import RetryState, decide
 from streamguard.source import MessageRefused, Source, check_source
 from streamguard.usage import UsageRange
 from streamguard.verdict import Completed, Decision, Enough, Trip
@@ -87,7 +85,8 @@ class Call:
         sent: Callable[[], None] | None = None,
         source_text: Given = None,
     ) -> None:
-        check_source(source, policy)
+        self._deliver: Deliver = deliver or policy.deliver or "committed"
+        check_source(source, policy, self._deliver)
         self.id = Runtime.call_id()
         self.outcome: Outcome | None = None
         self.policy = policy
@@ -102,24 +101,25 @@ class Call:
             refuse_unshared(policy.budgets)
         self._runtime = runtime or Runtime()
         self._owns_runtime = runtime is None
-        self._deliver: Deliver = deliver or policy.deliver or "committed"
         self._keep = keep
         self._sent = sent
         self._judge = judge
         self._records: list[AttemptRecord] = []
-        self._used: list[int] = []
-        self._decision: Decision | None = None
         self._reservation: Reservation | None = None
         self._charged: tuple[Charge, ...] = ()
-        self._lost: Trip | None = None
+        self._found: tuple[bool, End] | None = None
+        """What a race of two streams has read already."""
         about, waits = {"call": self.id, **self.about}, {"patient": patient, "shared": shared}
         self._dispatch = Dispatch(policy, self._runtime, self.clock, source, about, **waits)
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
+        self._deciding = Deciding(policy, self._runtime, self.clock, self._feedback, self._records)
         self._delivery = Delivery(self._deliver, keep=keep)
         self.failure: CallError | None = None
         self._ending = False  # whether all of the answer was handed out, and only the socket's end is still to come
         self._patched: Request | None = None
         self._recorder = Recorder(self._runtime, policy, self.clock)
+        parts = (self._runtime, self.clock, self._dispatch, self._feedback, self._recorder, self._records)
+        self._hedging = Hedging(*parts, make=self._attempt, open_=self._open, took=self._go_on_with)
         self._continuation: Continuation | None = None
         """What the next attempt, or the one that runs, goes on from."""
         self._shown = False
@@ -216,7 +216,10 @@ class Call:
         running = self.running
         if running is None:
             return await self._start()
-        over, end = (True, None) if self._ending else await self._read(running)
+        found, self._found = self._found, None
+        if found is None:
+            found = (True, None) if self._ending else await Keeper(self._reservation, self.clock).read(running)
+        over, end = found
         if not over:
             return self._delivery.take()
         accepted: Completed | None = None
@@ -240,33 +243,6 @@ class Call:
         await self._abort(running, end)
         return events
 
-    async def _read(self, running: RunningAttempt) -> tuple[bool, End]:
-        """Read once, and keep what the budgets hold alive meanwhile."""
-        reservation = self._reservation
-        if reservation is None:
-            return await running.read()
-        if self.clock.now() >= reservation.heartbeat_due:
-            lost: Trip | None = None
-            with self.clock.until(self.clock.deadline):  # a ledger that hangs is no excuse
-                lost = await self._dispatch.beat(reservation)
-            if lost is not None:
-                return True, lost
-        if running.wait_until <= reservation.good_until:
-            return await running.read(busy_until=reservation.heartbeat_due, wait_until=reservation.good_until)
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._keep_alive, reservation)
-            result = await running.read()
-            beside.cancel_scope.cancel()
-        return result if self._lost is None else (True, self._lost)
-
-    async def _keep_alive(self, reservation: Reservation) -> None:
-        while True:
-            await anyio.sleep(max(0.0, reservation.heartbeat_due - self.clock.now()))
-            self._lost = await self._dispatch.beat(reservation)
-            if self._lost is not None:
-                self.clock.wake()
-                return
-
     async def _start(self) -> list[Event]:
         number = len(self._records) + 1
         self._ending = False
@@ -274,13 +250,12 @@ class Call:
             self._runtime.calls[self.id] = self
             self._feedback.begin()
         try:
-            permit = await self._dispatch.clear(self._request(), self._decision)
+            permit = await self._dispatch.clear(self._request(), self._deciding.last)
             if not isinstance(permit, Permit):
                 await self._unsent(number, permit)
                 return []
             self._reservation, self._charged = permit.reservation, ()
-            context = self._context(number, permit)
-            panel = Panel(self.policy.panel_guards, context, self.clock.now(), mode=self.policy.mode)
+            running = self._attempt(number, permit, self.clock)
         except (StreamguardError, ValueError) as error:
             await self._release()
             if number == 1:
@@ -292,27 +267,41 @@ class Call:
             await self._release()
             await self._unsent(number, lost)
             return []
-        going_on = self._continuation
-        self._delivery = Delivery(self._deliver, keep=self._keep, after=going_on if self._shown else None)
-        panel.transcript.given = going_on.weight if going_on else 0.0
+        self._delivery, going_on = running.delivery, self._continuation
         source = going_on.source(self._source) if going_on else self._source
-        running = RunningAttempt(number, permit.request, panel, self._delivery, self.clock)
-        running.waited = permit.waited
-        model = permit.request.model if permit.request else None
         self.running = running
         self._feedback.sent()
         if number == 1 and self._sent is not None:
             self._sent()
-        self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
-        base_url = self._decision.base_url if self._decision else None
-        end = await running.open(source, base_url, connect=self.policy.connect_limit)
-        self._dispatch.opened(running, end)
-        if end is not None:
-            await self._abort(running, end)
+        due = None if going_on or number >= self.policy.retry.attempts else self._dispatch.second_due(running)
+        opening = self._open(running, self._dispatch, source) if due is None else self._race(running, due)
+        if (end := await opening) is not None:
+            await self._abort(self.running, end)
             return []
         if number > 1 and self._deliver == "restarting" and self._keep:
-            return [Restarted(attempt=number, decision=self._decision)]
+            return [Restarted(attempt=self.running.number, decision=self._deciding.last)]
         return []
+
+    async def _open(
+        self, running: RunningAttempt, dispatch: Dispatch, source: Source | None = None
+    ) -> Trip | Failed | None:
+        model = running.request.model if running.request else None
+        self._runtime.emit(AttemptStarted(call=self.id, attempt=running.number, model=model, **self.about))
+        base_url = self._deciding.last.base_url if self._deciding.last else None
+        end = await running.open(source or self._source, base_url, connect=self.policy.connect_limit)
+        dispatch.opened(running, end)
+        return end
+
+    async def _race(self, running: RunningAttempt, due: float) -> Trip | Failed | None:
+        """Open an attempt, and a second one beside it if no output has come when that is due."""
+        lane = await self._hedging.race(running, self._reservation, self._deciding.last, due=due)
+        self._found = lane.found
+        return lane.unopened
+
+    def _go_on_with(self, running: RunningAttempt, reservation: Reservation | None) -> None:
+        """A second request is the call's own from now on; the first one is over."""
+        self.running, self._reservation, self._charged = running, reservation, ()
+        self._delivery = running.delivery
 
     async def _settle(self, running: RunningAttempt) -> tuple[Charge, ...]:
         reservation, self._reservation = self._reservation, None
@@ -325,7 +314,7 @@ class Call:
         await self._dispatch.release(reservation)
 
     def _request(self) -> Request | None:
-        original, decision = self._source.request, self._decision
+        original, decision = self._source.request, self._deciding.last
         self._patched = original
         if original is not None and decision is not None:
             patched = original.patched(decision.patch) if decision.patch else original
@@ -333,6 +322,21 @@ class Call:
         if self._patched is not None and self._continuation is not None:
             self._patched = self._continuation.request(self._patched)
         return self._patched
+
+    def _attempt(self, number: int, permit: Permit, clock: CallClock) -> RunningAttempt:
+        """Make an attempt that may be sent.
+
+        :raises ValueError: its request cannot be guarded.
+        """
+        going_on = self._continuation
+        accepts = self._deciding.accepts(lambda: self._seen)
+        how: dict[str, Any] = {"mode": self.policy.mode, "accepts": accepts}
+        panel = Panel(self.policy.panel_guards, self._context(number, permit), clock.now(), **how)
+        panel.transcript.given = going_on.weight if going_on else 0.0
+        delivery = Delivery(self._deliver, keep=self._keep, after=going_on if self._shown else None)
+        running = RunningAttempt(number, permit.request, panel, delivery, clock)
+        running.waited, running.max_tokens_knob = permit.waited, permit.max_tokens_knob
+        return running
 
     def _context(self, number: int, permit: Permit) -> AttemptContext:
         request = permit.request
@@ -365,9 +369,9 @@ class Call:
             return []
         await running.close()
         self._answered(running)
-        record = self._recorder.record(
-            running, completed=completed, patch=self._patch, charged=await self._settle(running)
-        )
+        kept = next((decision for _, decision in panel.marked), None)
+        charged = await self._settle(running)
+        record = self._recorder.record(running, completed=completed, patch=self._patch, decision=kept, charged=charged)
         self.running = None
         self._records.append(record)
         self._recorder.learn(running, record)
@@ -378,6 +382,7 @@ class Call:
             plain=document.value if document and document.instance is not msgspec.UNSET else msgspec.UNSET,
             text=document.text if document else panel.transcript.text,
             message=message,
+            marked=record.marked,
         )
         self._runtime.calls.pop(self.id, None)
         self._runtime.emit(CallCompleted(call=self.id, outcome=self.outcome, **self.about))
@@ -393,14 +398,16 @@ class Call:
             self._answered(running)
         charged, left = await self._settle(running), await self._dispatch.left()
         self.running = None
-        shown = self._shown or (self._delivery.delivered and self._deliver == "live")
+        shown = self._seen
         # An attempt that broke before it went on is as good as none: the text before it stands.
         rest = continuation(end, running.panel.transcript, self._source.request) or (
             self._continuation if end.reason in CUT and self._continuation and not self._continuation.given else None
         )
         if self.policy.json_document is not None:
             rest = None
-        decision = self._decide(end, running.began, delivered=shown, left=left, resumable=rest is not None)
+        decision = self._deciding.after(
+            end, self._asked, running.began, delivered=shown, left=left, resumable=rest is not None
+        )
         resumes = decision.rule is not None and self.policy.retry.rules[decision.rule].resume == "continue"
         self._continuation, self._shown = (rest if resumes else None), shown
         self._follow(
@@ -410,72 +417,22 @@ class Call:
     async def _unsent(self, number: int, end: Trip | Failed) -> None:
         """An attempt that was never sent."""
         self._feedback.unsent()
-        decision = self._decide(end, None, delivered=self._shown, left=await self._dispatch.left())
+        decision = self._deciding.after(end, self._asked, None, delivered=self._shown, left=await self._dispatch.left())
         nothing = UsageRange.nothing()
-        if (denied := self._dispatch.denied) is not None:
-            self._runtime.emit(
-                BudgetDenied(
-                    call=self.id,
-                    scope=denied.scope,
-                    asked=denied.asked,
-                    available=denied.available,
-                    unit=denied.unit,
-                    **self.about,
-                )
-            )
         self._follow(
             AttemptRecord(number=number, ended=end, usage=nothing, cost=Cost(0, 0), decision=decision), end, decision
         )
 
     def _answered(self, running: RunningAttempt) -> None:
-        self._feedback.answered(self._cooldown(running.request), sent=running.began)
-
-    def _cooldown(self, request: Request | None) -> Cooldown:
-        """Of where the attempt that this is about went."""
-        return self._runtime.cooldown(
-            request.model if request else None, self._decision.base_url if self._decision else None
-        )
-
-    def _decide(
-        self,
-        end: Trip | Failed,
-        sent: float | None,
-        *,
-        delivered: bool,
-        left: Mapping[str, int],
-        resumable: bool = False,
-    ) -> Decision:
-        """What follows. A refusal for overload also holds back everybody else who asks the same model.
-
-        :param sent: when the attempt was sent; `None` if it was not.
-        :param left: what the budgets have left.
-        """
-        cooldown, now = self._cooldown(self._patched or self._source.request), self.clock.now()
-        state = RetryState(
-            attempt=len(self._records) + 1,
-            used=tuple(self._used),
-            now=now,
-            deadline=self.clock.deadline,
-            jitter=self._runtime.jitter(),
-            cooldown=cooldown.left(now) if end.reason in COOLING else 0.0,
-            quota=self._feedback.tokens,
-            delivered=delivered and self._deliver == "live",
-            resumable=resumable,
-            before=self._records[-1].ended if self._records else None,
-        )
-        decision = decide(self.policy.retry, end, state)
-        self._feedback.decided(end, decision, cooldown, sent=sent, now=now)
-        return msgspec.structs.replace(decision, budget_left=left) if left else decision
+        self._feedback.answered(self._deciding.cooldown(running.request), sent=running.began)
 
     def _follow(self, record: AttemptRecord, end: Trip | Failed, decision: Decision) -> None:
         """Keep the record of an attempt that was not accepted, and do as decided."""
         runtime, number = self._runtime, record.number
         self._records.append(record)
-        self._decision = decision
+        self._deciding.follow(decision)
         runtime.emit(AttemptAborted(call=self.id, attempt=record, **self.about))
         if decision.action == "retry":
-            assert decision.rule is not None
-            self._used.append(decision.rule)
             runtime.emit(RetryScheduled(call=self.id, attempt=number + 1, decision=decision, **self.about))
             return
         self.failure = failure = call_error(end, decision, self.record, self._dispatch.denied)
@@ -486,7 +443,18 @@ class Call:
 
     @property
     def _patch(self) -> Mapping[str, Any] | None:
-        return self._decision.patch if self._decision else None
+        decided = self._deciding.last
+        return decided.patch if decided else None
+
+    @property
+    def _asked(self) -> Request | None:
+        """The request of the attempt, as far as it was made."""
+        return self._patched or self._source.request
+
+    @property
+    def _seen(self) -> bool:
+        """Whether the consumer has output that cannot be taken back."""
+        return self._deliver == "live" and (self._shown or self._delivery.delivered)
 
     def _sums(self) -> dict[str, Any]:
         records = self._records

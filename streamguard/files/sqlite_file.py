@@ -182,11 +182,12 @@ def keep_log(db: sqlite3.Connection, timeout: float, pause: Callable[[float], No
     while True:
         try:
             db.execute("PRAGMA journal_mode = WAL").fetchall()
-            return
         except sqlite3.OperationalError as error:
             if not is_busy(error) or time.monotonic() >= until:
                 raise
             pause(BETWEEN_TRIES)
+        else:
+            return
 
 
 def claim(db: sqlite3.Connection, kind: Format) -> None:

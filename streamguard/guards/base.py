@@ -7,7 +7,7 @@ order, until it trips, has enough or the attempt ends. It never sees the consume
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
@@ -21,6 +21,7 @@ from streamguard.files.mistakes import Mistake, mistakes
 from streamguard.guards.grounding.source import SourceTexts
 from streamguard.pricing.price import Price
 from streamguard.pricing.tokens import TokenScale
+from streamguard.redaction import redacted
 from streamguard.request import Request
 from streamguard.verdict import Enough, Trip
 
@@ -150,6 +151,9 @@ class BaseWatch:
 
     wants: tuple[type, ...] | None = None
     deadline: float = NEVER
+    of_values: bool = False
+    """Whether its trips are about what a document says, which is whole and valid all the same: a rule with
+    `accept: marked` can keep such an answer."""
     hopeless: Trip | None = None
     """Why no answer to this request can be accepted, known before it is sent; `None` if some answer can."""
 
@@ -168,6 +172,41 @@ class BaseWatch:
 
     def expire(self, now: float) -> Trip | None:
         return None
+
+
+class AwaitedWatch(BaseWatch):
+    """A watch whose checks are asynchronous: the panel collects them, the engine awaits them.
+
+    After each event the engine awaits `check` for each item of `pending()`, in order, before the event is delivered.
+    """
+
+    def pending(self) -> Sequence[Any]:
+        """Return what waits for a check, and forget it: from now on it is the caller's to check."""
+        raise NotImplementedError
+
+    async def check(self, due: Any) -> Trip | Enough | None:
+        """Check one of them. Cancellation goes through; what a function raises is the trip `guard.failed`."""
+        raise NotImplementedError
+
+
+def failed(name: str, error: Exception) -> Trip:
+    """Return the trip that a guard's exception is."""
+    errors = [*_single(error)]
+    return Trip(
+        reason="guard.failed",
+        message=f"guard {name} raised {'; '.join(f'{type(one).__name__}: {redacted(str(one))}' for one in errors)}",
+        observed=type(errors[0]).__name__,
+        guard=name,
+    )
+
+
+def _single(error: Exception) -> Iterator[Exception]:
+    """The exceptions of a group, whose own words say nothing."""
+    if isinstance(error, ExceptionGroup):
+        for one in error.exceptions:
+            yield from _single(one)
+    else:
+        yield error
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

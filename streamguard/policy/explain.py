@@ -14,6 +14,8 @@ from typing import Any, Literal
 import msgspec
 from pydantic import BaseModel
 
+from streamguard.guards.checks.custom import CustomCheck
+from streamguard.guards.checks.spec import Check
 from streamguard.policy.checks import reasons_of
 from streamguard.policy.model import Policy
 from streamguard.redaction import bare_address
@@ -37,7 +39,7 @@ class Consequence(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: str
     meaning: str
-    decision: Literal["retry", "give up"]
+    decision: Literal["retry", "give up", "mark"]
     rule: int | None
     """0-based index of the rule that decides; `None` if none is about it."""
     detail: str
@@ -75,7 +77,7 @@ def explain(policy: Policy) -> Explanation:
         clocks=_rows("timeouts", policy.timeouts),
         caps=_rows("caps", policy.caps),
         json=_rows("json", policy.json_document),
-        checks=tuple(_rows(f"checks[{index}]", one) for index, one in enumerate(policy.checks)),
+        checks=tuple(_check_rows(f"checks[{index}]", one) for index, one in enumerate(policy.checks)),
         completion=_rows("completion", policy.completion),
         content=tuple(row for i, one in enumerate(policy.content) for row in _rows(f"content[{i}]", one)),
         repetition=_rows("repetition", policy.repetition),
@@ -118,6 +120,16 @@ def _rows(section: str, spec: BaseModel | None) -> tuple[Row, ...]:
     )
 
 
+def _check_rows(section: str, check: Check | CustomCheck) -> tuple[Row, ...]:
+    if isinstance(check, Check):
+        return _rows(section, check)
+    said = {"function": check.name, "needs": check.needs, "reason": check.reason, "missing": check.missing}
+    return tuple(
+        Row(knob=f"{section}.{name}", value=_value(name, value), source="set")
+        for name, value in {**said, "mode": check.mode}.items()
+    )
+
+
 def _value(name: str, value: Any) -> str:
     if value is None:
         return "off" if name != "mode" else "the policy's"
@@ -151,13 +163,15 @@ def _consequences(policy: Policy) -> Iterator[Consequence]:
         own = "a check of the policy's own" if reason.startswith("check.") else "a pattern of the policy's own"
         meaning = REASONS.get(reason, own)
         index = next((i for i, rule in enumerate(retry.rules) if rule.matches(reason)), None)
-        decision: Literal["retry", "give up"] = "give up"
+        decision: Literal["retry", "give up", "mark"] = "give up"
         if any(fnmatchcase(reason, pattern) for pattern in NEVER_RETRIED):
             index, detail = None, "never retried"
         elif index is None:
             detail = "no rule is about it"
         elif retry.rules[index].give_up:
             detail = "the rule says so"
+        elif retry.rules[index].accept is not None and 0 in (retry.attempts - 1, retry.rules[index].max_uses):
+            decision, detail = "mark", "the answer is kept"
         elif retry.attempts == 1:
             detail = "attempts is 1"
         else:
@@ -172,6 +186,8 @@ def _how(rule: Rule, attempts: int) -> str:
         parts.append("or as long as the provider asks")
     if rule.resume == "continue":
         parts.append("from where prose broke, where it can be continued")
+    if rule.accept is not None:
+        parts.append("then the answer is kept and marked")
     if rule.base_url:
         parts.append(f"from {rule.base_url}")
     if rule.patch:

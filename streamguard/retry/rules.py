@@ -22,13 +22,23 @@ from streamguard.files.frozen_json import JsonObject
 from streamguard.guards.base import Spec
 from streamguard.guards.knobs import Items
 from streamguard.retry.quota import Quota, is_outage
-from streamguard.verdict import Decision, Trip
+from streamguard.verdict import REASONS, Decision, Trip
 
-NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
+NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total", "hedge.*")
 """Reasons that no rule can retry: a person said stop, or asking again cannot succeed before something outside
 changes."""
 
+UNGROUNDED = "json.ungrounded"
+"""The one reason of the package's own whose answer may be kept: see `Rule.accept`."""
+
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+
+
+def _can_be_marked(pattern: str) -> bool:
+    """Whether a pattern matches only what a check of finished values says, or a value that is not grounded."""
+    prefix, dot, _ = pattern.partition(".")
+    own = bool(dot) and not set(prefix) & set("*?[") and prefix not in {one.partition(".")[0] for one in REASONS}
+    return pattern == UNGROUNDED or (own and prefix != "content")
 
 
 class Backoff(Spec):
@@ -36,6 +46,10 @@ class Backoff(Spec):
 
     With `jitter: full` a uniformly random part of that (AWS, "Exponential Backoff And Jitter": full jitter spreads a
     crowd of clients best), else all of it.
+
+    ```python
+    Rule(when="provider.*", wait=Backoff(initial=0.5, max=20), respect_retry_after=True)
+    ```
     """
 
     initial: Seconds = 0.5
@@ -44,7 +58,7 @@ class Backoff(Spec):
     jitter: Literal["full", "none"] = "full"
 
     def seconds(self, retry: int, jitter: float) -> float:
-        """Seconds to wait before the `retry`-th (1-based) retry; `jitter` is a random number from [0, 1)."""
+        """Return the seconds to wait before the `retry`-th (1-based) retry; `jitter` is a random number from 0 to 1."""
         # The exponent is bounded because floats are: beyond it every wait is `max` anyway.
         ceiling = min(self.max, self.initial * self.factor ** min(retry - 1, 64))
         return ceiling * jitter if self.jitter == "full" else ceiling
@@ -57,7 +71,12 @@ def _or_text(schema: dict[str, Any]) -> None:
 
 
 class Rule(Spec):
-    """What follows from an attempt that ended for one of some reasons."""
+    """What follows from an attempt that ended for one of some reasons.
+
+    ```python
+    Rule(when="stop.max_tokens", max_uses=1, patch={"max_tokens": {"multiply": 2, "max": 8192}})
+    ```
+    """
 
     when: Annotated[
         Items[str],
@@ -72,8 +91,11 @@ class Rule(Spec):
     respect_retry_after: bool = False
     """Wait as long as the provider asks, if it asks, instead of `wait`. Where that does not fit the deadline the call
     is given up at once, and the error says when to come back: an earlier attempt would fail."""
-    max_uses: Annotated[int, Field(ge=1)] | None = None
-    """How often this rule may ask again in one call; `None` for as often as `attempts` allows."""
+    max_uses: Annotated[int, Field(ge=0)] | None = None
+    """How often this rule may ask again in one call; `None` for as often as `attempts` allows. 0 only with `accept`."""
+    accept: Literal["marked"] | None = None
+    """`marked`: where this rule does not ask again, keep the answer and mark it, instead of giving up. For `check.*`
+    and `json.ungrounded`: the document is whole and valid, but what it says may be wrong, perhaps in the source."""
     patch: JsonObject | None = None
     """What to change in the original request: see `Request.patched`."""
     resume: Literal["restart", "continue"] = "restart"
@@ -87,6 +109,18 @@ class Rule(Spec):
         extra = self.model_fields_set - {"when", "give_up"}
         if self.give_up and extra:
             raise ValueError(f"give_up ends the call, so {', '.join(sorted(extra))} can have no effect")
+        return self
+
+    @model_validator(mode="after")
+    def _accepts_what_is_whole(self) -> Rule:
+        if self.max_uses == 0 and self.accept is None:
+            raise ValueError("max_uses: 0 never asks again: write give_up: true, or accept: marked")
+        wrong = [] if self.accept is None else [pattern for pattern in self.when if not _can_be_marked(pattern)]
+        if wrong:
+            raise ValueError(
+                f"accept: marked keeps a document that is whole and valid: let the rule be about check.* and "
+                f"{UNGROUNDED} alone, not about {', '.join(wrong)}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -104,12 +138,20 @@ class Rule(Spec):
         return self.base_url is not None or (self.patch is not None and "model" in self.patch)
 
     def matches(self, reason: str) -> bool:
-        """Whether the rule is about a reason."""
+        """Return whether the rule is about a reason.
+
+        :param reason: a dotted name, such as `json.schema`.
+        """
         return any(fnmatchcase(reason, pattern) for pattern in self.when)
 
 
 class Retry(Spec):
-    """How often, and by which rules. The first rule that matches decides; no match means give up."""
+    """How often, and by which rules. The first rule that matches decides; no match means give up.
+
+    ```python
+    Retry(attempts=3, rules=[Rule(when=["json.*", "timeout.*"])])
+    ```
+    """
 
     attempts: Annotated[int, Field(ge=1, le=100)] = 1
     """All attempts of one call, the first included."""
@@ -125,6 +167,21 @@ class Retry(Spec):
                 "{when: [json.*, timeout.*, transport.*]}"
             )
         return self
+
+    def rule_for(self, reason: str) -> int | None:
+        """Return the index of the rule that decides about a reason; `None` if none is about it.
+
+        :param reason: a dotted name, such as `json.schema`.
+        """
+        return next((index for index, rule in enumerate(self.rules) if rule.matches(reason)), None)
+
+    def may_mark(self, reason: str) -> bool:
+        """Return whether an answer that is rejected for a reason may be kept in the end.
+
+        :param reason: a dotted name, such as `json.schema`.
+        """
+        index = self.rule_for(reason)
+        return index is not None and self.rules[index].accept is not None
 
 
 class RetryState(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +220,7 @@ def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
             why += "; the attempt before failed in the same way, so the source itself may be wrong"
         return Decision(action="give_up", reason=reason, why=why, rule=rule, retry_after=retry_after)
 
-    index = next((i for i, rule in enumerate(retry.rules) if rule.matches(reason)), None)
+    index = retry.rule_for(reason)
     if any(fnmatchcase(reason, pattern) for pattern in NEVER_RETRIED):
         return give_up(f"{reason} is never retried")
     if index is None:
@@ -203,9 +260,23 @@ def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
     )
 
 
+def accepted(retry: Retry, trip: Trip, at: RetryState) -> Decision | None:
+    """Decide whether the answer is kept although it tripped, since its rule would not ask again.
+
+    :returns: the decision to accept it; `None` if the attempt is to be aborted.
+    """
+    decision = decide(retry, trip, at)
+    if decision.action == "retry" or decision.rule is None or retry.rules[decision.rule].accept is None:
+        return None
+    why = f"{decision.why}; the answer is kept, and marked (accept: marked)"
+    return Decision(action="accept", reason=trip.reason, why=why, rule=decision.rule)
+
+
 def _again(before: Trip | Failed | None, ended: Trip | Failed) -> bool:
     """Whether a check failed twice for the same values: asking again does not mend what the source says."""
-    if not (isinstance(before, Trip) and isinstance(ended, Trip) and ended.reason.startswith("check.")):
+    if not (isinstance(before, Trip) and isinstance(ended, Trip) and ended.reason != "guard.failed"):
+        return False
+    if not (ended.reason.startswith("check.") or ended.knob == "checks"):
         return False
     return [(one.reason, one.observed, one.where and one.where.pointer) for one in (before, ended)].count(
         (ended.reason, ended.observed, ended.where and ended.where.pointer)

@@ -50,7 +50,7 @@ def test_a_fault_at_the_nth_operation(mode: str) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds child processes in Linux's /proc")
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("victim", "first", "every", "most"), [("parent", 20, 97, 6), ("child", 9, 33, 3)])
+@pytest.mark.parametrize(("victim", "first", "every", "most"), [("parent", 20, 120, 6), ("child", 9, 33, 3)])
 def test_a_kill_of_a_worker_or_of_its_parent(victim: str, first: int, every: int, most: int) -> None:
     """With two workers: some operations of the parent, and some of the first worker, are the last ones before a kill."""
     counts = kills("tests.jobs.worker_kills", victim, "--every", str(every), "--first", str(first))

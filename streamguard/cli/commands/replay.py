@@ -17,8 +17,7 @@ import msgspec
 
 from streamguard.cli.commands.exits import Exit, complain
 from streamguard.errors import ConfigError, JobError, Problem
-from streamguard.guards.base import AttemptContext
-from streamguard.guards.custom import AsyncWatch
+from streamguard.guards.base import AttemptContext, AwaitedWatch
 from streamguard.policy.model import Policy
 from streamguard.replay import Replayed, recordings, replay
 from streamguard.replay.recording import MOST_BYTES
@@ -100,7 +99,8 @@ def _policy(options: Options) -> Policy:
             raise JobError(
                 msgspec.structs.replace(one, file=one.file or options.schema) for one in error.problems
             ) from error
-    unasked = [guard.name for guard in policy.guards if isinstance(guard.watch(AttemptContext(), 0.0), AsyncWatch)]
+    own = (*policy.checks, *policy.guards)
+    unasked = [guard.name for guard in own if isinstance(guard.watch(AttemptContext(), 0.0), AwaitedWatch)]
     if unasked:
         put(sys.stderr, f"not asked, since they are asynchronous: {printable(', '.join(unasked))}\n")
     return policy
@@ -177,7 +177,9 @@ def _verdict(one: Replayed) -> str:
 def _why(one: Replayed) -> str:
     if one.message is not None:
         return one.message
-    return "; ".join(f"observed {seen.reason}" for seen in one.observed)
+    return "; ".join(
+        [*(f"marked {mark.reason}" for mark in one.marked), *(f"observed {seen.reason}" for seen in one.observed)]
+    )
 
 
 def sums(judged: Sequence[Replayed]) -> Iterator[str]:
@@ -196,6 +198,8 @@ def sums(judged: Sequence[Replayed]) -> Iterator[str]:
         if after:
             share = f"{after / whole:.0%}" if after * 100 >= whole else "under 1%"
             yield f"≈ {after:,} of {whole:,} output tokens ({share}) came {what}"
+    if marked := Counter(mark.reason for one in judged if one.reason is None for mark in one.marked):
+        yield f"kept and marked: {_listed(marked)}"
     observed = Counter(seen.reason for one in judged for seen in one.observed)
     if observed:
         yield f"observed only: {_listed(observed)}"
