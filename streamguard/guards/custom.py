@@ -162,12 +162,19 @@ _DOTTED: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
 _TAKEN: Final = frozenset(reason.partition(".")[0] + "." for reason in REASONS) - frozenset(OWN_PREFIXES)
 
 
-def _check(reason: str, every: Every, kinds: Sequence[str], mode: str | None) -> None:
-    problem = None
+def reason_problem(reason: object) -> str | None:
+    """Say what is wrong with a reason of one's own, if anything is."""
     if not isinstance(reason, str) or not _DOTTED.fullmatch(reason):
-        problem = f"reason must be dotted lower-case words such as 'house.shouting', not {reason!r}"
-    elif reason.startswith(tuple(_TAKEN)):
-        problem = f"reason {reason!r} has a prefix of this package's own; use one of yours, such as 'house.'"
+        return f"reason must be dotted lower-case words such as 'house.shouting', not {reason!r}"
+    if reason.startswith(tuple(_TAKEN)):
+        return f"reason {reason!r} has a prefix of this package's own; use one of yours, such as 'house.'"
+    return None
+
+
+def _check(reason: str, every: Every, kinds: Sequence[str], mode: str | None) -> None:
+    problem = reason_problem(reason)
+    if problem is not None:
+        pass
     elif isinstance(every, bool) or not (every in ("delta", "block") or (isinstance(every, int) and every > 0)):
         problem = f"every must be 'delta', 'block' or a positive number of characters, not {every!r}"
     elif isinstance(kinds, str) or not kinds or not set(kinds) <= set(get_args(DeltaKind)):

@@ -24,7 +24,7 @@ from streamguard.guards.knobs import Items
 from streamguard.retry.quota import Quota, is_outage
 from streamguard.verdict import REASONS, Decision, Trip
 
-NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
+NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total", "hedge.*")
 """Reasons that no rule can retry: a person said stop, or asking again cannot succeed before something outside
 changes."""
 
@@ -274,7 +274,9 @@ def accepted(retry: Retry, trip: Trip, at: RetryState) -> Decision | None:
 
 def _again(before: Trip | Failed | None, ended: Trip | Failed) -> bool:
     """Whether a check failed twice for the same values: asking again does not mend what the source says."""
-    if not (isinstance(before, Trip) and isinstance(ended, Trip) and ended.reason.startswith("check.")):
+    if not (isinstance(before, Trip) and isinstance(ended, Trip) and ended.reason != "guard.failed"):
+        return False
+    if not (ended.reason.startswith("check.") or ended.knob == "checks"):
         return False
     return [(one.reason, one.observed, one.where and one.where.pointer) for one in (before, ended)].count(
         (ended.reason, ended.observed, ended.where and ended.where.pointer)

@@ -127,7 +127,7 @@ def compiled(
         except ValueError as error:
             mistakes.append(Located("at", 0, str(error)))
         else:
-            item, key, wrong = _item(types, path)
+            item, key, wrong = items_at(types, path)
             mistakes += wrong
         item, key = item or ANYTHING, key or ANYTHING
     reads = Reads()
@@ -178,7 +178,7 @@ def _split(compiler: Compiler, text: str, reads: Reads) -> int | None:
     return number if fold.name == "all" and fold.text == " ".join(text.split()) else None
 
 
-def _item(types: SchemaTypes, path: tuple[str, ...]) -> tuple[Type | None, Type | None, list[Located]]:
+def items_at(types: SchemaTypes, path: tuple[str, ...]) -> tuple[Type | None, Type | None, list[Located]]:
     """What the items at a place are, and what tells them apart."""
     found, key, at = types.document(), ANYTHING, 0
     so_far = ""
