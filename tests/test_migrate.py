@@ -1,4 +1,4 @@
-"""`docs/migrate.md`: what the page cannot run by itself, and how long its blocks are."""
+"""`docs/migrate.md` and `migrate-jobs.md`: what the pages cannot run by themselves, and how long their blocks are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tests.test_docs import blocks, hidden, language, reason_to_skip
 
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / "build" / "migrate" / "bin" / "python"
-SHOWN = [one for one in blocks("docs/migrate.md") if language(one) == "python" and not hidden(one)]
+PAGES = ("docs/migrate.md", "docs/migrate-jobs.md")
+SHOWN = [one for page in PAGES for one in blocks(page) if language(one) == "python" and not hidden(one)]
 SKIPPED = {
     name: str(next(one for one in SHOWN if reason_to_skip(one) and word in one.parsed).parsed)
     for name, word in {

@@ -187,6 +187,8 @@ class Runtime:
         The `MOST_KEPT` that were asked for last are kept, as cool-downs are.
 
         :param spec: `None` for no second requests, and nothing to know.
+        :param model: the model's name.
+        :param base_url: the other endpoint that a rule names; `None` for the source's own.
         """
         if spec is None:
             return None
