@@ -72,6 +72,7 @@ REASONS: dict[str, str] = {
     "budget.denied": "the budget has no room",
     "budget.unbounded": "the request's cost has no bound",
     "budget.lost": "the ledger was lost while the stream ran",
+    "hedge.lost": "another request of the same call was faster",
     "operator.interrupt": "somebody interrupted",
 }
 """Every reason this package gives, with what it means. `content.*`, `check.*` and the prefixes of one's own guards come

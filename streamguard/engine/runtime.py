@@ -21,6 +21,7 @@ from streamguard.engine.pacing.local import LocalPacer, Pacer
 from streamguard.engine.pacing.shared import SharedPacer
 from streamguard.engine.snapshot import CallSnapshot
 from streamguard.engine.telemetry import Hook, Record, emit
+from streamguard.pace.hedge import Hedges, HedgeSpec
 from streamguard.pace.pace import PaceView
 from streamguard.pace.spec import PaceSpec
 from streamguard.pace.stores import open_pace_store
@@ -113,6 +114,7 @@ class Runtime:
         self._quotas: dict[Quota, RetryQuota] = {}
         self._cooldowns: dict[tuple[str | None, str | None], Cooldown] = {}
         self._pacers: dict[tuple[PaceSpec, str, str | None], Pacer] = {}
+        self._hedges: dict[tuple[HedgeSpec, str | None, str | None], Hedges] = {}
         self._pace_stores: dict[str, PaceStore] = {}
 
     def pause(self, by: str) -> None:
@@ -178,6 +180,22 @@ class Runtime:
             self._pacers.pop(next(iter(self._pacers)), None)
         self._pacers[key] = pacer
         return pacer
+
+    def hedges(self, spec: HedgeSpec | None, model: str | None, base_url: str | None = None) -> Hedges | None:
+        """Return what calls know of first tokens that ask this model, at the source's own endpoint or at another.
+
+        The `MOST_KEPT` that were asked for last are kept, as cool-downs are.
+
+        :param spec: `None` for no second requests, and nothing to know.
+        """
+        if spec is None:
+            return None
+        key = (spec, model, base_url)
+        hedges = self._hedges.pop(key, None) or Hedges(spec)
+        if len(self._hedges) >= MOST_KEPT:
+            self._hedges.pop(next(iter(self._hedges)), None)
+        self._hedges[key] = hedges
+        return hedges
 
     def _new_pacer(self, spec: PaceSpec, pool: str, base_url: str | None) -> Pacer:
         if spec.shared is None:

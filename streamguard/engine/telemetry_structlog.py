@@ -12,6 +12,7 @@ from streamguard.engine.telemetry import (
     CallCompleted,
     CallGaveUp,
     CallLeft,
+    Hedged,
     Hook,
     LimitsSeen,
     Record,
@@ -143,9 +144,14 @@ def _denied(r: BudgetDenied) -> tuple[str, str, dict[str, Any]]:
     return "warning", "budget_denied", {"scope": r.scope, "asked": r.asked, "available": r.available, "unit": r.unit}
 
 
+def _hedged(r: Hedged) -> tuple[str, str, dict[str, Any]]:
+    return "info", "hedged", {"attempt": r.attempt, "why": r.why, "result": r.result, "after": round(r.after, 3)}
+
+
 _RENDER: dict[type, Any] = {
     AttemptStarted: _started,
     LimitsSeen: _limits,
+    Hedged: _hedged,
     AttemptAborted: _aborted,
     RetryScheduled: _scheduled,
     CallGaveUp: _gave_up,

@@ -63,6 +63,7 @@ def check_policy(
         *_checks(policy),
         *_budgets(policy),
         *_clocks(policy, needs_total),
+        *_hedge(policy),
     ]
     return findings if sees_request else [*findings, *_opaque(policy)]
 
@@ -302,12 +303,25 @@ def _budgets(policy: Policy) -> Iterator[Finding]:
             yield Finding("error", ("budgets", index, "name"), what)
 
 
+def _hedge(policy: Policy) -> Iterator[Finding]:
+    """A second request that could never be sent."""
+    if policy.hedge is None:
+        return
+    if policy.deliver == "live":
+        what = "a second request needs deliver: committed or restarting: with live, output is gone before it could win"
+        yield Finding("error", ("hedge",), what)
+    if policy.retry.attempts == 1:
+        yield Finding("error", ("hedge",), "a second request is an attempt, and retry.attempts is 1: allow 2 or more")
+
+
 def _opaque(policy: Policy) -> Iterator[Finding]:
     for index, rule in enumerate(policy.retry.rules):
         if rule.patch:
             yield Finding("error", ("retry", "rules", index, "patch"), "an opaque source has no request to patch")
     if policy.budgets:
         yield Finding("error", ("budgets",), "an opaque source has no request whose cost could be bounded")
+    if policy.hedge is not None:
+        yield Finding("error", ("hedge",), "an opaque source has no request that could be sent a second time")
     guard = policy.json_document
     if guard is not None and guard.schema_ == "request":
         yield Finding("error", ("json", "schema"), "an opaque source has no request to read a schema from")

@@ -25,6 +25,7 @@ from streamguard.guards.knobs import Items
 from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import Timeouts
 from streamguard.models.model import OutputType
+from streamguard.pace.hedge import HedgeSpec
 from streamguard.pace.spec import PaceSpec
 from streamguard.pricing.price import Prices
 from streamguard.retry.rules import UNGROUNDED, Retry
@@ -85,6 +86,8 @@ class Policy(Spec):
     budgets: Items[BudgetSpec] = ()
     pace: PaceSpec | None = PaceSpec()
     """How fast requests are sent. `null`: as fast as calls come, and jobs eight at a time."""
+    hedge: HedgeSpec | None = None
+    """A second request for calls whose output is late. Off by default: it is paid for."""
     prices: Prices = Prices()
     """Own prices by model, before the shipped snapshot."""
 
@@ -107,6 +110,7 @@ class Policy(Spec):
             retry: Retry = ...,
             budgets: Sequence[BudgetSpec] = (),
             pace: PaceSpec | None = ...,
+            hedge: HedgeSpec | None = None,
             prices: Mapping[str, Any] = ...,
         ) -> None: ...
 

@@ -24,7 +24,7 @@ from streamguard.guards.knobs import Items
 from streamguard.retry.quota import Quota, is_outage
 from streamguard.verdict import REASONS, Decision, Trip
 
-NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
+NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total", "hedge.*")
 """Reasons that no rule can retry: a person said stop, or asking again cannot succeed before something outside
 changes."""
 
