@@ -15,20 +15,20 @@ as large as ours, created since, is ours if its results have our ids.
 
 from __future__ import annotations
 
-import json
 import math
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import anyio
 import msgspec
 
 from streamguard.budgets.ledger import Denied
 from streamguard.jobs.batches.holds import BatchHolds
-from streamguard.jobs.batches.judging import Judge, Judged
+from streamguard.jobs.batches.judging import Judge
 from streamguard.jobs.batches.log import Batch, BatchLog, Member
+from streamguard.jobs.batches.taking import TRIES, Desk, Results, Seen, parsed_line
 from streamguard.jobs.input.input import RowRequest
 from streamguard.jobs.job import Job
 from streamguard.jobs.progress.summary import BatchProgress, Tally
@@ -50,9 +50,6 @@ GRACE: Final = 10.0
 SKEW: Final = 300.0
 """Seconds by which the provider's clock may be behind ours."""
 
-TRIES: Final = 5
-"""Times that a submission is refused for now, or results break off, before the rows are left to streams."""
-
 REFUSED: Final = frozenset(
     {"provider.authentication", "provider.permission", "provider.billing", "provider.spend_limit"}
 )
@@ -63,31 +60,6 @@ FOR_NOW: Final = frozenset({"provider.rate_limited", "provider.overloaded", "tra
 
 NOT_BATCHED: Final = frozenset({"betas", "speed", "stream", "base_url"})
 """Fields of a request that no batch takes as they are: rows with any are asked by streams."""
-
-
-class Seen(Protocol):
-    """A batch as the provider describes it."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def created(self) -> float: ...
-    @property
-    def counts(self) -> Mapping[str, int]: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def ended(self) -> bool: ...
-
-
-class Desk(Protocol):
-    """Where batches are submitted."""
-
-    async def create(self, requests: Sequence[Mapping[str, Any]]) -> Seen: ...
-    async def retrieve(self, batch: str) -> Seen: ...
-    async def cancel(self, batch: str) -> Seen: ...
-    def since(self, created: float) -> AsyncGenerator[Seen]: ...
-    def results(self, batch: str) -> AsyncGenerator[bytes]: ...
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +88,8 @@ class _Open:
         self.batch = batch
         self.seen: Seen | None = None
         self.canceled = False
+        self.waits = False
+        """Whether a batch of the provider's may be this one, and does not say before it ends."""
         self.others: set[str] = set()
         """Batches that are not this one."""
 
@@ -143,19 +117,21 @@ class BatchLane:
     ) -> None:
         self._job = job
         self._desk = desk
-        self._judge = judge
         self._holds = holds
         self._tally = tally
         self._order = order or Order()
         self._say = say
         self._log = log or BatchLog(job.journal)
         self._submits = submits
+        self._results = Results(job, desk, judge, tally, first_look=self._order.first_look)
         self._open: list[_Open] = []
         self._until = math.inf
         self._look = self._order.first_look
         self._streams = False
         """Whether batches are given up, and the rest is left to streams."""
         self._complained = False
+        self._kept: dict[str, int] = {}
+        """Rows of this run that are in an open batch, with their lines in the input."""
 
     async def run(self) -> None:
         """Submit what a batch takes, and wait until every batch is taken. What is left is the plan's.
@@ -203,12 +179,16 @@ class BatchLane:
                 # It was killed before its hold was made, so nothing was submitted.
                 self._change(batch, state="refused")
                 continue
-            self._choose(batch.members, None)
+            self._keep(batch.members)
             self._open.append(_Open(batch))
         if self._open:
             count = sum(len(one.batch.members) for one in self._open)
             self._say(f"{count:,} rows are in {_batches(len(self._open))} of an earlier run: waiting for their results")
         self._told()
+        for one in [one for one in self._open if one.batch.id is None]:
+            # Rows that no batch has can go into one of this run.
+            while one in self._open and one.batch.id is None and not one.waits:
+                await self._wait([one])
 
     # Submitting
 
@@ -217,7 +197,7 @@ class BatchLane:
         part: list[RowRequest] = []
         size = 0
         for request in self._job.requests():
-            if request.turn >= ALONE_FROM or NOT_BATCHED & request.params.keys():
+            if request.turn >= ALONE_FROM or NOT_BATCHED & request.params.keys() or self._was_in_one(request):
                 continue
             length = len(msgspec.json.encode(request.params)) + 100
             if part and (len(part) >= self._order.most_rows or size + length > self._order.most_bytes):
@@ -227,6 +207,11 @@ class BatchLane:
             size += length
         if part:
             yield part
+
+    def _was_in_one(self, request: RowRequest) -> bool:
+        """Whether a batch has answered this row already, badly: no row is paid for by batches twice."""
+        written = self._job.journal.line(request.entry.custom_id)
+        return written is not None and decode_head(written).streamguard.batch is not None
 
     async def _send(self, part: Sequence[RowRequest]) -> None:
         """Submit some rows, in smaller parts where a budget has no room for all of them."""
@@ -261,7 +246,7 @@ class BatchLane:
             self._change(batch, state="refused")
             return denied
         requests = [{"custom_id": batch.custom_id(at), "params": row.params} for at, (row, _) in enumerate(held)]
-        self._choose(members, None)
+        self._keep(members)
         one = _Open(batch)
         self._open.append(one)
         self._told()
@@ -291,15 +276,15 @@ class BatchLane:
         """A batch that the provider took at no time: its rows are as they were."""
         await self._holds.settle(one.batch, {})
         self._change(one.batch, state="refused")
-        self._choose(one.batch.members, 0)
+        self._give_back(one.batch.members)
         self._close(one)
 
     # Waiting
 
-    async def _wait(self) -> None:
-        """Look at every open batch, take those that ended, and wait a while if none had."""
+    async def _wait(self, some: Sequence[_Open] | None = None) -> None:
+        """Look at every open batch, or at some, take those that ended, and wait a while if none had."""
         before = len(self._open)
-        for one in list(self._open):
+        for one in list(self._open if some is None else some):
             try:
                 await self._look_at(one)
             except SourceFailed as error:
@@ -340,27 +325,27 @@ class BatchLane:
     async def _find(self, one: _Open) -> bool:
         """Whether the provider has a batch whose submission broke off; if it surely has not, the batch is given up."""
         known = {batch.id for batch in self._log.all()}
-        waiting = False
+        one.waits = False
         async with aclosing(self._desk.since(one.batch.noted - SKEW)) as found:
             async for seen in found:
                 if seen.id in known or seen.id in one.others or seen.total != len(one.batch.members):
                     continue
                 if not seen.ended:
-                    waiting = True  # nothing but its results says whose it is
+                    one.waits = True  # nothing but its results says whose it is
                 elif await self._is_ours(one.batch, seen.id):
                     one.batch = self._change(one.batch, state="sent", id=seen.id)
                     return True
                 else:
                     one.others.add(seen.id)
-        if not waiting and self._log.clock() >= one.batch.noted + self._order.grace:
+        if not one.waits and self._log.clock() >= one.batch.noted + self._order.grace:
             await self._refused(one)
-            self._say(f"a batch of {len(one.batch.members):,} rows was not taken: they are asked one by one")
+            self._say(f"a batch of {len(one.batch.members):,} rows was submitted, and the provider has not taken it")
         return False
 
     async def _is_ours(self, batch: Batch, name: str) -> bool:
         async with aclosing(self._desk.results(name)) as lines:
             async for line in lines:
-                parsed = _parsed(line)
+                parsed = parsed_line(line)
                 if parsed is not None:
                     return batch.member(parsed.get("custom_id")) is not None
         return False
@@ -368,7 +353,7 @@ class BatchLane:
     def _gone(self, one: _Open, message: str) -> None:
         """The provider does not know a batch any more: what it cost stays uncertain."""
         self._change(one.batch, state="gone")
-        self._choose(one.batch.members, 0)
+        self._give_back(one.batch.members)
         self._close(one)
         self._say(
             f"batch {one.batch.id} is gone ({message}): its rows are asked again, and what it had cost is unknown"
@@ -379,82 +364,17 @@ class BatchLane:
     async def _take(self, one: _Open) -> None:
         """Judge and journal every result, then settle what the batch held."""
         batch = one.batch
-        assert batch.id is not None and one.seen is not None  # noqa: PT018
-        seconds = max(0.0, self._log.clock() - batch.noted)
-        spent: dict[str, tuple[int | None, int | None]] = {}
-        done: set[str] = set()
-        tried, broken = 0, ""
-        while len(done) < len(batch.members) and tried < TRIES:
-            tried += 1
-            try:
-                async with aclosing(self._desk.results(batch.id)) as lines:
-                    async for line in lines:
-                        parsed = _parsed(line)
-                        member = None if parsed is None else batch.member(parsed.get("custom_id"))
-                        if parsed is None or member is None or member.key in done:
-                            continue
-                        took = await self._result(batch, member, parsed.get("result"), seconds)
-                        if took is not None:
-                            spent[member.key] = took
-                        done.add(member.key)
-            except SourceFailed as error:
-                broken = error.failed.message
-            if len(done) < len(batch.members) and tried < TRIES:
-                await anyio.sleep(min(LAST_LOOK, self._order.first_look * 2**tried))
-        missing = [member for member in batch.members if member.key not in done]
-        if missing:
-            self._choose(missing, 0)
-            spent |= {member.key: (None, None) for member in missing}
-            why = f" ({broken})" if broken else ""
-            self._say(f"batch {batch.id}: {len(missing):,} results did not come{why}; their rows are asked one by one")
+        taken = await self._results.take(batch, max(0.0, self._log.clock() - batch.noted))
+        self._give_back([*taken.bad, *taken.missing])
+        if taken.missing:
+            why = f" ({taken.broken})" if taken.broken else ""
+            count = len(taken.missing)
+            self._say(f"batch {batch.id}: {count:,} results did not come{why}; their rows are asked one by one")
         with anyio.CancelScope(shield=True):
-            await self._holds.settle(batch, spent)
+            await self._holds.settle(batch, taken.spent)
         self._change(batch, state="taken")
         self._close(one)
-        good = sum(not self._job.plan.is_chosen(member.key) for member in batch.members)
-        self._say(f"batch {batch.id}: {good:,} of {len(batch.members):,} rows succeeded")
-
-    async def _result(
-        self, batch: Batch, member: Member, result: Any, seconds: float
-    ) -> tuple[int | None, int | None] | None:
-        """One row's result: in the journal, if it is not there, and to be asked again if it is no good.
-
-        :returns: what it took, in micro-USD and tokens; `None` for a request that was not worked on.
-        """
-        entry = self._job.plan.entry(member.key)
-        if entry is None or entry.fingerprint != member.fingerprint:
-            return None, None  # the row has changed since: it is the answer to no row of today's
-        request = next(self._job.input.requests([(entry, 0)]))
-        assert batch.id is not None
-        told = result if isinstance(result, Mapping) else {}
-        judged = await self._judge.judge(request, told, batch.id, seconds)
-        if judged is None or judged.ended.type != "succeeded":
-            self._job.plan.choose([(entry.line, 0)])
-        if judged is None:
-            return None
-        written = self._job.journal.line(member.key)
-        if written is None or decode_head(written).streamguard.batch != batch.id:  # else by a run that was killed
-            self._write(request, judged)
-        return judged.micro_usd, judged.tokens
-
-    def _write(self, request: RowRequest, judged: Judged) -> None:
-        entry, came, job = request.entry, judged.ended, self._job
-        job.journal.finish(
-            entry.custom_id,
-            came.line,
-            type=came.type,
-            reason=came.reason,
-            fingerprint=entry.fingerprint,
-            spent=came.spent,
-            detail=came.detail,
-        )
-        if came.type == "succeeded":
-            job.output.append(came.line)
-            self._tally.began()
-            self._tally.took(entry.custom_id, came)
-            self._tally.happened(came.spent.attempts, {}, ())
-        else:
-            self._tally.returned(came)
+        self._say(f"batch {batch.id}: {taken.good:,} of {len(batch.members):,} rows succeeded")
 
     # Notes
 
@@ -463,13 +383,23 @@ class BatchLane:
         self._log.change(batch)
         return batch
 
-    def _choose(self, members: Sequence[Member], turn: int | None) -> None:
-        """Say of a batch's rows whether streams ask them."""
-        entries = (self._job.plan.entry(member.key) for member in members)
-        self._job.plan.choose((entry.line, turn) for entry in entries if entry is not None)
+    def _keep(self, members: Sequence[Member]) -> None:
+        """Let streams leave a batch's rows alone. A row that has changed since is another one."""
+        for member in members:
+            entry = self._job.plan.entry(member.key)
+            if entry is not None and entry.fingerprint == member.fingerprint and self._job.plan.is_chosen(member.key):
+                self._kept[member.key] = entry.line
+        self._job.plan.choose((self._kept[member.key], None) for member in members if member.key in self._kept)
+
+    def _give_back(self, members: Sequence[Member]) -> None:
+        """Let streams ask rows that a batch did not answer, if this run is about them."""
+        lines = [line for member in members if (line := self._kept.get(member.key)) is not None]
+        self._job.plan.choose((line, 0) for line in lines)
 
     def _close(self, one: _Open) -> None:
         self._open.remove(one)
+        for member in one.batch.members:
+            self._kept.pop(member.key, None)
 
     def _told(self) -> None:
         self._tally.batches = (
@@ -477,15 +407,6 @@ class BatchLane:
             if self._open
             else None
         )
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """A line of results; `None` for one that is blank or cut."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _batches(count: int) -> str:

@@ -12,19 +12,12 @@ from typing import Literal
 
 import msgspec
 
-from streamguard.jobs.store.journal import Journal
+from streamguard.jobs.store.journal import BATCHES, Journal
 from streamguard.jobs.store.journal_records import believed
 
 State = Literal["noted", "sent", "taken", "refused", "gone"]
 """`noted`: about to be submitted, perhaps it was. `sent`: the provider has named it. `taken`: every result is in the
 journal. `refused`: the provider took it at no time. `gone`: the provider does not know it any more."""
-
-_TABLE = """
-CREATE TABLE IF NOT EXISTS batches (
-    token TEXT PRIMARY KEY, run INTEGER NOT NULL, state TEXT NOT NULL, id TEXT, members BLOB NOT NULL,
-    holds TEXT NOT NULL, noted REAL NOT NULL, counts TEXT NOT NULL
-) STRICT, WITHOUT ROWID
-"""
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True):
@@ -78,7 +71,7 @@ class BatchLog:
     def note(self, batch: Batch) -> None:
         """Note a batch that is about to be submitted."""
         with self._journal.transaction() as db:
-            db.execute(_TABLE)
+            db.execute(BATCHES)
             db.execute(
                 "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (

@@ -68,7 +68,15 @@ CREATE TABLE samples (
 CREATE INDEX records_by_outcome ON records (type, reason);
 """
 
-FORMAT = Format(application_id=APPLICATION_ID, version=VERSION, tables=_SCHEMA)
+BATCHES = """
+CREATE TABLE IF NOT EXISTS batches (
+    token TEXT PRIMARY KEY, run INTEGER NOT NULL, state TEXT NOT NULL, id TEXT, members BLOB NOT NULL,
+    holds TEXT NOT NULL, noted REAL NOT NULL, counts TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+"""Of jobs that used the batch lane: made with the first batch."""
+
+FORMAT = Format(application_id=APPLICATION_ID, version=VERSION, tables=_SCHEMA, optional=BATCHES)
 
 _FINISH = """
 INSERT OR REPLACE INTO records (key, run, type, reason, fingerprint, failures, began, ended, line, detail)
