@@ -25,7 +25,6 @@ from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome, Times
 from streamguard.policy.model import Policy
 from streamguard.pricing.bill import all_tokens
 from streamguard.request import Request
-from streamguard.retry.rules import Retry
 from streamguard.usage import UsageRange
 
 NO_CLOCKS: Final = Timeouts(
@@ -54,7 +53,7 @@ class Judge:
     """
 
     def __init__(self, policy: Policy, about: About) -> None:
-        off = {"timeouts": NO_CLOCKS, "retry": Retry(quota=None), "budgets": (), "pace": None}
+        off = {"timeouts": NO_CLOCKS, "retry": Policy().retry, "budgets": (), "pace": None}
         self._policy = policy.model_copy(update=off)
         self._about = about
         self._runtime = BatchRuntime()
