@@ -294,7 +294,7 @@ def _places(places: Iterable[Place], options: Options) -> list[str]:
 def _dry_run(job: Job, options: Options) -> int:
     from streamguard.jobs.report.forecast import forecast, forecast_text
 
-    found = forecast(job)
+    found = forecast(job, options.lane)
     if options.as_json:
         text = json.dumps(msgspec.to_builtins(found), indent=2)
     else:

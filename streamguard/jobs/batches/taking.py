@@ -139,6 +139,7 @@ class Results:
             fingerprint=entry.fingerprint,
             spent=came.spent,
             detail=came.detail,
+            done=came.type == "succeeded",
         )
         if came.type == "succeeded":
             job.output.append(came.line)

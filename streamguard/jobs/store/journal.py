@@ -88,7 +88,7 @@ VALUES (
 """
 _BEGIN = "INSERT OR REPLACE INTO flight VALUES (?, ?, ?)"
 _SPEND = """
-UPDATE runs SET asked = asked + 1, attempts = attempts + ?,
+UPDATE runs SET asked = asked + ?, attempts = attempts + ?,
     tokens_low = tokens_low + ?, tokens_high = tokens_high + ?, tokens_unknown = tokens_unknown + ?,
     cost_low = cost_low + ?, cost_high = cost_high + ?, cost_unknown = cost_unknown + ? WHERE number = ?
 """
@@ -298,12 +298,14 @@ class Journal:
         failed: bool = False,
         detail: bytes | None = None,
         begin: str | None = None,
+        done: bool = True,
     ) -> None:
         """A row ended: its line, once and for all, in the place of an earlier one.
 
         :param begin: the row that is about to be asked next, noted in the same step.
         :param spent: `None` if it was not this run that asked.
         :param failed: whether it failed for a reason of its own.
+        :param done: whether this run is done with the row.
         :raises JournalError: it could not be written.
         """
         values = {"key": key, "run": self.run, "type": type, "reason": reason, "fingerprint": fingerprint}
@@ -313,7 +315,7 @@ class Journal:
             if spent is not None:
                 if self._suspects:
                     db.execute("DELETE FROM crashes WHERE key = ?", (key,))
-                db.execute(_SPEND, (spent.attempts, *_sum(spent.tokens), *_sum(spent.cost), self.run))
+                db.execute(_SPEND, (done, spent.attempts, *_sum(spent.tokens), *_sum(spent.cost), self.run))
             if begin is not None:
                 db.execute(_BEGIN, (begin, self.run, self._clock()))
 
