@@ -164,4 +164,6 @@ def _named(error: Exception, *, in_stream: bool) -> Exception:
     if isinstance(error, SourceFailed):
         return error
     failed = failures.from_exception(error, in_stream=in_stream)
+    if failed is None and type(error).__module__.partition(".")[0] == "anthropic":
+        failed = Failed(reason="transport.decode", message=str(error), status=200)  # an answer that the SDK cannot use
     return error if failed is None else SourceFailed(failed)
