@@ -16,7 +16,8 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## make the virtual environment
 
-real: $(STAMP) ## what tests against real clients and models need: the TypeScript SDK (npm), the local model, promtool
+real: $(STAMP) ## what tests of real clients, models and the site need: the TypeScript SDK (npm), the local model, promtool, zensical
+	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	-npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
 	-mkdir -p build/promtool && cd build/promtool && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
@@ -88,7 +89,15 @@ fuzz: $(STAMP) ## a million mutated inputs, then coverage-guided ones where athe
 reliability-report: $(STAMP) ## the reliability programme's figures as a table; runs the parts that have none yet
 	$(BIN)/python -m bench.reliability_report
 
+docs: $(STAMP) ## write the generated pages and pictures anew
+	$(BIN)/python -m tools.reference
+	$(BIN)/python -m tools.picture
+
+site: $(STAMP) ## the documentation as a site in build/site; fails on a link that leads nowhere
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m tools.site
+
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
+.PHONY: site docs cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean

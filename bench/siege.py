@@ -4,7 +4,7 @@
     python -m bench.siege --seconds 60 --tenant   # a client with a token of its own
 
 The proxy is the real command, in a process of its own, in front of a scripted upstream; so is the attacker. Prints the
-good client's latencies, the proxy's peak memory and tracebacks; exit code 1 if a bound of docs/performance.md is
+good client's latencies, the proxy's peak memory and tracebacks; exit code 1 if a bound of docs/load.md is
 broken.
 
 A machine that is busy makes latencies that are not the proxy's. So the good client asks two servers by turns: the

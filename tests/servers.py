@@ -1,4 +1,4 @@
-"""What recordings of servers come to: the table in `docs/servers.md`, made from the recorded bytes.
+"""What recordings of servers come to: the table in `docs/reference/servers.md`, made from the recorded bytes.
 
 Write the page anew with `python -m tests.servers`, where the recordings are.
 """
@@ -21,7 +21,7 @@ from streamguard.errors import CallError
 from streamguard.retry.rules import Retry
 from tests.data import ROOT, path
 
-PAGE: Final = ROOT / "docs" / "servers.md"
+PAGE: Final = ROOT / "docs" / "reference" / "servers.md"
 BEGIN: Final = "<!-- the table begins: python -m tests.servers -->"
 END: Final = "<!-- the table ends -->"
 

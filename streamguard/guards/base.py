@@ -21,6 +21,7 @@ from streamguard.files.mistakes import Mistake, mistakes
 from streamguard.guards.grounding.source import SourceTexts
 from streamguard.pricing.price import Price
 from streamguard.pricing.tokens import TokenScale
+from streamguard.redaction import redacted
 from streamguard.request import Request
 from streamguard.verdict import Enough, Trip
 
@@ -168,6 +169,31 @@ class BaseWatch:
 
     def expire(self, now: float) -> Trip | None:
         return None
+
+
+class AwaitedWatch(BaseWatch):
+    """A watch whose checks are asynchronous: the panel collects them, the engine awaits them.
+
+    After each event the engine awaits `check` for each item of `pending()`, in order, before the event is delivered.
+    """
+
+    def pending(self) -> Sequence[Any]:
+        """Return what waits for a check, and forget it: from now on it is the caller's to check."""
+        raise NotImplementedError
+
+    async def check(self, due: Any) -> Trip | Enough | None:
+        """Check one of them. Cancellation goes through; what a function raises is the trip `guard.failed`."""
+        raise NotImplementedError
+
+
+def failed(name: str, error: Exception) -> Trip:
+    """Return the trip that a guard's exception is."""
+    return Trip(
+        reason="guard.failed",
+        message=f"guard {name} raised {type(error).__name__}: {redacted(str(error))}",
+        observed=type(error).__name__,
+        guard=name,
+    )
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

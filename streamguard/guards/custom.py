@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Literal, cast, get_args
 
@@ -28,8 +28,8 @@ import msgspec
 
 from streamguard.errors import PolicyError
 from streamguard.events import BlockStopped, Delta, DeltaKind, Event, Stopped
-from streamguard.guards.base import AttemptContext, BaseWatch, Mode
-from streamguard.redaction import redacted
+from streamguard.guards.base import AttemptContext, AwaitedWatch, BaseWatch, Mode, failed
+from streamguard.guards.document.so_far import NONE, HasDocuments, SoFar
 from streamguard.verdict import OWN_PREFIXES, REASONS, Enough, Trip, Where
 
 Answer = Trip | Enough | str | None
@@ -43,7 +43,7 @@ at the end of the message, or where a guard that has enough ends it, unless noth
 class View:
     """What a function of one's own is shown. Not to be changed."""
 
-    __slots__ = ("_text", "attempt", "event", "new", "stopped")
+    __slots__ = ("_text", "_values", "attempt", "event", "new", "stopped")
 
     def __init__(
         self,
@@ -53,8 +53,10 @@ class View:
         event: Event = Stopped(),  # noqa: B008  frozen
         stopped: bool = False,
         attempt: AttemptContext = AttemptContext(),  # noqa: B008  frozen
+        values: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = NONE,
     ) -> None:
         self._text = text
+        self._values = values
         self.new = new
         """The end of `text` that was not shown before."""
         self.event = event
@@ -71,6 +73,22 @@ class View:
         if not isinstance(self._text, str):
             self._text = "".join(self._text)
         return self._text
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The document's finished values so far, by JSON Pointer, in the order in which they were complete.
+
+        A string is there with its closing quote, an object or array with its bracket, a number with the character after
+        it. Whole numbers are `int`, other numbers exact `Decimal`s. Empty without a `json` section, and with
+        `duplicate_names: allow` until the document is accepted. Of several tool calls it is the latest one's input.
+
+            if view.values.get("/currency") == "XXX": …
+
+        Costs nothing until it is asked for, and from then on one more pass over the document.
+        """
+        if callable(self._values):
+            self._values = self._values()
+        return self._values
 
     def __repr__(self) -> str:
         return f"View(new={self.new!r}, event={self.event!r}, stopped={self.stopped!r})"
@@ -93,7 +111,7 @@ class CustomGuard(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def asynchronous(self) -> bool:
         """Whether the function is awaited."""
-        return _is_async(self.function)
+        return is_async(self.function)
 
     def watch(self, ctx: AttemptContext, now: float) -> CustomWatch | AsyncWatch:
         return AsyncWatch(self, ctx) if self.asynchronous else CustomWatch(self, ctx)
@@ -148,7 +166,8 @@ def _check(reason: str, every: Every, kinds: Sequence[str], mode: str | None) ->
         raise PolicyError(f"@guard: {problem}")
 
 
-def _is_async(function: Any) -> bool:
+def is_async(function: Any) -> bool:
+    """Whether calling a function gives something to await."""
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
@@ -164,9 +183,15 @@ class _Views:
         self._shown: list[str] = []
         self._pieces: list[str] = []
         self._pending = 0
+        self._so_far: SoFar | None = None
+
+    def follow(self, documents: HasDocuments) -> None:
+        self._so_far = SoFar(documents)
 
     def take(self, event: Event) -> View | None:
         if type(event) is Delta:
+            if self._so_far is not None:
+                self._so_far.note(event)
             if event.kind not in self._kinds or not event.text:
                 return None
             self._pieces.append(event.text)
@@ -183,7 +208,9 @@ class _Views:
         self._pieces.clear()
         self._pending = 0
         so_far = _Prefix(self._shown, len(self._shown))
-        return View(text=so_far, new=new, event=event, stopped=type(event) is Stopped, attempt=self._ctx)
+        values = NONE if self._so_far is None else self._so_far.now()
+        stopped = type(event) is Stopped
+        return View(text=so_far, new=new, event=event, stopped=stopped, attempt=self._ctx, values=values)
 
 
 class _Prefix(Sequence[str]):
@@ -202,14 +229,22 @@ class _Prefix(Sequence[str]):
         return islice(self._pieces, self._count)
 
 
-class CustomWatch(BaseWatch):
-    """A plain function on one attempt."""
+class _ViewWatch(BaseWatch):
+    """A function on one attempt."""
 
     wants = (Delta, BlockStopped, Stopped)
 
     def __init__(self, spec: CustomGuard, ctx: AttemptContext) -> None:
         self._spec = spec
         self._views = _Views(spec, ctx)
+
+    def follow(self, documents: HasDocuments) -> None:
+        """Let the function look up values of the documents that another watch reads, before the first event."""
+        self._views.follow(documents)
+
+
+class CustomWatch(_ViewWatch):
+    """A plain function on one attempt."""
 
     def feed(self, event: Event, now: float) -> Trip | Enough | None:
         view = self._views.take(event)
@@ -226,17 +261,11 @@ class CustomWatch(BaseWatch):
         return self.feed(event, now)
 
 
-class AsyncWatch(BaseWatch):
-    """An `async def` function on one attempt: the panel collects, the engine awaits.
-
-    After each event the engine awaits `check` for each view of `pending()`, in order, before the event is delivered.
-    """
-
-    wants = (Delta, BlockStopped, Stopped)
+class AsyncWatch(_ViewWatch, AwaitedWatch):
+    """An `async def` function on one attempt."""
 
     def __init__(self, spec: CustomGuard, ctx: AttemptContext) -> None:
-        self._spec = spec
-        self._views = _Views(spec, ctx)
+        super().__init__(spec, ctx)
         self._due: list[View] = []
 
     def feed(self, event: Event, now: float) -> None:
@@ -272,13 +301,3 @@ def _verdict(spec: CustomGuard, view: View, answer: object) -> Trip | Enough | N
         return Trip(reason=spec.reason, message=answer or "the guard tripped", where=where, guard=spec.name)
     expected = "None, a message, a Trip or an Enough"
     return failed(spec.name, TypeError(f"answered {answer!r}, which is not {expected}"))
-
-
-def failed(name: str, error: Exception) -> Trip:
-    """The trip that a guard's exception is."""
-    return Trip(
-        reason="guard.failed",
-        message=f"guard {name} raised {type(error).__name__}: {redacted(str(error))}",
-        observed=type(error).__name__,
-        guard=name,
-    )

@@ -20,10 +20,20 @@ import msgspec
 
 from streamguard.errors import PolicyError, Problem, StreamguardError
 from streamguard.events import Delta, Event, Stopped
-from streamguard.guards.base import NEVER, AttemptContext, BaseWatch, Document, Guard, Mode, Watch
+from streamguard.guards.base import (
+    NEVER,
+    AttemptContext,
+    AwaitedWatch,
+    BaseWatch,
+    Document,
+    Guard,
+    Mode,
+    Watch,
+    failed,
+)
 from streamguard.guards.checks.watch import FollowingWatch
 from streamguard.guards.completion import CompletionWatch
-from streamguard.guards.custom import AsyncWatch, failed
+from streamguard.guards.custom import AsyncWatch, CustomWatch
 from streamguard.guards.document.watches import TextWatch, ToolWatch
 from streamguard.guards.timeouts import ClockState, TimeoutsWatch
 from streamguard.guards.tool_calls import ToolCallWatch
@@ -53,8 +63,8 @@ class Panel:
         self._names: list[str] = []
         self._clocks: list[Watch] = []
         self._observing_clocks: list[Watch] = []
-        self.asynchronous: list[AsyncWatch] = []
-        """Watches with checks that the engine has to await; see `guards.custom`."""
+        self.asynchronous: list[AwaitedWatch] = []
+        """Watches with checks that the engine has to await."""
         self._observing: set[int] = set()
         self._recorded: set[int] = set()
         for guard in guards:
@@ -72,7 +82,7 @@ class Panel:
                 self._observing.add(len(self._watches))
             self._watches.append(watch)
             self._names.append(guard.name)
-            if isinstance(watch, AsyncWatch):
+            if isinstance(watch, AwaitedWatch):
                 self.asynchronous.append(watch)
             if _has_clock(watch):
                 (self._observing_clocks if observing else self._clocks).append(watch)
@@ -255,7 +265,7 @@ class Panel:
             where = msgspec.structs.replace(where, event=max(0, self.events - 1))
         return msgspec.structs.replace(trip, at=now if trip.at is None else trip.at, where=where)
 
-    def observe(self, watch: AsyncWatch, verdict: Trip | Enough, now: float) -> bool:
+    def observe(self, watch: AwaitedWatch, verdict: Trip | Enough, now: float) -> bool:
         """Record an asynchronous watch's trip if it only observes; whether it does."""
         index = self._watches.index(watch)
         if index in self._observing:
@@ -343,6 +353,8 @@ def _follow(watches: Sequence[Watch]) -> None:
     """
     document = next((watch for watch in watches if isinstance(watch, TextWatch | ToolWatch)), None)
     for watch in watches:
+        if document is not None and isinstance(watch, CustomWatch | AsyncWatch):
+            watch.follow(document)
         if not isinstance(watch, FollowingWatch):
             continue
         if document is None:

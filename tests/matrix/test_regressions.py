@@ -1,4 +1,4 @@
-"""What the matrix found, one test for each: see the list in `docs/reliability.md`."""
+"""What the matrix found, one test for each: see the list in `docs/reliability-figures.md`."""
 
 from __future__ import annotations
 

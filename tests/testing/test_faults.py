@@ -37,8 +37,8 @@ def test_what_is_shown_elsewhere_is(one: faults.Elsewhere) -> None:
 
 
 def test_the_documentation_lists_them_all() -> None:
-    """`docs/reliability.md` has every fault, by its id."""
-    text = (ROOT / "docs" / "reliability.md").read_text()
+    """`docs/reference/faults.md` has every fault, by its id."""
+    text = (ROOT / "docs" / "reference" / "faults.md").read_text()
     assert [fault.id for fault in faults.ALL if f"`{fault.id}`" not in text] == []
 
 

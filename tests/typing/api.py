@@ -166,6 +166,7 @@ def no_apologies(view: View) -> str | None:
 
 @streamguard.guard(reason="house.moderation", every="block", kinds=["text"])
 async def moderated(view: View) -> Trip | None:
+    assert_type(view.values.get("/total"), Any | None)
     return None
 
 

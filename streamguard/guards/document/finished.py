@@ -39,6 +39,9 @@ def _number(text: str) -> Decimal:
 _READ: Final = json.JSONDecoder(parse_float=_number, parse_int=_number).decode
 """Numbers as exact decimals. `NaN` and `Infinity` do not get here: the scanner refuses them."""
 
+plain: Final = json.JSONDecoder(parse_float=_number).decode
+"""Read a JSON text as Python code expects it: whole numbers as `int`, others as exact decimals."""
+
 
 class FinishedValue:
     """One complete value."""
@@ -63,6 +66,13 @@ class FinishedValue:
         """How many characters of the document show that it is complete."""
         self._read = False
         self._value: Any = None
+
+    def fresh(self) -> Any:
+        """Read the value anew, as Python code expects it: whole numbers as `int`, others as exact decimals.
+
+        :raises ValueError: a number that Python does not read.
+        """
+        return self._value if self.text is None else plain(self.text)
 
     @property
     def value(self) -> Any:

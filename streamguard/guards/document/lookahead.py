@@ -66,6 +66,16 @@ class Ahead:
         return self._verdict
 
     @property
+    def inside(self) -> bool:
+        """Whether the document has begun by the events that have come, so that all further text is its own."""
+        return self._reader.begun_before(self._back if self.left else 0)
+
+    @property
+    def text(self) -> str:
+        """The document's own text, by the events that have come."""
+        return self._reader.text_before(self._back) if self.left else self._reader.text
+
+    @property
     def shown(self) -> int:
         """Characters of the document's own text whose events have come."""
         return self._reader.read - self._back if self.left else self._reader.read
@@ -81,7 +91,7 @@ class Ahead:
         if not self.left:
             complete, instance = reader.complete, reader.instance
             return Document(text=reader.text, value=reader.value, complete=complete, instance=instance)
-        text = reader.text_before(self._back)
+        text = self.text
         values = FinishedValues()
         values.feed(text)
         return Document(text=text, value=values.value)

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 
 from streamguard.files.json_pointer import Path
-from streamguard.guards.custom import failed
+from streamguard.guards.base import failed
 from streamguard.guards.document.followers import Follower, together
 from streamguard.guards.document.surroundings import KINDS, Expect, Fault, Frame
 from streamguard.models.following import Failure
@@ -211,6 +211,10 @@ class DocumentReader:
     def read(self) -> int:
         """Characters fed since the document began."""
         return self.fed - self._begins_at if self.inside else 0
+
+    def begun_before(self, back: int) -> bool:
+        """Whether the document had begun before the last so many characters were fed."""
+        return self.inside and self.fed - back >= self._begun_at
 
     def text_before(self, back: int) -> str:
         """The document's own text without what the last so many characters fed brought."""

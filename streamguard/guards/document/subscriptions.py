@@ -39,7 +39,7 @@ class Followed:
     @property
     def text(self) -> str:
         """The document's own text, by the events that have come."""
-        return self._ahead.document().text
+        return self._ahead.text
 
     def take(self) -> Iterator[tuple[int, FinishedValue]]:
         """Give what has been complete since the last call, in order: the number of its place, and the value."""

@@ -73,6 +73,11 @@ class TextWatch(BaseWatch):
         return self._followed[subscription]
 
     @property
+    def begun(self) -> Sequence[tuple[int | None, Ahead]]:
+        """The document, and how far it was read."""
+        return ((None, self._ahead),)
+
+    @property
     def schema(self) -> Any:
         """The compiled schema of the document."""
         return self._plan.schema
@@ -212,6 +217,11 @@ class ToolWatch(BaseWatch):
     def followed(self, subscription: int) -> Sequence[Followed]:
         """The inputs that have begun."""
         return self._followed[subscription]
+
+    @property
+    def begun(self) -> Sequence[tuple[int | None, Ahead]]:
+        """The inputs that have begun, in order, each with its content block."""
+        return tuple(self._aheads.items())
 
     @property
     def schema(self) -> Any:

@@ -10,8 +10,8 @@ One definition serves the source in memory (`fault.source()`) and the server on 
 the fault may last or go away (`times=1`: the second attempt is answered well). Faults that wait (`fault.slow`) want
 virtual time.
 
-Numbers are those of the catalogue in `docs/reliability.md`. What is no matter of one stream is listed too: `ELSEWHERE`
-says which tests show it, `NOT_MET` why this package cannot meet it.
+Numbers are those of the catalogue in `docs/reference/faults.md`. What is no matter of one stream is listed
+too: `ELSEWHERE` says which tests show it, `NOT_MET` why this package cannot meet it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from tests import servers
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")
 @pytest.mark.parametrize("server", servers.SERVERS)
 def test_the_page_says_what_comes_out(server: str) -> None:
-    """`docs/servers.md` has every recording with its verdicts; write it anew with `python -m tests.servers`."""
+    """`docs/reference/servers.md` has every recording with its verdicts; write it anew with `python -m tests.servers`."""
     page = servers.PAGE.read_text(encoding="utf-8")
     section = page.partition(f"### {servers.SERVERS[server]}\n")[2].partition("\n#")[0]
 

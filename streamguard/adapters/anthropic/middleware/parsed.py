@@ -17,8 +17,7 @@ import anthropic
 from pydantic import ValidationError
 
 from streamguard.errors import PolicyError
-from streamguard.guards.base import Document
-from streamguard.guards.custom import failed
+from streamguard.guards.base import Document, failed
 from streamguard.guards.document.guard import JsonDocument
 from streamguard.guards.document.reader import GUARD
 from streamguard.models.following import failure_of
