@@ -55,10 +55,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """From a Message Batch's creation to its end, at speed 1. Real ones take minutes to an hour."""
 
 
-def provider(order: Order, *, port: int = 0) -> ScriptedServer:
+def provider(order: Order, *, port: int = 0, keep: int | None = 0) -> ScriptedServer:
     """Return a server of the simulated provider. Enter it to serve.
 
     :param port: where to listen on 127.0.0.1; 0 for any free port.
+    :param keep: how many of the latest requests are recorded; `None` for all.
     """
     asked: OrderedDict[str, int] = OrderedDict()
     """How often each prompt was asked."""
@@ -83,7 +84,7 @@ def provider(order: Order, *, port: int = 0) -> ScriptedServer:
         epoch=time.time() - time.monotonic(),
         seed=order.seed,
     )
-    return ScriptedServer(script_for=choose, port=port, keep=0, batches=batches)
+    return ScriptedServer(script_for=choose, port=port, keep=keep, batches=batches)
 
 
 def batched(body: Mapping[str, Any], seed: str, order: Order) -> dict[str, Any]:

@@ -65,7 +65,8 @@ class ScriptedServer:
         keep: int | None = None,
         batches: BatchProvider | None = None,
     ) -> None:
-        self._batches = batches
+        self.batches = batches
+        """The provider's side of Message Batches, if it has any."""
         self._named: dict[str, Script] | None = None
         self._script: Script | None = None
         if len(attempts) == 1 and isinstance(attempts[0], Mapping):
@@ -208,12 +209,10 @@ class ScriptedServer:
         )
         if (request.method, request.path) != ("POST", "/v1/messages"):
             self._record(self.others, exchange)
-            if self._batches is not None:
+            if self.batches is not None:
                 query = dict(parse_qsl(request.query))
                 now = anyio.current_time()
-                if (
-                    answer := self._batches.respond(request.method, request.path, query, request.json, now)
-                ) is not None:
+                if (answer := self.batches.respond(request.method, request.path, query, request.json, now)) is not None:
                     return await self._send_batches(connection, exchange, answer)
             return await self._respond_other(connection, exchange)
         self._record(self.exchanges, exchange)
