@@ -18,7 +18,7 @@ from streamguard.guards.grounding.source import Given
 from streamguard.outcome import CallRecord, Outcome
 from streamguard.policy.given import as_policy
 from streamguard.policy.model import Deliver, Policy
-from streamguard.retry.rules import Retry
+from streamguard.retry.rules import Retry, Rule
 from streamguard.source import CLOSE_LIMIT, Source, SourceOf
 
 T = TypeVar("T", default=Any)
@@ -345,7 +345,7 @@ def guarded(
     """Guard a stream that is already open: one attempt, no retries; a trip raises `GaveUp`.
 
     Events are delivered at once, unless the policy itself says `deliver: committed`: there is no second attempt that
-    they could be mixed with. The policy's retry rules have no effect here.
+    they could be mixed with. Of the policy's retry rules only `accept: marked` has an effect here.
 
     :param sdk_stream: what `await client.messages.create(…, stream=True)` or `async with client.messages.stream(…)`
         gave. It is closed when the context is left.
@@ -357,7 +357,7 @@ def guarded(
     from streamguard.adapters.anthropic.source import sdk_events
 
     chosen = policy_for(policy, output)
-    chosen = chosen if chosen.retry == Retry() else chosen.replace(retry=Retry())
+    chosen = chosen if chosen.retry == Retry() else chosen.replace(retry=_once(chosen.retry))
     deliver: Deliver = chosen.deliver or "live"
     if deliver == "restarting":
         raise PolicyError(
@@ -366,3 +366,12 @@ def guarded(
     opened = sdk_events(sdk_stream)
     call = Call(opened, chosen, runtime, deliver=deliver, labels=labels, group=group, source_text=source_text)
     return GuardedStream(call, close=opened.aclose)
+
+
+def _once(retry: Retry) -> Retry:
+    """The rules of a call that has one attempt: nothing is asked again, and what may be kept is kept."""
+    rules = [
+        Rule(when=rule.when, give_up=True) if rule.accept is None else Rule(when=rule.when, accept=rule.accept)
+        for rule in retry.rules
+    ]
+    return Retry(rules=rules if any(rule.accept is not None for rule in rules) else ())

@@ -124,8 +124,10 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     model in the same runtime; `None` while there are none to estimate from."""
     observed: tuple[Observed, ...] = ()
     """Trips of guards in `mode: observe`: not acted on."""
+    marked: tuple[Trip, ...] = ()
+    """What is wrong with an answer that a rule with `accept: marked` let pass: the first trip of each such guard."""
     decision: Decision | None = None
-    """What followed, for an attempt that was not accepted."""
+    """What followed, for an attempt that was not accepted; why an answer was kept, for one that is marked."""
     charged: tuple[Charge, ...] = ()
     """What each limit of each budget was charged for it."""
     limits: Limits | None = None
@@ -181,6 +183,10 @@ class Outcome(CallRecord, Generic[T_co], frozen=True, kw_only=True):
     """The answer's text; with a document, the document's own text."""
     message: Any = None
     """The provider's own message object."""
+    marked: tuple[Trip, ...] = ()
+    """What is wrong with the answer: checks that failed and values that stand nowhere in the source, where no further
+    attempt was left and the policy keeps such answers (`accept: marked`). Empty for an answer that passed everything.
+    `value` and `text` are whole and valid all the same."""
 
     @property
     def data(self) -> Any:

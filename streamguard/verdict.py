@@ -140,9 +140,10 @@ Verdict = Trip | Enough
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What follows from the end of an attempt, and why."""
 
-    action: Literal["retry", "give_up"]
+    action: Literal["retry", "give_up", "accept"]
+    """`accept`: the answer is kept, and marked with what is wrong with it."""
     reason: str
-    """Why the attempt ended."""
+    """Why the attempt ended; or what its answer is marked with."""
     why: str
     """The decision in one sentence."""
     rule: int | None = None

@@ -68,7 +68,7 @@ MAY_IMPORT: dict[str, str] = {
     "relay": "verdict events outcome errors files api",
     "http": "redaction terminal errors files guards",
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
-    "replay": "terminal request verdict events usage outcome errors files pricing pricing.book guards policy adapters.sse"
+    "replay": "terminal request verdict events usage outcome errors files pricing pricing.book guards retry policy adapters.sse"
     " adapters.anthropic",
     "jobs": "redaction request terminal verdict events usage outcome pace.limits pace errors files files.sqlite_file files.reading"
     " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic",

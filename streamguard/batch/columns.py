@@ -14,6 +14,7 @@ from streamguard.jobs.store.results import dumps
 ADDED: Mapping[str, str] = {
     "output": "string",
     "completed": "string",
+    "marked": "string",
     "reason": "string",
     "message": "string",
     "attempts": "int64",
@@ -49,11 +50,13 @@ def cells(line: bytes, *, asked: bool, keep_message: bool) -> dict[str, Any]:
     usage = own.get("usage") or {}
     cost = own.get("cost_usd") or (None, None)
     good = result["type"] == "succeeded"
+    marks = own.get("marked") or ()
     found: dict[str, Any] = {
         "output": dumps(own["output"]) if good else None,
         "completed": own.get("completed"),
+        "marked": ", ".join(dict.fromkeys(mark["reason"] for mark in marks)) or None,
         "reason": error.get("type") if not good else None,
-        "message": None if good or not error else str(error.get("message")).encode("utf-8", "replace").decode(),
+        "message": _printed("; ".join(mark["message"] for mark in marks)) if good else _printed(error.get("message")),
         "attempts": len(own["attempts"]),
         "fingerprint": own.get("fingerprint"),
         "asked": asked,
@@ -68,6 +71,11 @@ def cells(line: bytes, *, asked: bool, keep_message: bool) -> dict[str, Any]:
         message = result.get("message")
         found[PROVIDER_MESSAGE] = None if message is None else dumps(message)
     return {name: found[name] for name in types(keep_message=keep_message)}
+
+
+def _printed(message: str | None) -> str | None:
+    """A sentence as UTF-8 has it; `None` for none."""
+    return str(message).encode("utf-8", "replace").decode() if message else None
 
 
 def plain(value: Any) -> Any:

@@ -15,13 +15,13 @@ import msgspec
 from streamguard.budgets.reservation import Reservation
 from streamguard.budgets.spec import refuse_unshared
 from streamguard.engine.attempt import End, RunningAttempt, unexpected
-from streamguard.engine.claims import would_have_rejected
 from streamguard.engine.clock import CallClock
 from streamguard.engine.continuation import CUT, Continuation, continuation
+from streamguard.engine.deciding import Deciding
 from streamguard.engine.delivery import Delivery
 from streamguard.engine.dispatch import Dispatch, Permit
 from streamguard.engine.failures import call_error
-from streamguard.engine.recorder import Recorder
+from streamguard.engine.recorder import Recorder, would_have_rejected
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.snapshot import CallSnapshot, snapshot
 from streamguard.engine.telemetry import (
@@ -41,9 +41,7 @@ from streamguard.guards.panel import Panel
 from streamguard.outcome import AttemptRecord, CallRecord, Charge, Cost, Outcome
 from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
-from streamguard.retry.cooldown import COOLING, Cooldown
 from streamguard.retry.feedback import Feedback
-from streamguard.retry.rules import RetryState, decide
 from streamguard.source import MessageRefused, Source, check_source
 from streamguard.usage import UsageRange
 from streamguard.verdict import Completed, Decision, Enough, Trip
@@ -107,14 +105,13 @@ class Call:
         self._sent = sent
         self._judge = judge
         self._records: list[AttemptRecord] = []
-        self._used: list[int] = []
-        self._decision: Decision | None = None
         self._reservation: Reservation | None = None
         self._charged: tuple[Charge, ...] = ()
         self._lost: Trip | None = None
         about, waits = {"call": self.id, **self.about}, {"patient": patient, "shared": shared}
         self._dispatch = Dispatch(policy, self._runtime, self.clock, source, about, **waits)
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
+        self._deciding = Deciding(policy, self._runtime, self.clock, self._feedback, self._records)
         self._delivery = Delivery(self._deliver, keep=keep)
         self.failure: CallError | None = None
         self._ending = False  # whether all of the answer was handed out, and only the socket's end is still to come
@@ -274,13 +271,15 @@ class Call:
             self._runtime.calls[self.id] = self
             self._feedback.begin()
         try:
-            permit = await self._dispatch.clear(self._request(), self._decision)
+            permit = await self._dispatch.clear(self._request(), self._deciding.last)
             if not isinstance(permit, Permit):
                 await self._unsent(number, permit)
                 return []
             self._reservation, self._charged = permit.reservation, ()
             context = self._context(number, permit)
-            panel = Panel(self.policy.panel_guards, context, self.clock.now(), mode=self.policy.mode)
+            accepts = self._deciding.accepts(lambda: self._seen)
+            how: dict[str, Any] = {"mode": self.policy.mode, "accepts": accepts}
+            panel = Panel(self.policy.panel_guards, context, self.clock.now(), **how)
         except (StreamguardError, ValueError) as error:
             await self._release()
             if number == 1:
@@ -304,14 +303,15 @@ class Call:
         if number == 1 and self._sent is not None:
             self._sent()
         self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
-        base_url = self._decision.base_url if self._decision else None
+        decided = self._deciding.last
+        base_url = decided.base_url if decided else None
         end = await running.open(source, base_url, connect=self.policy.connect_limit)
         self._dispatch.opened(running, end)
         if end is not None:
             await self._abort(running, end)
             return []
         if number > 1 and self._deliver == "restarting" and self._keep:
-            return [Restarted(attempt=number, decision=self._decision)]
+            return [Restarted(attempt=number, decision=decided)]
         return []
 
     async def _settle(self, running: RunningAttempt) -> tuple[Charge, ...]:
@@ -325,7 +325,7 @@ class Call:
         await self._dispatch.release(reservation)
 
     def _request(self) -> Request | None:
-        original, decision = self._source.request, self._decision
+        original, decision = self._source.request, self._deciding.last
         self._patched = original
         if original is not None and decision is not None:
             patched = original.patched(decision.patch) if decision.patch else original
@@ -365,9 +365,9 @@ class Call:
             return []
         await running.close()
         self._answered(running)
-        record = self._recorder.record(
-            running, completed=completed, patch=self._patch, charged=await self._settle(running)
-        )
+        kept = next((decision for _, decision in panel.marked), None)
+        charged = await self._settle(running)
+        record = self._recorder.record(running, completed=completed, patch=self._patch, decision=kept, charged=charged)
         self.running = None
         self._records.append(record)
         self._recorder.learn(running, record)
@@ -378,6 +378,7 @@ class Call:
             plain=document.value if document and document.instance is not msgspec.UNSET else msgspec.UNSET,
             text=document.text if document else panel.transcript.text,
             message=message,
+            marked=record.marked,
         )
         self._runtime.calls.pop(self.id, None)
         self._runtime.emit(CallCompleted(call=self.id, outcome=self.outcome, **self.about))
@@ -393,14 +394,16 @@ class Call:
             self._answered(running)
         charged, left = await self._settle(running), await self._dispatch.left()
         self.running = None
-        shown = self._shown or (self._delivery.delivered and self._deliver == "live")
+        shown = self._seen
         # An attempt that broke before it went on is as good as none: the text before it stands.
         rest = continuation(end, running.panel.transcript, self._source.request) or (
             self._continuation if end.reason in CUT and self._continuation and not self._continuation.given else None
         )
         if self.policy.json_document is not None:
             rest = None
-        decision = self._decide(end, running.began, delivered=shown, left=left, resumable=rest is not None)
+        decision = self._deciding.after(
+            end, self._asked, running.began, delivered=shown, left=left, resumable=rest is not None
+        )
         resumes = decision.rule is not None and self.policy.retry.rules[decision.rule].resume == "continue"
         self._continuation, self._shown = (rest if resumes else None), shown
         self._follow(
@@ -410,7 +413,7 @@ class Call:
     async def _unsent(self, number: int, end: Trip | Failed) -> None:
         """An attempt that was never sent."""
         self._feedback.unsent()
-        decision = self._decide(end, None, delivered=self._shown, left=await self._dispatch.left())
+        decision = self._deciding.after(end, self._asked, None, delivered=self._shown, left=await self._dispatch.left())
         nothing = UsageRange.nothing()
         if (denied := self._dispatch.denied) is not None:
             self._runtime.emit(
@@ -428,54 +431,15 @@ class Call:
         )
 
     def _answered(self, running: RunningAttempt) -> None:
-        self._feedback.answered(self._cooldown(running.request), sent=running.began)
-
-    def _cooldown(self, request: Request | None) -> Cooldown:
-        """Of where the attempt that this is about went."""
-        return self._runtime.cooldown(
-            request.model if request else None, self._decision.base_url if self._decision else None
-        )
-
-    def _decide(
-        self,
-        end: Trip | Failed,
-        sent: float | None,
-        *,
-        delivered: bool,
-        left: Mapping[str, int],
-        resumable: bool = False,
-    ) -> Decision:
-        """What follows. A refusal for overload also holds back everybody else who asks the same model.
-
-        :param sent: when the attempt was sent; `None` if it was not.
-        :param left: what the budgets have left.
-        """
-        cooldown, now = self._cooldown(self._patched or self._source.request), self.clock.now()
-        state = RetryState(
-            attempt=len(self._records) + 1,
-            used=tuple(self._used),
-            now=now,
-            deadline=self.clock.deadline,
-            jitter=self._runtime.jitter(),
-            cooldown=cooldown.left(now) if end.reason in COOLING else 0.0,
-            quota=self._feedback.tokens,
-            delivered=delivered and self._deliver == "live",
-            resumable=resumable,
-            before=self._records[-1].ended if self._records else None,
-        )
-        decision = decide(self.policy.retry, end, state)
-        self._feedback.decided(end, decision, cooldown, sent=sent, now=now)
-        return msgspec.structs.replace(decision, budget_left=left) if left else decision
+        self._feedback.answered(self._deciding.cooldown(running.request), sent=running.began)
 
     def _follow(self, record: AttemptRecord, end: Trip | Failed, decision: Decision) -> None:
         """Keep the record of an attempt that was not accepted, and do as decided."""
         runtime, number = self._runtime, record.number
         self._records.append(record)
-        self._decision = decision
+        self._deciding.follow(decision)
         runtime.emit(AttemptAborted(call=self.id, attempt=record, **self.about))
         if decision.action == "retry":
-            assert decision.rule is not None
-            self._used.append(decision.rule)
             runtime.emit(RetryScheduled(call=self.id, attempt=number + 1, decision=decision, **self.about))
             return
         self.failure = failure = call_error(end, decision, self.record, self._dispatch.denied)
@@ -486,7 +450,18 @@ class Call:
 
     @property
     def _patch(self) -> Mapping[str, Any] | None:
-        return self._decision.patch if self._decision else None
+        decided = self._deciding.last
+        return decided.patch if decided else None
+
+    @property
+    def _asked(self) -> Request | None:
+        """The request of the attempt, as far as it was made."""
+        return self._patched or self._source.request
+
+    @property
+    def _seen(self) -> bool:
+        """Whether the consumer has output that cannot be taken back."""
+        return self._deliver == "live" and (self._shown or self._delivery.delivered)
 
     def _sums(self) -> dict[str, Any]:
         records = self._records

@@ -1,4 +1,5 @@
-"""The record of an attempt: what it said, used, cost and took; and what its end teaches about a model's tokens.
+"""The record of an attempt: what it said, used, cost and took, what may be claimed of its answer, and what its end
+teaches about a model's tokens.
 
 In charge of turning a finished attempt into plain data. It decides nothing and opens nothing.
 """
@@ -14,7 +15,9 @@ from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Failed
+from streamguard.guards.base import Document
 from streamguard.guards.metering import lesson, usage_range
+from streamguard.guards.panel import Panel
 from streamguard.outcome import AttemptRecord, Charge, Cost, Times
 from streamguard.policy.model import Policy
 from streamguard.pricing.bill import bill_range
@@ -82,6 +85,7 @@ class Recorder:
                 msgspec.structs.replace(seen, saved_tokens=_share_after(seen.characters, transcript.characters, high))
                 for seen in panel.observed
             ),
+            marked=tuple(trip for trip, _ in panel.marked),
             decision=decision,
             charged=charged,
             limits=(end.limits if isinstance(end, Failed) else None) or running.limits,
@@ -111,6 +115,22 @@ class Recorder:
             self._runtime.lengths.observe(model, usage.output_tokens)
         if (found := lesson(transcript)) is not None:
             self._runtime.calibration.observe(model, *found)
+
+
+JUDGES = frozenset({"completion", "json"})
+"""The guards whose word `completed` gives: the protocol was kept, the end is a good one, the document is valid."""
+
+
+def would_have_rejected(panel: Panel, document: Document | None, completed: Completed | None) -> bool:
+    """Whether a guard that only observes would not have let the answer stand.
+
+    Judged by the end: an observed clock that an answer outlived says nothing about the answer.
+    """
+    if any(seen.trip.guard in JUDGES for seen in panel.observed):
+        return True
+    if completed == "enough":
+        return False
+    return not (document.complete if document else completed == "whole")
 
 
 def _since(began: float, moment: float | None) -> float | None:

@@ -126,7 +126,12 @@ def _completed(r: CallCompleted) -> tuple[str, str, dict[str, Any]]:
     return (
         "info",
         "completed",
-        {"completed": r.outcome.completed, **_call_fields(r.outcome), "observed": observed or None},
+        {
+            "completed": r.outcome.completed,
+            **_call_fields(r.outcome),
+            "observed": observed or None,
+            "marked": [trip.reason for trip in r.outcome.marked] or None,
+        },
     )
 
 

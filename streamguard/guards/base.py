@@ -151,6 +151,9 @@ class BaseWatch:
 
     wants: tuple[type, ...] | None = None
     deadline: float = NEVER
+    of_values: bool = False
+    """Whether its trips are about what a document says, which is whole and valid all the same: a rule with
+    `accept: marked` can keep such an answer."""
     hopeless: Trip | None = None
     """Why no answer to this request can be accepted, known before it is sent; `None` if some answer can."""
 

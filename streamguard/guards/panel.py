@@ -39,9 +39,11 @@ from streamguard.guards.timeouts import ClockState, TimeoutsWatch
 from streamguard.guards.tool_calls import ToolCallWatch
 from streamguard.guards.transcript import Transcript
 from streamguard.outcome import Observed
-from streamguard.verdict import Enough, Trip, Where
+from streamguard.verdict import Decision, Enough, Trip, Where
 
 Feed = Callable[[Event, float], Trip | Enough | None]
+Accepts = Callable[[Trip], Decision | None]
+"""Decides whether an answer is kept although a guard tripped; `None` if it is not."""
 
 
 class Panel:
@@ -49,14 +51,26 @@ class Panel:
 
     :param guards: in the order in which they speak; see the module.
     :param mode: for guards that have none of their own.
+    :param accepts: decides of a trip about finished values whether the answer is kept and marked instead. Left out:
+        never.
     """
 
-    def __init__(self, guards: Iterable[Guard], ctx: AttemptContext, now: float, *, mode: Mode = "enforce") -> None:
+    def __init__(
+        self,
+        guards: Iterable[Guard],
+        ctx: AttemptContext,
+        now: float,
+        *,
+        mode: Mode = "enforce",
+        accepts: Accepts | None = None,
+    ) -> None:
         self.transcript = Transcript()
         self._calls = ToolCallWatch(self.transcript)
         self.events = 0
         """Events fed so far."""
         self.observed: list[Observed] = []
+        self.marked: list[tuple[Trip, Decision]] = []
+        """Trips that were let pass, each with the decision to keep the answer."""
         self.stopped = False
         """Whether the provider's own end of the message was fed."""
         self._watches: list[Watch] = []
@@ -67,6 +81,7 @@ class Panel:
         """Watches with checks that the engine has to await."""
         self._observing: set[int] = set()
         self._recorded: set[int] = set()
+        self._accepts = accepts
         for guard in guards:
             watch = _watch(guard, ctx, now)
             observing = (guard.mode or mode) == "observe"
@@ -197,9 +212,7 @@ class Panel:
             look: Feed | None = getattr(watch, "last_look", None)
             if look is None:
                 continue
-            if index in self._observing:
-                look = self._observing_feed(index, look)
-            verdict = look(_END, now)
+            verdict = self._let(index, look)(_END, now)
             if type(verdict) is Trip:
                 return self.stamped(verdict, now)
         return None
@@ -266,13 +279,13 @@ class Panel:
         return msgspec.structs.replace(trip, at=now if trip.at is None else trip.at, where=where)
 
     def observe(self, watch: AwaitedWatch, verdict: Trip | Enough, now: float) -> bool:
-        """Record an asynchronous watch's trip if it only observes; whether it does."""
+        """Record an asynchronous watch's trip if it only observes, or if the answer is kept; whether that is so."""
         index = self._watches.index(watch)
         if index in self._observing:
             if isinstance(verdict, Trip):
                 self._record(index, verdict, now)
             return True
-        return False
+        return isinstance(verdict, Trip) and self._may_mark(watch) and self._mark(index, verdict, now)
 
     def _route(self, kind: type) -> tuple[Feed, ...]:
         """Which watches want an event type: worked out once per type, on its first event."""
@@ -290,7 +303,7 @@ class Panel:
                 feeds.append(self._calls.feed)
             wants: Sequence[type] | None = getattr(watch, "wants", None)
             if wants is None or kind in wants:
-                feeds.append(self._observing_feed(index, watch.feed) if index in self._observing else watch.feed)
+                feeds.append(self._let(index, watch.feed))
         if self._calls_at == len(self._watches) and kind in ToolCallWatch.wants:
             feeds.append(self._calls.feed)
         self._routes[kind] = tuple(feeds)
@@ -305,6 +318,39 @@ class Panel:
         own = getattr(feed, "__self__", None)
         name = next((name for name, watch in zip(self._names, self._watches, strict=True) if watch is own), "guards")
         return failed(name, error)
+
+    def _let(self, index: int, asked: Feed) -> Feed:
+        """What a watch is asked, as its mode has it."""
+        if index in self._observing:
+            return self._observing_feed(index, asked)
+        return self._marking_feed(index, asked) if self._may_mark(self._watches[index]) else asked
+
+    def _may_mark(self, watch: Watch) -> bool:
+        return self._accepts is not None and isinstance(watch, BaseWatch) and watch.of_values
+
+    def _marking_feed(self, index: int, asked: Feed) -> Feed:
+        def feed(event: Event, now: float) -> Trip | Enough | None:
+            if index in self._recorded:
+                return None
+            try:
+                verdict = asked(event, now)
+            except Exception as error:  # see feed()
+                return self._failed(asked, error)
+            return None if isinstance(verdict, Trip) and self._mark(index, verdict, now) else verdict
+
+        return feed
+
+    def _mark(self, index: int, trip: Trip, now: float) -> bool:
+        """Ask whether the answer is kept although a watch tripped; then the watch is not asked again."""
+        if index in self._recorded:
+            return True
+        trip = self.stamped(trip, now)
+        decision = None if self._accepts is None else self._accepts(trip)
+        if decision is None:
+            return False
+        self._recorded.add(index)
+        self.marked.append((trip, decision))
+        return True
 
     def _observing_feed(self, index: int, asked: Feed) -> Feed:
         def feed(event: Event, now: float) -> None:

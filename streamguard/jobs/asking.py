@@ -47,9 +47,11 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     """The whole error in words; empty for a success."""
     words: str = ""
-    """What ended the last attempt, without what was decided after it."""
+    """What ended the last attempt, without what was decided after it; of a marked answer, what is wrong with it."""
     completed: str | None = None
     """How the answer was accepted."""
+    marked: tuple[str, ...] = ()
+    """The reasons that an answer is marked with."""
     unsent: bool = False
     """Whether no attempt got as far as the provider."""
     denied: Denial | None = None
@@ -189,8 +191,9 @@ def ended(
         type=kind,
         reason=reason,
         message=str(came) if isinstance(came, CallError) else "",
-        words=_words(came) if isinstance(came, CallError) else "",
+        words=_words(came),
         completed=came.completed if isinstance(came, Outcome) else None,
+        marked=tuple(trip.reason for trip in came.marked) if isinstance(came, Outcome) else (),
         unsent=isinstance(came, CallError) and nothing_sent(record),
         denied=Denial(scope=came.scope, asked=came.asked) if isinstance(came, BudgetExhausted) else None,
         detail=msgspec.json.encode(found) if found else None,
@@ -205,10 +208,12 @@ def ended(
     )
 
 
-def _words(error: CallError) -> str:
-    """What ended the last attempt, without what was decided after it."""
-    last = error.attempts[-1].ended if error.attempts else None
-    return str(error) if last is None else last.message
+def _words(came: Outcome | CallError) -> str:
+    """What ended the last attempt, without what was decided after it; of a marked answer, what is wrong with it."""
+    if isinstance(came, Outcome):
+        return came.marked[0].message if came.marked else ""
+    last = came.attempts[-1].ended if came.attempts else None
+    return str(came) if last is None else last.message
 
 
 def nothing_sent(record: CallRecord) -> bool:

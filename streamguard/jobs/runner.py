@@ -367,7 +367,7 @@ class Runner:
                 entry.custom_id,
                 came.line,
                 type=came.type,
-                reason=came.reason,
+                reason=came.reason or next(iter(came.marked), None),
                 fingerprint=entry.fingerprint,
                 # A row that is given up for the deaths of its process keeps them: it stays dead.
                 spent=None if came.reason == POISON else came.spent,

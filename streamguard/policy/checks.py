@@ -131,7 +131,7 @@ def _unreachable_rules(policy: Policy) -> Iterator[Finding]:
             )
         for reason in mine:
             taken.setdefault(reason, index)
-    if policy.retry.attempts == 1 and any(not rule.give_up for rule in policy.retry.rules):
+    if policy.retry.attempts == 1 and any(not rule.give_up and rule.accept is None for rule in policy.retry.rules):
         yield Finding("warning", ("retry", "rules"), "no effect: attempts is 1, so nothing is asked again")
 
 

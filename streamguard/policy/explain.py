@@ -37,7 +37,7 @@ class Consequence(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: str
     meaning: str
-    decision: Literal["retry", "give up"]
+    decision: Literal["retry", "give up", "mark"]
     rule: int | None
     """0-based index of the rule that decides; `None` if none is about it."""
     detail: str
@@ -151,13 +151,15 @@ def _consequences(policy: Policy) -> Iterator[Consequence]:
         own = "a check of the policy's own" if reason.startswith("check.") else "a pattern of the policy's own"
         meaning = REASONS.get(reason, own)
         index = next((i for i, rule in enumerate(retry.rules) if rule.matches(reason)), None)
-        decision: Literal["retry", "give up"] = "give up"
+        decision: Literal["retry", "give up", "mark"] = "give up"
         if any(fnmatchcase(reason, pattern) for pattern in NEVER_RETRIED):
             index, detail = None, "never retried"
         elif index is None:
             detail = "no rule is about it"
         elif retry.rules[index].give_up:
             detail = "the rule says so"
+        elif retry.rules[index].accept is not None and 0 in (retry.attempts - 1, retry.rules[index].max_uses):
+            decision, detail = "mark", "the answer is kept"
         elif retry.attempts == 1:
             detail = "attempts is 1"
         else:
@@ -172,6 +174,8 @@ def _how(rule: Rule, attempts: int) -> str:
         parts.append("or as long as the provider asks")
     if rule.resume == "continue":
         parts.append("from where prose broke, where it can be continued")
+    if rule.accept is not None:
+        parts.append("then the answer is kept and marked")
     if rule.base_url:
         parts.append(f"from {rule.base_url}")
     if rule.patch:

@@ -18,15 +18,15 @@ from streamguard.guards.caps import Caps
 from streamguard.guards.checks.spec import Check
 from streamguard.guards.completion import Completion
 from streamguard.guards.content import Content
+from streamguard.guards.document.grounding_beside import GroundingBeside, ungrounded
 from streamguard.guards.document.guard import JsonDocument
-from streamguard.guards.document.observed import ObservedGrounding
 from streamguard.guards.knobs import Items
 from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import Timeouts
 from streamguard.models.model import OutputType
 from streamguard.pace.spec import PaceSpec
 from streamguard.pricing.price import Prices
-from streamguard.retry.rules import Retry
+from streamguard.retry.rules import UNGROUNDED, Retry
 
 Deliver = Literal["committed", "live", "restarting"]
 """When output reaches the consumer: after the attempt stands; at once, without silent restarts; or at once, with a
@@ -127,19 +127,24 @@ class Policy(Spec):
         return self.json_document is not None and bool(self.json_document.grounded)
 
     @property
-    def _observed(self) -> ObservedGrounding | None:
+    def _documents(self) -> tuple[Guard, ...]:
+        """The section `json`, and its grounded values where their trip need not end the answer."""
         section = self.json_document
-        if section is None or all(entry.mode is None for entry in section.grounded):
-            return None
-        return ObservedGrounding(section)
+        if section is None or not section.grounded:
+            return () if section is None else (section,)
+        modes = {entry.mode for entry in section.grounded}
+        beside = tuple(GroundingBeside(section, observed) for observed in (False, True))
+        observing = beside[1:] if "observe" in modes else ()
+        if None not in modes or not self.retry.may_mark(UNGROUNDED):
+            return (section, *observing)
+        return (ungrounded(section), beside[0], *observing)
 
     @property
     def panel_guards(self) -> tuple[Guard, ...]:
         """Every guard, in the order in which they speak when several fire on the same event."""
         sections = (
             self.completion,
-            self.json_document,
-            self._observed,
+            *self._documents,
             *self.checks,
             *self.content,
             self.repetition,

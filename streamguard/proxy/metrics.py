@@ -24,7 +24,7 @@ from streamguard.engine.telemetry import (
     CallGaveUp,
     CallLeft,
 )
-from streamguard.outcome import CallRecord
+from streamguard.outcome import CallRecord, Outcome
 from streamguard.pace.limits import NAMES
 
 SECONDS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600)
@@ -125,7 +125,7 @@ class Metrics:
             case BudgetDenied():
                 self._denied.labels(*labels).inc()
             case CallCompleted():
-                self._ended(labels, record.outcome.completed or "unclaimed", record.outcome)
+                self._ended(labels, _accepted(record.outcome), record.outcome)
             case CallGaveUp():
                 self._ended(labels, record.reason, record.record)
             case CallLeft():
@@ -148,3 +148,8 @@ class Metrics:
         """The content type and text that a scraper's `accept` asks for."""
         encode, content_type = choose_encoder(accept)
         return content_type, encode(self.registry)
+
+
+def _accepted(outcome: Outcome) -> str:
+    """How an answer was accepted, as a label."""
+    return "marked" if outcome.marked else outcome.completed or "unclaimed"

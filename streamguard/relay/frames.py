@@ -130,6 +130,8 @@ class Frames:
             "stop_reason": None if last is None else last.stop_reason,
             "attempts": len(outcome.attempts),
         }
+        if outcome.marked:
+            told["marked"] = [trip.reason for trip in outcome.marked]
         if "value" in self._include:
             told["value"] = outcome.data
         if "usage" in self._include:

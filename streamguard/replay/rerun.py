@@ -21,13 +21,13 @@ from streamguard.guards.base import AttemptContext
 from streamguard.guards.closing import Closing
 from streamguard.guards.grounding.source import Given, SourceTexts
 from streamguard.guards.panel import Panel
-from streamguard.outcome import Observed
 from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import Price
 from streamguard.pricing.tokens import TokenScale
 from streamguard.replay.recording import Recording
 from streamguard.request import Request
+from streamguard.retry.rules import RetryState, accepted
 from streamguard.verdict import Completed, Enough, Trip, Where
 
 SCALE: Final = TokenScale()
@@ -35,7 +35,7 @@ SCALE: Final = TokenScale()
 
 
 class ObservedTrip(msgspec.Struct, frozen=True, kw_only=True):
-    """What a guard in `mode: observe` would have aborted the attempt for."""
+    """What a guard in `mode: observe` would have aborted the attempt for, or what an answer is marked with."""
 
     reason: str
     pointer: str | None = None
@@ -71,6 +71,8 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """The reason in a sentence."""
     observed: tuple[ObservedTrip, ...] = ()
     """Trips of guards in `mode: observe`, in order."""
+    marked: tuple[ObservedTrip, ...] = ()
+    """What is wrong with an answer that the policy would keep at the first attempt (`accept: marked`)."""
 
 
 def replay(
@@ -94,16 +96,26 @@ def replay(
         # As the engine has it: four bytes a token, rounded up.
         input_tokens=-(-request.input_bytes // 4) if request else None,
     )
-    panel = Panel(policy.panel_guards, context, 0.0, mode=policy.mode)
+    first = RetryState(attempt=1)
+    panel = Panel(
+        policy.panel_guards, context, 0.0, mode=policy.mode, accepts=lambda trip: accepted(policy.retry, trip, first)
+    )
     run = _Run(recording, policy, panel)
     verdict = run.verdict()
     at = panel.events - 1 if panel.events else None
     before = sum(panel.transcript.weights().values())
     closed = run.hear_out(verdict)
     completed = None if isinstance(verdict, Trip | Failed) else _completed(panel, verdict, closed)
-    observed = tuple(_observed(seen) for seen in panel.observed)
+    observed = tuple(_observed(seen.trip) for seen in panel.observed)
+    marked = tuple(_observed(trip) for trip, _ in panel.marked)
     tokens, after = run.tokens(before)
-    told: dict[str, Any] = {"file": recording.file, "tokens": tokens, "tokens_after": after, "observed": observed}
+    told: dict[str, Any] = {
+        "file": recording.file,
+        "tokens": tokens,
+        "tokens_after": after,
+        "observed": observed,
+        "marked": marked,
+    }
     if isinstance(verdict, Trip):
         where = verdict.where or Where()
         return Replayed(
@@ -245,10 +257,10 @@ def _completed(panel: Panel, verdict: Enough | None, closed: Completed | None) -
     return completed if stands else None
 
 
-def _observed(seen: Observed) -> ObservedTrip:
-    where = seen.trip.where or Where()
+def _observed(trip: Trip) -> ObservedTrip:
+    where = trip.where or Where()
     return ObservedTrip(
-        reason=seen.trip.reason, pointer=where.pointer, offset=where.offset, char=where.char, event=where.event
+        reason=trip.reason, pointer=where.pointer, offset=where.offset, char=where.char, event=where.event
     )
 
 

@@ -22,13 +22,23 @@ from streamguard.files.frozen_json import JsonObject
 from streamguard.guards.base import Spec
 from streamguard.guards.knobs import Items
 from streamguard.retry.quota import Quota, is_outage
-from streamguard.verdict import Decision, Trip
+from streamguard.verdict import REASONS, Decision, Trip
 
 NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
 """Reasons that no rule can retry: a person said stop, or asking again cannot succeed before something outside
 changes."""
 
+UNGROUNDED = "json.ungrounded"
+"""The one reason of the package's own whose answer may be kept: see `Rule.accept`."""
+
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+
+
+def _can_be_marked(pattern: str) -> bool:
+    """Whether a pattern matches only what a check of finished values says, or a value that is not grounded."""
+    prefix, dot, _ = pattern.partition(".")
+    own = bool(dot) and not set(prefix) & set("*?[") and prefix not in {one.partition(".")[0] for one in REASONS}
+    return pattern == UNGROUNDED or (own and prefix != "content")
 
 
 class Backoff(Spec):
@@ -72,8 +82,11 @@ class Rule(Spec):
     respect_retry_after: bool = False
     """Wait as long as the provider asks, if it asks, instead of `wait`. Where that does not fit the deadline the call
     is given up at once, and the error says when to come back: an earlier attempt would fail."""
-    max_uses: Annotated[int, Field(ge=1)] | None = None
-    """How often this rule may ask again in one call; `None` for as often as `attempts` allows."""
+    max_uses: Annotated[int, Field(ge=0)] | None = None
+    """How often this rule may ask again in one call; `None` for as often as `attempts` allows. 0 only with `accept`."""
+    accept: Literal["marked"] | None = None
+    """`marked`: where this rule does not ask again, keep the answer and mark it, instead of giving up. For `check.*`
+    and `json.ungrounded`: the document is whole and valid, but what it says may be wrong, perhaps in the source."""
     patch: JsonObject | None = None
     """What to change in the original request: see `Request.patched`."""
     resume: Literal["restart", "continue"] = "restart"
@@ -87,6 +100,18 @@ class Rule(Spec):
         extra = self.model_fields_set - {"when", "give_up"}
         if self.give_up and extra:
             raise ValueError(f"give_up ends the call, so {', '.join(sorted(extra))} can have no effect")
+        return self
+
+    @model_validator(mode="after")
+    def _accepts_what_is_whole(self) -> Rule:
+        if self.max_uses == 0 and self.accept is None:
+            raise ValueError("max_uses: 0 never asks again: write give_up: true, or accept: marked")
+        wrong = [] if self.accept is None else [pattern for pattern in self.when if not _can_be_marked(pattern)]
+        if wrong:
+            raise ValueError(
+                f"accept: marked keeps a document that is whole and valid: let the rule be about check.* and "
+                f"{UNGROUNDED} alone, not about {', '.join(wrong)}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -126,6 +151,15 @@ class Retry(Spec):
             )
         return self
 
+    def rule_for(self, reason: str) -> int | None:
+        """The index of the rule that decides about a reason; `None` if none is about it."""
+        return next((index for index, rule in enumerate(self.rules) if rule.matches(reason)), None)
+
+    def may_mark(self, reason: str) -> bool:
+        """Whether an answer that is rejected for a reason may be kept in the end."""
+        index = self.rule_for(reason)
+        return index is not None and self.rules[index].accept is not None
+
 
 class RetryState(msgspec.Struct, frozen=True, kw_only=True):
     """What a decision depends on besides the rules."""
@@ -163,7 +197,7 @@ def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
             why += "; the attempt before failed in the same way, so the source itself may be wrong"
         return Decision(action="give_up", reason=reason, why=why, rule=rule, retry_after=retry_after)
 
-    index = next((i for i, rule in enumerate(retry.rules) if rule.matches(reason)), None)
+    index = retry.rule_for(reason)
     if any(fnmatchcase(reason, pattern) for pattern in NEVER_RETRIED):
         return give_up(f"{reason} is never retried")
     if index is None:
@@ -201,6 +235,18 @@ def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
         patch=rule.patch,
         base_url=rule.base_url,
     )
+
+
+def accepted(retry: Retry, trip: Trip, at: RetryState) -> Decision | None:
+    """Decide whether the answer is kept although it tripped, since its rule would not ask again.
+
+    :returns: the decision to accept it; `None` if the attempt is to be aborted.
+    """
+    decision = decide(retry, trip, at)
+    if decision.action == "retry" or decision.rule is None or retry.rules[decision.rule].accept is None:
+        return None
+    why = f"{decision.why}; the answer is kept, and marked (accept: marked)"
+    return Decision(action="accept", reason=trip.reason, why=why, rule=decision.rule)
 
 
 def _again(before: Trip | Failed | None, ended: Trip | Failed) -> bool:

@@ -15,7 +15,7 @@ from streamguard.budgets.ledger import Balance
 from streamguard.engine.snapshot import CallSnapshot
 from streamguard.events import BlockKind, Failed, Usage
 from streamguard.guards.timeouts import ClockState
-from streamguard.outcome import AttemptRecord, CallRecord, Cost
+from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome
 from streamguard.policy.explain import Row, explain
 from streamguard.policy.model import Policy
 from streamguard.usage import UsageRange
@@ -144,6 +144,7 @@ def finished(
         "model": None if last is None else last.model,
         "attempts": len(record.attempts),
         "reasons": list(record.reasons),
+        "marked": [trip.reason for trip in record.marked] if isinstance(record, Outcome) else [],
         "tokens": usage(record.usage),
         "cost": money(record.cost),
     }
@@ -172,6 +173,7 @@ def attempt(record: AttemptRecord, blocks: Iterable[Kept]) -> dict[str, Any]:
         if decision is None
         else {"action": decision.action, "why": decision.why, "wait": round(decision.wait, 3)},
         "observed": [{"reason": seen.trip.reason, "message": seen.trip.message} for seen in record.observed],
+        "marked": [{"reason": trip.reason, "message": trip.message} for trip in record.marked],
         "blocks": [msgspec.to_builtins(block) for block in blocks],
     }
 

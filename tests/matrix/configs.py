@@ -31,6 +31,9 @@ UNJUDGED = Completion(mode="observe")
 AGAIN = Retry(attempts=2, rules=(Rule(when=("*",)),))
 """Once more, whatever it was."""
 
+MARKED = Retry(attempts=2, rules=(Rule(when=("json.ungrounded",), accept="marked"), *AGAIN.rules))
+"""The same, and in the end values that stand nowhere are kept."""
+
 SOURCE = "Extract the record: number 7, an invoice for a pen and for ink."
 WORDS = Content(reason="content.words", pattern="here is|hope that|sure!", flags=("ignore_case",))
 TOKEN_CAPS = Caps(characters=2400, output_tokens=300, thinking_tokens=200, tool_calls=1, events=120)
@@ -95,7 +98,7 @@ def configs() -> dict[str, Config]:
         "off": ("text", _own()),
         "completion": ("text", _own(completion=Completion())),
         "clocks": ("text", _own(timeouts=Timeouts(total=TOTAL))),
-        "json": ("text", _own(json=JsonDocument(grounded=[Grounded(at="/lines/*", ignore=())]))),
+        "json": ("text", _own(json=JsonDocument(grounded=[Grounded(at="/lines/*", ignore=())]), retry=MARKED)),
         "caps": ("text", _own(caps=TOKEN_CAPS)),
         "content": ("text", _own(content=(WORDS,))),
         "repetition": ("tool", _own(repetition=Repetition())),

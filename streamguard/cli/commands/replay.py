@@ -177,7 +177,9 @@ def _verdict(one: Replayed) -> str:
 def _why(one: Replayed) -> str:
     if one.message is not None:
         return one.message
-    return "; ".join(f"observed {seen.reason}" for seen in one.observed)
+    return "; ".join(
+        [*(f"marked {mark.reason}" for mark in one.marked), *(f"observed {seen.reason}" for seen in one.observed)]
+    )
 
 
 def sums(judged: Sequence[Replayed]) -> Iterator[str]:
@@ -196,6 +198,8 @@ def sums(judged: Sequence[Replayed]) -> Iterator[str]:
         if after:
             share = f"{after / whole:.0%}" if after * 100 >= whole else "under 1%"
             yield f"≈ {after:,} of {whole:,} output tokens ({share}) came {what}"
+    if marked := Counter(mark.reason for one in judged if one.reason is None for mark in one.marked):
+        yield f"kept and marked: {_listed(marked)}"
     observed = Counter(seen.reason for one in judged for seen in one.observed)
     if observed:
         yield f"observed only: {_listed(observed)}"

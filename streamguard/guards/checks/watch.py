@@ -28,6 +28,7 @@ class FollowingWatch(BaseWatch):
     """A watch that follows documents, and decides something once their values are complete."""
 
     wants = (Delta, BlockStopped, Stopped)
+    of_values = True
     reason: str
     """Of its trips."""
 

@@ -198,6 +198,7 @@ def state(tally: Tally) -> dict[str, Any]:
         "cooling_seconds": tally.cooling(),
         "succeeded": tally.succeeded.total(),
         "failed": dict(tally.failed.most_common()),
+        "marked": dict(tally.marked.most_common()),
         "retries": dict(tally.retries.most_common()),
         "rows_per_second": tally.rate,
         "pace": None if (pace := tally.pace) is None else msgspec.structs.asdict(pace),
@@ -258,6 +259,8 @@ def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
     """The summary as a table of two columns, for people."""
     yield "rows", f"{summary.rows:,}" + (f" ({summary.kept:,} kept from before)" if summary.kept else "")
     yield "succeeded", _by(summary.succeeded)
+    if summary.marked:
+        yield "marked", f"{_by(summary.marked)}, kept with what is wrong with them"
     if summary.failed:
         yield "gave up", _by(summary.failed)
     if summary.canceled:

@@ -91,7 +91,7 @@ class BatchProgress(msgspec.Struct, frozen=True):
 
 
 class Example(msgspec.Struct, frozen=True):
-    """A row that failed, as an example of its reason."""
+    """A row that failed or is marked, as an example of its reason."""
 
     custom_id: str
     message: str
@@ -143,8 +143,10 @@ class Tally:
         self.start = clock()
         self.running = 0
         self.succeeded: Counter[str] = Counter()
-        """By how the answer was accepted: `whole`, `cut`, `enough`, or `unclaimed` (a guard that only observes would
-        have rejected it)."""
+        """By how the answer was accepted: `whole`, `cut`, `enough`, `marked` (kept, though something is wrong with it),
+        or `unclaimed` (a guard that only observes would have rejected it)."""
+        self.marked: Counter[str] = Counter()
+        """Marked answers by the first reason that each is marked with."""
         self.failed: Counter[str] = Counter()
         """By reason."""
         self.examples: dict[str, Example] = {}
@@ -229,13 +231,14 @@ class Tally:
         """A row ended."""
         self.running -= 1
         if came.type == "succeeded":
-            self.succeeded[came.completed or "unclaimed"] += 1
+            self.succeeded["marked" if came.marked else came.completed or "unclaimed"] += 1
+            self.marked.update(came.marked[:1])
+            self._example(came.marked[:1], key, came)
         elif came.reason is None:
             self.canceled += 1
         else:
             self.failed[came.reason] += 1
-            if came.reason not in self.examples:
-                self.examples[came.reason] = Example(key, came.words)
+            self._example((came.reason,), key, came)
         low, high = came.spent.tokens
         self.output_tokens.add(low, high)
         self.cost.add(*came.spent.cost)
@@ -244,6 +247,10 @@ class Tally:
         self.lag = max(self.lag, came.lag)
         self.row_seconds.append(came.seconds)
         self._ends.append((self.clock(), high or low or 0))
+
+    def _example(self, reasons: Sequence[str], key: str, came: Ended) -> None:
+        for reason in reasons:
+            self.examples.setdefault(reason, Example(key, came.words))
 
     # What it comes to
 
@@ -301,6 +308,7 @@ class Tally:
             kept=self.kept,
             succeeded=dict(self.succeeded),
             failed=dict(self.failed.most_common()),
+            marked=dict(self.marked.most_common()),
             examples=dict(self.examples),
             canceled=self.canceled,
             failed_before=dict(self.carried.failed),
@@ -352,7 +360,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     failed: dict[str, int]
     """By reason."""
     examples: dict[str, Example]
-    """The first failure of each reason in this run."""
+    """The first failure of each reason in this run, and the first answer that is marked with it."""
     canceled: int
     """Interrupted while they ran."""
     failed_before: dict[str, int]
@@ -389,6 +397,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that rows waited for the provider's limits, all together. The waits were before the rows, not in them."""
     pace: PaceView | None = None
     """What the limits allowed in the end; `None` without a pace, or where nobody can tell."""
+    marked: dict[str, int] = {}
+    """Rows that succeeded and are marked with what is wrong with them, by the first reason of each."""
     stopped: Any = None
     """Why the job ended early, if it did."""
 

@@ -74,7 +74,7 @@ class Spent:
 
 
 class FailedRow(msgspec.Struct, frozen=True):
-    """A row that failed, and how its last attempt that says where died."""
+    """A row that failed, and how its last attempt that says where died; or one that is marked, and with what."""
 
     custom_id: str
     reason: str
@@ -99,8 +99,15 @@ class _Attempt(msgspec.Struct):
     first_token_seconds: float | None = None
 
 
+class _Mark(msgspec.Struct):
+    reason: str = "unknown"
+    message: str = ""
+    pointer: str | None = None
+
+
 class _Own(msgspec.Struct):
     completed: str | None = None
+    marked: list[_Mark] = []
     attempts: list[_Attempt] = []
     ms: float | None = None
 
@@ -146,6 +153,8 @@ class Report:
         """Byte offsets at which documents died."""
         self.failed: list[FailedRow] = []
         """The first of them."""
+        self.marked: list[FailedRow] = []
+        """The first of the rows that were kept with what is wrong with them."""
         self.samples: dict[int, list[Sample]] = {}
         """By run."""
         self.limits: list[Seen] = []
@@ -155,7 +164,9 @@ class Report:
         """Count one row's latest result."""
         own = line.streamguard
         if line.result.type == "succeeded":
-            self.succeeded[own.completed or "unclaimed"] += 1
+            self.succeeded["marked" if own.marked else own.completed or "unclaimed"] += 1
+            if own.marked and len(self.marked) < MOST_ROWS:
+                self.marked.append(_kept(line))
         if own.ms is not None:
             self.latency.add(own.ms / 1000)
         for attempt in own.attempts:
@@ -208,6 +219,22 @@ def _failed(line: _Line, detail: bytes | None) -> FailedRow:
         pointer=last.pointer,
         keyword=last.keyword,
         excerpt=shown.get(last.number),
+        reasons=tuple(attempt.reason for attempt in own.attempts if attempt.reason is not None),
+    )
+
+
+def _kept(line: _Line) -> FailedRow:
+    own = line.streamguard
+    first = own.marked[0]
+    return FailedRow(
+        custom_id=line.custom_id,
+        reason=first.reason,
+        message="; ".join(mark.message for mark in own.marked),
+        attempts=len(own.attempts),
+        offset=None,
+        pointer=first.pointer,
+        keyword=None,
+        excerpt=None,
         reasons=tuple(attempt.reason for attempt in own.attempts if attempt.reason is not None),
     )
 

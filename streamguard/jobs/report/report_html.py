@@ -72,6 +72,7 @@ def page(report: Report, *, now: datetime | None = None) -> str:
             f'<div class="grid">{"".join(_charts(report))}</div>',
             *_limits(report),
             *_runs(report),
+            *_marked(report),
             *_failures(report),
         ]
     )
@@ -151,7 +152,7 @@ def _outcomes(report: Report) -> Iterator[svg.Bar]:
         return svg.Bar(label, count, f"{count:,} ({count / all_rows:.1%})", colour)
 
     for how, count in report.succeeded.most_common():
-        yield bar(f"succeeded ({how})", count, "good")
+        yield bar(f"succeeded ({how})", count, "soft" if how == "marked" else "good")
     named = list(status.failed.items())
     for reason, count in named[:MOST_REASONS]:
         yield bar(reason, count, "bad")
@@ -270,14 +271,23 @@ def _runs(report: Report) -> Iterator[str]:
     yield "</tbody></table></section><br>"
 
 
+def _marked(report: Report) -> Iterator[str]:
+    """The rows that were kept with what is wrong with them."""
+    if count := sum(report.status.marked.values()):
+        yield from _listed("Marked rows", count, report.marked, "what is wrong with the answer that was kept")
+        yield "<br>"
+
+
 def _failures(report: Report) -> Iterator[str]:
-    count = sum(report.status.failed.values())
-    if not count:
-        return
+    if count := sum(report.status.failed.values()):
+        yield from _listed("Failed rows", count, report.failed, "why, and where the answer died")
+
+
+def _listed(title: str, count: int, rows: Sequence[FailedRow], why: str) -> Iterator[str]:
     shown = f"the first {MOST_ROWS:,} of {count:,}" if count > MOST_ROWS else f"{count:,}"
-    yield f'<section class="scroll"><h2>Failed rows: {shown}</h2><table><thead><tr><th>row</th><th>reason</th>'
-    yield '<th class="n">attempts</th><th>why, and where the answer died</th></tr></thead><tbody>'
-    for row in report.failed:
+    yield f'<section class="scroll"><h2>{title}: {shown}</h2><table><thead><tr><th>row</th><th>reason</th>'
+    yield f'<th class="n">attempts</th><th>{why}</th></tr></thead><tbody>'
+    for row in rows:
         yield (
             f'<tr><td><code>{_safe(row.custom_id)}</code></td><td class="r"><code>{_safe(row.reason)}</code></td>'
             f'<td class="n">{row.attempts}</td><td>{_safe(row.message)}{_where(row)}</td></tr>'

@@ -69,6 +69,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     """Of the input of the last run."""
     succeeded: int
+    marked: dict[str, int]
+    """Rows among them that are marked with what is wrong with them, by reason."""
     failed: dict[str, int]
     """By reason."""
     dead: int
@@ -100,6 +102,7 @@ def _look(journal: Journal, out: str) -> Status:
     counts = journal.counts()
     failed = {reason or "unknown": count for (kind, reason), count in counts.items() if kind == "errored"}
     succeeded = sum(count for (kind, _), count in counts.items() if kind == "succeeded")
+    marked = {reason: count for (kind, reason), count in counts.items() if kind == "succeeded" and reason is not None}
     canceled = sum(count for (kind, _), count in counts.items() if kind == "canceled")
     spec = journal.about("spec") or {}
     after = (spec.get("rules") or {}).get("max_row_failures", MAX_ROW_FAILURES)
@@ -111,6 +114,7 @@ def _look(journal: Journal, out: str) -> Status:
         state=runs[-1].state if runs else "none",
         rows=rows,
         succeeded=succeeded,
+        marked=marked,
         failed=failed,
         dead=len(journal.dead(after)),
         canceled=canceled,
@@ -193,6 +197,9 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     yield "state", f"{_STATES.get(status.state, status.state)}{where}"
     yield "rows", f"{status.rows:,}"
     yield "succeeded", f"{status.succeeded:,}"
+    if status.marked:
+        listed = ", ".join(f"{reason} {count:,}" for reason, count in status.marked.items())
+        yield "marked", f"{sum(status.marked.values()):,} of them, kept with what is wrong with them ({listed})"
     if status.failed:
         listed = ", ".join(f"{reason} {count:,}" for reason, count in status.failed.items())
         yield "failed", f"{sum(status.failed.values()):,} ({listed})"

@@ -30,6 +30,8 @@ def timeline(line: bytes, detail: bytes | None = None) -> Iterator[str]:
     at = 0.0
     for attempt in own.get("attempts", ()):
         yield from _attempt(attempt, at, shown.get(attempt["number"]))
+        if attempt.get("completed"):
+            yield from (f"{_NO_TIME}marked {mark['reason']}: {mark['message']}" for mark in own.get("marked", ()))
         decision = attempt.get("decision") or {}
         at += (attempt.get("seconds") or 0.0) + (decision.get("wait_seconds") or 0.0)
 
@@ -74,6 +76,8 @@ def _attempt(attempt: Mapping[str, Any], at: float, shown: Excerpt | None) -> It
     if attempt.get("reason") is None:
         accepted = f"accepted ({attempt['completed']})" if attempt.get("completed") else "accepted, nothing claimed"
         yield f"{_time(end)}{accepted}, {_span(attempt['output_tokens'])} output tokens"
+        if attempt.get("decision"):
+            yield f"{_NO_TIME}{'; '.join(_decision(attempt['decision']))}"
         return
     yield f"{_time(end)}{attempt['reason']}: {attempt['message']}"
     facts = list(_facts(attempt))
@@ -104,6 +108,9 @@ def _decision(decision: Mapping[str, Any] | None) -> Iterator[str]:
         yield "no decision is on record"
         return
     rule = "" if decision["rule"] is None else f" by rule {decision['rule']}"
+    if decision["action"] == "accept":
+        yield f"→ marked{rule}: {decision['why']}"
+        return
     if decision["action"] == "give_up":
         yield f"→ gave up{rule}: {decision['why']}"
         return

@@ -54,6 +54,7 @@ class Known(msgspec.Struct, frozen=True):
     type: str
     """`succeeded`, `errored` or `canceled`."""
     reason: str | None
+    """Why it failed, or what its answer is marked with."""
     fingerprint: str | None
     failures: int
     """Runs in which it failed for a reason of its own."""

@@ -49,6 +49,7 @@ class Head(msgspec.Struct):
 
         fingerprint: str | None = None
         batch: str | None = None
+        marked: list[dict[str, Any]] = []
 
     custom_id: str
     result: Result
@@ -56,7 +57,9 @@ class Head(msgspec.Struct):
 
     @property
     def reason(self) -> str | None:
-        """Why the row failed, if it did."""
+        """Why the row failed, if it did, or what its answer is marked with."""
+        if self.result.type == "succeeded":
+            return next((str(one.get("reason")) for one in self.streamguard.marked), None)
         error = (self.result.error or {}).get("error")
         return str(error.get("type")) if isinstance(error, dict) else None
 

@@ -47,6 +47,7 @@ def result_line(custom_id: str, came: Outcome | CallError, about: About, fingerp
     record = came.record if isinstance(came, CallError) else came
     own = {
         **_accepted(came, about),
+        **_marked_with(came),
         "attempts": [_attempt(attempt, about) for attempt in record.attempts],
         "reasons": list(record.reasons),
         "usage": _usage(record),
@@ -84,6 +85,17 @@ def _accepted(came: Outcome | CallError, about: About) -> dict[str, Any]:
     if isinstance(came, CallError):
         return {"output": None, "completed": None}
     return {"output": came.text if about.text else came.data, "completed": came.completed}
+
+
+def _marked_with(came: Outcome | CallError) -> dict[str, Any]:
+    """What is wrong with an answer that was kept all the same."""
+    if isinstance(came, CallError) or not came.marked:
+        return {}
+    return {"marked": [_mark(trip) for trip in came.marked]}
+
+
+def _mark(trip: Trip) -> dict[str, Any]:
+    return {"reason": trip.reason, "message": trip.message, "pointer": trip.where.pointer if trip.where else None}
 
 
 def _result(came: Outcome | CallError, about: About) -> dict[str, Any]:
@@ -186,13 +198,13 @@ def dumps(value: Any) -> str:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError:
         mark = secrets.token_hex(16)
-        text = json.dumps(_marked(value, mark), separators=(",", ":"), allow_nan=False)
+        text = json.dumps(_with_infinities(value, mark), separators=(",", ":"), allow_nan=False)
         return text.replace(f'"{mark}+"', "1e999").replace(f'"{mark}-"', "-1e999")
 
 
-def _marked(value: Any, mark: str) -> Any:
+def _with_infinities(value: Any, mark: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else mark + ("+" if value > 0 else "-")
     if isinstance(value, Mapping):
-        return {key: _marked(item, mark) for key, item in value.items()}
-    return [_marked(item, mark) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _with_infinities(item, mark) for key, item in value.items()}
+    return [_with_infinities(item, mark) for item in value] if isinstance(value, list | tuple) else value

@@ -38,7 +38,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows to ask again, of those that have a result."""
 
     reasons: tuple[str, ...] = ()
-    """Reasons or globs; none for every failure."""
+    """Reasons or globs, of failures and of marked answers; none for every failure."""
     ids: tuple[str, ...] = ()
     """Rows by their ids, succeeded ones too; none for all."""
 
@@ -46,7 +46,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a row is asked again."""
         if known is None or (self.ids and key not in self.ids):
             return False
-        if known.type == "succeeded":
+        if known.type == "succeeded" and (known.reason is None or not self.reasons):
             return bool(self.ids) and not self.reasons
         reason = known.reason or "operator.interrupt"
         return not self.reasons or any(fnmatchcase(reason, pattern) for pattern in self.reasons)

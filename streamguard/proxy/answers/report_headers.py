@@ -32,6 +32,8 @@ def report(call: str, record: CallRecord, left: Mapping[str, str] | None = None)
         headers["reason"] = reasons[-1]
     if isinstance(record, Outcome):
         headers["completed"] = record.completed or "unclaimed"
+        if record.marked:
+            headers["marked"] = ", ".join(dict.fromkeys(trip.reason for trip in record.marked))
     if record.attempts and (cost := shown_cost(record.cost)) is not None:
         headers["cost-usd"] = cost
     if left:

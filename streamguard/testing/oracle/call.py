@@ -19,6 +19,7 @@ from streamguard.testing.steps import Item
 Door = Literal["run", "stream", "guarded"]
 
 NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
+UNGROUNDED = "json.ungrounded"
 COOLING = ("provider.overloaded", "provider.rate_limited")
 EPSILON = 0.1
 """Seconds by which a call may end later than its clocks say: what the project promises."""
@@ -58,10 +59,22 @@ class Expectation:
         """How the first attempt may end."""
         return self._attempt(1, 0.0, self._request).ends
 
-    def _attempt(self, number: int, began: float, request: Mapping[str, Any]) -> Attempt:
+    def _attempt(self, number: int, began: float, request: Mapping[str, Any], *, keeps: bool = False) -> Attempt:
         total = self._policy.timeouts.total
         left = math.inf if total is None else total - began
-        return _attempt(self._script.items(number), self._policy, json.dumps(request), left, *self._options)
+        policy = _ungrounded(self._policy) if keeps else self._policy
+        return _attempt(self._script.items(number), policy, json.dumps(request), left, *self._options)
+
+    def _keeps(self, number: int, used: Sequence[int]) -> tuple[bool, ...]:
+        """Whether an attempt keeps an answer with values that stand nowhere, and marks it; both where it depends."""
+        section, retry = self._policy.json_document, self._policy.retry
+        index = _rule(retry, UNGROUNDED)
+        if section is None or not section.grounded or index is None or retry.rules[index].accept is None:
+            return (False,)
+        uses = retry.rules[index].max_uses
+        if self._door == "guarded" or number >= retry.attempts or (uses is not None and used.count(index) >= uses):
+            return (True,)
+        return (False, True) if self._door == "stream" and self._deliver == "live" else (False,)
 
     def check(self, record: Any, error: BaseException | None) -> list[str]:
         """Everything in a call's record that is not allowed.
@@ -78,12 +91,15 @@ class Expectation:
                 wrong.append(f"attempt {number} says it is attempt {made.number}")
             if made.patch != patch:
                 wrong.append(f"attempt {number} was asked with the patch {made.patch}, by the rules {patch}")
-            attempt = self._attempt(number, began[0], request)
-            later = attempt if began[0] == began[1] else self._attempt(number, began[1], request)
             reason = None if made.ended is None else made.ended.reason
             if reason is not None and self._held_back(made, began[1]):
                 return wrong + _raised(error, reason)
-            allowed = [c for c in (*attempt.ends, *later.ends) if _is(c, reason, made.completed)]
+            for keeps in self._keeps(number, used):
+                attempt = self._attempt(number, began[0], request, keeps=keeps)
+                later = attempt if began[0] == began[1] else self._attempt(number, began[1], request, keeps=keeps)
+                allowed = [c for c in (*attempt.ends, *later.ends) if _is(c, reason, made.completed)]
+                if allowed:
+                    break
             if not allowed:
                 names = sorted({"/".join(map(str, cause.reasons[:3])) for cause in attempt.ends})
                 said = "" if made.ended is None else f" ({made.ended.message})"
@@ -99,7 +115,7 @@ class Expectation:
             if reason is None:
                 if error is not None or not last:
                     wrong.append(f"attempt {number} was accepted, and the call went on")
-                return wrong + self._value(record, attempt, allowed[0])
+                return wrong + self._value(record, attempt, allowed[0], keeps=keeps)
             delivered = set().union(*(attempt.delivered(cause) for cause in allowed))
             steps = self._steps(reason, number, used, ended, delivered, allowed[0])
             fits = [step for step in steps if (step is None) == last]
@@ -147,8 +163,8 @@ class Expectation:
                 return [f"attempt {number}: {said} output tokens; the provider said {tokens}"]
         return []
 
-    def _value(self, outcome: Any, attempt: Attempt, cause: Cause) -> list[str]:
-        section = self._policy.json_document
+    def _value(self, outcome: Any, attempt: Attempt, cause: Cause, *, keeps: bool) -> list[str]:
+        section = (_ungrounded(self._policy) if keeps else self._policy).json_document
         if section is None or section.where != "text" or outcome.completed is None:
             return []
         from streamguard.testing.oracle.attempt import _schema
@@ -163,6 +179,17 @@ class Expectation:
             return [f"accepted {text[:80]!r}, which is {mistake}"]
         if outcome.value != value or outcome.text.strip() != (documents.document(text) or "").strip():
             return [f"accepted with the value {outcome.value!r}; the document says {value!r}"]
+        return self._marks(outcome, documents.document(text) or "", keeps=keeps)
+
+    def _marks(self, outcome: Any, document: str, *, keeps: bool) -> list[str]:
+        """An answer that is kept says what is wrong with it, and no other answer does."""
+        from streamguard.testing.oracle.grounded import GroundedValues
+
+        stand = GroundedValues(self._policy.json_document, self._request).stand(document) if keeps else "yes"
+        wanted = [UNGROUNDED] if stand == "no" else []
+        said = [mark.reason for mark in outcome.marked]
+        if stand != "unsure" and said != wanted:
+            return [f"accepted with the marks {said}; the values that stand nowhere make it {wanted}"]
         return []
 
     def _steps(
@@ -178,7 +205,7 @@ class Expectation:
         if any(fnmatchcase(reason, pattern) for pattern in NEVER_RETRIED) or self._door == "guarded":
             return [None]
         rules = self._policy.retry.rules
-        index = next((n for n, rule in enumerate(rules) if any(fnmatchcase(reason, glob) for glob in rule.when)), None)
+        index = _rule(self._policy.retry, reason)
         if index is None or rules[index].give_up or number >= self._policy.retry.attempts:
             return [None]
         rule = rules[index]
@@ -218,6 +245,17 @@ class Expectation:
         most = min(rule.wait.max, rule.wait.initial * rule.wait.factor**count)
         low, high = self._jitter if rule.wait.jitter == "full" else (1.0, 1.0)
         return (most * low, most * high)
+
+
+def _rule(retry: Any, reason: str) -> int | None:
+    """The first rule that is about a reason."""
+    return next((n for n, one in enumerate(retry.rules) if any(fnmatchcase(reason, glob) for glob in one.when)), None)
+
+
+@lru_cache(maxsize=64)
+def _ungrounded(policy: Any) -> Any:
+    """The policy without its grounded values."""
+    return policy.replace(json=policy.json_document.replace(grounded=()))
 
 
 @lru_cache(maxsize=1024)

@@ -260,7 +260,7 @@ function setRow(item, { id, call, over }) {
     dot.dataset.state = ending(call);
     say(side, `${plural(call.attempts, "attempt")} · ${seconds(call.seconds)}`);
     tail.hidden = true;
-    say(why, [...call.reasons.map((reason) => `${reason} →`), call.completed ?? call.reason].slice(call.reason && call.reason !== "left" ? -1 : 0).join(" "));
+    say(why, [...call.reasons.map((reason) => `${reason} →`), call.completed ? `${call.completed}${markedWith(call)}` : call.reason].slice(call.reason && call.reason !== "left" ? -1 : 0).join(" "));
     why.hidden = false;
     setClock(bar, null);
     return;
@@ -277,6 +277,8 @@ function setRow(item, { id, call, over }) {
 
 // How a call that is over is shown: as good, bad, or neither, if its consumer left.
 const ending = (call) => (call.completed ? "good" : call.reason === "left" ? "" : "bad");
+
+const markedWith = (call) => (call.marked?.length ? `, marked ${call.marked.join(", ")}` : "");
 
 const entry = ([id, call], over) => [id, { id, call, over }];
 
@@ -446,7 +448,7 @@ function setHead(head, call, runs) {
   const [dot, says, id] = names.lastChild.children;
   say(names.firstChild, title(selected, call));
   dot.dataset.state = runs ? call.state : ending(call);
-  say(says, runs ? WORDS[call.state] : call.completed ? `completed: ${call.completed}` : call.reason === "left" ? "left by its consumer" : `gave up: ${call.reason}`);
+  say(says, runs ? WORDS[call.state] : call.completed ? `completed: ${call.completed}${markedWith(call)}` : call.reason === "left" ? "left by its consumer" : `gave up: ${call.reason}`);
   say(id, selected);
   interrupt.hidden = !runs;
   interrupt.disabled = call.state === "ending";
@@ -518,6 +520,7 @@ function fillEnded(node, attempt) {
   line([...times, spent, between(attempt.cost, money), attempt.saved !== undefined && `≈ ${counted(attempt.saved)} tokens saved`].filter(Boolean).join(" · "));
   if (attempt.patch) line(`asked with ${Object.entries(attempt.patch).map(([name, value]) => `${name}: ${value}`).join(", ")}`);
   if (attempt.decision) line(`then: ${attempt.decision.action.replace("_", " ")}${attempt.decision.wait ? ` after ${seconds(attempt.decision.wait)}` : ""} (${attempt.decision.why})`);
+  for (const mark of attempt.marked ?? []) line(`marked: ${mark.reason}: ${mark.message}`, "message");
   for (const seen of attempt.observed) line(`observed, not acted on: ${seen.reason}: ${seen.message}`);
   for (const block of attempt.blocks) {
     const part = blockNode(block);

@@ -61,6 +61,7 @@ def test_json_is_one_object_a_recording(sg) -> None:
         "keyword": None,
         "message": None,
         "observed": [],
+        "marked": [],
     }
     assert dead == {
         "file": "dead.sse",
@@ -75,6 +76,7 @@ def test_json_is_one_object_a_recording(sg) -> None:
         "keyword": "enum",
         "message": WHY,
         "observed": [],
+        "marked": [],
     }
 
 

@@ -169,6 +169,7 @@ def test_the_state_for_machines() -> None:
         "cooling_seconds": 0.0,
         "succeeded": 3,
         "failed": {"provider.overloaded": 1},
+        "marked": {},
         "retries": {"json.schema": 1},
         "rows_per_second": 0.4,
         "output_tokens": (86, 91),
