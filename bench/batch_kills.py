@@ -1,6 +1,6 @@
 """Kill jobs in the batch lane with SIGKILL, and look at what is left: `python -m bench.batch_kills --kills 200`.
 
-A real process (`streamguard run --lane batch`), a real client, real sockets, a provider in this process. Each job of
+A real process (`streamguard run --lane batch`, with shorter waits), a real client, real sockets, a provider in this process. Each job of
 forty rows dies once, at a moment by chance between its start and its end, and is run again. What is
 counted: rows in more than one batch, rows paid for twice by batches, rows without a line or with two, and what the
 ledger says beside what the provider would bill.
@@ -19,12 +19,16 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from streamguard.budgets.stores import open_ledger
+from streamguard.cli.commands import askers
+from streamguard.cli.main import main as streamguard
+from streamguard.jobs.batches.lane import Order
 from streamguard.testing import ScriptedServer, answer
 from streamguard.testing.batches import BatchProvider
 
@@ -92,12 +96,12 @@ def job(folder: Path) -> list[str]:
         "batch",
         "--quiet",
     ]
-    return [sys.executable, "-m", "streamguard", "run", str(folder / "in.jsonl"), *options]
+    return [sys.executable, "-m", "bench.batch_kills", "--child", "run", str(folder / "in.jsonl"), *options]
 
 
 def one(folder: Path, dice: random.Random, counts: Counts, longest: float) -> float:
     """One job with one kill; returns the seconds that a run without one would take, as far as that is known."""
-    batches = BatchProvider(result, seconds=1.0, epoch=time.time() - time.monotonic(), seed=dice.randrange(1 << 30))
+    batches = BatchProvider(result, seconds=0.6, epoch=time.time() - time.monotonic(), seed=dice.randrange(1 << 30))
     counts.jobs += 1
     with ScriptedServer(answer('{"n": 0}'), batches=batches).in_thread() as server:
         command = [*job(folder), "--base-url", server.url]
@@ -141,16 +145,26 @@ def look(folder: Path, batches: BatchProvider, streamed: list[str], counts: Coun
     assert len(streamed) >= ROWS // BAD
 
 
+def child() -> None:
+    """The command itself, with shorter waits: looks from 0.1 s on, and a second for a submission to show."""
+    askers.Order = partial(Order, first_look=0.1, grace=1.0)  # type: ignore[misc,assignment]
+    streamguard(sys.argv[2:])
+
+
 def main() -> None:
     """Run it, and print the counts."""
+    if sys.argv[1:2] == ["--child"]:
+        child()
     parser = argparse.ArgumentParser(prog="python -m bench.batch_kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
-    dice, counts, longest = random.Random(chosen.seed), Counts(), 4.0
+    dice, counts, longest = random.Random(chosen.seed), Counts(), 3.0
     while counts.kills < chosen.kills:
         with tempfile.TemporaryDirectory() as folder:
             longest = max(1.0, one(Path(folder), dice, counts, longest))
+        if counts.jobs % 10 == 0:
+            print(json.dumps(msgspec.to_builtins(counts)), flush=True)
     print(json.dumps(msgspec.to_builtins(counts)))
 
 
