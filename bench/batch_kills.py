@@ -1,8 +1,8 @@
 """Kill jobs in the batch lane with SIGKILL, and look at what is left: `python -m bench.batch_kills --kills 200`.
 
-A real process (`streamguard run --lane batch`, with shorter waits), a real client, real sockets, a provider in this process. Each job of
-forty rows dies once, at a moment by chance between its start and its end, and is run again. What is
-counted: rows in more than one batch, rows paid for twice by batches, rows without a line or with two, and what the
+A real process (`streamguard run --lane batch`, with shorter waits), a real client, real sockets, a provider in this
+process. Each job of forty rows dies once, at a moment by chance between its start and its end, and is run again. What
+is counted: rows in more than one batch, rows paid for twice by batches, rows without a line or with two, and what the
 ledger says beside what the provider would bill.
 """
 
