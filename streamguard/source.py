@@ -76,14 +76,12 @@ class Source(Protocol):
         """Send the attempt's request and wait for the response head. Leaving the context closes the connection, and
         may take `CLOSE_LIMIT`: then it is cancelled. A source that shields its closing bounds it by that itself.
 
-<<<<<<< HEAD
         With `hedge`, two attempts of a call are open at once, and a context may be left by another task than entered
-        it. A source that keeps one answer at a time says so by `one_at_a_time = True`."""
-=======
+        it. A source that keeps one answer at a time says so by `one_at_a_time = True`.
+
         :param attempt: what this attempt asks for: its number, and the patch of a rule.
         :returns: the attempt's stream, to be entered once.
         """
->>>>>>> main
 
 
 class SourceOf(Source, Protocol[T_co]):
