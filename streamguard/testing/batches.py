@@ -89,12 +89,12 @@ class BatchProvider:
         """Tokens of all answers, by the names of the API's usage: what is billed."""
 
     def fault(self, operation: Operation) -> Fault:
-        """Take what goes wrong with the next request of an operation."""
+        """Take what goes wrong with the next request of `operation`."""
         some = self._faults.get(operation)
         return some.pop(0) if some else None
 
     def create(self, requests: Sequence[Mapping[str, Any]], now: float) -> ProvidedBatch:
-        """Take a batch."""
+        """Take a batch of `requests` at the time `now`."""
         batch = ProvidedBatch(
             id=f"msgbatch_{len(self.batches) + 1:06}",
             created=now,
@@ -105,12 +105,12 @@ class BatchProvider:
         return batch
 
     def cancel(self, batch: ProvidedBatch, now: float) -> None:
-        """End a batch soon."""
+        """End a `batch` within a second of `now`."""
         if batch.canceled is None and now < batch.ends:
             batch.canceled, batch.ends = now, min(batch.ends, now + 1.0)
 
     def end(self, batch: ProvidedBatch, now: float) -> bool:
-        """Whether a batch has ended; its results are made when it first has."""
+        """Return whether `batch` has ended by `now`; its results are made when it first has."""
         if now < batch.ends:
             return False
         if batch.results is None:
@@ -132,7 +132,7 @@ class BatchProvider:
         return {"custom_id": request["custom_id"], "result": dict(result)}
 
     def described(self, batch: ProvidedBatch, now: float) -> dict[str, Any]:
-        """Describe a batch as the API does."""
+        """Describe `batch` at the time `now` as the API does."""
         ended = self.end(batch, now)
         counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
         if ended and batch.results is not None:
@@ -157,13 +157,21 @@ class BatchProvider:
         return datetime.fromtimestamp(self._epoch + seconds, UTC).isoformat()
 
     def newest(self) -> list[ProvidedBatch]:
-        """Every batch, the newest first."""
+        """Return every batch, the newest first."""
         return list(self.batches.values())[::-1]
 
     # As a server
 
     def respond(self, method: str, path: str, query: Mapping[str, str], body: Any, now: float) -> Response | None:
-        """Answer an HTTP request; `None` for a path that is not of batches."""
+        """Answer an HTTP request.
+
+        :param method: the request's method.
+        :param path: its path, without the query.
+        :param query: its query, parsed.
+        :param body: its JSON body, parsed; `None` for none.
+        :param now: the time, in seconds.
+        :returns: the answer; `None` for a path that is not of batches.
+        """
         parts = path.strip("/").split("/")
         if parts[:3] != ["v1", "messages", "batches"]:
             return None

@@ -146,12 +146,13 @@ def balances(folder) -> dict[str, Balance]:
     return found
 
 
+@pytest.mark.parametrize("first", range(1, 10))
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_death_at_any_operation_costs_nothing_twice(tmp_path, killer, after, backend) -> None:
+def test_a_death_at_any_operation_costs_nothing_twice(tmp_path, killer, first, after, backend) -> None:
     """Each row is in one batch and in one line, the bad ones are asked by one stream, and the ledger has the bill."""
     died_at = set()
-    for at in range(1, 100):
+    for at in range(first, 100, 9):
         folder = tmp_path / f"{at}"
         folder.mkdir()
         batches, calls, deaths = play_killed(folder, one := killer(Killer(at, after=after)), backend)
@@ -174,12 +175,13 @@ def test_a_death_at_any_operation_costs_nothing_twice(tmp_path, killer, after, b
         due = answered * (INPUT + OUTPUT) + STREAMS[0], answered * 100 + STREAMS[1]
         assert (found["tokens"].settled, found["micro_usd"].settled) == due, where
         assert (found["tokens"].uncertain, found["micro_usd"].uncertain) == (0, 0), where
-    assert died_at == OPERATIONS
+    assert set() < died_at <= OPERATIONS
 
 
 def test_the_journal_says_of_every_batch_what_became_of_it(tmp_path, killer) -> None:
     """A batch that was submitted is taken in the end."""
-    play_killed(tmp_path, killer(Killer(0, after=False)))
+    play_killed(tmp_path, none := killer(Killer(0, after=False)))
+    assert set(none.names) == OPERATIONS
     journal = read_journal(str(tmp_path / "out.jsonl"))
     assert journal is not None
     with journal:
