@@ -69,6 +69,8 @@ class RunningAttempt:
         """Why it was aborted or failed, if it was."""
         self.waited = Waited()
         """What it waited for before it was sent."""
+        self.hint: str | None = None
+        """What its request says of the answer before."""
         self.on_output: Callable[[], None] | None = None
         """Called once output has begun."""
         self._clock = clock

@@ -111,11 +111,13 @@ class Call:
         about, waits = {"call": self.id, **self.about}, {"patient": patient, "shared": shared}
         self._dispatch = Dispatch(policy, self._runtime, self.clock, source, about, **waits)
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
-        self._deciding = Deciding(policy, self._runtime, self.clock, self._feedback, self._records)
+        self._deciding = Deciding(policy, self._runtime, self.clock, self._feedback, self._records, source.request)
         self._delivery = Delivery(self._deliver, keep=keep)
         self.failure: CallError | None = None
         self._ending = False  # whether all of the answer was handed out, and only the socket's end is still to come
         self._patched: Request | None = None
+        self._hint: str | None = None
+        """What the request of the attempt says of the answer before."""
         self._recorder = Recorder(self._runtime, policy, self.clock)
         self._continuation: Continuation | None = None
         """What the next attempt, or the one that runs, goes on from."""
@@ -296,7 +298,7 @@ class Call:
         panel.transcript.given = going_on.weight if going_on else 0.0
         source = going_on.source(self._source) if going_on else self._source
         running = RunningAttempt(number, permit.request, panel, self._delivery, self.clock)
-        running.waited = permit.waited
+        running.waited, running.hint = permit.waited, self._hint
         model = permit.request.model if permit.request else None
         self.running = running
         self._feedback.sent()
@@ -329,7 +331,9 @@ class Call:
         self._patched = original
         if original is not None and decision is not None:
             patched = original.patched(decision.patch) if decision.patch else original
-            self._patched = patched.to(decision.base_url)
+            hinted = patched.with_note(decision.hint) if decision.hint else None
+            self._hint = decision.hint if hinted else None
+            self._patched = (hinted or patched).to(decision.base_url)
         if self._patched is not None and self._continuation is not None:
             self._patched = self._continuation.request(self._patched)
         return self._patched
@@ -407,7 +411,9 @@ class Call:
         resumes = decision.rule is not None and self.policy.retry.rules[decision.rule].resume == "continue"
         self._continuation, self._shown = (rest if resumes else None), shown
         self._follow(
-            self._recorder.record(running, end, patch=self._patch, decision=decision, charged=charged), end, decision
+            self._recorder.record(running, end, patch=self._patch, decision=decision, charged=charged),
+            end,
+            decision,
         )
 
     async def _unsent(self, number: int, end: Trip | Failed) -> None:
