@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         StreamguardError,
     )
     from streamguard.guards.caps import Caps
+    from streamguard.guards.checks.custom import check
     from streamguard.guards.checks.spec import Check
     from streamguard.guards.completion import Completion
     from streamguard.guards.content import Content
@@ -80,6 +81,7 @@ __all__ = [
     "Price",
     # guards of one's own
     "guard",
+    "check",
     "View",
     "Trip",
     "Enough",
@@ -132,6 +134,7 @@ _HOME = {
         "StreamguardError",
     ),
     "streamguard.guards.caps": ("Caps",),
+    "streamguard.guards.checks.custom": ("check",),
     "streamguard.guards.checks.spec": ("Check",),
     "streamguard.guards.completion": ("Completion",),
     "streamguard.guards.content": ("Content",),

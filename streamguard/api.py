@@ -76,8 +76,10 @@ async def run(
 ) -> Outcome[Any]:
     """Send the source's request and return the first answer that passes every guard. Retries as `policy.retry` says.
 
-        outcome = await streamguard.run(source, policy="streamguard:extraction", output=Invoice)
-        outcome.value.total
+    ```python
+    outcome = await streamguard.run(source, policy="streamguard:extraction", output=Invoice)
+    outcome.value.total
+    ```
 
     :param policy: a `Policy`, or the name of one: `streamguard:NAME`, or the path of a policy file.
     :param output: the type of the answer's document: a Pydantic model class, or anything that `pydantic.TypeAdapter`
@@ -87,6 +89,7 @@ async def run(
     :param runtime: what calls share; a fresh one by default.
     :param labels: go into every record and log line of the call.
     :param group: calls of one group are shown together, such as the steps of one agent run.
+    :returns: the accepted answer: its `value`, text, usage, cost and every attempt.
     :raises PolicyError: the policy does not fit the source. Nothing was sent.
     :raises CallError: the call ended otherwise; its `record` has every attempt.
     """
@@ -136,6 +139,13 @@ class GuardedStream(Generic[T]):
     What comes when is the policy's `deliver`. The iteration ends when the answer stands (`outcome`), or raises a
     `CallError`. Leaving the context early closes the connection and ends the call without an outcome, and so does a
     read that is cancelled: reading on after either is a `RuntimeError`, never a silent end or a new request.
+
+    ```python
+    async with streamguard.stream(source, policy=policy, deliver="restarting") as events:
+        async for event in events:
+            print(event)
+    outcome = events.result()
+    ```
     """
 
     def __init__(self, call: Call, *, close: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -184,7 +194,7 @@ class GuardedStream(Generic[T]):
         return event
 
     async def batch(self) -> list[Event] | None:
-        """All events that are ready, at least one; `None` at the end. Cheaper than one event at a time."""
+        """Return all events that are ready, at least one; `None` at the end. Cheaper than one event at a time."""
         if self._next < len(self._batch):
             rest, self._batch, self._next = self._batch[self._next :], [], 0
             return rest
@@ -292,14 +302,24 @@ def stream(
     labels: Mapping[str, Any] | None = None,
     group: str | None = None,
 ) -> GuardedStream[Any]:
-    """Like `run`, for a consumer of events: `async with stream(…) as events: async for event in events`.
+    """Open a call for a consumer of events: `async with stream(…) as events: async for event in events`.
 
     Call it inside the event loop. The clock of `timeouts.total` starts now.
+
+    ```python
+    async with streamguard.stream(source, policy="streamguard:interactive_chat") as events:
+        async for event in events: ...
+    ```
 
     :param policy: a `Policy`, or the name of one.
     :param output: the type of the answer's document, as in `run`.
     :param deliver: instead of the policy's.
     :param source_text: what the values of `json.grounded` are held against, as in `run`.
+    :param runtime: what calls share; a fresh one by default.
+    :param labels: go into every record and log line of the call.
+    :param group: calls of one group are shown together.
+    :returns: the events, to be entered with `async with`; `events.outcome` after the last one.
+    :raises PolicyError: the policy does not fit the source. Nothing was sent.
     """
     chosen = policy_for(policy, output, as_source(source))
     call = Call(source, chosen, runtime, deliver=deliver, labels=labels, group=group, source_text=source_text)
@@ -347,10 +367,22 @@ def guarded(
     Events are delivered at once, unless the policy itself says `deliver: committed`: there is no second attempt that
     they could be mixed with. Of the policy's retry rules only `accept: marked` has an effect here.
 
+    ```python
+    raw = await client.messages.create(model="claude-haiku-4-5", max_tokens=1024, messages=chat, stream=True)
+    async with streamguard.guarded(raw, policy=policy) as events:
+        async for event in events: ...
+    ```
+
     :param sdk_stream: what `await client.messages.create(…, stream=True)` or `async with client.messages.stream(…)`
         gave. It is closed when the context is left.
     :param source_text: what the values of `json.grounded` are held against. Such a policy needs it here: an open stream
         does not show its request.
+    :param policy: a `Policy`, or the name of one.
+    :param output: the type of the answer's document, as in `run`.
+    :param runtime: what calls share; a fresh one by default.
+    :param labels: go into every record and log line of the call.
+    :param group: calls of one group are shown together.
+    :returns: the events, to be entered with `async with`.
     :raises PolicyError: the policy needs what an open stream does not have: more than one attempt's request, or pings.
     :raises ConfigError: it is no open, asynchronous stream of the SDK.
     """

@@ -44,6 +44,13 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
 class Conversation:
     """A history that grows by whole turns. Used by one call at a time; plain data, so any event loop will do.
 
+    ```python
+    conversation = streamguard.Conversation(model="claude-haiku-4-5", max_tokens=2000)
+    conversation.user("What does Sörensen owe us?")
+    outcome = await streamguard.run(messages(client, **conversation.request()), policy=policy)
+    conversation.commit(outcome)
+    ```
+
     :param messages: a history to go on with, such as `messages` of an earlier one, saved as JSON. A last turn of the
         user's is one that was not answered yet.
     :param request: what every request of this conversation has, such as `model`, `max_tokens`, `system` and `tools`.
@@ -71,6 +78,7 @@ class Conversation:
     def user(self, content: str | Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Self:
         """Say something: text, a content block or several. What is said before the next request is one turn.
 
+        :param content: a text, a content block, or a list of both.
         :raises ConversationError: nothing was said, or a tool's result, which is for `tool_result`.
         """
         blocks = [content] if isinstance(content, str | Mapping) else list(content)
@@ -96,7 +104,7 @@ class Conversation:
         *,
         is_error: bool = False,
     ) -> Self:
-        """What came of a tool call. The next request needs a result for each of them.
+        """Add the result of a tool call. The next request needs a result for each of them.
 
         :param call: the call, or its id.
         :param content: text or content blocks.
@@ -130,7 +138,7 @@ class Conversation:
         return copy.deepcopy([*self._history, *([turn] if turn else [])])
 
     def request(self, **changes: Any) -> dict[str, Any]:
-        """The arguments of a request for the next answer: `messages(client, **conversation.request())`.
+        """Return the arguments of a request for the next answer: `messages(client, **conversation.request())`.
 
         Asking again asks the same, until an answer is committed.
 

@@ -58,7 +58,16 @@ def _rebuilt(kind: type[StreamguardError], args: tuple[Any, ...], state: dict[st
 
 
 class ConfigError(StreamguardError):
-    """Bad input. Nothing was sent. Holds every mistake at once in `problems`, of which the first is also spread out."""
+    """Bad input. Nothing was sent. Holds every mistake at once in `problems`, of which the first is also spread out.
+
+    ```python
+    try:
+        source = streamguard.messages(client, **request)
+    except streamguard.ConfigError as error:
+        for problem in error.problems:
+            print(problem)
+    ```
+    """
 
     def __init__(self, problems: str | Problem | Iterable[Problem]) -> None:
         if isinstance(problems, str):
@@ -92,7 +101,15 @@ class ConfigError(StreamguardError):
 
 
 class PolicyError(ConfigError):
-    """A policy that cannot be used."""
+    """A policy that cannot be used.
+
+    ```python
+    try:
+        policy = streamguard.load_policy("policy.yaml")
+    except streamguard.PolicyError as error:
+        print(error)  # policy.yaml:4:3: /timeouts/frist_token: unknown key; did you mean "first_token"?
+    ```
+    """
 
 
 class SchemaError(ConfigError):
@@ -104,7 +121,15 @@ class JobError(ConfigError):
 
 
 class CallError(StreamguardError):
-    """A call that ended without an outcome."""
+    """A call that ended without an outcome.
+
+    ```python
+    try:
+        await streamguard.run(source, policy=policy)
+    except streamguard.CallError as error:
+        print(error.reason, [attempt.reason for attempt in error.attempts])
+    ```
+    """
 
     sdk_error: BaseException | None = None
     """Where a client of the SDK was asked: the SDK's own exception for the last attempt, if it had one. Not the cause
@@ -142,7 +167,15 @@ class DeadlineExceeded(CallError):
 
 
 class BudgetExhausted(CallError):
-    """No room in a budget. The request in question was not sent."""
+    """No room in a budget. The request in question was not sent.
+
+    ```python
+    try:
+        await streamguard.run(source, policy=policy)
+    except streamguard.BudgetExhausted as error:
+        print(error.scope, error.asked, error.available, error.unit)
+    ```
+    """
 
     def __init__(
         self,
@@ -159,7 +192,7 @@ class BudgetExhausted(CallError):
         self.scope = scope
         """The budget that has no room."""
         self.asked = asked
-        """What the request could have cost at the most, in `unit`."""
+        """What the request could have cost at most, in `unit`."""
         self.available = available
         """What the budget had left, in `unit`."""
         self.unit = unit
@@ -167,7 +200,7 @@ class BudgetExhausted(CallError):
 
 
 class Interrupted(CallError):
-    """Somebody, not the policy, ended the call."""
+    """A person or a signal, not the policy, ended the call."""
 
     def __init__(self, message: str, *, reason: str, record: CallRecord, by: str) -> None:
         super().__init__(message, reason=reason, record=record)

@@ -79,9 +79,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     web_searches: int | None = None
     """Searches that the provider ran and bills by the piece."""
     inference_geo: str | None = None
-    """Where the answer was made, in the provider's word: it may be dearer there."""
+    """Where the answer was made, in the provider's word: it may cost more there."""
     speed: str | None = None
-    """How fast it was made: `standard`, or `fast`, which is dearer."""
+    """How fast it was made: `standard`, or `fast`, which costs more."""
     service_tier: str | None = None
     """`standard`, `priority` or `batch`."""
     impossible: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Generic, cast
+from typing import Any, Generic, Literal, cast
 
 import msgspec
 from typing_extensions import TypeVar
@@ -136,6 +136,9 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The rate limits that the provider's answer stated; `None` if it stated none."""
     waited: Waited = Waited()
     """What it waited for before it was sent."""
+    hedge: Literal["won", "lost"] | None = None
+    """What became of it as a second request beside another one: `won` if its answer was used. `None` for every other
+    attempt; the one that a second request was faster than ended as `hedge.lost`."""
 
     @property
     def reason(self) -> str | None:
@@ -144,9 +147,18 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One call: every attempt, and their sums."""
+    """One call: every attempt, and their sums.
+
+    ```python
+    try:
+        await streamguard.run(source, policy=policy)
+    except streamguard.CallError as error:
+        record = error.record
+    ```
+    """
 
     attempts: tuple[AttemptRecord, ...] = ()
+    """In the order in which they ended: the last one decided the call."""
     usage: UsageRange
     """Of all attempts together."""
     cost: Cost = Cost(None, None)
@@ -171,7 +183,13 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(CallRecord, Generic[T_co], frozen=True, kw_only=True):
-    """A call that succeeded. `Outcome[Invoice]` has an `Invoice` as its value."""
+    """A call that succeeded. `Outcome[Invoice]` has an `Invoice` as its value.
+
+    ```python
+    outcome = await streamguard.run(source, policy=policy, output=Invoice)
+    print(outcome.value, outcome.usage, outcome.cost)
+    ```
+    """
 
     completed: Completed | None
     """`whole`: read to the provider's end and fully checked. `cut`: stopped when the document closed, fully checked.

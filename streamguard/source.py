@@ -16,7 +16,7 @@ from typing_extensions import TypeVar
 from streamguard.errors import PolicyError
 from streamguard.events import Event, Failed
 from streamguard.guards.timeouts import Timeouts
-from streamguard.policy.model import Policy
+from streamguard.policy.model import Deliver, Policy
 from streamguard.request import Request
 from streamguard.verdict import Trip
 
@@ -57,7 +57,12 @@ class EventStream(Protocol):
 
 
 class Source(Protocol):
-    """A request that can be sent again and again, from scratch."""
+    """A request that can be sent again and again, from scratch.
+
+    ```python
+    source = streamguard.messages(client, model="claude-haiku-4-5", max_tokens=1024, messages=chat)
+    ```
+    """
 
     @property
     def request(self) -> Request | None:
@@ -69,7 +74,14 @@ class Source(Protocol):
 
     def open(self, attempt: Attempt) -> AbstractAsyncContextManager[EventStream]:
         """Send the attempt's request and wait for the response head. Leaving the context closes the connection, and
-        may take `CLOSE_LIMIT`: then it is cancelled. A source that shields its closing bounds it by that itself."""
+        may take `CLOSE_LIMIT`: then it is cancelled. A source that shields its closing bounds it by that itself.
+
+        With `hedge`, two attempts of a call are open at once, and a context may be left by another task than entered
+        it. A source that keeps one answer at a time says so by `one_at_a_time = True`.
+
+        :param attempt: what this attempt asks for: its number, and the patch of a rule.
+        :returns: the attempt's stream, to be entered once.
+        """
 
 
 class SourceOf(Source, Protocol[T_co]):
@@ -108,11 +120,26 @@ def continues(policy: Policy) -> bool:
     return any(rule.resume == "continue" for rule in policy.retry.rules)
 
 
-def check_source(source: Source, policy: Policy) -> None:
+def _check_hedge(source: Source, policy: Policy, deliver: Deliver) -> None:
+    if deliver == "live":
+        raise PolicyError("hedge: a second request needs deliver: committed or restarting; with live it is too late")
+    if policy.retry.attempts == 1:
+        raise PolicyError("hedge: a second request is an attempt, and retry.attempts is 1: allow 2 or more")
+    if getattr(source, "one_at_a_time", False):
+        raise PolicyError(
+            "hedge: this source keeps one answer at a time, so it cannot be asked twice at once: use run(), stream() "
+            "or a job, or hedge: null here"
+        )
+
+
+def check_source(source: Source, policy: Policy, deliver: Deliver = "committed") -> None:
     """Refuse what a policy asks for and a source cannot give.
 
+    :param deliver: when output reaches the consumer of the call.
     :raises PolicyError: naming the knob.
     """
+    if policy.hedge is not None:
+        _check_hedge(source, policy, deliver)
     if not source.sees_bytes and policy.timeouts.alive not in (None, Timeouts().alive):
         raise PolicyError(
             "timeouts.alive: this source does not show pings, so the clock would trip on healthy silence; "
@@ -126,6 +153,7 @@ def check_source(source: Source, policy: Policy) -> None:
             *(f"retry.rules[{i}].patch" for i in patched[:1]),
             *[f"retry.rules[{i}].hint" for i, rule in enumerate(policy.retry.rules) if rule.hint][:1],
             *(["budgets"] if policy.budgets else []),
+            *(["hedge"] if policy.hedge else []),
             *(["json.schema: request"] if policy.json_document and policy.json_document.schema_ == "request" else []),
         ]
         if needs:

@@ -77,7 +77,22 @@ def run(
     group: str | None = None,
     backend: Backend = "asyncio",
 ) -> Outcome[Any]:
-    """`streamguard.run` for a thread: blocks until the call is over. Parameters and errors are the same."""
+    """`streamguard.run` for a thread: blocks until the call is over. Parameters and errors are the same.
+
+    ```python
+    outcome = streamguard.sync.run(source, policy="streamguard:extraction", output=Invoice)
+    ```
+
+    :param source: what is asked, from `messages(client, …)`.
+    :param policy: a `Policy`, or the name of one.
+    :param output: the type of the answer's document.
+    :param runtime: what calls share; a fresh one by default.
+    :param source_text: what the values of `json.grounded` are held against.
+    :param labels: go into every record and log line of the call.
+    :param group: calls of one group are shown together.
+    :param backend: `asyncio` or `trio`.
+    :returns: the accepted answer, as `run` has it.
+    """
     chosen = api.policy_for(policy, output, api.as_source(source))
 
     async def drive(own: Source) -> Outcome[Any]:
@@ -116,7 +131,10 @@ class SyncStream(Generic[T]):
         return self._events.record
 
     def interrupt(self, by: str = "the consumer") -> None:
-        """End the call at once, from any thread: `operator.interrupt`, never retried. After its end it does nothing."""
+        """End the call at once, from any thread: `operator.interrupt`, never retried. After its end it does nothing.
+
+        :param by: who or what interrupts; goes into the error.
+        """
         try:
             self._portal.start_task_soon(self._events.interrupt, by)
         except RuntimeError:
@@ -180,7 +198,19 @@ def stream(
     group: str | None = None,
     backend: Backend = "asyncio",
 ) -> AbstractContextManager[SyncStream[Any]]:
-    """`streamguard.stream` for a thread: `with stream(…) as events: for event in events`."""
+    """`streamguard.stream` for a thread: `with stream(…) as events: for event in events`.
+
+    :param source: what is asked, from `messages(client, …)`.
+    :param policy: a `Policy`, or the name of one.
+    :param output: the type of the answer's document.
+    :param deliver: what comes when, instead of the policy's.
+    :param runtime: what calls share; a fresh one by default.
+    :param source_text: what the values of `json.grounded` are held against.
+    :param labels: go into every record and log line of the call.
+    :param group: calls of one group are shown together.
+    :param backend: `asyncio` or `trio`.
+    :returns: the events, to be entered with `with`.
+    """
     chosen = api.policy_for(policy, output, api.as_source(source))
 
     @asynccontextmanager
@@ -250,6 +280,13 @@ def guarded(
 
     :param sdk_stream: what `client.messages.create(…, stream=True)` or `with client.messages.stream(…)` gave. It is
         closed when the context is left.
+    :param policy: a `Policy`, or the name of one.
+    :param output: the type of the answer's document.
+    :param runtime: what calls share; a fresh one by default.
+    :param source_text: what the values of `json.grounded` are held against.
+    :param labels: go into every record and log line of the call.
+    :param group: calls of one group are shown together.
+    :returns: the events, to be entered with `with`.
     :raises ConfigError: it is no open, synchronous stream of the SDK.
     """
     from streamguard.adapters.anthropic.blocking_stream import BlockingStream

@@ -18,8 +18,8 @@ class UsageRange(msgspec.Struct, frozen=True):
 
     In `high`, `None` is no bound: nothing visible bounds the truth. Cache fields are `None` where the provider said
     nothing of a cache. Input before the final count is one bound for all input, cached or not, in the field where it
-    is dearest: `cache_write_tokens` if the request asks for a cache, else `input_tokens`. There the sum of the input
-    fields and the cost are bounded, not each field.
+    is most expensive: `cache_write_tokens` if the request asks for a cache, else `input_tokens`. There the sum of the
+    input fields and the cost are bounded, not each field.
     """
 
     low: Usage
@@ -29,17 +29,23 @@ class UsageRange(msgspec.Struct, frozen=True):
 
     @classmethod
     def nothing(cls) -> UsageRange:
-        """Exactly no tokens: nothing was sent, or nothing is billed."""
+        """Return exactly no tokens: nothing was sent, or nothing is billed."""
         return cls.of(Usage(input_tokens=0, output_tokens=0))
 
     @classmethod
     def of(cls, usage: Usage) -> UsageRange:
-        """An exact count."""
+        """Return an exact count.
+
+        :param usage: the provider's final count.
+        """
         return cls(low=usage, high=usage, exact=True)
 
     @classmethod
     def total(cls, ranges: Iterable[UsageRange]) -> UsageRange:
-        """Of several attempts together; of none it is nothing."""
+        """Return the sum of several attempts; of none it is nothing.
+
+        :param ranges: the usage of each attempt.
+        """
         ranges = tuple(ranges)
         if not ranges:
             return cls.nothing()

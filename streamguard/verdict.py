@@ -72,6 +72,7 @@ REASONS: dict[str, str] = {
     "budget.denied": "the budget has no room",
     "budget.unbounded": "the request's cost has no bound",
     "budget.lost": "the ledger was lost while the stream ran",
+    "hedge.lost": "another request of the same call was faster",
     "operator.interrupt": "somebody interrupted",
 }
 """Every reason this package gives, with what it means. `content.*`, `check.*` and the prefixes of one's own guards come
@@ -101,10 +102,16 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trip(msgspec.Struct, frozen=True, kw_only=True):
-    """A guard's reason to abort the attempt."""
+    """A guard's reason to abort the attempt.
+
+    ```python
+    if isinstance(attempt.ended, streamguard.Trip):
+        print(attempt.ended.reason, attempt.ended.message, attempt.ended.where)
+    ```
+    """
 
     reason: str
-    """A key of `REASONS`, or a dotted name under a prefix of one's own."""
+    """A key of `REASONS`, or a dotted name under a prefix of your own."""
     message: str
     """One sentence for a person: what was seen, and what would have been right."""
     knob: str | None = None
@@ -138,7 +145,14 @@ Verdict = Trip | Enough
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows from the end of an attempt, and why."""
+    """What follows from the end of an attempt, and why.
+
+    ```python
+    for attempt in error.attempts:
+        if attempt.decision is not None:
+            print(attempt.decision.why)  # "all 3 attempts are used (retry.attempts)"
+    ```
+    """
 
     action: Literal["retry", "give_up", "accept"]
     """`accept`: the answer is kept, and marked with what is wrong with it."""

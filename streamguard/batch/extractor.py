@@ -41,8 +41,8 @@ class Extractor:
     In each process, all extractors of one configuration share one thread with an event loop, one client, and one limit
     of calls. Failures are rows, not exceptions.
 
-    With a row journal each row has one result for ever. Asked again is only what was under way when a process died: at
-    most `concurrency` rows for each killed process. "Exactly one request" is not promised: nobody can, unless the
+    With a row journal each row has one result, which stays. Asked again is only what was under way when a process died:
+    at most `concurrency` rows for each killed process. "Exactly one request" is not promised: nobody can, unless the
     provider takes idempotency keys.
 
     :param policy: a `Policy`, or the name of one: `streamguard:NAME`, or the path of a policy file.
@@ -122,6 +122,7 @@ class Extractor:
         What ends the work is raised after the rows that were under way: they have their results.
 
         :param rows: mappings of columns; read as there is room, from the thread that iterates.
+        :returns: the rows with their results, each as it ends, in the order of their ends.
         :raises ConfigError: a row has no key, a column of the name of an added one, or the result of another question.
         :raises Stopped: a shared budget has no room, or the provider takes no request.
         :raises JournalLost: the row journal cannot be reached, or was emptied.
@@ -148,7 +149,11 @@ class Extractor:
         return found
 
     async def one(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for one row, and return it with its result. Raises what `rows` raises."""
+        """Ask for one row, and return it with its result. Raises what `rows` raises.
+
+        :param row: the row, as a mapping.
+        :returns: the row with its result.
+        """
         return (await self([row]))[0]
 
     def columns(self, columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -156,6 +161,7 @@ class Extractor:
 
         :param columns: name → list, or array of numpy, Arrow or pandas. They come back as they are, with the added
             ones. Raises what `rows` raises.
+        :returns: columns of the rows that have ended.
         """
         given = rows_of(columns)
         places: list[int] = []
@@ -174,6 +180,7 @@ class Extractor:
     def failures(self) -> Iterator[dict[str, Any]]:
         """Yield the rows of the job whose kept result is a failure: their key, reason and message.
 
+        :returns: the rows, one mapping each.
         :raises ConfigError: there is no row journal.
         """
         with self._journal() as journal:
@@ -185,6 +192,7 @@ class Extractor:
         """Remove kept failures from the row journal, so that their rows are asked again; returns how many.
 
         :param keys: only of these rows; `None` for all.
+        :returns: how many were removed.
         :raises ConfigError: there is no row journal.
         """
         with self._journal() as journal:

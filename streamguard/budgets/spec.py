@@ -66,11 +66,16 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 class BudgetSpec(Spec):
-    """One entry of a policy's `budgets:`: a ceiling on money, tokens or both."""
+    """One entry of a policy's `budgets:`: a ceiling on money, tokens or both.
+
+    ```python
+    BudgetSpec(name="nightly", per="job", cost_usd="25.00", ledger="sqlite:run/budget.db")
+    ```
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     per: Annotated[str, Field(min_length=1, max_length=200)] = "job"
-    """Who shares it: `call` (the attempts of one call), `job`, or a name of one's own such as `tenant:acme`, also with
+    """Who shares it: `call` (the attempts of one call), `job`, or a name of your own such as `tenant:acme`, also with
     labels of the call in it: `tenant:{tenant}`."""
     cost_usd: Usd | None = None
     """Most USD, quoted."""
@@ -149,7 +154,7 @@ class BudgetSpec(Spec):
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """What its promise rests on, in sentences, to be shown to whoever relies on it."""
+        """What its promise rests on, in sentences, to be shown to its users."""
         said = []
         if self.mode == "calibrated":
             said.append(f"budget {self.name!r} is calibrated, hence soft: it reserves estimates and may be exceeded")
@@ -167,7 +172,7 @@ class BudgetSpec(Spec):
         return tuple(said)
 
     def scopes(self, *, job: str | None = None, labels: Mapping[str, Any] | None = None) -> tuple[Scope, ...]:
-        """Its limits as a ledger keeps them.
+        """Return the limits as a ledger keeps them.
 
         :param job: the job's name, for `per: job`; none means that all who use this budget's name share it.
         :param labels: the call's labels, for names in braces.

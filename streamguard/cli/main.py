@@ -115,7 +115,7 @@ def run(
     drain: Drain = None,
     retry_failed: RetryFailed = None,
     max_row_failures: MaxRowFailures = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask so many rows at the most.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask at most so many rows.")] = None,
     sample: Annotated[str | None, typer.Option("--sample", help="Only a sample of the rows: 100, or 5%.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew: ask all rows again, put the results so far aside.")

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Literal
 
 import anyio
 import msgspec
@@ -71,8 +72,14 @@ class RunningAttempt:
         """What it waited for before it was sent."""
         self.hint: str | None = None
         """What its request says of the answer before."""
+        self.max_tokens_knob: str | None = None
+        """What lowered the request's `max_tokens`, if something did."""
+        self.hedge: Literal["won", "lost"] | None = None
+        """What became of it as a second request beside another."""
         self.on_output: Callable[[], None] | None = None
         """Called once output has begun."""
+        self.until_output = False
+        """Whether `read` returns as soon as output has begun, though there is nothing for the consumer yet."""
         self._clock = clock
         self._context: AbstractAsyncContextManager[EventStream] | None = None
         self._batches: AsyncIterator[Sequence[Event]] | None = None
@@ -102,6 +109,16 @@ class RunningAttempt:
         self.ended = end
         self.billable = not isinstance(end, Failed) or end.billable
         self.failed = is_outage(end.reason)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether its output has begun."""
+        return self.panel.transcript.first_token_at is not None
+
+    def keep_time_by(self, clock: CallClock) -> None:
+        """Go on with another clock of the same call: for a task of its own, or back from there."""
+        self._clock.disarm()
+        self._clock = clock
 
     @property
     def wait_until(self) -> float:
@@ -204,6 +221,8 @@ class RunningAttempt:
                     begun()
                 if result is not None:
                     return result
+                if self.until_output and panel.transcript.first_token_at is not None:
+                    return False, None
                 if delivery.ready:
                     panel.end_read(now)
                     self._left_at = now

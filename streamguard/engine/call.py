@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import anyio
 import msgspec
 
 from streamguard.budgets.reservation import Reservation
@@ -24,10 +23,11 @@ from streamguard.engine.failures import call_error
 from streamguard.engine.recorder import Recorder, would_have_rejected
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.snapshot import CallSnapshot, snapshot
+from streamguard.engine.streams.hedging import Hedging
+from streamguard.engine.streams.keeping import Keeper
 from streamguard.engine.telemetry import (
     AttemptAborted,
     AttemptStarted,
-    BudgetDenied,
     CallCompleted,
     CallGaveUp,
     CallLeft,
@@ -85,7 +85,8 @@ class Call:
         sent: Callable[[], None] | None = None,
         source_text: Given = None,
     ) -> None:
-        check_source(source, policy)
+        self._deliver: Deliver = deliver or policy.deliver or "committed"
+        check_source(source, policy, self._deliver)
         self.id = Runtime.call_id()
         self.outcome: Outcome | None = None
         self.policy = policy
@@ -100,14 +101,14 @@ class Call:
             refuse_unshared(policy.budgets)
         self._runtime = runtime or Runtime()
         self._owns_runtime = runtime is None
-        self._deliver: Deliver = deliver or policy.deliver or "committed"
         self._keep = keep
         self._sent = sent
         self._judge = judge
         self._records: list[AttemptRecord] = []
         self._reservation: Reservation | None = None
         self._charged: tuple[Charge, ...] = ()
-        self._lost: Trip | None = None
+        self._found: tuple[bool, End] | None = None
+        """What a race of two streams has read already."""
         about, waits = {"call": self.id, **self.about}, {"patient": patient, "shared": shared}
         self._dispatch = Dispatch(policy, self._runtime, self.clock, source, about, **waits)
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
@@ -119,6 +120,8 @@ class Call:
         self._hint: str | None = None
         """What the request of the attempt says of the answer before."""
         self._recorder = Recorder(self._runtime, policy, self.clock)
+        parts = (self._runtime, self.clock, self._dispatch, self._feedback, self._recorder, self._records)
+        self._hedging = Hedging(*parts, make=self._attempt, open_=self._open, took=self._go_on_with)
         self._continuation: Continuation | None = None
         """What the next attempt, or the one that runs, goes on from."""
         self._shown = False
@@ -215,7 +218,10 @@ class Call:
         running = self.running
         if running is None:
             return await self._start()
-        over, end = (True, None) if self._ending else await self._read(running)
+        found, self._found = self._found, None
+        if found is None:
+            found = (True, None) if self._ending else await Keeper(self._reservation, self.clock).read(running)
+        over, end = found
         if not over:
             return self._delivery.take()
         accepted: Completed | None = None
@@ -239,33 +245,6 @@ class Call:
         await self._abort(running, end)
         return events
 
-    async def _read(self, running: RunningAttempt) -> tuple[bool, End]:
-        """Read once, and keep what the budgets hold alive meanwhile."""
-        reservation = self._reservation
-        if reservation is None:
-            return await running.read()
-        if self.clock.now() >= reservation.heartbeat_due:
-            lost: Trip | None = None
-            with self.clock.until(self.clock.deadline):  # a ledger that hangs is no excuse
-                lost = await self._dispatch.beat(reservation)
-            if lost is not None:
-                return True, lost
-        if running.wait_until <= reservation.good_until:
-            return await running.read(busy_until=reservation.heartbeat_due, wait_until=reservation.good_until)
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._keep_alive, reservation)
-            result = await running.read()
-            beside.cancel_scope.cancel()
-        return result if self._lost is None else (True, self._lost)
-
-    async def _keep_alive(self, reservation: Reservation) -> None:
-        while True:
-            await anyio.sleep(max(0.0, reservation.heartbeat_due - self.clock.now()))
-            self._lost = await self._dispatch.beat(reservation)
-            if self._lost is not None:
-                self.clock.wake()
-                return
-
     async def _start(self) -> list[Event]:
         number = len(self._records) + 1
         self._ending = False
@@ -278,10 +257,7 @@ class Call:
                 await self._unsent(number, permit)
                 return []
             self._reservation, self._charged = permit.reservation, ()
-            context = self._context(number, permit)
-            accepts = self._deciding.accepts(lambda: self._seen)
-            how: dict[str, Any] = {"mode": self.policy.mode, "accepts": accepts}
-            panel = Panel(self.policy.panel_guards, context, self.clock.now(), **how)
+            running = self._attempt(number, permit, self.clock)
         except (StreamguardError, ValueError) as error:
             await self._release()
             if number == 1:
@@ -293,28 +269,41 @@ class Call:
             await self._release()
             await self._unsent(number, lost)
             return []
-        going_on = self._continuation
-        self._delivery = Delivery(self._deliver, keep=self._keep, after=going_on if self._shown else None)
-        panel.transcript.given = going_on.weight if going_on else 0.0
+        self._delivery, going_on = running.delivery, self._continuation
         source = going_on.source(self._source) if going_on else self._source
-        running = RunningAttempt(number, permit.request, panel, self._delivery, self.clock)
-        running.waited, running.hint = permit.waited, self._hint
-        model = permit.request.model if permit.request else None
         self.running = running
         self._feedback.sent()
         if number == 1 and self._sent is not None:
             self._sent()
-        self._runtime.emit(AttemptStarted(call=self.id, attempt=number, model=model, **self.about))
-        decided = self._deciding.last
-        base_url = decided.base_url if decided else None
-        end = await running.open(source, base_url, connect=self.policy.connect_limit)
-        self._dispatch.opened(running, end)
-        if end is not None:
-            await self._abort(running, end)
+        due = None if going_on or number >= self.policy.retry.attempts else self._dispatch.second_due(running)
+        opening = self._open(running, self._dispatch, source) if due is None else self._race(running, due)
+        if (end := await opening) is not None:
+            await self._abort(self.running, end)
             return []
         if number > 1 and self._deliver == "restarting" and self._keep:
-            return [Restarted(attempt=number, decision=decided)]
+            return [Restarted(attempt=self.running.number, decision=self._deciding.last)]
         return []
+
+    async def _open(
+        self, running: RunningAttempt, dispatch: Dispatch, source: Source | None = None
+    ) -> Trip | Failed | None:
+        model = running.request.model if running.request else None
+        self._runtime.emit(AttemptStarted(call=self.id, attempt=running.number, model=model, **self.about))
+        base_url = self._deciding.last.base_url if self._deciding.last else None
+        end = await running.open(source or self._source, base_url, connect=self.policy.connect_limit)
+        dispatch.opened(running, end)
+        return end
+
+    async def _race(self, running: RunningAttempt, due: float) -> Trip | Failed | None:
+        """Open an attempt, and a second one beside it if no output has come when that is due."""
+        lane = await self._hedging.race(running, self._reservation, self._deciding.last, due=due)
+        self._found = lane.found
+        return lane.unopened
+
+    def _go_on_with(self, running: RunningAttempt, reservation: Reservation | None) -> None:
+        """A second request is the call's own from now on; the first one is over."""
+        self.running, self._reservation, self._charged = running, reservation, ()
+        self._delivery = running.delivery
 
     async def _settle(self, running: RunningAttempt) -> tuple[Charge, ...]:
         reservation, self._reservation = self._reservation, None
@@ -337,6 +326,22 @@ class Call:
         if self._patched is not None and self._continuation is not None:
             self._patched = self._continuation.request(self._patched)
         return self._patched
+
+    def _attempt(self, number: int, permit: Permit, clock: CallClock) -> RunningAttempt:
+        """Make an attempt that may be sent.
+
+        :raises ValueError: its request cannot be guarded.
+        """
+        going_on = self._continuation
+        accepts = self._deciding.accepts(lambda: self._seen)
+        how: dict[str, Any] = {"mode": self.policy.mode, "accepts": accepts}
+        panel = Panel(self.policy.panel_guards, self._context(number, permit), clock.now(), **how)
+        panel.transcript.given = going_on.weight if going_on else 0.0
+        delivery = Delivery(self._deliver, keep=self._keep, after=going_on if self._shown else None)
+        running = RunningAttempt(number, permit.request, panel, delivery, clock)
+        running.waited, running.max_tokens_knob = permit.waited, permit.max_tokens_knob
+        running.hint = self._hint
+        return running
 
     def _context(self, number: int, permit: Permit) -> AttemptContext:
         request = permit.request
@@ -421,17 +426,6 @@ class Call:
         self._feedback.unsent()
         decision = self._deciding.after(end, self._asked, None, delivered=self._shown, left=await self._dispatch.left())
         nothing = UsageRange.nothing()
-        if (denied := self._dispatch.denied) is not None:
-            self._runtime.emit(
-                BudgetDenied(
-                    call=self.id,
-                    scope=denied.scope,
-                    asked=denied.asked,
-                    available=denied.available,
-                    unit=denied.unit,
-                    **self.about,
-                )
-            )
         self._follow(
             AttemptRecord(number=number, ended=end, usage=nothing, cost=Cost(0, 0), decision=decision), end, decision
         )

@@ -7,6 +7,7 @@ virtual ones in tests), so the clock is looked up once per call on the loop that
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import sys
 import threading
@@ -67,6 +68,8 @@ class CallClock:
         """Seconds by which the latest timer was late."""
         self.interrupted: str | None = None
         """Who interrupted the call, if somebody did."""
+        self._beside: list[CallClock] = []
+        """Clocks of other streams of the same call; see `beside`."""
         self._scope: anyio.CancelScope | None = None
         self._loop = running_loop()
         self._thread = threading.get_ident()
@@ -84,6 +87,20 @@ class CallClock:
             return
         with suppress(RuntimeError):  # the loop has ended, and the call with it
             self._soon(self.wake)
+
+    def beside(self) -> CallClock:
+        """Return a clock for a second wait of the same call, in another task: the same time, deadline and interrupt."""
+        other = copy.copy(self)
+        other._beside, other._scope, other._reading = [], None, None  # noqa: SLF001  a copy of its own kind
+        other._timer, other._armed = None, math.inf  # noqa: SLF001
+        self._beside.append(other)
+        return other
+
+    def join(self, other: CallClock) -> None:
+        """Take a clock back that was given by `beside`: its wait is over."""
+        other.disarm()
+        self._beside.remove(other)
+        self.lag = max(self.lag, other.lag)
 
     def leave_out(self, seconds: float) -> None:
         """Do not count what has passed: as if the call had begun so much later."""
@@ -125,6 +142,9 @@ class CallClock:
         """End the wait that is going on, if one is."""
         if self._scope is not None:
             self._scope.cancel()
+        for other in self._beside:
+            other.interrupted = self.interrupted
+            other.wake()
 
     @property
     def over(self) -> bool:

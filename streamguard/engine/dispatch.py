@@ -6,6 +6,7 @@ no connection and decides no retry; it answers with what the attempt may send, o
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,16 +19,18 @@ import msgspec
 from streamguard.budgets.ledger import TAKE_BACK, Denied, LedgerError, LedgerLost
 from streamguard.budgets.max_tokens import within_budget, within_caps
 from streamguard.budgets.reservation import CallAccount, Reservation
-from streamguard.budgets.spec import Aborted, Billed, Evidence, Lost, NotBilled
+from streamguard.budgets.spec import Evidence, NotBilled
 from streamguard.budgets.upper_bound import Unbounded
 from streamguard.engine.attempt import RunningAttempt, interrupt_trip, total_trip
 from streamguard.engine.clock import CallClock
-from streamguard.engine.pacing.call_pace import CallPace
+from streamguard.engine.failures import denied_trip, lost_trip
+from streamguard.engine.pacing.call_pace import SILENT, CallPace
 from streamguard.engine.runtime import Runtime
-from streamguard.engine.telemetry import LimitsSeen
+from streamguard.engine.streams.evidence import evidence, output_tokens
+from streamguard.engine.telemetry import BudgetDenied, LimitsSeen
 from streamguard.events import Failed
-from streamguard.guards.metering import input_upper, is_final, output_upper
 from streamguard.outcome import Charge, Waited
+from streamguard.pace.hedge import LOST, Hedges, Never
 from streamguard.policy.model import Policy
 from streamguard.request import Request
 from streamguard.retry.cooldown import Cooldown
@@ -87,11 +90,18 @@ class Dispatch:
         self._clock = clock
         self._original = source.request
         self._count: CountInput | None = getattr(source, "count_input", None)
-        self._about = about
+        self.about = about
+        """What every telemetry record says of the call."""
         self._patient = patient
         self._shared = shared
         self._account: CallAccount | None = None
         self._pace = CallPace(policy.pace, runtime, clock, patient=patient)
+        self.hedges: Hedges | None = None
+        """What is known of first tokens where the attempt goes; `None` without hedging."""
+        self._times_first = True
+        """Whether first tokens are noted: not those of second requests."""
+        self._noted: RunningAttempt | None = None
+        """The attempt whose first token was told."""
         self._waited = {"pace": 0.0, "cooldown": 0.0, "budget": 0.0}
         self.denied: Denied | None = None
         """The denial that ended the call, if one did."""
@@ -106,6 +116,9 @@ class Dispatch:
         self._waited = dict.fromkeys(self._waited, 0.0)
         if after is not None and after.wait > 0:
             await clock.sleep(after.wait)
+        self.hedges = self._runtime.hedges(self._policy.hedge, *_place(request, after))
+        if self.hedges is not None and after is None:
+            self.hedges.began()
         ended = await self._in_turn(request, after)
         if ended is not None:
             self._pace.give_back()
@@ -212,7 +225,7 @@ class Dispatch:
             runtime = self._runtime
             try:
                 self._account = await runtime.accounts.for_call(
-                    self._policy.budgets, job=runtime.job, labels=self._about["labels"]
+                    self._policy.budgets, job=runtime.job, labels=self.about["labels"]
                 )
             except LedgerLost as error:
                 return lost_trip(str(error))
@@ -232,7 +245,10 @@ class Dispatch:
             _log.warning("the provider did not count the input first, so budgets hold the proven bound (input_bound)")
         return counted
 
-    async def _reserve(self, request: Request, knob: str | None, deadline: float) -> Permit | Trip:
+    async def _reserve(self, request: Request, knob: str | None, deadline: float | None) -> Permit | Trip:
+        """:param deadline: until when to wait for room; `None`: not at all, for no less, and a denial is not told."""
+        at_once = deadline is None
+        deadline = -math.inf if deadline is None else deadline
         runtime, account = self._runtime, self._account
         assert account is not None
         price = runtime.pricebook(self._policy.prices).for_request(request)
@@ -250,7 +266,7 @@ class Dispatch:
                     output_tokens=runtime.lengths.upper(request.model),
                     lease=ATTEMPT_LEASE,
                 )
-                if not isinstance(answer, Denied) or lowered or self._original is None:
+                if not isinstance(answer, Denied) or lowered or self._original is None or at_once:
                     break
                 assert answer.bounds is not None  # a reservation's denial has them
                 less = within_budget(request, self._original, answer.bounds, price, answer.unit, answer.available)
@@ -259,9 +275,20 @@ class Dispatch:
                 request = less
         except LedgerLost as error:
             return lost_trip(str(error))
+        if isinstance(answer, Denied) and at_once:
+            return denied_trip(answer)
         if isinstance(answer, Denied):
             self.denied = answer
-            return _denied(answer)
+            self._runtime.emit(
+                BudgetDenied(
+                    scope=answer.scope,
+                    asked=answer.asked,
+                    available=answer.available,
+                    unit=answer.unit,
+                    **self.about,
+                )
+            )
+            return denied_trip(answer)
         if isinstance(answer, Unbounded):
             return Trip(reason="budget.unbounded", message=f"not sent: {answer.why}", knob="budgets", guard="budgets")
         return Permit(request=request, reservation=answer, max_tokens_knob=knob)
@@ -282,10 +309,12 @@ class Dispatch:
 
         :param end: what ended the attempt before its stream; `None` if it is open.
         """
-        running.on_output = partial(self._pace.began, running)
+        running.on_output = partial(self._began, running)
         limits = end.limits if isinstance(end, Failed) else running.limits
         if limits is not None:
             self._pace.stated(limits)
+            if self.hedges is not None:
+                self.hedges.stated(limits)
             seen = LimitsSeen(
                 attempt=running.number,
                 model=running.request.model if running.request else None,
@@ -293,9 +322,98 @@ class Dispatch:
                 at=self._clock.now(),
                 reason=None if end is None else end.reason,
                 limits=limits,
-                **self._about,
+                **self.about,
             )
             self._runtime.emit(seen)
+
+    def _began(self, running: RunningAttempt) -> None:
+        """Tell of the first token."""
+        self._pace.began(running)
+        self._note(running)
+
+    def _note(self, running: RunningAttempt) -> None:
+        """Note how long a first token took, or how long it was waited for in vain. Once an attempt."""
+        at, end = running.panel.transcript.first_token_at, running.ended
+        if at is None and end is not None and end.reason in (*SILENT, LOST):
+            at = self._clock.now()
+        first = self._times_first and running.hedge is None
+        if self.hedges is not None and first and at is not None and self._noted is not running:
+            self._noted = running
+            self.hedges.first_token(at - running.began)
+
+    # A second request beside the first
+
+    def second_due(self, running: RunningAttempt) -> float | None:
+        """Return when a second request beside an attempt may be sent, on the call's clock; `None` for never."""
+        delay = None if self.hedges is None else self.hedges.delay
+        if delay is None:
+            return None
+        tokens = -(-running.request.input_bytes // 4) if running.request else 0
+        return running.began + delay + self._policy.timeouts.first_token_per_1k_input * tokens / 1000
+
+    def never_second(self, request: Request | None, after: Decision | None, *, spent: bool = False) -> Never | None:
+        """Return why no second request may be sent now; `None` if one may.
+
+        :param spent: whether it has its place in the allowance already.
+        """
+        if self.hedges is None:
+            return "answers"
+        model, base_url = _place(request, after)
+        calm = self._runtime.cooldown(model, base_url).calm(self._clock.now()) and self._runtime.paused is None
+        return self.hedges.never(cooling=not calm, spent=spent)
+
+    def beside(self, clock: CallClock) -> Dispatch:
+        """Return the way of a second request, with a turn of its own. Its first token is no measure of a first one.
+
+        :param clock: keeps its time.
+        """
+        other = copy.copy(self)
+        other._clock, other._times_first = clock, False  # noqa: SLF001  a copy of its own kind
+        other._pace = CallPace(self._policy.pace, self._runtime, clock, patient=self._patient)  # noqa: SLF001
+        return other
+
+    def take_over(self, other: Dispatch) -> None:
+        """Go on with the turn of a second request; one's own has been reported."""
+        self._pace = other._pace
+        self._pace.keep_time_by(self._clock)
+
+    def spend_second(self) -> None:
+        """A second request is about to be sent."""
+        if self.hedges is not None:
+            self.hedges.spend()
+
+    def unspend_second(self) -> None:
+        """It was not sent after all."""
+        if self.hedges is not None:
+            self.hedges.give_back()
+
+    async def clear_second(self, first: RunningAttempt, after: Decision | None) -> Permit | None:
+        """Wait for a turn, and reserve as much again without waiting for room.
+
+        :param first: the attempt whose request is sent once more.
+        :returns: `None` if it may not be sent.
+        """
+        clock, since, request = self._clock, self._clock.now(), first.request
+        sent = False
+        try:
+            with clock.until(clock.deadline):
+                await self._pace.take_turn(request, _place(request, after)[1])
+            waited = Waited(pace=clock.now() - since)
+            # Somebody may have been refused while this one waited.
+            if self._ended() is not None or self.never_second(request, after, spent=True) is not None:
+                return None
+            answer: Permit | Trip | None = Permit(request=request)
+            if request is not None and self._account is not None:
+                answer = None
+                with clock.until(clock.deadline):
+                    answer = await self._reserve(request, None, None)
+            if not isinstance(answer, Permit):
+                return None
+            sent = True
+            return msgspec.structs.replace(answer, waited=waited, max_tokens_knob=first.max_tokens_knob)
+        finally:
+            if not sent:
+                self._pace.give_back()
 
     @staticmethod
     async def beat(reservation: Reservation) -> Trip | None:
@@ -321,18 +439,11 @@ class Dispatch:
     async def settle(self, running: RunningAttempt, reservation: Reservation | None) -> tuple[Charge, ...]:
         """Charge an attempt that is over, by what is known of it. A ledger that is lost now does not take an answer
         back: its lease turns the hold uncertain, and the next admission fails closed."""
-        self._pace.ended(running, self._output(running))
-        return () if reservation is None else await self._settled(reservation, self._evidence(running))
-
-    def _output(self, running: RunningAttempt) -> float | None:
-        """≈ The output tokens of an attempt; `None` if it never began."""
-        transcript = running.panel.transcript
-        if transcript.metered and transcript.usage.output_tokens is not None:
-            return transcript.usage.output_tokens
-        if transcript.first_token_at is None:
-            return None
-        model = running.request.model if running.request else transcript.model
-        return sum(transcript.weights().values()) * self._runtime.calibration.scale(model).mid
+        self._note(running)
+        self._pace.ended(running, output_tokens(running, self._runtime))
+        if reservation is None:
+            return ()
+        return await self._settled(reservation, evidence(running, self._runtime, self._policy, self._clock.now()))
 
     async def _settled(self, reservation: Reservation, evidence: Evidence) -> tuple[Charge, ...]:
         try:
@@ -340,28 +451,6 @@ class Dispatch:
         except (LedgerLost, LedgerError) as error:
             _log.warning("an attempt could not be settled yet, so its whole hold stays taken: %s", error)
             return ()
-
-    def _evidence(self, running: RunningAttempt) -> Evidence:
-        transcript = running.panel.transcript
-        if not running.sent or not running.billable:
-            return NotBilled()
-        model = running.request.model if running.request else transcript.model
-        scale = self._runtime.calibration.scale(model)
-        if is_final(transcript, running.request):
-            book = self._runtime.pricebook(self._policy.prices)
-            return Billed(transcript.usage, book.for_answer(running.request, transcript.model, transcript.usage))
-        if transcript.metered:
-            return Lost()  # a count that cannot be true is none
-        if running.stream is None:
-            # Accepted perhaps, and at work unseen.
-            return Aborted(output_tokens=None)
-        silent = 0.0 if transcript.output_at is None else self._clock.now() - transcript.output_at
-        read = input_upper(transcript, running.request, scale)
-        return Aborted(
-            output_tokens=output_upper(transcript, running.request, scale, silent),
-            input_tokens=read.tokens if read else None,
-            cache_writes=read.cache_writes if read else True,
-        )
 
     async def left(self) -> dict[str, int]:
         """What the call's budgets have left; empty without budgets, or if nobody can be asked."""
@@ -375,28 +464,6 @@ class Dispatch:
         return {}
 
 
-def lost_trip(why: str) -> Trip:
-    """Nothing may be spent, because nobody counts it any more."""
-    return Trip(
-        reason="budget.lost", message=f"without its ledger nothing may be spent: {why}", knob="budgets", guard="budgets"
-    )
-
-
-def _denied(denied: Denied) -> Trip:
-    def amount(value: int) -> str:
-        return f"${value / 1_000_000:.6f}" if denied.unit == "micro_usd" else f"{value} tokens"
-
-    message = (
-        f"not sent: the request may cost up to {amount(denied.asked)}, and budget {denied.scope} has "
-        f"{amount(denied.available)} left of {amount(denied.cap)}"
-    )
-    if denied.held:
-        message += f" ({amount(denied.held)} are held by calls that run)"
-    return Trip(
-        reason="budget.denied",
-        message=message,
-        knob="budgets",
-        limit=denied.cap,
-        observed=denied.asked,
-        guard="budgets",
-    )
+def _place(request: Request | None, after: Decision | None) -> tuple[str | None, str | None]:
+    """The model and the endpoint that a request goes to; `None` for the source's own."""
+    return (request.model if request else None), (after.base_url if after else None)

@@ -1,4 +1,5 @@
-"""Make the one typed error that a call ends in, from how its last attempt ended and what was decided."""
+"""Make the one typed error that a call ends in, from how its last attempt ended and what was decided; and the trips of
+budgets."""
 
 from __future__ import annotations
 
@@ -41,4 +42,33 @@ def call_error(end: Trip | Failed, decision: Decision, record: CallRecord, denie
         reason=end.reason,
         record=record,
         retry_at=None if later is None else datetime.now(UTC) + timedelta(seconds=later),
+    )
+
+
+def lost_trip(why: str) -> Trip:
+    """Nothing may be spent, because nobody counts it any more."""
+    return Trip(
+        reason="budget.lost", message=f"without its ledger nothing may be spent: {why}", knob="budgets", guard="budgets"
+    )
+
+
+def denied_trip(denied: Denied) -> Trip:
+    """A budget has no room."""
+
+    def amount(value: int) -> str:
+        return f"${value / 1_000_000:.6f}" if denied.unit == "micro_usd" else f"{value} tokens"
+
+    message = (
+        f"not sent: the request may cost up to {amount(denied.asked)}, and budget {denied.scope} has "
+        f"{amount(denied.available)} left of {amount(denied.cap)}"
+    )
+    if denied.held:
+        message += f" ({amount(denied.held)} are held by calls that run)"
+    return Trip(
+        reason="budget.denied",
+        message=message,
+        knob="budgets",
+        limit=denied.cap,
+        observed=denied.asked,
+        guard="budgets",
     )

@@ -19,6 +19,7 @@ from streamguard.guards.base import Document
 from streamguard.guards.metering import lesson, usage_range
 from streamguard.guards.panel import Panel
 from streamguard.outcome import AttemptRecord, Charge, Cost, Times
+from streamguard.pace.hedge import LOST
 from streamguard.policy.model import Policy
 from streamguard.pricing.bill import bill_range
 from streamguard.pricing.price import Price
@@ -81,7 +82,7 @@ class Recorder:
                 dead=_since(running.began, moment),
                 end=now - running.began,
             ),
-            saved_tokens=self._saved(model, running) if isinstance(end, Trip) else None,
+            saved_tokens=self._saved(model, running, end) if isinstance(end, Trip) else None,
             observed=tuple(
                 msgspec.structs.replace(seen, saved_tokens=_share_after(seen.characters, transcript.characters, high))
                 for seen in panel.observed
@@ -91,6 +92,7 @@ class Recorder:
             charged=charged,
             limits=(end.limits if isinstance(end, Failed) else None) or running.limits,
             waited=running.waited,
+            hedge=running.hedge,
         )
 
     def _usage(self, running: RunningAttempt, end: Trip | Failed | None) -> UsageRange:
@@ -98,7 +100,9 @@ class Recorder:
             return UsageRange.nothing()
         return usage_range(running.panel.transcript, running.request, self._runtime.calibration)
 
-    def _saved(self, model: str | None, running: RunningAttempt) -> int | None:
+    def _saved(self, model: str | None, running: RunningAttempt, end: Trip) -> int | None:
+        if end.reason == LOST:
+            return 0  # another request has its answer, and that one is paid
         expected = self._runtime.lengths.expected(model)
         if expected is None:
             return None

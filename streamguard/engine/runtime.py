@@ -21,6 +21,7 @@ from streamguard.engine.pacing.local import LocalPacer, Pacer
 from streamguard.engine.pacing.shared import SharedPacer
 from streamguard.engine.snapshot import CallSnapshot
 from streamguard.engine.telemetry import Hook, Record, emit
+from streamguard.pace.hedge import Hedges, HedgeSpec
 from streamguard.pace.pace import PaceView
 from streamguard.pace.spec import PaceSpec
 from streamguard.pace.stores import open_pace_store
@@ -78,6 +79,11 @@ class AnswerLengths:
 class Runtime:
     """Shared by any number of concurrent calls on one event loop.
 
+    ```python
+    runtime = streamguard.Runtime()
+    outcome = await streamguard.run(source, policy=policy, runtime=runtime)
+    ```
+
     :param calibration: tokens per weight, learned per model.
     :param accounts: the ledgers of the policies' budgets, each opened when it is first needed.
     :param job: the job's name, which budgets `per: job` are shared by.
@@ -101,17 +107,21 @@ class Runtime:
         self.hooks = tuple(hooks)
         self.jitter = jitter
         self.calls: dict[str, RunningCall] = {}
-        """The calls that run, by id: for whoever looks on, or interrupts one."""
+        """The calls that run, by id: to look at them, or to interrupt one."""
         self.paused: str | None = None
-        """Who paused admission, if somebody did; see `pause`."""
+        """Who paused admission, if admission is paused; see `pause`."""
         self._pricebooks: dict[Mapping[str, PriceSpec], PriceBook] = {}
         self._quotas: dict[Quota, RetryQuota] = {}
         self._cooldowns: dict[tuple[str | None, str | None], Cooldown] = {}
         self._pacers: dict[tuple[PaceSpec, str, str | None], Pacer] = {}
+        self._hedges: dict[tuple[HedgeSpec, str | None, str | None], Hedges] = {}
         self._pace_stores: dict[str, PaceStore] = {}
 
     def pause(self, by: str) -> None:
-        """Send nothing new: attempts that would begin wait, within their own deadlines, until `resume()`."""
+        """Send nothing new: attempts that would begin wait, within their own deadlines, until `resume()`.
+
+        :param by: who pauses; goes into the log.
+        """
         self.paused = by
 
     def resume(self) -> None:
@@ -119,7 +129,10 @@ class Runtime:
         self.paused = None
 
     def pricebook(self, own: Mapping[str, PriceSpec]) -> PriceBook:
-        """Prices: a policy's own, then the shipped snapshot."""
+        """Return prices: a policy's own, then the shipped snapshot.
+
+        :param own: the policy's `prices`.
+        """
         book = self._pricebooks.get(own)
         if book is None:
             if len(self._pricebooks) >= MOST_KEPT:
@@ -128,15 +141,21 @@ class Runtime:
         return book
 
     def quota(self, spec: Quota) -> RetryQuota:
-        """The retry quota of all calls whose policies ask for one like this."""
+        """Return the retry quota of all calls whose policies ask for one like this.
+
+        :param spec: the policy's `retry.quota`; `None` for no limit.
+        """
         if spec not in self._quotas:
             self._quotas[spec] = RetryQuota(spec)
         return self._quotas[spec]
 
     def cooldown(self, model: str | None, base_url: str | None = None) -> Cooldown:
-        """The cool-down of all calls that ask this model, at the source's own endpoint or at another.
+        """Return the cool-down of all calls that ask this model, at the source's own endpoint or at another.
 
         The `MOST_KEPT` that were asked for last are kept: names of models come from callers, any number of them.
+
+        :param model: the model's name.
+        :param base_url: the other endpoint that a rule names; `None` for the source's own.
         """
         key = (model, base_url)
         cooldown = self._cooldowns.pop(key, None) or Cooldown()
@@ -150,6 +169,9 @@ class Runtime:
 
         The `MOST_KEPT` that were asked for last are kept, as cool-downs are.
 
+        :param spec: the policy's `pace`.
+        :param model: the model's name.
+        :param base_url: the other endpoint that a rule names; `None` for the source's own.
         :raises PaceError: the store of a shared pace cannot be used as the policy names it.
         """
         key = (spec, spec.pool(model), base_url)
@@ -158,6 +180,22 @@ class Runtime:
             self._pacers.pop(next(iter(self._pacers)), None)
         self._pacers[key] = pacer
         return pacer
+
+    def hedges(self, spec: HedgeSpec | None, model: str | None, base_url: str | None = None) -> Hedges | None:
+        """Return what calls know of first tokens that ask this model, at the source's own endpoint or at another.
+
+        The `MOST_KEPT` that were asked for last are kept, as cool-downs are.
+
+        :param spec: `None` for no second requests, and nothing to know.
+        """
+        if spec is None:
+            return None
+        key = (spec, model, base_url)
+        hedges = self._hedges.pop(key, None) or Hedges(spec)
+        if len(self._hedges) >= MOST_KEPT:
+            self._hedges.pop(next(iter(self._hedges)), None)
+        self._hedges[key] = hedges
+        return hedges
 
     def _new_pacer(self, spec: PaceSpec, pool: str, base_url: str | None) -> Pacer:
         if spec.shared is None:
@@ -181,7 +219,10 @@ class Runtime:
         return max((cooldown.left(now) for cooldown in self._cooldowns.values()), default=0.0)
 
     def emit(self, record: Record) -> None:
-        """Hand a record to the hooks."""
+        """Hand a record to the hooks.
+
+        :param record: what happened, for every hook.
+        """
         if self.hooks:
             emit(self.hooks, record)
 
@@ -197,5 +238,5 @@ class Runtime:
 
     @staticmethod
     def call_id() -> str:
-        """A new id for a call."""
+        """Return a new id for a call."""
         return secrets.token_hex(6)

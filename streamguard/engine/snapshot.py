@@ -94,7 +94,7 @@ def snapshot(
         state=_state(clock, running, begun=bool(before)),
         began=clock.began,
         seconds=now - clock.began,
-        attempt=len(before) + 1,
+        attempt=len(before) + 1 if running is None else running.number,
         attempts=attempts,
         model=request.model if request is not None else transcript.model if transcript is not None else None,
         clocks=clocks,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -94,6 +94,19 @@ class BudgetDenied(Record, frozen=True, kw_only=True):
     asked: int
     available: int | None
     unit: str
+
+
+class Hedged(Record, frozen=True, kw_only=True):
+    """A second request was sent beside the first, and one of the two is over."""
+
+    attempt: int
+    """The number of the second request."""
+    why: Literal["late", "tail"]
+    """`late`: no output came in time. `tail`: the call was among the last of a job."""
+    result: Literal["won", "lost"]
+    """Whether its answer was used."""
+    after: float
+    """Seconds from the first request to the second."""
 
 
 def without_content(record: Record) -> Record:

@@ -12,6 +12,7 @@ from streamguard.engine.telemetry import (
     CallCompleted,
     CallGaveUp,
     CallLeft,
+    Hedged,
     Hook,
     LimitsSeen,
     Record,
@@ -30,9 +31,13 @@ CONTENT = frozenset({"message", "pointer"})
 
 
 def structlog_hook(logger: Any = None, *, content: bool = False) -> Hook:
-    """A hook that logs each record as one event, named `streamguard.what_happened`, with flat fields.
+    """Return a hook that logs each record as one event, named `streamguard.what_happened`, with flat fields.
 
     Labels are fields too, under their own names; where one is taken, as `label_NAME`.
+
+    ```python
+    runtime = streamguard.Runtime(hooks=[streamguard.structlog_hook()])
+    ```
 
     :param logger: a structlog logger; the one named `streamguard` by default.
     :param content: whether to log what may quote the answer: `message` and `pointer` of a trip. Reasons, limits,
@@ -140,9 +145,14 @@ def _denied(r: BudgetDenied) -> tuple[str, str, dict[str, Any]]:
     return "warning", "budget_denied", {"scope": r.scope, "asked": r.asked, "available": r.available, "unit": r.unit}
 
 
+def _hedged(r: Hedged) -> tuple[str, str, dict[str, Any]]:
+    return "info", "hedged", {"attempt": r.attempt, "why": r.why, "result": r.result, "after": round(r.after, 3)}
+
+
 _RENDER: dict[type, Any] = {
     AttemptStarted: _started,
     LimitsSeen: _limits,
+    Hedged: _hedged,
     AttemptAborted: _aborted,
     RetryScheduled: _scheduled,
     CallGaveUp: _gave_up,

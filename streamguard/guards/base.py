@@ -7,7 +7,7 @@ order, until it trips, has enough or the attempt ends. It never sees the consume
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
@@ -191,12 +191,22 @@ class AwaitedWatch(BaseWatch):
 
 def failed(name: str, error: Exception) -> Trip:
     """Return the trip that a guard's exception is."""
+    errors = [*_single(error)]
     return Trip(
         reason="guard.failed",
-        message=f"guard {name} raised {type(error).__name__}: {redacted(str(error))}",
-        observed=type(error).__name__,
+        message=f"guard {name} raised {'; '.join(f'{type(one).__name__}: {redacted(str(one))}' for one in errors)}",
+        observed=type(errors[0]).__name__,
         guard=name,
     )
+
+
+def _single(error: Exception) -> Iterator[Exception]:
+    """The exceptions of a group, whose own words say nothing."""
+    if isinstance(error, ExceptionGroup):
+        for one in error.exceptions:
+            yield from _single(one)
+    else:
+        yield error
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,7 +43,12 @@ def _quoted(value: Any, info: ValidationInfo) -> Any:
 
 
 class Caps(Spec):
-    """Ceilings for one attempt; `None` is no ceiling. Equal to the ceiling is within it."""
+    """Ceilings for one attempt; `None` is no ceiling. Equal to the ceiling is within it.
+
+    ```python
+    Caps(output_tokens=4000, cost_usd="0.04")
+    ```
+    """
 
     output_tokens: Ceiling = None
     """All output, visible thinking included; an estimate until the end."""
@@ -79,6 +84,11 @@ class Caps(Spec):
         return "caps"
 
     def watch(self, ctx: AttemptContext, now: float) -> CapsWatch:
+        """Return the state for one attempt.
+
+        :param ctx: what is known of the attempt: its request and model.
+        :param now: seconds on the running loop\'s clock.
+        """
         return CapsWatch(self, ctx)
 
 

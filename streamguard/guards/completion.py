@@ -52,7 +52,12 @@ StopReason = Annotated[str, Field(json_schema_extra={"enum": list(STOP_REASONS)}
 
 
 class Completion(Spec):
-    """What counts as the end of an answer. Always on: an absent section means these defaults."""
+    """What counts as the end of an answer. Always on: an absent section means these defaults.
+
+    ```python
+    Completion(accept=["end_turn", "tool_use"])
+    ```
+    """
 
     accept: Items[StopReason] = ("end_turn", "stop_sequence", "tool_use")
     """The provider's stop reasons that count as success."""
@@ -81,6 +86,11 @@ class Completion(Spec):
         return "completion"
 
     def watch(self, ctx: AttemptContext, now: float) -> CompletionWatch:
+        """Return the state for one attempt.
+
+        :param ctx: what is known of the attempt: its request and model.
+        :param now: seconds on the running loop\'s clock.
+        """
         return CompletionWatch(self, ctx)
 
 

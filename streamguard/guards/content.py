@@ -50,10 +50,15 @@ _NEXT: Final = ("a", "0", " ", "\n", '"', "-")
 
 
 class Content(Spec):
-    """One forbidden pattern."""
+    """One forbidden pattern.
+
+    ```python
+    Content(reason="content.apology", pattern="^I'm sorry")
+    ```
+    """
 
     reason: str
-    """The trip's reason: a name of one's own under `content.`."""
+    """The trip's reason: a name of your own under `content.`."""
     pattern: str
     """In the syntax of the `regex` module, which has all of `re`'s."""
     where: Literal["text", "thinking", "tool_input", "any"] = "text"
@@ -87,6 +92,11 @@ class Content(Spec):
         return self.reason
 
     def watch(self, ctx: AttemptContext, now: float) -> ContentWatch:
+        """Return the state for one attempt.
+
+        :param ctx: what is known of the attempt: its request and model.
+        :param now: seconds on the running loop\'s clock.
+        """
         return ContentWatch(self)
 
 

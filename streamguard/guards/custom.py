@@ -41,7 +41,13 @@ at the end of the message, or where a guard that has enough ends it, unless noth
 
 
 class View:
-    """What a function of one's own is shown. Not to be changed."""
+    """What a function of your own is shown. Not to be changed.
+
+    ```python
+    def too_long(view: streamguard.View) -> str | None:
+        return "more than 100 characters" if len(view.text) > 100 else None
+    ```
+    """
 
     __slots__ = ("_text", "_values", "attempt", "event", "new", "stopped")
 
@@ -127,7 +133,13 @@ def guard(
 ) -> Callable[[Callable[[View], Answer] | Callable[[View], Awaitable[Answer]]], CustomGuard]:
     """Make a guard of a function from a `View` to an answer.
 
-    :param reason: why an attempt was aborted, under a prefix of one's own (`house.shouting`) or `content.`.
+    ```python
+    @streamguard.guard(reason="house.apology")
+    def no_apologies(view: streamguard.View) -> str | None:
+        return "it begins with an apology" if view.text.startswith("I'm sorry") else None
+    ```
+
+    :param reason: why an attempt was aborted, under a prefix of your own (`house.shouting`) or `content.`.
     :param every: `delta`, `block`, or a number of characters. A function that reads all text with each delta takes
         quadratic time: let it read `view.new`, or say a number of characters.
     :param kinds: of which output the text is: `text`, `thinking`, `tool_input`.
@@ -150,12 +162,19 @@ _DOTTED: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
 _TAKEN: Final = frozenset(reason.partition(".")[0] + "." for reason in REASONS) - frozenset(OWN_PREFIXES)
 
 
-def _check(reason: str, every: Every, kinds: Sequence[str], mode: str | None) -> None:
-    problem = None
+def reason_problem(reason: object) -> str | None:
+    """Say what is wrong with a reason of one's own, if anything is."""
     if not isinstance(reason, str) or not _DOTTED.fullmatch(reason):
-        problem = f"reason must be dotted lower-case words such as 'house.shouting', not {reason!r}"
-    elif reason.startswith(tuple(_TAKEN)):
-        problem = f"reason {reason!r} has a prefix of this package's own; use one of yours, such as 'house.'"
+        return f"reason must be dotted lower-case words such as 'house.shouting', not {reason!r}"
+    if reason.startswith(tuple(_TAKEN)):
+        return f"reason {reason!r} has a prefix of this package's own; use one of yours, such as 'house.'"
+    return None
+
+
+def _check(reason: str, every: Every, kinds: Sequence[str], mode: str | None) -> None:
+    problem = reason_problem(reason)
+    if problem is not None:
+        pass
     elif isinstance(every, bool) or not (every in ("delta", "block") or (isinstance(every, int) and every > 0)):
         problem = f"every must be 'delta', 'block' or a positive number of characters, not {every!r}"
     elif isinstance(kinds, str) or not kinds or not set(kinds) <= set(get_args(DeltaKind)):

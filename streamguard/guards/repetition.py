@@ -54,7 +54,12 @@ is no more than that. Fewer repeats than eight do not allow it."""
 
 
 class Repetition(Spec):
-    """When an answer counts as a loop; `None` turns a sign off."""
+    """When an answer counts as a loop; `None` turns a sign off.
+
+    ```python
+    Repetition(max_whitespace=64, max_period=200, min_repeats=8)
+    ```
+    """
 
     max_whitespace: Ceiling = 64
     """Whitespace characters in a row."""
@@ -93,6 +98,11 @@ class Repetition(Spec):
         return "repetition"
 
     def watch(self, ctx: AttemptContext, now: float) -> RepetitionWatch:
+        """Return the state for one attempt.
+
+        :param ctx: what is known of the attempt: its request and model.
+        :param now: seconds on the running loop\'s clock.
+        """
         return RepetitionWatch(self)
 
 

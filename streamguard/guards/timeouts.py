@@ -49,7 +49,12 @@ class MinRate(Spec):
 
 
 class Timeouts(Spec):
-    """Every timeout, in seconds; `None` turns one off. What each one counts: see the module."""
+    """Every timeout, in seconds; `None` turns one off. What each one counts: see the module.
+
+    ```python
+    Timeouts(first_token=30, progress=20, total=120)
+    ```
+    """
 
     connect: Seconds = 10.0
     """To connect, waiting for a free connection of the client's own included; from then on `first_token` counts. Where
@@ -86,6 +91,11 @@ class Timeouts(Spec):
         return "timeouts"
 
     def watch(self, ctx: AttemptContext, now: float) -> TimeoutsWatch:
+        """Return the state for one attempt.
+
+        :param ctx: what is known of the attempt: its request and model.
+        :param now: seconds on the running loop\'s clock.
+        """
         return TimeoutsWatch(self, ctx, now)
 
 

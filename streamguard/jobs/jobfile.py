@@ -70,7 +70,7 @@ class JobFile(Settings):
     policy: FilePath
     """The path of a policy, or `streamguard:NAME` for a shipped one."""
     allow_imports: bool = False
-    """Whether policy and schema need Python code (guards of one's own, a type); `--allow-imports` must say so, too."""
+    """Whether policy and schema need Python code (guards of your own, a type); `--allow-imports` must say so, too."""
     model: Annotated[str, Field(min_length=1)] | None = None
     """For every row, whatever it or the template says; so is `max_tokens`."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None

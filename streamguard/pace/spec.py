@@ -21,7 +21,7 @@ PerMinute = Ceiling
 
 
 class OwnLimits(Spec):
-    """Limits of one's own, a minute: where the provider states none, or less than it states."""
+    """Limits of your own, a minute: where the provider states none, or less than it states."""
 
     requests: PerMinute = None
     input_tokens: PerMinute = None
@@ -46,12 +46,12 @@ class PaceSpec(Spec):
     """What an answer counts as before it is complete: the mean of the answers so far, or all of `max_tokens`. The
     second is for providers that reserve so much, as OpenAI's do."""
     limits: OwnLimits | None = None
-    """Limits of one's own, a minute: where the provider states none, or less than it states."""
+    """Limits of your own, a minute: where the provider states none, or less than it states."""
     shared: Annotated[str, Field(max_length=500)] | None = None
     """Where the pace is kept with everybody of the same account: `sqlite:PATH` for one machine, or
     `redis://HOST:PORT/DB`. By default each program has its own, which holds for some thirty programs."""
     account: Annotated[str, Field(min_length=1, max_length=100)] = "default"
-    """A name for whoever shares the provider's limits. Never a key."""
+    """A name for all that share the provider's limits. Never a key."""
     pools: JsonObject = cast("JsonObject", FrozenJson({}))
     """Models that share one limit: a pattern of models, and the name of their pool. By default each model has its
     own."""

@@ -15,6 +15,7 @@ import msgspec
 from streamguard.errors import ConfigError
 from streamguard.files.suggest import closest, did_you_mean
 from streamguard.files.yaml import Path
+from streamguard.guards.checks.custom import CustomCheck
 from streamguard.policy.grounded import mistakes
 from streamguard.policy.model import Policy
 from streamguard.pricing.price import Price
@@ -62,6 +63,7 @@ def check_policy(
         *_checks(policy),
         *_budgets(policy),
         *_clocks(policy, needs_total),
+        *_hedge(policy),
     ]
     return findings if sees_request else [*findings, *_opaque(policy)]
 
@@ -72,7 +74,8 @@ def reasons_of(policy: Policy) -> list[str]:
 
 
 def _own_reasons(policy: Policy) -> list[str]:
-    return list(dict.fromkeys([*(one.reason for one in policy.checks), *(one.reason for one in policy.content)]))
+    functions = (one for one in policy.guards if isinstance(one, CustomCheck))
+    return list(dict.fromkeys(one.reason for one in (*policy.checks, *policy.content, *functions)))
 
 
 def unknown_reasons(rules: Iterable[tuple[Path, str]], own: Iterable[str]) -> Iterator[Finding]:
@@ -254,19 +257,29 @@ def _json(policy: Policy) -> Iterator[Finding]:
 
 
 def _checks(policy: Policy) -> Iterator[Finding]:
-    """Expressions that the document's schema contradicts."""
+    """Expressions that the document's schema contradicts, and functions that need what there is not."""
     guard = policy.json_document
-    if policy.checks and guard is None:
-        yield Finding("error", ("checks",), "checks are about a JSON document: add a json section, such as json: {}")
+    functions: list[tuple[Path, CustomCheck]] = [
+        ((section, index), one)
+        for section, given in (("checks", policy.checks), ("guards", policy.guards))
+        for index, one in enumerate(given)
+        if isinstance(one, CustomCheck)
+    ]
     if guard is None:
+        for path in [("checks",)] if policy.checks else [path for path, _ in functions]:
+            what = "checks are about a JSON document: add a json section, such as json: {}"
+            yield Finding("error", path, what)
         return
     try:
         schema = guard.told_schema()
     except ConfigError:
         return  # said of the schema itself
+    told = True if schema is None else schema
     for index, check in enumerate(policy.checks):
-        for one in check.mistakes(True if schema is None else schema):
+        for one in () if isinstance(check, CustomCheck) else check.mistakes(told):
             yield Finding("error", ("checks", index, one.key), one.problem, one.at)
+    for path, function in functions:
+        yield from (Finding("error", path, mistake) for mistake in function.mistakes(told))
 
 
 def _clocks(policy: Policy, needs_total: bool) -> Iterator[Finding]:
@@ -290,6 +303,17 @@ def _budgets(policy: Policy) -> Iterator[Finding]:
             yield Finding("error", ("budgets", index, "name"), what)
 
 
+def _hedge(policy: Policy) -> Iterator[Finding]:
+    """A second request that could never be sent."""
+    if policy.hedge is None:
+        return
+    if policy.deliver == "live":
+        what = "a second request needs deliver: committed or restarting: with live, output is gone before it could win"
+        yield Finding("error", ("hedge",), what)
+    if policy.retry.attempts == 1:
+        yield Finding("error", ("hedge",), "a second request is an attempt, and retry.attempts is 1: allow 2 or more")
+
+
 def _opaque(policy: Policy) -> Iterator[Finding]:
     for index, rule in enumerate(policy.retry.rules):
         if rule.patch:
@@ -298,6 +322,8 @@ def _opaque(policy: Policy) -> Iterator[Finding]:
             yield Finding("error", ("retry", "rules", index, "hint"), "an opaque source has no request to add to")
     if policy.budgets:
         yield Finding("error", ("budgets",), "an opaque source has no request whose cost could be bounded")
+    if policy.hedge is not None:
+        yield Finding("error", ("hedge",), "an opaque source has no request that could be sent a second time")
     guard = policy.json_document
     if guard is not None and guard.schema_ == "request":
         yield Finding("error", ("json", "schema"), "an opaque source has no request to read a schema from")

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import msgspec
 from pydantic import BaseModel
 
+from streamguard.guards.checks.custom import CustomCheck
+from streamguard.guards.checks.spec import Check
 from streamguard.policy.checks import reasons_of
 from streamguard.policy.model import Policy
 from streamguard.redaction import bare_address
@@ -75,7 +77,7 @@ def explain(policy: Policy) -> Explanation:
         clocks=_rows("timeouts", policy.timeouts),
         caps=_rows("caps", policy.caps),
         json=_rows("json", policy.json_document),
-        checks=tuple(_rows(f"checks[{index}]", one) for index, one in enumerate(policy.checks)),
+        checks=tuple(_check_rows(f"checks[{index}]", one) for index, one in enumerate(policy.checks)),
         completion=_rows("completion", policy.completion),
         content=tuple(row for i, one in enumerate(policy.content) for row in _rows(f"content[{i}]", one)),
         repetition=_rows("repetition", policy.repetition),
@@ -115,6 +117,16 @@ def _rows(section: str, spec: BaseModel | None) -> tuple[Row, ...]:
             source="set" if name in spec.model_fields_set else "default",
         )
         for name, field in type(spec).model_fields.items()
+    )
+
+
+def _check_rows(section: str, check: Check | CustomCheck) -> tuple[Row, ...]:
+    if isinstance(check, Check):
+        return _rows(section, check)
+    said = {"function": check.name, "needs": check.needs, "reason": check.reason, "missing": check.missing}
+    return tuple(
+        Row(knob=f"{section}.{name}", value=_value(name, value), source="set")
+        for name, value in {**said, "mode": check.mode}.items()
     )
 
 

@@ -73,6 +73,10 @@ class PolicyFile(msgspec.Struct, frozen=True, kw_only=True):
 def load_policy(path: str | os.PathLike[str], *, allow_imports: bool = False) -> Policy:
     """Read a policy file and what it extends.
 
+    ```python
+    policy = streamguard.load_policy("policies/invoices.yaml")
+    ```
+
     :param path: a YAML file, or `streamguard:NAME` for a shipped policy.
     :param allow_imports: whether `guards: ["module:name"]` may import Python code. The file then runs code: allow it
         for files of your own only.

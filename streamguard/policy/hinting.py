@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from streamguard.events import Failed
+from streamguard.guards.checks.spec import Check
 from streamguard.policy.model import Policy
 from streamguard.request import Request
 from streamguard.retry.hints import words, written
@@ -29,7 +30,7 @@ def next_hint(policy: Policy, decision: Decision, ended: Trip | Failed, request:
 def _own_texts(policy: Policy) -> Iterator[str | None]:
     """What the policy's author wrote of members of the document."""
     for check in policy.checks:
-        yield from (check.at, check.that)
+        yield from (check.at, check.that) if isinstance(check, Check) else check.needs
     section = policy.json_document
     yield from (entry.at for entry in section.grounded) if section is not None else ()
 

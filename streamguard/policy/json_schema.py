@@ -37,7 +37,7 @@ SCHEMA_FILE = {
     "type": "string",
 }
 GUARDS = {
-    "description": "Guards of one's own, as module:name. Only where the program that reads the policy allows imports.",
+    "description": "Guards of your own, as module:name. Only where the program that reads the policy allows imports.",
     "type": "array",
     "items": {"type": "string", "pattern": r"^[\w.]+:[\w.]+$"},
 }
@@ -129,9 +129,9 @@ def _docstrings(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
 
 
 def _flowing(text: str) -> str:
-    """A docstring without the line breaks of its source."""
+    """A docstring's prose without the line breaks of its source. Examples of Python help nobody who writes YAML."""
     paragraphs = inspect.cleandoc(text).split("\n\n")
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs if not paragraph.startswith("```"))
 
 
 _AMOUNT = {"type": "string", "pattern": r"^\s*\d*\.?\d+\s*$", "examples": ["0.04"]}

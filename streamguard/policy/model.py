@@ -5,16 +5,17 @@ This file is only the shape. The sections are the guards' own specs; files are r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SkipValidation, field_validator
+from pydantic import Field, SerializeAsAny, SkipValidation, WrapValidator, field_validator
 
 from streamguard.budgets.spec import BudgetSpec
 from streamguard.errors import PolicyError, Problem
 from streamguard.guards.base import Guard, Mode, Spec
 from streamguard.guards.caps import Caps
+from streamguard.guards.checks.custom import CustomCheck
 from streamguard.guards.checks.spec import Check
 from streamguard.guards.completion import Completion
 from streamguard.guards.content import Content
@@ -24,9 +25,19 @@ from streamguard.guards.knobs import Items
 from streamguard.guards.repetition import Repetition
 from streamguard.guards.timeouts import Timeouts
 from streamguard.models.model import OutputType
+from streamguard.pace.hedge import HedgeSpec
 from streamguard.pace.spec import PaceSpec
 from streamguard.pricing.price import Prices
 from streamguard.retry.rules import UNGROUNDED, Retry
+
+if TYPE_CHECKING:
+    AnyCheck = Check | CustomCheck
+else:  # a function is as it was made; a file has expressions alone
+
+    def _as_given(value: Any, read: Callable[[Any], Check]) -> Any:
+        return value if isinstance(value, CustomCheck) else read(value)
+
+    AnyCheck = Annotated[Check, WrapValidator(_as_given), SerializeAsAny()]
 
 Deliver = Literal["committed", "live", "restarting"]
 """When output reaches the consumer: after the attempt stands; at once, without silent restarts; or at once, with a
@@ -49,7 +60,12 @@ def _with_output(policy: Policy, output: OutputType) -> Policy:
 
 class Policy(Spec):
     """A reviewed bundle of guards, rules and budgets. A section that is absent is off, but for `completion` and the
-    default clocks of `timeouts`."""
+    default clocks of `timeouts`.
+
+    ```python
+    policy = Policy(json=JsonDocument(fence="strip"), retry=Retry(attempts=3, rules=[Rule(when="json.*")]))
+    ```
+    """
 
     version: Literal[1] = 1
     mode: Mode = "enforce"
@@ -59,17 +75,19 @@ class Policy(Spec):
     timeouts: Timeouts = Timeouts()
     caps: Caps | None = None
     json_document: Annotated[JsonDocument | None, Field(alias="json")] = None
-    checks: Items[Check] = ()
-    """Conditions on finished values of the document."""
+    checks: Items[AnyCheck] = ()
+    """Conditions on finished values of the document: expressions, and in code functions (`@check`), too."""
     completion: Completion = Completion()
     content: Items[Content] = ()
     repetition: Repetition | None = None
     guards: Items[SkipValidation[Any]] = ()
-    """Guards of one's own (`@guard`); in a file as `module:name`, if the caller allows imports."""
+    """Guards of your own (`@guard`); in a file as `module:name`, if the caller allows imports."""
     retry: Retry = Retry()
     budgets: Items[BudgetSpec] = ()
     pace: PaceSpec | None = PaceSpec()
     """How fast requests are sent. `null`: as fast as calls come, and jobs eight at a time."""
+    hedge: HedgeSpec | None = None
+    """A second request for calls whose output is late. Off by default: it is paid for."""
     prices: Prices = Prices()
     """Own prices by model, before the shipped snapshot."""
 
@@ -84,7 +102,7 @@ class Policy(Spec):
             timeouts: Timeouts = ...,
             caps: Caps | None = None,
             json: JsonDocument | None = None,
-            checks: Sequence[Check] = (),
+            checks: Sequence[Check | CustomCheck] = (),
             completion: Completion = ...,
             content: Sequence[Content] = (),
             repetition: Repetition | None = None,
@@ -92,6 +110,7 @@ class Policy(Spec):
             retry: Retry = ...,
             budgets: Sequence[BudgetSpec] = (),
             pace: PaceSpec | None = ...,
+            hedge: HedgeSpec | None = None,
             prices: Mapping[str, Any] = ...,
         ) -> None: ...
 
@@ -106,7 +125,8 @@ class Policy(Spec):
         return guards
 
     def with_output(self, output: Any) -> Policy:
-        """The policy whose document must be a type, or satisfy the policy's own schema if that is the same type.
+        """Return the policy whose document must be a type, or satisfy the policy's own schema if that is the same
+        type.
 
         :param output: a type that Pydantic validates, such as a model class.
         :raises PolicyError: the policy already says otherwise what the document is.

@@ -48,7 +48,12 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """Prices of one model, USD per million tokens. A cache rate of `None` is unknown."""
+    """Prices of one model, USD per million tokens. A cache rate of `None` is unknown.
+
+    ```python
+    Price(input=Decimal("0.5"), output=Decimal("2"), cache_read=Decimal("0.05"))
+    ```
+    """
 
     input: Decimal
     output: Decimal
@@ -64,16 +69,16 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     as_of: date | None = None
     """The latest day on which the source is known to have stood for it; `None` if it says none."""
     speed: str = "any"
-    """The `speed` of requests it holds for; `any` for a price of one's own that says so."""
+    """The `speed` of requests it holds for; `any` for a price of your own that says so."""
     inference_geo: str = "any"
     """Where inference may be kept at this price; `any` for everywhere, `global` for where nothing is asked for."""
     search: int | None = None
     """Micro-USD of one web search that the provider runs; `None`: unknown."""
     factor: Decimal | None = None
-    """By what the rates are dearer where inference is kept in one region; `None`: unknown, or in the rates already."""
+    """By what factor the rates are higher where inference is kept in one region; `None`: unknown, or in the rates."""
 
     def at(self, input_tokens: int) -> Price | Tier:
-        """The rates of a request whose whole input is `input_tokens`, cache reads and writes included."""
+        """Return the rates of a request whose whole input is `input_tokens`, cache reads and writes included."""
         rates: Price | Tier = self
         for tier in self.tiers:
             if input_tokens > tier.above:
@@ -81,14 +86,14 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         return rates
 
     def up_to(self, input_tokens: int) -> Iterator[Price | Tier]:
-        """Every set of rates that some input of at most `input_tokens` tokens would have."""
+        """Return every set of rates that some input of at most `input_tokens` tokens would be charged at."""
         yield self
         for tier in self.tiers:
             if input_tokens > tier.above:
                 yield tier
 
     def scaled(self, factor: Decimal, why: str) -> Price:
-        """All rates times `factor`, with `why` added to the source."""
+        """Return the price with all rates times `factor`, and with `why` added to the source."""
 
         def times(rates: Price | Tier) -> dict[str, Decimal]:
             known = {name: getattr(rates, name) for name in RATES}
@@ -277,7 +282,7 @@ class _Own(BaseModel):
 
 
 class TierSpec(_Own):
-    """One long-context step of a price of one's own."""
+    """One long-context step of a price of your own."""
 
     above: int
     """Input tokens, positive."""

@@ -239,6 +239,8 @@ class UpstreamSource:
 
     sees_bytes = True
     times_connection = True
+    one_at_a_time = True
+    """It keeps the last attempt's headers."""
 
     def __init__(
         self,

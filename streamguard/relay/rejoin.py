@@ -133,7 +133,7 @@ class Rejoin:
     Leaving it ends the calls that still run.
 
     :param linger: seconds that a call goes on, and costs, though nobody follows it.
-    :param keep: seconds that a call is kept after its end, for whoever was away at that moment.
+    :param keep: seconds that a call is kept after its end, for a browser that was away at that moment.
     :param most: calls that are kept; of those that are over, the oldest is forgotten first.
     :param most_bytes: of one call's frames. A call that says more is ended: nobody can come back to a part of it.
     """
@@ -164,6 +164,10 @@ class Rejoin:
         """Ask, and follow from the start.
 
         :param owner: whose call it is; nobody else can come back to it.
+        :param relay: the relay of the call.
+        :param keep_alive: seconds between comments.
+        :returns: the frames from the start.
+        :raises RuntimeError: the `Rejoin` was not entered.
         """
         if self._tasks is None:
             raise RuntimeError("enter the Rejoin first, for the life of the application: async with Rejoin() as rejoin")
@@ -174,7 +178,13 @@ class Rejoin:
 
     def back(self, last_event_id: str, *, owner: str | None, keep_alive: float) -> Following | None:
         """Follow a call from behind the frame with that id; `None` if there is no such call of the owner's, or no more
-        of it."""
+        of it.
+
+        :param last_event_id: what the browser saw last.
+        :param owner: who asks; must be who began it.
+        :param keep_alive: seconds between comments.
+        :returns: the frames behind that id, or `None`.
+        """
         self._forget()
         name, _, number = last_event_id.rpartition(":")
         line = self._lines.get(name)

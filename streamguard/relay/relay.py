@@ -110,7 +110,10 @@ class Relay:
         return KEEP_ALIVE
 
     def failed(self, error: Exception) -> bytes:
-        """The frame that tells of an error that is not the call's."""
+        """Return the frame that tells of an error that is not the call's.
+
+        :param error: the exception.
+        """
         return self._frames.error(error)
 
     async def _pump(self) -> None:

@@ -50,7 +50,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """What grounded values are held against; `None` if not recorded."""
 
     def reads(self) -> Iterator[tuple[float, bytes]]:
-        """The bytes as they were read, with their times; all at second 0 if not recorded."""
+        """Return the bytes as they were read, with their times; all at second 0 if not recorded."""
         if self.chunks is None:
             yield 0.0, self.data
             return
@@ -61,11 +61,13 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def recordings(paths: Sequence[str | Path]) -> Iterator[Recording]:
-    """The recordings in files (any name), folders and zips (every `.sse` inside), in the order given; `-` is standard
-    input.
+    """Return the recordings in files (any name), folders and zips (every `.sse` inside), in the order given; `-` is
+    standard input.
 
     Every one that can be read is given, whatever is wrong with the others.
 
+    :param paths: files of any name, folders, zips; `-` is standard input.
+    :returns: the recordings, in the order given.
     :raises JobError: after the last one, with everything that could not be read: a file that is not there or is no
         event stream, a broken zip, a folder or zip without recordings, a JSON file beside a recording that does not fit
         it, or more than 64 MiB.

@@ -87,6 +87,9 @@ def replay(
         recording's own, if it has one.
     :param source_text: what the values of `json.grounded` are held against, as in `streamguard.run`. By default the
         recording's own, else the request's text.
+    :param recording: a recorded answer.
+    :param policy: the policy that judges it.
+    :returns: what would have become of it: the reason, the place, the tokens that came after it.
     :raises ConfigError: the policy needs a request, a source text or a price that is not known.
     """
     if request is None and recording.request is not None:

@@ -104,6 +104,10 @@ class Cooldown:
         self._slots = max(self._slots + 1, math.floor(2 ** max(0.0, (now - self.until) / DOUBLING)))
         return at
 
+    def calm(self, now: float) -> bool:
+        """Return whether neither a pause nor the ramp after one runs."""
+        return now >= self.until + RAMP
+
     def left(self, now: float) -> float:
         """Seconds until anything is sent again."""
         return max(0.0, self.until - now)

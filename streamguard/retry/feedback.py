@@ -43,8 +43,8 @@ class Feedback:
 
     def unsent(self) -> None:
         """The retry was not sent after all, so it says nothing of an outage: give its token back."""
-        if self._held == "taken" and self._quota is not None:
-            self._quota.give_back()
+        if self._held == "taken":
+            self.give_back()
         self._held = None
 
     def failed(self) -> None:
@@ -57,7 +57,37 @@ class Feedback:
         :param sent: when the attempt was sent.
         """
         cooldown.answered(sent=sent)
-        if self._held == "sent" and self._quota is not None:
+        if self._held == "sent":
+            self.give_back()
+        self._held = None
+
+    @staticmethod
+    def refused(end: Trip | Failed, cooldown: Cooldown, *, sent: float, now: float, own: float | None = None) -> None:
+        """Hold everybody back after a refusal for overload; after any other end, do nothing.
+
+        :param sent: when the attempt was sent.
+        :param own: seconds that the policy waits before it asks again; `None` where it does not.
+        """
+        if end.reason not in COOLING:
+            return
+        asked = end.retry_after if isinstance(end, Failed) else None
+        waits = [wait for wait in (asked, own) if wait is not None]
+        told = asked is not None or end.reason == "provider.rate_limited"
+        cooldown.refused(end.reason, sent=sent, now=now, wait=max(waits, default=None), told=told)
+
+    def beside(self) -> Feedback | None:
+        """Take a token for a second request beside the first; `None` if none is left."""
+        if self.tokens < 1:
+            return None
+        other = Feedback(self._quota)
+        if self._quota is not None:
+            self._quota.take()
+            other._held = "taken"
+        return other
+
+    def give_back(self) -> None:
+        """The provider answers, or nothing was sent: give the token back, if there is one."""
+        if self._held is not None and self._quota is not None:
             self._quota.give_back()
         self._held = None
 
@@ -68,12 +98,8 @@ class Feedback:
 
         :param sent: when the attempt that ended was sent; `None` if it was not.
         """
-        if end.reason in COOLING and sent is not None:
-            asked = end.retry_after if isinstance(end, Failed) else None
-            own = decision.wait if decision.action == "retry" else None
-            waits = [wait for wait in (asked, own) if wait is not None]
-            told = asked is not None or end.reason == "provider.rate_limited"
-            cooldown.refused(end.reason, sent=sent, now=now, wait=max(waits, default=None), told=told)
+        if sent is not None:
+            self.refused(end, cooldown, sent=sent, now=now, own=decision.wait if decision.action == "retry" else None)
         if decision.action == "retry" and self._quota is not None and is_outage(end.reason):
             self._quota.take()
             self._held = "taken"

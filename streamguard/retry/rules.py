@@ -27,7 +27,7 @@ from streamguard.retry.hints import MAX_HINT, mistakes, not_the_answers
 from streamguard.retry.quota import Quota, is_outage
 from streamguard.verdict import REASONS, Decision, Trip
 
-NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
+NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total", "hedge.*")
 """Reasons that no rule can retry: a person said stop, or asking again cannot succeed before something outside
 changes."""
 
@@ -49,6 +49,10 @@ class Backoff(Spec):
 
     With `jitter: full` a uniformly random part of that (AWS, "Exponential Backoff And Jitter": full jitter spreads a
     crowd of clients best), else all of it.
+
+    ```python
+    Rule(when="provider.*", wait=Backoff(initial=0.5, max=20), respect_retry_after=True)
+    ```
     """
 
     initial: Seconds = 0.5
@@ -57,7 +61,7 @@ class Backoff(Spec):
     jitter: Literal["full", "none"] = "full"
 
     def seconds(self, retry: int, jitter: float) -> float:
-        """Seconds to wait before the `retry`-th (1-based) retry; `jitter` is a random number from [0, 1)."""
+        """Return the seconds to wait before the `retry`-th (1-based) retry; `jitter` is a random number from 0 to 1."""
         # The exponent is bounded because floats are: beyond it every wait is `max` anyway.
         ceiling = min(self.max, self.initial * self.factor ** min(retry - 1, 64))
         return ceiling * jitter if self.jitter == "full" else ceiling
@@ -70,7 +74,12 @@ def _or_text(schema: dict[str, Any]) -> None:
 
 
 class Rule(Spec):
-    """What follows from an attempt that ended for one of some reasons."""
+    """What follows from an attempt that ended for one of some reasons.
+
+    ```python
+    Rule(when="stop.max_tokens", max_uses=1, patch={"max_tokens": {"multiply": 2, "max": 8192}})
+    ```
+    """
 
     when: Annotated[
         Items[str],
@@ -130,7 +139,7 @@ class Rule(Spec):
         if wrong := not_the_answers(self.when):
             raise ValueError(
                 "hint tells the model what was wrong with its answer, and of clocks, the line and the provider it can "
-                f"mend nothing: leave it out of the rule about {', '.join(wrong)}"
+                f"repair nothing: leave it out of the rule about {', '.join(wrong)}"
             )
         return self
 
@@ -149,12 +158,20 @@ class Rule(Spec):
         return self.base_url is not None or (self.patch is not None and "model" in self.patch)
 
     def matches(self, reason: str) -> bool:
-        """Whether the rule is about a reason."""
+        """Return whether the rule is about a reason.
+
+        :param reason: a dotted name, such as `json.schema`.
+        """
         return any(fnmatchcase(reason, pattern) for pattern in self.when)
 
 
 class Retry(Spec):
-    """How often, and by which rules. The first rule that matches decides; no match means give up."""
+    """How often, and by which rules. The first rule that matches decides; no match means give up.
+
+    ```python
+    Retry(attempts=3, rules=[Rule(when=["json.*", "timeout.*"])])
+    ```
+    """
 
     attempts: Annotated[int, Field(ge=1, le=100)] = 1
     """All attempts of one call, the first included."""
@@ -172,11 +189,17 @@ class Retry(Spec):
         return self
 
     def rule_for(self, reason: str) -> int | None:
-        """The index of the rule that decides about a reason; `None` if none is about it."""
+        """Return the index of the rule that decides about a reason; `None` if none is about it.
+
+        :param reason: a dotted name, such as `json.schema`.
+        """
         return next((index for index, rule in enumerate(self.rules) if rule.matches(reason)), None)
 
     def may_mark(self, reason: str) -> bool:
-        """Whether an answer that is rejected for a reason may be kept in the end."""
+        """Return whether an answer that is rejected for a reason may be kept in the end.
+
+        :param reason: a dotted name, such as `json.schema`.
+        """
         index = self.rule_for(reason)
         return index is not None and self.rules[index].accept is not None
 
@@ -271,7 +294,9 @@ def accepted(retry: Retry, trip: Trip, at: RetryState) -> Decision | None:
 
 def _again(before: Trip | Failed | None, ended: Trip | Failed) -> bool:
     """Whether a check failed twice for the same values: asking again does not mend what the source says."""
-    if not (isinstance(before, Trip) and isinstance(ended, Trip) and ended.reason.startswith("check.")):
+    if not (isinstance(before, Trip) and isinstance(ended, Trip) and ended.reason != "guard.failed"):
+        return False
+    if not (ended.reason.startswith("check.") or ended.knob == "checks"):
         return False
     return [(one.reason, one.observed, one.where and one.where.pointer) for one in (before, ended)].count(
         (ended.reason, ended.observed, ended.where and ended.where.pointer)

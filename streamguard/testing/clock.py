@@ -54,9 +54,16 @@ def run_virtual(
 ) -> T:
     """Run `async_fn(*args)` in virtual time and return what it returns.
 
+    ```python
+    outcome = run_virtual(ask)  # hours of timeouts take milliseconds
+    ```
+
     :param grace: real seconds without an event after which the clock jumps although a task waits for a socket.
     :param patience: real seconds after which it jumps although a worker thread is busy.
-    :param within: virtual seconds the run may take: where every task waits for ever, the clock jumps there.
+    :param within: virtual seconds the run may take: where every task waits without an end, the clock jumps there.
+    :param async_fn: the function to run.
+    :param backend: `asyncio` or `trio`.
+    :returns: what the function returns.
     :raises TimeoutError: `within` has passed.
     """
 
@@ -84,6 +91,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector.own = len(selector.get_map())
 
     def time(self) -> float:
+        """Return the virtual time, in seconds."""
         return self._virtual
 
     def jump(self, seconds: float) -> None:
@@ -105,13 +113,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]  # the stubs' own form cannot be written for a subclass
         self, executor: Any, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
+        """Run a function in a thread; the clock waits for it.
+
+        :param executor: as asyncio has it.
+        :param func: the function, called with `args`.
+        """
         future = super().run_in_executor(executor, func, *args)
         self._at_work.add(future)
         future.add_done_callback(self._at_work.discard)
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002
-        """Wait for its threads without a limit: one in virtual time would be over at once (from Python 3.12 on)."""
+        """Wait for its threads without a limit: one in virtual time would be over at once (from Python 3.12 on).
+
+        :param timeout: is ignored.
+        """
         await super().shutdown_default_executor()
 
 

@@ -36,7 +36,10 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def total(bills: Iterable[Bill]) -> Bill:
-    """All of them together."""
+    """Return the sum of bills.
+
+    :param bills: of any number of attempts.
+    """
     return sum(bills, Bill())
 
 

@@ -59,8 +59,9 @@ class Script(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, *attempts: Item | Iterable[Item]) -> Script:
-        """Of attempts, each one item or many, and `on_attempt` steps.
+        """Make a script of attempts, each one item or many, and `on_attempt` steps.
 
+        :param attempts: the attempts in order; the last one is played again for all that follow.
         :raises ValueError: no attempts, or a number twice.
         :raises TypeError: an attempt of something that no attempt is made of.
         """
@@ -74,7 +75,7 @@ class Script(msgspec.Struct, frozen=True):
         return cls(plain, numbered)
 
     def items(self, number: int) -> tuple[Item, ...]:
-        """The items of attempt `number`.
+        """Return the items of attempt `number`.
 
         :raises LookupError: only other attempts are scripted, by number.
         """
@@ -116,11 +117,17 @@ class ScriptedSource:
         """Every attempt that was opened, in order."""
 
     def open(self, attempt: Attempt) -> ScriptedStream:
-        """The attempt's stream, to be entered once."""
+        """Return the attempt's stream, to be entered once.
+
+        :param attempt: the attempt, by its number.
+        """
         return ScriptedStream(self, attempt)
 
     def rechunked(self, chunk: Chunk) -> ScriptedSource:
-        """A fresh source of the same script, cut otherwise."""
+        """Return a fresh source of the same script, cut otherwise.
+
+        :param chunk: `whole`, `event`, `byte`, or a seed for random places.
+        """
         return ScriptedSource(
             self.script,
             request=self.request,
@@ -164,9 +171,14 @@ def script(
     max_event_bytes: int = 1_048_576,
     messages: bool = False,
 ) -> ScriptedSource:
-    """A source that plays one attempt after the other; the last one again for all that follow.
+    """Make a source that plays one attempt after the other; the last one again for all that follow.
 
     :param attempts: each one item or many (`steps`), or `on_attempt(n, items)`.
+    :param request: the request that the source says it sends.
+    :param sees_bytes: whether keep-alives show, as they do on a socket.
+    :param chunk: how the stream is cut: `whole`, `event`, `byte`, a seed; as the script has it by default.
+    :param max_event_bytes: the most bytes of one event.
+    :param messages: whether the source keeps the answer as a message.
     """
     return ScriptedSource(
         Script.of(*attempts),
@@ -179,9 +191,12 @@ def script(
 
 
 def chunkings(source: ScriptedSource, seeds: Sequence[int] = (1, 2)) -> Iterator[tuple[str, ScriptedSource]]:
-    """The same script whole, per event, per byte and cut at random: a name and a fresh source of each.
+    """Return the same script whole, per event, per byte and cut at random: a name and a fresh source of each.
 
     Per byte means per character where the script has neutral events, whose deltas are cut then.
+
+    :param source: the source to cut.
+    :param seeds: one random cut for each.
     """
     chunks: tuple[tuple[str, Chunk], ...] = (("whole", "whole"), ("event", "event"), ("byte", "byte"))
     for name, chunk in (*chunks, *((f"seed {seed}", seed) for seed in seeds)):
@@ -370,7 +385,7 @@ class ScriptedStream:
             return [*self._translator.translate(error.frames), error.failed]
 
     def message(self) -> Any:
-        """The answer as the provider has it without streaming; `None` unless the source keeps messages."""
+        """Return the answer as the provider has it without streaming; `None` unless the source keeps messages."""
         return wire.assemble([wire.encode(one) for one in self._said]) if self._source.messages else None
 
 
@@ -425,10 +440,14 @@ def answer(
     usage: Usage | None = None,
     index: int = 0,
 ) -> list[Event]:
-    """The events of a good answer: a text block, after a thinking block if there is thinking.
+    """Return the events of a good answer: a text block, after a thinking block if there is thinking.
 
     :param chunk: characters of one delta.
     :param usage: the final count; 12 input tokens and a token for every four characters unless given.
+    :param text: the whole text.
+    :param thinking: the text of a thinking block before it; none by default.
+    :param stop_reason: the provider's stop reason.
+    :param index: the index of the first block.
     """
     counts = usage or Usage(input_tokens=wire.INPUT_TOKENS, output_tokens=wire.counted(len(thinking) + len(text)))
     events: list[Event] = [_started(counts)]
@@ -448,7 +467,15 @@ def tool_answer(
     stop_reason: str = "tool_use",
     usage: Usage | None = None,
 ) -> list[Event]:
-    """The events of a good tool call, after a text block if there is text."""
+    """Return the events of a good tool call, after a text block if there is text.
+
+    :param name: the tool's name.
+    :param json_text: its input, as JSON.
+    :param chunk: characters of one delta.
+    :param text: a text block before it; none by default.
+    :param stop_reason: the provider's stop reason.
+    :param usage: the final count.
+    """
     counts = usage or Usage(input_tokens=wire.INPUT_TOKENS, output_tokens=wire.counted(len(text) + len(json_text)))
     before = _block(0, "text", "text", text, chunk) if text else []
     call = _block(1 if text else 0, "tool_input", "tool_use", json_text, chunk, name=name, id=wire.TOOL_ID)

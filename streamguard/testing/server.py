@@ -133,7 +133,10 @@ class ScriptedServer:
 
     @contextmanager
     def in_thread(self, backend: Literal["asyncio", "trio"] = "asyncio") -> Iterator[Self]:
-        """Serve from a thread with a loop of its own, for synchronous clients."""
+        """Serve from a thread with a loop of its own, for synchronous clients.
+
+        :param backend: `asyncio` or `trio`.
+        """
         with (
             anyio.from_thread.start_blocking_portal(backend) as portal,
             portal.wrap_async_context_manager(self),
@@ -145,6 +148,7 @@ class ScriptedServer:
         """Serve from a process of its own, for benchmarks. Its records are here once the block is left.
 
         :param core: the CPU to run on, where the platform has a say in it.
+        :raises ValueError: the server has a `script_for`, a function of this process.
         """
         from streamguard.testing.process import serving
 
@@ -431,12 +435,19 @@ def deltas(count: int, seed: int = 0) -> list[bytes]:
 
 
 def burst(count: int, *, style: wire.Style = wire.PLAIN) -> list[Item]:
-    """A good answer of `count` text deltas at full speed, each its own HTTP chunk, hundreds to a socket read."""
+    """Return a good answer of `count` text deltas at full speed, each its own HTTP chunk, hundreds to a socket read.
+
+    :param style: how events are written.
+    """
     return [gather(), *_around(count, style, deltas(count))]
 
 
 def paced(count: int, per_second: float, *, style: wire.Style = wire.PLAIN) -> list[Item]:
-    """A good answer of `count` text deltas at a fixed rate, each its own socket write, as a live model's."""
+    """Return a good answer of `count` text deltas at a fixed rate, each its own socket write, as a live model's.
+
+    :param per_second: deltas a second.
+    :param style: how events are written.
+    """
     return _around(count, style, [pace(per_second), *deltas(count), pace(None)])
 
 
@@ -452,6 +463,9 @@ def _around(count: int, style: wire.Style, items: Iterable[Item]) -> list[Item]:
 
 
 def endless(per_second: float | None = None) -> list[Item]:
-    """An answer that never ends: text deltas for ever, at a rate or as fast as they are read."""
+    """Return an answer that never ends: text deltas at a rate, or as fast as they are read.
+
+    :param per_second: deltas a second; as fast as possible by default.
+    """
     rate = () if per_second is None else (pace(per_second),)
     return [wire.message_start(), wire.block_start(), *rate, repeat(deltas(1000))]

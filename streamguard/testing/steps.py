@@ -154,9 +154,12 @@ def status(
     *,
     framing: Framing = "chunked",
 ) -> Status:
-    """The response head. A status of 400 and above without a body has the error body that belongs to it.
+    """Answer with a response head. A status of 400 and above without a body has the error body that belongs to it.
 
     :param body: the whole body; a mapping is sent as JSON. Without one, what follows in the script is the body.
+    :param code: the status.
+    :param headers: of the response.
+    :param framing: how the body's end is told.
     """
     given = dict(headers or {})
     if body is None and code >= 400:
@@ -177,17 +180,32 @@ def error(
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Status:
-    """An error response: the status that belongs to the type, and the JSON. `code` is `error.details.error_code`."""
+    """Answer with an error response: the status that belongs to the type, and the JSON. `code` is
+    `error.details.error_code`.
+
+    :param type: the provider's type of the error.
+    :param message: its words.
+    :param status_code: another status than the type's.
+    :param headers: of the response.
+    """
     return status(status_code or wire.ERROR_STATUS[type], headers, wire.error_body(type, message, code=code))
 
 
 def send(data: bytes | Iterable[bytes]) -> Send:
-    """Bytes of the body, in one write."""
+    """Send bytes of the body, in one write.
+
+    :param data: the bytes, or pieces of them.
+    """
     return Send(data=data if isinstance(data, bytes) else b"".join(data))
 
 
 def event(type: str, data: Mapping[str, Any] | bytes | str, style: wire.Style = wire.PLAIN) -> Send:  # noqa: A002
-    """One SSE event, of any type and with any data."""
+    """Send one SSE event, of any type and with any data.
+
+    :param type: its name.
+    :param data: its data; a mapping is sent as JSON.
+    :param style: how the event is written.
+    """
     return Send(data=wire.frame(type, data, style))
 
 
@@ -195,12 +213,20 @@ def raw(data: bytes) -> Raw:
     """Bytes on the socket as they are: malformed heads, bad chunk sizes. Sockets only.
 
     A script that begins with them sends no head of its own. The connection is not used again.
+
+    :param data: the bytes.
     """
     return Raw(data=data)
 
 
 def split(*, every: int | None = None, offsets: Sequence[int] = (), seed: int | None = None) -> Split:
-    """From here on each write is cut in pieces, each a write of its own. `split()` ends it."""
+    """Cut each write from here on in pieces, each a write of its own. `split()` ends it.
+
+    :param every: bytes of a piece.
+    :param offsets: where to cut, in bytes from the start of a write.
+    :param seed: cuts at random places.
+    :raises ValueError: more than one of the three, or a piece of no bytes.
+    """
     if sum((every is not None, bool(offsets), seed is not None)) > 1:
         raise ValueError("split takes one of every, offsets and seed")
     if every is not None and every < 1:
@@ -209,7 +235,11 @@ def split(*, every: int | None = None, offsets: Sequence[int] = (), seed: int | 
 
 
 def pause(seconds: float) -> Pause:
-    """Nothing, for so many seconds."""
+    """Send nothing for some seconds.
+
+    :param seconds: how long, 0 or more.
+    :raises ValueError: a negative number.
+    """
     if not seconds >= 0:
         raise ValueError(f"a pause is 0 seconds or longer, not {seconds}")
     return Pause(seconds=seconds)
@@ -219,17 +249,23 @@ sleep = pause
 
 
 def stall() -> Pause:
-    """Nothing, for ever, with the connection open."""
+    """Send nothing any more, with the connection open."""
     return Pause(seconds=float("inf"))
 
 
 def drip(bytes_per_second: float | None) -> Drip:
-    """From here on the bytes come at this rate: one by one, or about twenty writes a second. `None` ends it."""
+    """Send the bytes from here on at this rate: one by one, or about twenty writes a second. `None` ends it.
+
+    :param bytes_per_second: the rate.
+    """
     return Drip(bytes_per_second=_rate("drip", bytes_per_second))
 
 
 def pace(per_second: float | None) -> Pace:
-    """From here on items come at this rate, on a fixed schedule that catches up when late. `None` ends it."""
+    """Send items from here on at this rate, on a fixed schedule that catches up when late. `None` ends it.
+
+    :param per_second: items a second.
+    """
     return Pace(per_second=_rate("pace", per_second))
 
 
@@ -240,32 +276,38 @@ def _rate(name: str, rate: float | None) -> float | None:
 
 
 def gather(size: int = 65_536) -> Gather:
-    """From here on writes are gathered into socket writes of about `size` bytes, each still its own HTTP chunk."""
+    """Gather writes from here on into socket writes of about `size` bytes, each still its own HTTP chunk."""
     return Gather(size=size)
 
 
 def fin() -> End:
-    """The connection closes in order, in the middle of whatever was sent. A body without chunks ends well by this."""
+    """Close the connection in order, in the middle of whatever was sent. A body without chunks ends well by this."""
     return End(how="fin")
 
 
 def rst() -> End:
-    """The connection is reset."""
+    """Reset the connection."""
     return End(how="rst")
 
 
 def half_close() -> End:
-    """The provider says no more but still listens: the client sees the end of the stream."""
+    """End the provider's side of the connection while the provider still listens: the client sees the end of the
+    stream.
+    """
     return End(how="half_close")
 
 
 def omit_last_chunk() -> OmitLastChunk:
-    """The script runs to its end, then the connection closes without the body's last chunk."""
+    """Run the script to its end, then close the connection without the body's last chunk."""
     return OmitLastChunk()
 
 
 def repeat(items: Item | Iterable[Item], times: int | None = None) -> Repeat:
-    """Items over and over, `times` times or for ever."""
+    """Send items over and over, `times` times or without an end.
+
+    :param items: one item or many.
+    :raises ValueError: there is nothing to repeat.
+    """
     many = as_items(items)
     if not many:
         raise ValueError("repeat needs something to repeat")
@@ -273,12 +315,18 @@ def repeat(items: Item | Iterable[Item], times: int | None = None) -> Repeat:
 
 
 def encode(coding: Literal["gzip"] = "gzip", *, cut: int = 0) -> Encode:
-    """The whole body, wherever this stands, is compressed; the last `cut` bytes of it are never sent."""
+    """Compress the whole body, wherever this stands; the last `cut` bytes of it are never sent.
+
+    :param coding: `gzip`.
+    """
     return Encode(coding=coding, cut=cut)
 
 
 def expect_disconnect(within: float) -> ExpectDisconnect:
-    """Wait for the client to go; a violation is recorded if it has not within so many seconds."""
+    """Wait for the client to go; a violation is recorded if it has not within so many seconds.
+
+    :param within: seconds.
+    """
     return ExpectDisconnect(within=within)
 
 
@@ -291,12 +339,23 @@ def truth(
     lag: int = 0,
     stops: bool = True,
 ) -> Truth:
-    """What the provider bills: see `Truth`."""
+    """Say what the provider bills: see `Truth`.
+
+    :param input: input tokens; as the script's own usage says by default.
+    :param output: output tokens of the whole answer; likewise.
+    :param cache_read: tokens read from a cache.
+    :param cache_write: tokens written to a cache.
+    :param lag: output tokens made between a disconnect and the moment the provider notices.
+    :param stops: whether a disconnect stops the generation.
+    """
     return Truth(input=input, output=output, cache_read=cache_read, cache_write=cache_write, lag=lag, stops=stops)
 
 
 def on_attempt(number: int, items: Item | Iterable[Item]) -> OnAttempt:
-    """What the provider does on attempt `number` (1-based), whatever stands at that place in the script."""
+    """Play these items on attempt `number` (1-based), whatever stands at that place in the script.
+
+    :param items: one item or many.
+    """
     return OnAttempt(number=number, items=as_items(items))
 
 

@@ -85,7 +85,10 @@ class Schema:
         """What says nothing in the schema's dialect and was probably meant to, each with what to write."""
 
     def prefix(self, *, expect: Literal["object", "array", "any"] = "any") -> SyntaxPrefix:
-        """A new document. `expect`: the kind of the top value, on top of the schema."""
+        """Begin a new document. `expect`: the kind of the top value, on top of the schema.
+
+        :returns: one document, to be fed pieces.
+        """
         listener: Any = None
         if self._root.key:
             listener = Machine(
@@ -106,6 +109,9 @@ class Schema:
         The compiled constraints are asked first. Their yes is sure and costs a third of what `jsonschema` does.
         Whatever they do not accept goes to `jsonschema`, which alone says no. `offset` and `char` are `eof`: the judge
         knows values, not text.
+
+        :param value: the finished value.
+        :param text: its JSON, if it is known.
         """
         if self._root.key:
             try:
@@ -136,6 +142,13 @@ def compile_schema(
     Raises:
         SchemaError: with every mistake found, each with its JSON Pointer: a keyword of the wrong type, a `$ref` that
             leads nowhere, a pattern that does not compile, a schema that refers to itself without end.
+
+    :param schema: the JSON Schema, as a mapping or a boolean.
+    :param duplicate_names: `reject`, or `allow`: the last one counts.
+    :param numbers: `exact`, or `plain`.
+    :param max_depth: the most arrays and objects inside each other.
+    :param max_digits: the most digits of a number.
+    :raises SchemaError: the schema cannot be compiled, or nothing satisfies it.
     """
     try:
         need_room()

@@ -26,6 +26,7 @@ from streamguard.engine.telemetry import (
     CallCompleted,
     CallGaveUp,
     CallLeft,
+    Hedged,
     Record,
     RetryScheduled,
 )
@@ -120,6 +121,8 @@ class Board:
         """The runtime's hook."""
         match record:
             case AttemptStarted():
+                self._started(record.call)
+            case Hedged():
                 self._started(record.call)
             case AttemptAborted():
                 self._sums["aborted"] += 1

@@ -46,6 +46,8 @@ def serve_view(
     :param port: 0 for any that is free.
     :param token: what a browser must know; `"new"` makes one. It stands in the `url`, behind a `#`, where no server or
         log sees it.
+    :param runtime: whose calls are shown.
+    :returns: a context that gives the address.
     :raises ConfigError: no token for others than this machine, a port that is taken, trio, or the extra is missing.
     """
     return _Serving(runtime, host, port, secrets.token_urlsafe(24) if token == "new" else checked_token(token))  # noqa: S105

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -39,6 +41,35 @@ def ways(text: str, seed: int = 0) -> Iterator[list[str]]:
     draw = random.Random(seed)
     for _ in range(3):
         yield pieces(text, draw.choices(range(len(text) + 1), k=1 + len(text) // 4))
+
+
+class Written:
+    """A document as a text, with how many characters show that each of its values is complete."""
+
+    def __init__(self, value: Any) -> None:
+        self.text = ""
+        self.ends: dict[str, int] = {}
+        self.values: dict[str, Any] = {}
+        self._write(value, "")
+
+    def _write(self, value: Any, path: str) -> None:
+        if isinstance(value, dict | list):
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            self.text += "{" if isinstance(value, dict) else "["
+            for count, (key, one) in enumerate(pairs):
+                self.text += ", " if count else ""
+                self.text += f"{json.dumps(key)}: " if isinstance(key, str) else ""
+                self._write(one, f"{path}/{str(key).replace('~', '~0').replace('/', '~1')}")
+            self.text += "}" if isinstance(value, dict) else "]"
+        else:
+            self.text += json.dumps(value, ensure_ascii=False)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        self.ends[path] = len(self.text) + number
+        self.values[path] = json.loads(json.dumps(value), parse_float=Decimal)
+
+    def complete(self, length: int) -> dict[str, Any]:
+        """The values that so many characters complete, in order."""
+        return {path: self.values[path] for path, end in self.ends.items() if end <= length}
 
 
 def text_events(parts: Iterable[str]) -> list[Event]:

@@ -145,7 +145,7 @@ def test_reasons_that_are_not_the_answers(when: str) -> None:
     with pytest.raises(PolicyError) as refused:
         Rule(when=["json.*", when], hint="{reason}")
     assert str(refused.value).endswith(
-        "hint tells the model what was wrong with its answer, and of clocks, the line and the provider it can mend "
+        "hint tells the model what was wrong with its answer, and of clocks, the line and the provider it can repair "
         f"nothing: leave it out of the rule about {when}"
     )
 

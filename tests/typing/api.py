@@ -21,6 +21,7 @@ from streamguard import (
     BudgetSpec,
     CallError,
     Caps,
+    Check,
     Completion,
     Content,
     Cost,
@@ -168,6 +169,21 @@ def no_apologies(view: View) -> str | None:
 async def moderated(view: View) -> Trip | None:
     assert_type(view.values.get("/total"), Any | None)
     return None
+
+
+@streamguard.check(needs=["/total", "/lines"], reason="house.total")
+def adds_up(total: Decimal, lines: list[dict[str, Decimal]]) -> bool:
+    return total == sum(line["amount"] for line in lines)
+
+
+@streamguard.check(needs=("/lines/*/sku",), reason="house.sku", missing="call", mode="observe")
+async def known(sku: str | None) -> str | None:
+    return None
+
+
+streamguard.check(needs=["/total"])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+checked = policy.replace(checks=[adds_up])
+Policy(json=JsonDocument(), checks=[Check(reason="check.x", that="doc.total > 0"), adds_up, known])
 
 
 def own(any_source: Source) -> None:

@@ -101,7 +101,13 @@ def messages(
     max_event_bytes: int = MAX_EVENT_BYTES,
     **request: Any,
 ) -> AnthropicSource[Any]:
-    """A Messages API call as a source: `messages(client, model=…, max_tokens=…, messages=[…])`.
+    """Make a source of a Messages API call: `messages(client, model=…, max_tokens=…, messages=[…])`. Nothing is sent
+    yet.
+
+    ```python
+    chat = [{"role": "user", "content": "Extract the invoice as JSON."}]
+    source = streamguard.messages(client, model="claude-haiku-4-5", max_tokens=1024, messages=chat)
+    ```
 
     :param client: an `AsyncAnthropic`, or an `Anthropic`, of whose public properties an asynchronous twin is made. A
         twin lives as long as one attempt, or as `isolated()`: outside of that, a synchronous client has no idle
@@ -114,6 +120,7 @@ def messages(
         its own making, since connections belong to one event loop.
     :param max_event_bytes: the most bytes of one event.
     :param request: the arguments of the SDK's `messages.create()`; `extra_body` is merged into the body.
+    :returns: a source for `run` and `stream`, which can be asked again from scratch.
     :raises ConfigError: the client or the request cannot be used; it has every mistake.
     """
     problems = [*clients.problems(client, http_client), *_problems(request)]

@@ -201,6 +201,7 @@ class _Tapped:
     """A source whose streams are logged."""
 
     shows_frames = True
+    one_at_a_time = True
 
     def __init__(self, source: Source, log: FrameLog) -> None:
         self._source = source

@@ -17,8 +17,7 @@ import msgspec
 
 from streamguard.cli.commands.exits import Exit, complain
 from streamguard.errors import ConfigError, JobError, Problem
-from streamguard.guards.base import AttemptContext
-from streamguard.guards.custom import AsyncWatch
+from streamguard.guards.base import AttemptContext, AwaitedWatch
 from streamguard.policy.model import Policy
 from streamguard.replay import Replayed, recordings, replay
 from streamguard.replay.recording import MOST_BYTES
@@ -100,7 +99,8 @@ def _policy(options: Options) -> Policy:
             raise JobError(
                 msgspec.structs.replace(one, file=one.file or options.schema) for one in error.problems
             ) from error
-    unasked = [guard.name for guard in policy.guards if isinstance(guard.watch(AttemptContext(), 0.0), AsyncWatch)]
+    own = (*policy.checks, *policy.guards)
+    unasked = [guard.name for guard in own if isinstance(guard.watch(AttemptContext(), 0.0), AwaitedWatch)]
     if unasked:
         put(sys.stderr, f"not asked, since they are asynchronous: {printable(', '.join(unasked))}\n")
     return policy

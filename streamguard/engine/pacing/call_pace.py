@@ -59,6 +59,10 @@ class CallPace:
         self._begun = False
         self._turn = await self._pacer.turn(self._clock, ask)
 
+    def keep_time_by(self, clock: CallClock) -> None:
+        """Go on with another clock of the same call."""
+        self._clock = clock
+
     def give_back(self) -> None:
         """Return a turn that is not used, if there is one."""
         if self._turn is not None:

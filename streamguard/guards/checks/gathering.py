@@ -41,7 +41,6 @@ class Gathering:
         "_running",
         "_scopes",
         "_wanted",
-        "closed",
         "doc",
         "folds",
         "over",
@@ -59,8 +58,6 @@ class Gathering:
         self._left = set(wanted.needs)
         self._left_folds = set(wanted.needs_folds)
         self._held: list[FinishedValue] = []
-        self.closed = False
-        """Whether the accepted document was looked at as one."""
         self.over = False
         """Whether the check of the whole is decided."""
 

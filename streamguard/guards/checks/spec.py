@@ -47,10 +47,14 @@ class Check(Spec):
 
     Evaluated once, as soon as the last value that it reads is complete. A value that is absent or null is no mistake of
     this check: then it is not evaluated (`missing: skip`).
+
+    ```python
+    Check(reason="check.total", that="doc.total == sum(l.amount for l in doc.lines)")
+    ```
     """
 
     reason: Annotated[str, Field(pattern=REASON)]
-    """The trip's reason: a name of one's own under `check.`."""
+    """The trip's reason: a name of your own under `check.`."""
     that: str
     """What must be true, such as `doc.total == sum(line.amount for line in doc.lines)`. `doc` is the document; with
     `at`, `it` is the item and `index` its number or name."""
@@ -75,7 +79,10 @@ class Check(Spec):
         return "checks"
 
     def mistakes(self, schema: Any) -> tuple[Located, ...]:
-        """What is wrong with it for documents of a JSON Schema."""
+        """Return what is wrong with the check for documents of a JSON Schema.
+
+        :param schema: the JSON Schema of the documents; `None` if none is known.
+        """
         return compiled(self.that, self.at, self.say, schema)[1]
 
     def program(self, schema: Any = None) -> Program:
@@ -87,7 +94,11 @@ class Check(Spec):
         return _program(self, schema)
 
     def watch(self, ctx: AttemptContext, now: float) -> CheckWatch:
-        """The state for one attempt."""
+        """Return the state for one attempt.
+
+        :param ctx: what is known of the attempt.
+        :param now: seconds on the running loop's clock.
+        """
         return CheckWatch(self.reason, self.missing, self.program)
 
 
@@ -116,7 +127,7 @@ def compiled(
         except ValueError as error:
             mistakes.append(Located("at", 0, str(error)))
         else:
-            item, key, wrong = _item(types, path)
+            item, key, wrong = items_at(types, path)
             mistakes += wrong
         item, key = item or ANYTHING, key or ANYTHING
     reads = Reads()
@@ -167,7 +178,7 @@ def _split(compiler: Compiler, text: str, reads: Reads) -> int | None:
     return number if fold.name == "all" and fold.text == " ".join(text.split()) else None
 
 
-def _item(types: SchemaTypes, path: tuple[str, ...]) -> tuple[Type | None, Type | None, list[Located]]:
+def items_at(types: SchemaTypes, path: tuple[str, ...]) -> tuple[Type | None, Type | None, list[Located]]:
     """What the items at a place are, and what tells them apart."""
     found, key, at = types.document(), ANYTHING, 0
     so_far = ""

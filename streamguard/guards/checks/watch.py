@@ -12,14 +12,14 @@ from typing import Any, Final, Literal
 import msgspec
 
 from streamguard.events import BlockStopped, Delta, Event, Stopped
-from streamguard.files.json_pointer import pointer
+from streamguard.files.json_pointer import Path, pointer
 from streamguard.guards.base import BaseWatch
 from streamguard.guards.checks.gathering import Due, Gathering, read
-from streamguard.guards.checks.program import Program, Wanted
+from streamguard.guards.checks.program import Program
 from streamguard.guards.checks.values import Absent, Unusable
-from streamguard.guards.document.finished import exact, values_at
+from streamguard.guards.document.finished import FinishedValue, exact, values_at
 from streamguard.guards.document.subscriptions import Followed, Publisher
-from streamguard.verdict import Enough, Trip, Where
+from streamguard.verdict import Trip, Where
 
 GUARD: Final = "checks"
 
@@ -35,9 +35,9 @@ class FollowingWatch(BaseWatch):
     def __init__(self) -> None:
         self._publisher: Publisher | None = None
         self._subscription = 0
-        self._wanted: Wanted
-        self._gathered: list[Gathering] = []
+        self._places: tuple[Path, ...] = ()
         self._repeats = False
+        self._closed: set[int] = set()
 
     def follow(self, publisher: Publisher) -> None:
         """Follow the documents of another watch, before the first event.
@@ -45,33 +45,37 @@ class FollowingWatch(BaseWatch):
         :raises PolicyError: the documents have no such values.
         """
         self._publisher = publisher
-        self._wanted = self._wanted_of(publisher.schema)
-        self._subscription = publisher.subscribe(self._wanted.paths)
+        self._places = self.places(publisher.schema)
+        self._subscription = publisher.subscribe(self._places)
         self._repeats = publisher.repeats
 
-    def _wanted_of(self, schema: Any) -> Wanted:
-        """What to follow in documents of a compiled schema; `None` for none."""
+    def places(self, schema: Any) -> tuple[Path, ...]:
+        """What to follow in documents of a compiled schema; `None` for none.
+
+        :raises PolicyError: the documents have no such values.
+        """
         raise NotImplementedError
 
-    def due(self) -> Iterator[tuple[Gathering, Due, Followed]]:
-        """What the events so far have made due."""
-        publisher, gathered = self._publisher, self._gathered
-        if publisher is None:
+    def whole(self, text: str) -> Any:
+        """Read an accepted document, where nothing is decided before."""
+        return exact(text)
+
+    def told(self) -> Iterator[tuple[int, Followed, int, FinishedValue]]:
+        """What the events so far have completed, in order: the document's number, the document, place and value."""
+        if self._publisher is None:
             return
-        for number, document in enumerate(publisher.followed(self._subscription)):
-            if number == len(gathered):
-                gathered.append(Gathering(self._wanted))
-            gathering = gathered[number]
-            if self._repeats:
-                if document.accepted and not gathering.closed:
-                    gathering.closed = True
-                    for place, value in values_at(exact(document.text), self._wanted.paths):
-                        for due in gathering.take(place, value):
-                            yield gathering, due, document
-                continue
-            for place, value in document.take():
-                for due in gathering.take(place, value):
-                    yield gathering, due, document
+        for number, document in enumerate(self._publisher.followed(self._subscription)):
+            if not self._repeats:
+                for place, value in document.take():
+                    yield number, document, place, value
+            elif document.accepted and number not in self._closed:
+                self._closed.add(number)
+                for place, value in values_at(self.whole(document.text), self._places):
+                    yield number, document, place, value
+
+    def char(self, by: FinishedValue) -> int | None:
+        """The character that showed that a value is complete; `None` where the whole document was waited for."""
+        return None if self._repeats else by.at - 1
 
 
 class CheckWatch(FollowingWatch):
@@ -88,16 +92,22 @@ class CheckWatch(FollowingWatch):
         self._missing = missing
         self._program_for = program_for
         self._program: Program
+        self._gathered: dict[int, Gathering] = {}
 
-    def _wanted_of(self, schema: Any) -> Wanted:
+    def places(self, schema: Any) -> tuple[Path, ...]:
+        """The places that the check reads."""
         self._program = self._program_for(schema)
-        return self._program.wanted
+        return self._program.wanted.paths
 
-    def feed(self, event: Event, now: float) -> Trip | Enough | None:
-        for gathering, due, document in self.due():
-            trip = self._decide(gathering, due, document)
-            if trip is not None:
-                return msgspec.structs.replace(trip, at=now)
+    def feed(self, event: Event, now: float) -> Trip | None:
+        for number, document, place, value in self.told():
+            gathering = self._gathered.get(number)
+            if gathering is None:
+                gathering = self._gathered[number] = Gathering(self._program.wanted)
+            for due in gathering.take(place, value):
+                trip = self._decide(gathering, due, document)
+                if trip is not None:
+                    return msgspec.structs.replace(trip, at=now)
         return None
 
     def _decide(self, gathering: Gathering, due: Due, document: Followed) -> Trip | None:
@@ -124,14 +134,19 @@ class CheckWatch(FollowingWatch):
         except Unusable as error:
             message, observed, reason = f"{self.reason} cannot be evaluated: {error}", str(error), "guard.failed"
         about = pointer((item or due.by).path) if item is not None or due.false else program.about
-        at = None if self._repeats else due.by.at - 1
-        place = "in the finished document" if at is None else f"at character {at}"
+        at = self.char(due.by)
         return Trip(
             reason=reason,
-            message=f"{message} ({place}{f', in {about}' if about else ''})",
+            message=f"{message} ({placed(at, about)})",
             knob=GUARD,
             limit=program.text,
             observed=observed,
             where=Where(char=at, pointer=about, block=document.block),
             guard=GUARD,
         )
+
+
+def placed(char: int | None, about: str) -> str:
+    """Say for a person where in a document something shows."""
+    place = "in the finished document" if char is None else f"at character {char}"
+    return f"{place}{f', in {about}' if about else ''}"

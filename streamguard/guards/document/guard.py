@@ -69,6 +69,10 @@ class JsonDocument(Spec):
 
     Exact: a conforming answer is never aborted, but for `numbers: plain`. Accepted is only what passed a full strict
     parse and the full schema. Hashable and equal by content, the schema included.
+
+    ```python
+    JsonDocument(schema={"type": "object", "required": ["total"]}, fence="strip", trailing="cut")
+    ```
     """
 
     where: Annotated[str, Field(pattern=r"^(text|tools|tool:.+)$")] = "text"
@@ -87,7 +91,7 @@ class JsonDocument(Spec):
     field_validators: Literal["early", "final"] = "early"
     """Whether the type's validators judge each value as soon as it is complete. They run a second time at the end."""
     schema_file: str | None = None
-    """Where `schema` was read from. Whoever loads the policy reads the file; on its own the name does nothing."""
+    """Where `schema` was read from. The loader of the policy reads the file; on its own the name does nothing."""
     assert_formats: bool = False
     """Whether the schema's `format` decides."""
     numbers: Literal["exact", "plain"] = "exact"
@@ -160,8 +164,10 @@ class JsonDocument(Spec):
         return GUARD
 
     def watch(self, ctx: AttemptContext, now: float) -> TextWatch | ToolWatch:
-        """The state for one attempt.
+        """Return the state for one attempt.
 
+        :param ctx: what is known of the attempt: its request and model.
+        :param now: seconds on the running loop's clock.
         :raises PolicyError: `schema: request` without a request or without a schema in it; a `schema_file` nobody read;
             grounded values without a source.
         :raises SchemaError: a schema that cannot be used.
@@ -171,6 +177,8 @@ class JsonDocument(Spec):
     def watching(self, ctx: AttemptContext, *, observed: bool) -> TextWatch | ToolWatch:
         """Return the state for one attempt, with the grounded values that count or with those that are only observed.
 
+        :param ctx: what is known of the attempt: its request and model.
+        :param observed: what a guard in `mode: observe` reports to.
         :raises PolicyError: as `watch`.
         :raises SchemaError: as `watch`.
         """
@@ -191,7 +199,7 @@ class JsonDocument(Spec):
         return ToolWatch(name, plan_for, ctx.request, own_followers, typed=self.output is not None)
 
     def plan(self, schema: Mapping[str, Any] | None) -> Plan:
-        """How to read a document of this section by `schema`, or by the syntax alone.
+        """Return how to read a document of this section by `schema`, or by the syntax alone.
 
         :raises SchemaError: a schema that cannot be used.
         """
@@ -200,7 +208,7 @@ class JsonDocument(Spec):
         return _plan(self, None if schema is None else json.dumps(_json_schema(schema)))
 
     def own_schema(self) -> Mapping[str, Any] | None:
-        """The schema given in the policy; of a type, the one that kills while an answer streams.
+        """Return the schema given in the policy; of a type, the one that kills while an answer streams.
 
         :raises SchemaError: Pydantic cannot use the type.
         """
@@ -213,7 +221,8 @@ class JsonDocument(Spec):
         return self.schema_ if isinstance(self.schema_, FrozenJson) else None
 
     def told_schema(self) -> Mapping[str, Any] | None:
-        """The schema given in the policy as the model is told it: of a type, Pydantic's own where it can write one.
+        """Return the schema given in the policy as the model is told it: of a type, Pydantic's own where it can write
+        one.
 
         :raises SchemaError: Pydantic cannot use the type.
         """

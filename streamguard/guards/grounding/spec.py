@@ -38,6 +38,10 @@ class Grounded(Spec):
 
     For what is copied: names, identifiers, quotations, amounts. Never for what is summarised, translated, computed,
     chosen from a list or written in another form than the source has.
+
+    ```python
+    JsonDocument(grounded=[Grounded(at="/supplier"), Grounded(at="/lines/*/amount", as_="number")])
+    ```
     """
 
     model_config = ConfigDict(validate_by_name=True)

@@ -16,6 +16,8 @@ import msgspec
 
 from streamguard.files.json_pointer import pointer
 from streamguard.files.mistakes import shown
+from streamguard.guards.checks.custom import CustomCheck
+from streamguard.guards.checks.spec import Check
 from streamguard.policy.model import Policy
 
 MOST_DIFFERENCES = 10
@@ -53,11 +55,7 @@ def fingerprint(policy: Policy, template: str | None, overrides: Mapping[str, An
     said = {
         "mode": policy.mode,
         "json": document,
-        **(
-            {"checks": [check.model_dump(mode="json", by_alias=True) for check in policy.checks]}
-            if policy.checks
-            else {}
-        ),
+        **({"checks": [_check(check) for check in policy.checks]} if policy.checks else {}),
         "completion": policy.completion.model_dump(mode="json", by_alias=True),
         "content": [content.model_dump(mode="json", by_alias=True) for content in policy.content],
         "guards": [getattr(guard, "name", type(guard).__qualname__) for guard in policy.guards],
@@ -68,6 +66,13 @@ def fingerprint(policy: Policy, template: str | None, overrides: Mapping[str, An
         policy=json.loads(json.dumps(said, default=str)),
         model=dict(overrides),
     )
+
+
+def _check(check: Check | CustomCheck) -> dict[str, Any]:
+    if isinstance(check, Check):
+        return check.model_dump(mode="json", by_alias=True)
+    said = msgspec.structs.asdict(check)
+    return {key: value for key, value in said.items() if key != "function"}
 
 
 def salt(policy: Policy | None) -> str:

@@ -20,7 +20,7 @@ from streamguard.testing.steps import Item
 
 Door = Literal["run", "stream", "guarded"]
 
-NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total")
+NEVER_RETRIED = ("operator.*", "provider.spend_limit", "budget.*", "timeout.total", "hedge.*")
 UNGROUNDED = "json.ungrounded"
 COOLING = ("provider.overloaded", "provider.rate_limited")
 EPSILON = 0.1

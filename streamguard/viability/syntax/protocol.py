@@ -93,10 +93,17 @@ class Prefix(Protocol):
     """Told where values begin and end. Set before the first piece."""
 
     def feed(self, text: str) -> Dead | None:
-        """Take the next piece, split anywhere. Once dead it stays dead and gives the same `Dead` again."""
+        """Take the next piece, split anywhere. Once dead it stays dead and gives the same `Dead` again.
+
+        :param text: the next piece.
+        :returns: where and why the document is dead, or `None`.
+        """
 
     def close(self) -> Dead | None:
-        """The input has ended."""
+        """Say that the input has ended.
+
+        :returns: where and why the document is dead, or `None` if it is valid.
+        """
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):

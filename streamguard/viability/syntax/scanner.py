@@ -81,6 +81,11 @@ class SyntaxPrefix(ScannerState):
     __slots__ = ()
 
     def feed(self, text: str) -> Dead | None:
+        """Take the next piece: see `Prefix.feed`.
+
+        :param text: the next piece, split anywhere.
+        :returns: where and why the document is dead, or `None`.
+        """
         if self.dead is not None or not text:
             return self.dead
         if self._unsatisfiable is not None:
@@ -103,6 +108,10 @@ class SyntaxPrefix(ScannerState):
         return None
 
     def close(self) -> Dead | None:
+        """Say that the input has ended.
+
+        :returns: where and why the document is dead, or `None` if it is valid.
+        """
         if self.dead is not None or self._state == DONE:
             return self.dead
         if self._state == IN_NUMBER and not self._path and self._number in NUMBER_ENDS:

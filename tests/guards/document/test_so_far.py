@@ -19,7 +19,7 @@ from streamguard.guards.base import AttemptContext
 from streamguard.guards.panel import Panel
 from streamguard.request import Request
 from streamguard.testing import scripted
-from tests.guards.documents import text_events, tool_events, ways
+from tests.guards.documents import Written, text_events, tool_events, ways
 
 SCALARS = (
     st.none()
@@ -33,35 +33,6 @@ VALUES = st.recursive(
     SCALARS, lambda inside: st.lists(inside, max_size=3) | st.dictionaries(NAMES, inside, max_size=3), max_leaves=12
 )
 DOCUMENTS = st.dictionaries(NAMES, VALUES, max_size=4) | st.lists(VALUES, max_size=4)
-
-
-class Written:
-    """A document as a text, with how many characters show that each of its values is complete."""
-
-    def __init__(self, value: Any) -> None:
-        self.text = ""
-        self.ends: dict[str, int] = {}
-        self.values: dict[str, Any] = {}
-        self._write(value, "")
-
-    def _write(self, value: Any, path: str) -> None:
-        if isinstance(value, dict | list):
-            pairs = value.items() if isinstance(value, dict) else enumerate(value)
-            self.text += "{" if isinstance(value, dict) else "["
-            for count, (key, one) in enumerate(pairs):
-                self.text += ", " if count else ""
-                self.text += f"{json.dumps(key)}: " if isinstance(key, str) else ""
-                self._write(one, f"{path}/{str(key).replace('~', '~0').replace('/', '~1')}")
-            self.text += "}" if isinstance(value, dict) else "]"
-        else:
-            self.text += json.dumps(value, ensure_ascii=False)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        self.ends[path] = len(self.text) + number
-        self.values[path] = json.loads(json.dumps(value), parse_float=Decimal)
-
-    def complete(self, length: int) -> dict[str, Any]:
-        """The values that so many characters complete, in order."""
-        return {path: self.values[path] for path, end in self.ends.items() if end <= length}
 
 
 def seen(section: JsonDocument, events: Sequence[Event], *, body: Any = None, ahead: bool = False) -> list[View]:

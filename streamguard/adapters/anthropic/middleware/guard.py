@@ -71,13 +71,17 @@ class GuardMiddleware(anthropic.Middleware):
     The calls of a synchronous client run in an event loop of the middleware's own. Its thread lives as long as one of
     them does; a stream lives until it is read to its end, closed or dropped.
 
+    ```python
+    client = anthropic.AsyncAnthropic(middleware=[streamguard.GuardMiddleware("streamguard:extraction")])
+    ```
+
     :param policy: the policy of all calls, the name of one (`streamguard:NAME`, or a path), or a function that chooses
         one by request. `json.schema: request` takes the
         schema from the request: its structured output format, or each tool's `input_schema`.
     :param runtime: what the calls share; a fresh one by default. Its hooks see every outcome.
     :param deliver: when output of *streaming* calls is handed on: `committed` after the whole answer has passed, `live`
-        at once, so that a trip after the first output is an error. Streaming calls are refused until somebody chose; a
-        policy that says `deliver: live` has chosen.
+        at once, so that a trip after the first output is an error. Streaming calls are refused until the caller
+        chose; a policy that says `deliver: live` has chosen.
     :param labels: go into every record and log line of the calls.
     :param source_text: what the values of `json.grounded` are held against: a text, a mapping of fields, or a function
         that gives either for a request. Left out: the text of each request's user messages.
@@ -110,7 +114,12 @@ class GuardMiddleware(anthropic.Middleware):
         self._loop = SharedLoop()
 
     async def handle_async(self, request: anthropic.APIRequest, call_next: Any) -> Any:
-        """The SDK's hook of asynchronous clients."""
+        """Handle a call of an asynchronous client. The SDK calls this.
+
+        :param request: the request as the SDK made it.
+        :param call_next: sends a request to the rest of the chain.
+        :returns: what the call site gets: a message, a stream or a raw response.
+        """
         policy = self._guarding(request)
         if policy is None:
             return await call_next(request)
@@ -126,7 +135,12 @@ class GuardMiddleware(anthropic.Middleware):
         return finished(outcome, source.response, request, parser)
 
     def handle(self, request: anthropic.APIRequest, call_next: Any) -> Any:
-        """The SDK's hook of synchronous clients."""
+        """Handle a call of a synchronous client. The SDK calls this.
+
+        :param request: the request as the SDK made it.
+        :param call_next: sends a request to the rest of the chain.
+        :returns: what the call site gets: a message, a stream or a raw response.
+        """
         policy = self._guarding(request)
         if policy is None:
             return call_next(request)

@@ -64,6 +64,8 @@ class ChainSource:
 
     sees_bytes = True
     times_connection = True
+    one_at_a_time = True
+    """It keeps the last attempt's response."""
 
     def __init__(
         self,
