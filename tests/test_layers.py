@@ -141,6 +141,7 @@ PLAIN_DATES = {"errors": "the type of `retry_at`", "pricing.price": "the days be
 """Pure modules that may name types of `datetime`. They read no clock: see `CLOCKS`."""
 
 CLOCKS = {
+    "adapters.anthropic.batches": "the deadline of closing a response",
     "engine.clock": "the running loop's clock, looked up once a call",
     "engine.failures": "the wall clock of `retry_at` in an error",
     "api": "the deadline of leaving a stream",
