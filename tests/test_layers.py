@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, str] = {
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
     "budgets.spec": "errors events usage pricing guards budgets.upper_bound",
     "pace": "files guards pace.limits",
-    "policy": "pace redaction request verdict errors files pricing models guards retry budgets.spec",
+    "policy": "pace redaction request verdict events errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models guards policy",
     "policy.given": "errors files policy policy.file",
