@@ -47,6 +47,8 @@ class Format(msgspec.Struct, frozen=True):
     """The format of the tables (`PRAGMA user_version`)."""
     tables: str
     """The statements that make the tables, each ended by a semicolon and a newline."""
+    optional: str = ""
+    """The same for tables that are made when they are first needed."""
 
 
 class ForeignFile(Exception):
@@ -219,7 +221,8 @@ def check_owner(db: sqlite3.Connection, kind: Format) -> None:
     # A view may have endless rows, and a trigger may do what it likes: nothing but our own tables is looked at.
     db.execute("PRAGMA trusted_schema = OFF")
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
-    if _made_of(db) != _tables_of(kind):
+    made, always = frozenset(_made_of(db)), _tables_of(kind.tables)
+    if not always <= made or not made - always <= _tables_of(kind.optional):
         raise ForeignFile("something else")
 
 
@@ -231,11 +234,11 @@ def _made_of(db: sqlite3.Connection) -> list[tuple[str, str, str]]:
 
 
 @cache
-def _tables_of(kind: Format) -> list[tuple[str, str, str]]:
-    """What `_made_of` finds in a file of this kind."""
+def _tables_of(statements: str) -> frozenset[tuple[str, str, str]]:
+    """What `_made_of` finds in a file that these statements made."""
     with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(kind.tables)
-        return _made_of(db)
+        db.executescript(statements)
+        return frozenset(_made_of(db))
 
 
 @contextmanager
