@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from streamguard.events import BlockKind
+from streamguard.guards.checks.watch import GUARD as CHECKS
 from streamguard.guards.document.guard import JsonDocument
 from streamguard.guards.document.surroundings import Frame
 from streamguard.request import Request
@@ -33,12 +34,13 @@ def mark(trip: Trip, texts: Texts, document: JsonDocument | None, request: Reque
     kind = kinds.get(where.block)
     if kind is None:
         return None
-    if trip.reason.startswith("json.") and kind == "tool_input":
+    of_document = trip.reason.startswith("json.") or trip.knob == CHECKS
+    if of_document and kind == "tool_input":
         mine = [(index, text) for index, _, text in texts if index == where.block]
     else:
         mine = [(index, text) for index, its, text in texts if its == kind]
     at = where.char
-    if trip.reason.startswith("json.") and kind == "text":
+    if of_document and kind == "text":
         at += _offset(trip.reason, "".join(text for _, text in mine), document, request)
     for index, text in mine:
         if 0 <= at < len(text) or (at == len(text) and index == mine[-1][0]):

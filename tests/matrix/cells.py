@@ -187,8 +187,11 @@ def _amplified(question: Question, seen: Seen, record: CallRecord) -> Iterator[s
     if len(seen.exchanges) != len(sent):
         yield f"I9: {len(seen.exchanges)} requests for {len(sent)} attempts"
     for made, exchange in zip(sent, seen.exchanges, strict=False):
-        # From scratch: an attempt's request is the first one with its own patch, and nothing of an answer goes into it.
+        # From scratch: an attempt's request is the first one with its own patch and hint, and nothing of an answer goes
+        # into it.
         body, first = dict(exchange.body), dict(seen.exchanges[0].body)
+        if made.hint is not None:
+            first["messages"] = _with_hint(first["messages"], made.hint)
         for field in ("max_tokens", *(made.patch or {})):
             body.pop(field, None)
             first.pop(field, None)
@@ -197,6 +200,13 @@ def _amplified(question: Question, seen: Seen, record: CallRecord) -> Iterator[s
     open_ = [one.number for one in seen.exchanges if one.open]
     if open_:
         yield f"I6: attempts {open_} are still open"
+
+
+def _with_hint(messages: Sequence[Any], hint: str) -> list[Any]:
+    """What messages whose last turn is a user's text become with a hint."""
+    *before, last = messages
+    blocks = [{"type": "text", "text": last["content"]}, {"type": "text", "text": hint}]
+    return [*before, {**last, "content": blocks}]
 
 
 def _usage(surface: Surface, seen: Seen, record: CallRecord) -> Iterator[str]:

@@ -34,6 +34,7 @@ from streamguard.guards.checks.values import shown
 from streamguard.guards.checks.watch import GUARD, FollowingWatch, placed
 from streamguard.guards.custom import is_async, reason_problem
 from streamguard.guards.document.finished import ANY_KEY, plain
+from streamguard.guards.document.subscriptions import Followed
 from streamguard.verdict import Trip, Where
 
 CheckAnswer = Trip | bool | str | None
@@ -94,7 +95,7 @@ def check(
 
     :param needs: JSON Pointers of the values, which are the function's arguments in this order. With `*`, which stands
         for any name or index, the function is called once for each item.
-    :param reason: why an attempt was aborted, under a prefix of one's own (`house.total`) or `check.`.
+    :param reason: why an attempt was aborted, under a prefix of your own (`house.total`) or `check.`.
     :param missing: what to do where a value is absent or null: do not call the function (`skip`, the default), trip
         (`reject`), or call it with `None` (`call`).
     :param mode: `observe` records a trip and does not act on it; `None` is the policy's mode.
@@ -145,11 +146,12 @@ def _can_be_called(function: CheckFunction, name: str, count: int) -> None:
 
 
 class _Asked(NamedTuple):
-    """A call of the function, and where it stands."""
+    """A call of the function, and what brought it about."""
 
     values: tuple[Any, ...]
     call: Call
-    where: Where
+    document: Followed
+    event: Event
 
 
 class _FunctionWatch(FollowingWatch):
@@ -175,61 +177,67 @@ class _FunctionWatch(FollowingWatch):
         """Read an accepted document as Python code expects it."""
         return plain(text)
 
-    def due(self) -> Iterator[_Asked | Trip]:
+    def due(self, event: Event) -> Iterator[_Asked | Trip]:
         """The calls that the events so far have made due; a trip for one that cannot be made."""
         for number, document, place, value in self.told():
             if number not in self._arguments:
                 self._arguments[number] = Arguments(self._needs)
             for call in self._arguments[number].take(place, value):
-                about = pointer(call.item or self._needs.paths[0])
-                where = Where(char=self.char(call.by), pointer=about, block=document.block)
-                asked = self._asked(call, where)
+                asked = self._asked(call, document, event)
                 if asked is not None:
                     yield asked
 
-    def _asked(self, call: Call, where: Where) -> _Asked | Trip | None:
+    def _asked(self, call: Call, document: Followed, event: Event) -> _Asked | Trip | None:
+        asked = _Asked((), call, document, event)
         try:
             values = tuple(None if one is None else one.fresh() for one in call.values)
         except ValueError as error:  # a number that Python does not read
-            return self.raised(error, where)
+            return self.raised(error, asked)
         if self._spec.missing == "call" or None not in values:
-            return _Asked(values, call, where)
+            return asked._replace(values=values)
         self.skipped += 1
         if self._spec.missing == "skip":
             return None
         absent = self._named(call)[values.index(None)]
-        return self._trip(f"{self._spec.name} needs {absent}, which is absent or null", "absent", where)
+        return self._trip(f"{self._spec.name} needs {absent}, which is absent or null", "absent", asked)
 
-    def raised(self, error: Exception, where: Where) -> Trip:
+    def raised(self, error: Exception, asked: _Asked) -> Trip:
         """The trip that an exception is."""
-        trip = failed(self._spec.name, error)
-        return msgspec.structs.replace(
-            trip, message=f"{trip.message} ({placed(where.char, where.pointer or '')})", knob=GUARD, where=where
-        )
+        trip, where = failed(self._spec.name, error), self._where(asked)
+        return msgspec.structs.replace(trip, message=f"{trip.message} ({placed(where)})", knob=GUARD, where=where)
 
     def verdict(self, asked: _Asked, answer: object) -> Trip | None:
         """What an answer means."""
         if answer is None or answer is True:
             return None
         if isinstance(answer, Trip):
-            known = {"where": answer.where or asked.where, "guard": answer.guard or self._spec.name}
-            return msgspec.structs.replace(answer, **known)
+            where, guard, knob = (
+                answer.where or self._where(asked),
+                answer.guard or self._spec.name,
+                answer.knob or GUARD,
+            )
+            return msgspec.structs.replace(answer, where=where, guard=guard, knob=knob)
         if isinstance(answer, str) or answer is False:
             seen = self._seen(asked.call)
-            return self._trip(answer or f"{self._spec.name} does not hold: {seen}", seen, asked.where)
+            return self._trip(answer or f"{self._spec.name} does not hold: {seen}", seen, asked)
         expected = "True, False, None, a message or a Trip"
-        return self.raised(TypeError(f"answered {answer!r}, which is not {expected}"), asked.where)
+        return self.raised(TypeError(f"answered {answer!r}, which is not {expected}"), asked)
 
-    def _trip(self, message: str, observed: str, where: Where) -> Trip:
+    def _trip(self, message: str, observed: str, asked: _Asked) -> Trip:
+        where = self._where(asked)
         return Trip(
             reason=self.reason,
-            message=f"{message} ({placed(where.char, where.pointer or '')})",
+            message=f"{message} ({placed(where)})",
             knob=GUARD,
             limit=self._spec.name,
             observed=observed,
             where=where,
             guard=self._spec.name,
         )
+
+    def _where(self, asked: _Asked) -> Where:
+        call = asked.call
+        return self.where(call.by, pointer(call.item or self._needs.paths[0]), asked.document, asked.event)
 
     def _named(self, call: Call) -> list[str]:
         """The places of the values of a call."""
@@ -251,7 +259,7 @@ class CustomCheckWatch(_FunctionWatch):
     """A plain function on one attempt."""
 
     def feed(self, event: Event, now: float) -> Trip | None:
-        for asked in self.due():
+        for asked in self.due(event):
             trip = asked if isinstance(asked, Trip) else self._ask(asked)
             if trip is not None:
                 return trip
@@ -261,7 +269,7 @@ class CustomCheckWatch(_FunctionWatch):
         try:
             answer = self._spec.function(*asked.values)
         except Exception as error:  # a check that did not run has not passed
-            return self.raised(error, asked.where)
+            return self.raised(error, asked)
         return self.verdict(asked, answer)
 
 
@@ -273,7 +281,7 @@ class AsyncCheckWatch(_FunctionWatch, AwaitedWatch):
         self._due: list[_Asked] = []
 
     def feed(self, event: Event, now: float) -> Trip | None:
-        for asked in self.due():
+        for asked in self.due(event):
             if isinstance(asked, Trip):
                 return asked
             self._due.append(asked)
@@ -289,5 +297,5 @@ class AsyncCheckWatch(_FunctionWatch, AwaitedWatch):
         try:
             answer = await cast("Awaitable[CheckAnswer]", self._spec.function(*due.values))
         except Exception as error:  # a check that did not run has not passed
-            return self.raised(error, due.where)
+            return self.raised(error, due)
         return self.verdict(due, answer)

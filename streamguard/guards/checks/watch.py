@@ -73,9 +73,15 @@ class FollowingWatch(BaseWatch):
                 for place, value in values_at(self.whole(document.text), self._places):
                     yield number, document, place, value
 
-    def char(self, by: FinishedValue) -> int | None:
-        """The character that showed that a value is complete; `None` where the whole document was waited for."""
-        return None if self._repeats else by.at - 1
+    def where(self, by: FinishedValue, pointer: str, document: Followed, event: Event) -> Where:
+        """The place of a trip: the character that showed that a value is complete, if that is what was waited for."""
+        block: int | None = document.block if document.block is not None else getattr(event, "index", None)
+        if self._repeats:
+            return Where(pointer=pointer, block=block)
+        char = by.at - 1
+        return Where(
+            offset=len(document.text[:char].encode("utf-8", "surrogatepass")), char=char, pointer=pointer, block=block
+        )
 
 
 class CheckWatch(FollowingWatch):
@@ -105,12 +111,14 @@ class CheckWatch(FollowingWatch):
             if gathering is None:
                 gathering = self._gathered[number] = Gathering(self._program.wanted)
             for due in gathering.take(place, value):
-                trip = self._decide(gathering, due, document)
+                trip = self._decide(gathering, due)
                 if trip is not None:
-                    return msgspec.structs.replace(trip, at=now)
+                    where = self.where(due.by, self._about(due), document, event)
+                    message = f"{trip.message} ({placed(where)})"
+                    return msgspec.structs.replace(trip, message=message, where=where, at=now)
         return None
 
-    def _decide(self, gathering: Gathering, due: Due, document: Followed) -> Trip | None:
+    def _decide(self, gathering: Gathering, due: Due) -> Trip | None:
         program, item = self._program, due.item
         try:
             doc = gathering.values()
@@ -133,20 +141,14 @@ class CheckWatch(FollowingWatch):
             message, observed, reason = f"{program.text} reads what is absent or null", "absent", self.reason
         except Unusable as error:
             message, observed, reason = f"{self.reason} cannot be evaluated: {error}", str(error), "guard.failed"
-        about = pointer((item or due.by).path) if item is not None or due.false else program.about
-        at = self.char(due.by)
-        return Trip(
-            reason=reason,
-            message=f"{message} ({placed(at, about)})",
-            knob=GUARD,
-            limit=program.text,
-            observed=observed,
-            where=Where(char=at, pointer=about, block=document.block),
-            guard=GUARD,
-        )
+        return Trip(reason=reason, message=message, knob=GUARD, limit=program.text, observed=observed, guard=GUARD)
+
+    def _about(self, due: Due) -> str:
+        """The pointer of what a check is about."""
+        return pointer((due.item or due.by).path) if due.item is not None or due.false else self._program.about
 
 
-def placed(char: int | None, about: str) -> str:
+def placed(where: Where) -> str:
     """Say for a person where in a document something shows."""
-    place = "in the finished document" if char is None else f"at character {char}"
-    return f"{place}{f', in {about}' if about else ''}"
+    place = "in the finished document" if where.char is None else f"at character {where.char}"
+    return f"{place}{f', in {where.pointer}' if where.pointer else ''}"

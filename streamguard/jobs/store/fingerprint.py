@@ -76,7 +76,7 @@ def _check(check: Check | CustomCheck) -> dict[str, Any]:
 
 
 def salt(policy: Policy | None) -> str:
-    """Return what decides, besides the request, which answer is right: a digest of the document's section."""
+    """Return what decides, besides the request, which answer is right: a digest of `json` and `checks`."""
     if policy is None or policy.json_document is None:
         return ""
     output = policy.json_document.output
@@ -88,6 +88,11 @@ def salt(policy: Policy | None) -> str:
         del entry["mode"]
     if output is not None:
         section["schema"] = [output.plan().accepts, output.plan().wire]
+    if policy.checks:
+        section["checks"] = [
+            {key: value for key, value in _check(check).items() if key not in ("mode", "say", "name")}
+            for check in policy.checks
+        ]
     return hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()
 
 

@@ -222,7 +222,7 @@ def test_what_an_answer_means(answer: Any, means: Any, wait: bool) -> None:
     found = verdict(made, '{"total": 3, "x": 1}')
     assert (found and (found.reason, found.message, found.observed)) == means
     if found is not None:
-        assert (found.guard, found.where) == ("total", Where(event=13, char=11, pointer="/total"))
+        assert (found.guard, found.where) == ("total", Where(event=13, block=0, offset=11, char=11, pointer="/total"))
 
 
 @pytest.mark.parametrize("wait", [False, True], ids=["plain", "async"])
