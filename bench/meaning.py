@@ -1,7 +1,7 @@
 """What grounded values and checks catch, and refuse: `python -m bench.meaning [right|wrong|advisories] [--right N]`.
 
 * `right`: right answers of the simulated provider about made-up invoices; how many are refused.
-* `wrong`: the same with one thing wrong, by kind; how many are ended, by which guard, and how much of the answer is read
+* `wrong`: the same with one thing wrong, by kind; how many are ended, by which guard, and how much is read
   by then. Every one is valid by its schema.
 * `advisories`: 400 real advisories with their recorded package, and with packages that are seeded: another advisory's,
   a misspelled one, a made-up one.

@@ -48,7 +48,7 @@ def _total(record: Record, source: random.Random) -> None:
 
 
 def _note(record: Record, source: random.Random) -> None:
-    record["note"] = "Delivered in good condition."
+    record["note"] = source.choice(("Delivered in good condition.", "Paid in cash, with thanks."))
 
 
 def _swapped(record: Record, source: random.Random) -> None:
