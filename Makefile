@@ -79,6 +79,7 @@ newest: $(STAMP) ## the tests of everything that meets the SDK, with the newest 
 matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9, bills (some forty minutes on two cores)
 	$(BIN)/python -m bench.matrix
 	$(BIN)/python -m bench.kill_matrix
+	$(BIN)/python -m bench.journal_kills
 	$(BIN)/python -m bench.ledgers --schedules 200 --storms 200
 	$(BIN)/python -m bench.billing
 

@@ -158,6 +158,7 @@ CLOCKS = {
     "budgets.stores.redis": "until when a server may run what it was sent, and when it was last looked at",
     "budgets.stores.sqlite": "leases, windows of days, and the wait for a locked file",
     "engine.runtime": "when a shared pace is told its last reports",
+    "files.sqlite_file": "how long it has waited for other processes",
     "pace.stores.redis": "the server's clock between its answers",
     "pace.stores.sqlite": "the clock of one machine",
     "pricing.book": "which of a model's prices is today's",
