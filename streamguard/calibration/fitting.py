@@ -32,8 +32,11 @@ KNOBS: Final = (
 )
 """In the order in which they are served, where there are too few answers for all. `max_tokens` is the request's."""
 
-DIGITS: Final = 2
-"""Significant digits of a limit."""
+SHORTEST: Final = 1.0
+"""Seconds that every clock has at least: a network's own pauses are shorter than what answers were recorded over."""
+
+DIGITS, CEILING_DIGITS = 2, 3
+"""Significant digits of a clock, and of a ceiling, where each percent is paid for."""
 
 
 class KnobFit(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +90,7 @@ def fit(answers: Sequence[Measured], rate: float, *, headroom: float = HEADROOM,
     """
     good = [one for one in answers if one.good]
     bad = [one for one in answers if not one.good]
-    ranked = sorted(good, key=lambda one: hashlib.sha256(f"{seed}/{one.name}".encode()).digest())
+    ranked = sorted(good, key=lambda one: hashlib.sha256(f"{seed}/{_base(one.name)}".encode()).digest())
     half = len(ranked) - len(ranked) // 2
     fitted, checked = ranked[:half], ranked[half:]
     known = [
@@ -134,6 +137,11 @@ def ends(knob: str, limit: float, answer: Measured) -> bool:
     return need >= limit if _trips_at(knob) else need > limit
 
 
+def _base(name: str) -> str:
+    """A recording's name without its folder, so that a copy is split alike."""
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
 def _trips_at(knob: str) -> bool:
     """Whether a knob trips at its very value: clocks do, and so many repeats; ceilings beyond it."""
     return knob.startswith("timeouts.") or knob == "repetition.min_repeats"
@@ -164,15 +172,16 @@ def _limit(knob: str, reached: float, headroom: float) -> float:
     if knob == "repetition.min_repeats":
         return max(3.0, reached + 1)
     room = headroom if knob.startswith("timeouts.") else 1.0
-    value = _rounded_up(reached * room)
+    value = _rounded_up(reached * room, DIGITS if knob.startswith("timeouts.") else CEILING_DIGITS)
     if knob.startswith("timeouts."):
-        return value if value > reached else _rounded_up(math.nextafter(reached, math.inf) * (1 + 10**-DIGITS))
+        value = max(SHORTEST, value)
+        return value if value > reached else _rounded_up(reached * (1 + 10**-DIGITS), DIGITS)
     return max(1.0, float(math.ceil(value)))
 
 
-def _rounded_up(value: float) -> float:
-    """The next number with `DIGITS` significant digits; hundredths at least."""
+def _rounded_up(value: float, digits: int) -> float:
+    """The next number with so many significant digits; hundredths at least."""
     if value <= 0:
         return 0.01
-    unit = max(10.0 ** (math.floor(math.log10(value)) - DIGITS + 1), 0.01)
+    unit = max(10.0 ** (math.floor(math.log10(value)) - digits + 1), 0.01)
     return round(math.ceil(round(value / unit, 9)) * unit, 9)

@@ -54,7 +54,7 @@ def test_the_unseen_half_is_ended_no_more_than_asked(count, rate) -> None:
 
 
 def test_runaways_are_ended_and_cheap_answers_are_not() -> None:
-    """The ceiling on length is near what good answers need, so nearly all that bad ones would have cost is saved."""
+    """The ceiling on length is near what good answers need; being sure costs a tenth or two of the best ceiling's gain."""
     some = answers(2000, seed=5, bad=100)
     found = fit(some, 0.01, seed=1)
     ceiling = next(one for one in found.knobs if one.knob == "caps.characters")
@@ -65,7 +65,7 @@ def test_runaways_are_ended_and_cheap_answers_are_not() -> None:
     searched = ranked[math.ceil(0.99 * len(ranked)) - 1]
     most = sum(max(0.0, one.tokens - searched / 3) for one in some if not one.good)
     assert best > searched
-    assert saved >= 0.9 * most
+    assert saved >= 0.8 * most
 
 
 def test_first_tokens_that_double_are_no_false_aborts() -> None:
@@ -87,12 +87,13 @@ def test_too_few_answers_serve_no_or_not_all_knobs(good, served) -> None:
 
 
 def test_values_are_round_and_let_pass_what_was_reached() -> None:
-    """Two digits, always on the safe side, also without room on top."""
+    """Two digits, or three of ceilings, always on the safe side, also without room on top."""
     found = fit(answers(3000, seed=2), 0.01, headroom=1.0)
     for one in found.knobs:
         assert one.value > one.reached or one.knob.startswith(("caps.", "max_tokens", "repetition.max"))
         assert one.value >= one.reached
-        assert float(f"{one.value:.2g}") == one.value or one.value < 0.1 or one.knob.startswith("repetition.")
+        digits = 2 if one.knob.startswith("timeouts.") else 3
+        assert float(f"{one.value:.{digits}g}") == one.value or one.value < 0.1
         assert one.ended_fitted <= 0.01 * found.fitted
 
 
