@@ -20,6 +20,7 @@ real: $(STAMP) ## what tests of real clients, models and the site need: the Type
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	-npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	-$(PYTHON) -m venv build/migrate && build/migrate/bin/pip install --quiet --disable-pip-version-check instructor litellm
 	-mkdir -p build/promtool && cd build/promtool && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
 
 test: $(STAMP) ## all tests, with branch coverage
@@ -73,6 +74,7 @@ newest: $(STAMP) ## the tests of everything that meets the SDK, with the newest 
 matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9, bills (some forty minutes on two cores)
 	$(BIN)/python -m bench.matrix
 	$(BIN)/python -m bench.kill_matrix
+	$(BIN)/python -m bench.journal_kills
 	$(BIN)/python -m bench.ledgers --schedules 200 --storms 200
 	$(BIN)/python -m bench.billing
 

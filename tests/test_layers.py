@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, str] = {
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
     "budgets.spec": "errors events usage pricing guards budgets.upper_bound",
     "pace": "files guards pace.limits",
-    "policy": "pace redaction request verdict errors files pricing models guards retry budgets.spec",
+    "policy": "pace redaction request verdict events errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models guards policy",
     "policy.given": "errors files policy policy.file",
@@ -141,6 +141,7 @@ PLAIN_DATES = {"errors": "the type of `retry_at`", "pricing.price": "the days be
 """Pure modules that may name types of `datetime`. They read no clock: see `CLOCKS`."""
 
 CLOCKS = {
+    "adapters.anthropic.batches": "the deadline of closing a response",
     "engine.clock": "the running loop's clock, looked up once a call",
     "engine.failures": "the wall clock of `retry_at` in an error",
     "api": "the deadline of leaving a stream",
@@ -157,6 +158,7 @@ CLOCKS = {
     "budgets.stores.redis": "until when a server may run what it was sent, and when it was last looked at",
     "budgets.stores.sqlite": "leases, windows of days, and the wait for a locked file",
     "engine.runtime": "when a shared pace is told its last reports",
+    "files.sqlite_file": "how long it has waited for other processes",
     "pace.stores.redis": "the server's clock between its answers",
     "pace.stores.sqlite": "the clock of one machine",
     "pricing.book": "which of a model's prices is today's",

@@ -275,6 +275,18 @@ class Ledger:
             raise
         return hold if denied is None else denied
 
+    async def reserve_as(
+        self, hold: str, amounts: Mapping[str, int], *, lease: float, caps: Mapping[str, int] | None = None
+    ) -> Denied | None:
+        """Reserve under a name of the caller's, who has noted it before: the same name again is the same hold.
+
+        A call that is cancelled, or whose store is lost, may have made the hold: say it again, or settle it.
+
+        :raises LedgerLost: the store cannot be reached.
+        :raises LedgerError: a scope that was never configured.
+        """
+        return await self._call(self.store.reserve, hold, dict(amounts), lease, caps, leave=True)
+
     async def heartbeat(self, hold: Hold) -> None:
         """Keep a hold's lease alive. Call it when `hold.heartbeat_due` has come.
 

@@ -73,6 +73,13 @@ Concurrency = Annotated[
         help="Rows at a time at most; auto: as many as the provider's limits allow [default: auto]",
     ),
 ]
+Lane = Annotated[
+    str | None,
+    typer.Option("--lane", metavar="stream|batch", help="batch: Message Batches at half the price, then streams."),
+]
+Deadline = Annotated[
+    str | None, typer.Option("--deadline", help="When batches are canceled and the rest is streamed: 90s, 30m, 6h.")
+]
 FailOn = Annotated[
     str | None, typer.Option("--fail-on", help="Exit with 3 from so many failed rows on: 10, or 1%. By default 1.")
 ]

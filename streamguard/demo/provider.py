@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +31,7 @@ from streamguard.demo.simulated import (
     spoken,
 )
 from streamguard.testing import wire
+from streamguard.testing.batches import BatchProvider
 from streamguard.testing.record import Exchange
 from streamguard.testing.server import ScriptedServer
 from streamguard.testing.steps import Item, pace, pause, status, truth
@@ -47,25 +49,50 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Share of bad answers about invoices, from 0 to 1. Above 0, some requests are refused, too."""
     speed: float = 1.0
     """How much faster than a live model: 1 is 80 tokens a second."""
+    refuses: bool = True
+    """Whether some requests are refused where some answers are bad."""
+    batch_seconds: float = 8.0
+    """From a Message Batch's creation to its end, at speed 1. Real ones take minutes to an hour."""
 
 
-def provider(order: Order, *, port: int = 0) -> ScriptedServer:
+def provider(order: Order, *, port: int = 0, keep: int | None = 0) -> ScriptedServer:
     """Return a server of the simulated provider. Enter it to serve.
 
     :param port: where to listen on 127.0.0.1; 0 for any free port.
+    :param keep: how many of the latest requests are recorded; `None` for all.
     """
     asked: OrderedDict[str, int] = OrderedDict()
     """How often each prompt was asked."""
 
-    def choose(exchange: Exchange) -> list[Item]:
-        body = exchange.body if isinstance(exchange.body, Mapping) else {}
+    def seed(body: Mapping[str, Any]) -> str:
         key = hashlib.sha256(json.dumps(body.get("messages"), sort_keys=True).encode()).hexdigest()
         asked[key] = asked.pop(key, 0) + 1
         if len(asked) > MAX_PROMPTS:
             asked.popitem(last=False)
-        return attempt(body, f"{order.seed}/{key}/{asked[key]}", order)
+        return f"{order.seed}/{key}/{asked[key]}"
 
-    return ScriptedServer(script_for=choose, port=port, keep=0)
+    def choose(exchange: Exchange) -> list[Item]:
+        body = exchange.body if isinstance(exchange.body, Mapping) else {}
+        return attempt(body, seed(body), order)
+
+    def answer(params: Mapping[str, Any], _: int) -> Mapping[str, Any]:  # how often it was asked is counted here
+        return batched(params, seed(params), order)
+
+    batches = BatchProvider(
+        answer,
+        seconds=order.batch_seconds / order.speed,
+        epoch=time.time() - time.monotonic(),
+        seed=order.seed,
+    )
+    return ScriptedServer(script_for=choose, port=port, keep=keep, batches=batches)
+
+
+def batched(body: Mapping[str, Any], seed: str, order: Order) -> dict[str, Any]:
+    """Return what a request in a Message Batch comes to: an attempt's whole answer. A busy provider is none of it."""
+    items = attempt(body, seed, msgspec.structs.replace(order, refuses=False))
+    message = wire.assemble(b"".join(item for item in items if isinstance(item, bytes)))
+    message["usage"] = {**message["usage"], "service_tier": "batch"}
+    return {"type": "succeeded", "message": message}
 
 
 def attempt(body: Mapping[str, Any], seed: str, order: Order) -> list[Item]:
@@ -73,7 +100,7 @@ def attempt(body: Mapping[str, Any], seed: str, order: Order) -> list[Item]:
     source = random.Random(seed)  # noqa: S311
     text = _prompt(body)
     record = found(text)
-    if record is not None and order.bad_answers > 0 and (refusal := bad_service(source)) is not None:
+    if record is not None and order.refuses and order.bad_answers > 0 and (refusal := bad_service(source)) is not None:
         return refusal
     tool, schema = _wanted(body)
     if tool is not None:

@@ -187,6 +187,8 @@ class Runtime:
         The `MOST_KEPT` that were asked for last are kept, as cool-downs are.
 
         :param spec: `None` for no second requests, and nothing to know.
+        :param model: the model that calls ask for.
+        :param base_url: another endpoint than the source's own; `None` for its own.
         """
         if spec is None:
             return None

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
@@ -23,6 +24,9 @@ import msgspec
 SMALLEST = 512
 """Bytes of the smallest SQLite database. SQLite takes a shorter file for empty and writes over it."""
 
+
+BETWEEN_TRIES = 0.01
+"""Seconds between two tries of what SQLite does not wait for."""
 
 COPIES = 5
 """Times that a file is copied which changes meanwhile."""
@@ -43,6 +47,8 @@ class Format(msgspec.Struct, frozen=True):
     """The format of the tables (`PRAGMA user_version`)."""
     tables: str
     """The statements that make the tables, each ended by a semicolon and a newline."""
+    optional: str = ""
+    """The same for tables that are made when they are first needed."""
 
 
 class ForeignFile(Exception):
@@ -164,6 +170,28 @@ def _states(path: Path) -> list[tuple[int, int] | None]:
     return found
 
 
+def keep_log(db: sqlite3.Connection, timeout: float, pause: Callable[[float], None] = time.sleep) -> None:
+    """Give a file a write-ahead log, also where others do the same at this moment.
+
+    SQLite does not wait for others in this one place: two processes would hold a lock that the other wants. So this
+    tries again.
+
+    :param timeout: seconds to wait for others.
+    :param pause: sleeps between two tries.
+    :raises sqlite3.OperationalError: others still have the file, or it cannot be written.
+    """
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL").fetchall()
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() >= until:
+                raise
+            pause(BETWEEN_TRIES)
+        else:
+            return
+
+
 def claim(db: sqlite3.Connection, kind: Format) -> None:
     """Make the tables in an empty file, or check that the file is of this kind.
 
@@ -193,7 +221,8 @@ def check_owner(db: sqlite3.Connection, kind: Format) -> None:
     # A view may have endless rows, and a trigger may do what it likes: nothing but our own tables is looked at.
     db.execute("PRAGMA trusted_schema = OFF")
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
-    if _made_of(db) != _tables_of(kind):
+    made, always = frozenset(_made_of(db)), _tables_of(kind.tables)
+    if not always <= made or not made - always <= _tables_of(kind.optional):
         raise ForeignFile("something else")
 
 
@@ -205,11 +234,11 @@ def _made_of(db: sqlite3.Connection) -> list[tuple[str, str, str]]:
 
 
 @cache
-def _tables_of(kind: Format) -> list[tuple[str, str, str]]:
-    """What `_made_of` finds in a file of this kind."""
+def _tables_of(statements: str) -> frozenset[tuple[str, str, str]]:
+    """What `_made_of` finds in a file that these statements made."""
     with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(kind.tables)
-        return _made_of(db)
+        db.executescript(statements)
+        return frozenset(_made_of(db))
 
 
 @contextmanager

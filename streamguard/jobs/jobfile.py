@@ -80,6 +80,10 @@ class JobFile(Settings):
     """Rows at a time at most. By default `auto`: as many as the provider's limits allow (the policy's `pace`)."""
     workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] | None = None
     """Processes that make the calls, or `auto` for the cores less one; by default the one that runs the job."""
+    lane: Literal["stream", "batch", "batch,stream"] | None = None
+    """`batch`: rows go to Message Batches first, at half the price; what those leave goes to streams, the default."""
+    deadline: Annotated[float, Field(gt=0, le=2_592_000, allow_inf_nan=False)] | str | None = None
+    """When batches are canceled and the rest is streamed: seconds, or a duration such as 6h. By default never."""
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?]+[^\s@?]*$")] | None = None
     """Of the API; without it the environment's ANTHROPIC_BASE_URL, or the provider's. Its host must be allowed by the
     command line (`--allow-host`), since it gets the key."""

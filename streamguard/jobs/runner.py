@@ -27,6 +27,7 @@ from streamguard.budgets.ledger import Balance, LedgerError, LedgerLost
 from streamguard.budgets.spec import BudgetSpec, Scope
 from streamguard.engine.runtime import Runtime
 from streamguard.jobs.asking import Asker, Denial, Ended
+from streamguard.jobs.batches.lane import BatchLane, LaneStopped
 from streamguard.jobs.input.input import RowRequest
 from streamguard.jobs.job import Job
 from streamguard.jobs.progress.summary import Tally
@@ -122,6 +123,7 @@ class Runner:
     :param ended: told of each row's line, by its key, once it is journaled.
     :param stop_on: rows in a row that fail by the provider's or the line's fault, until the job stops; 0 for never.
     :param endpoint: the URL that is asked, for messages.
+    :param lane: asks what it can before the first call is made; `None` for nothing.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class Runner:
         ended: Callable[[str, bytes], None] | None = None,
         stop_on: int = STOP_ON,
         endpoint: str | None = None,
+        lane: BatchLane | None = None,
     ) -> None:
         self.stopped: Stop | None = None
         """Why it ended early, if it did."""
@@ -148,6 +151,8 @@ class Runner:
         self._ended = ended
         self._stop_on = stop_on
         self._endpoint = endpoint
+        self._lane = lane
+        self._lane_scope = anyio.CancelScope()
         self._failing: list[str] = []
         """The reasons of the latest rows, as long as each failed by the provider's or the line's fault."""
         self._interrupted: str | None = None
@@ -173,6 +178,7 @@ class Runner:
                 background.start_soon(self._sync)
                 background.start_soon(self._note_states)
                 background.start_soon(self._drained)
+                await self._ask_in_batches()
                 await self._ask_all()
                 background.cancel_scope.cancel()
             await self._explain_stop()
@@ -206,6 +212,8 @@ class Runner:
     def _stop(self, stop: Stop) -> None:
         if self.stopped is None or stop.kind == "signal":
             self.stopped = stop
+        if stop.kind == "signal":
+            self._lane_scope.cancel()
         self._asker.withdraw(stop.kind)  # what waits for its turn or for room: its row has not begun
 
     def _abort(self, by: str) -> None:
@@ -226,6 +234,20 @@ class Runner:
         await accounts.sweep()
 
     # Asking
+
+    async def _ask_in_batches(self) -> None:
+        """What the batch lane takes, before the first call. What it leaves is asked by calls."""
+        if self._lane is None:
+            return
+        with self._lane_scope:
+            try:
+                await self._lane.run()
+            except LaneStopped as error:
+                self._stop(Stop(HOPELESS.get(error.reason, "refused"), f"{error}{self._asked}"))
+            except LedgerLost as error:
+                self._stop(Stop("ledger", str(error)))
+            except Exception as error:
+                self._fail(error)
 
     async def _ask_all(self) -> None:
         """Every row, so many at a time; then, one by one, those that are suspected of having killed the process."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamguard.testing import wire
+    from streamguard.testing.batches import BatchProvider
     from streamguard.testing.clock import BACKENDS, Backend, VirtualLoop, run_virtual
     from streamguard.testing.play import Chunk
     from streamguard.testing.record import Bill, Exchange, total
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES: dict[str, tuple[str, ...]] = {
+    "batches": ("BatchProvider",),
     "clock": ("BACKENDS", "Backend", "VirtualLoop", "run_virtual"),
     "play": ("Chunk",),
     "record": ("Bill", "Exchange", "total"),
@@ -64,6 +66,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BatchProvider",
     "BACKENDS",
     "Backend",
     "VirtualLoop",

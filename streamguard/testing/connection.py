@@ -35,6 +35,7 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     """Names in lower case; of repeated ones the last."""
     body: bytes
+    query: str = ""
 
     @property
     def json(self) -> Any:
@@ -74,7 +75,8 @@ class Connection:
             body = await self._chunked_body()
         else:
             body = await self._exactly(int(headers.get("content-length", "0")))
-        return HttpRequest(method=method, path=target.partition("?")[0], headers=headers, body=body)
+        path, _, query = target.partition("?")
+        return HttpRequest(method=method, path=path, headers=headers, body=body, query=query)
 
     async def _chunked_body(self) -> bytes:
         body = bytearray()

@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
+from urllib.parse import parse_qsl
 
 import anyio
 import anyio.abc
 import anyio.from_thread
 
 from streamguard.testing import play, wire
+from streamguard.testing.batches import BatchProvider, Response
 from streamguard.testing.connection import Connection, Gone, HttpRequest, json_response, response_head
 from streamguard.testing.play import Chunk
 from streamguard.testing.record import Bill, Exchange
@@ -48,6 +50,7 @@ class ScriptedServer:
     :param input_tokens: the answer of `count_tokens`.
     :param port: the port to listen on; 0 for any free one.
     :param keep: how many of the latest requests are recorded; `None` for all. For a server that serves for hours.
+    :param batches: answers requests about Message Batches; without it they are unknown.
     """
 
     def __init__(
@@ -60,7 +63,10 @@ class ScriptedServer:
         input_tokens: int = wire.INPUT_TOKENS,
         port: int = 0,
         keep: int | None = None,
+        batches: BatchProvider | None = None,
     ) -> None:
+        self.batches = batches
+        """The provider's side of Message Batches, if it has any."""
         self._named: dict[str, Script] | None = None
         self._script: Script | None = None
         if len(attempts) == 1 and isinstance(attempts[0], Mapping):
@@ -207,6 +213,11 @@ class ScriptedServer:
         )
         if (request.method, request.path) != ("POST", "/v1/messages"):
             self._record(self.others, exchange)
+            if self.batches is not None:
+                query = dict(parse_qsl(request.query))
+                now = anyio.current_time()
+                if (answer := self.batches.respond(request.method, request.path, query, request.json, now)) is not None:
+                    return await self._send_batches(connection, exchange, answer)
             return await self._respond_other(connection, exchange)
         self._record(self.exchanges, exchange)
         try:
@@ -230,6 +241,15 @@ class ScriptedServer:
         exchange.status = 200
         await connection.send(json_response(200, body))
         return exchange.headers.get("connection", "").lower() != "close"
+
+    async def _send_batches(self, connection: Connection, exchange: Exchange, answer: Response) -> bool:
+        exchange.status = answer.status
+        if answer.send == 0:
+            return False
+        kind = "application/x-jsonl" if exchange.path.endswith("/results") else "application/json"
+        head = response_head(answer.status, [("content-type", kind), ("content-length", str(len(answer.body)))])
+        await connection.send(head + answer.body[: answer.send])
+        return answer.send is None and exchange.headers.get("connection", "").lower() != "close"
 
     async def _refuse(self, connection: Connection, exchange: Exchange, code: int, type_: str, message: str) -> bool:
         self.errors.append(message)

@@ -273,7 +273,7 @@ class BodyStream:
 
     def message(self) -> Any:
         """The SDK's `Message` (`BetaMessage` for beta requests) as far as it has come; `None` before it started."""
-        return _message(self._assembly.message(), beta=self._beta)
+        return sdk_message(self._assembly.message(), beta=self._beta)
 
     async def aclose(self) -> None:
         """Close the connection, unless the body was read to its end: then it is free for the next request."""
@@ -382,7 +382,7 @@ class SdkStream:
 
     def message(self) -> Any:
         """The SDK's message as far as it has come; `None` before it started."""
-        return _message(assembled(map(_whole, self._kept)), beta=self._beta)
+        return sdk_message(assembled(map(_whole, self._kept)), beta=self._beta)
 
 
 def _events_weigh(event: Any) -> int:  # noqa: ARG001
@@ -443,7 +443,8 @@ async def _finish(reading: AsyncIterator[Any]) -> None:
                 raise
 
 
-def _message(body: dict[str, Any] | None, *, beta: bool) -> Any:
+def sdk_message(body: dict[str, Any] | None, *, beta: bool) -> Any:
+    """Return a message of the wire as the SDK's own object; `None` for none."""
     if body is None:
         return None
     from anthropic.types import Message

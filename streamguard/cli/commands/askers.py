@@ -1,18 +1,23 @@
-"""Who makes a job's calls: this process, or worker processes."""
+"""Who asks for a job's rows: Message Batches first or not, this process, or worker processes."""
 
 from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import anyio.abc
 
 from streamguard.engine.runtime import Runtime
 from streamguard.errors import JobError
 from streamguard.jobs.asking import Asker, LocalAsker
+from streamguard.jobs.batches.holds import BatchHolds
+from streamguard.jobs.batches.judging import Judge
+from streamguard.jobs.batches.lane import BatchLane, Order
+from streamguard.jobs.batches.log import BatchLog
 from streamguard.jobs.job import Job
 from streamguard.jobs.progress.summary import Tally
 from streamguard.jobs.store.results import About
@@ -86,3 +91,71 @@ async def begun(pool: Asker, tasks: anyio.abc.TaskGroup) -> None:
     """
     if isinstance(pool, WorkerPool):
         await pool.begin(tasks)
+
+
+STREAM: Final = "stream"
+BATCH: Final = "batch"
+LANES: Final = {STREAM: STREAM, BATCH: BATCH, "batch,stream": BATCH}
+"""What may be said → the lane. What a batch leaves always goes to streams."""
+
+_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+_SECONDS: Final = re.compile(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d|)")
+
+
+def lane_of(said: str) -> str:
+    """Return the lane that is meant.
+
+    :raises JobError: there is no such lane.
+    """
+    lane = LANES.get(said.replace(" ", ""))
+    if lane is None:
+        raise JobError(f"--lane must be stream, batch, or batch,stream, got {said!r}")
+    return lane
+
+
+def seconds_of(said: str | float | None, option: str) -> float | None:
+    """Return a duration such as `90`, `30m` or `6h` in seconds.
+
+    :param option: what it is called, for the message.
+    :raises JobError: it is none, or is 0.
+    """
+    if said is None:
+        return None
+    found = _SECONDS.fullmatch(str(said).strip())
+    seconds = 0.0 if found is None else float(found[1]) * _UNITS[found[2]]
+    if not 0 < seconds <= 30 * 86_400:
+        raise JobError(f"{option} must be a duration such as 90s, 30m or 6h, got {said!r}")
+    return seconds
+
+
+def batch_lane(
+    job: Job,
+    client: Any,
+    lane: str,
+    deadline: float | None,
+    *,
+    tally: Tally,
+    runtime: Runtime,
+    say: Callable[[str], None],
+) -> BatchLane | None:
+    """Return the batch lane of a run; `None` where no batch is wanted and none is under way.
+
+    :param client: the SDK's, or what stands for it where nothing is to be sent.
+    :param deadline: seconds until batches are canceled.
+    """
+    log = BatchLog(job.journal)
+    if (lane != BATCH or not job.todo) and not log.open():
+        return None
+    from streamguard.adapters.anthropic.batches import MessageBatches
+
+    return BatchLane(
+        job,
+        MessageBatches(client),
+        Judge(job.policy, About(policy=job.spec.policy)),
+        BatchHolds(job.policy, runtime.accounts, job.name),
+        tally=tally,
+        order=Order(deadline=deadline),
+        say=say,
+        log=log,
+        submits=lane == BATCH,
+    )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
@@ -12,13 +10,22 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import anyio
-import anyio.abc
 import msgspec
 from pydantic import ValidationError
 
 from streamguard.adapters.anthropic.environment import checked_url, has_uvloop, make_client
 from streamguard.budgets.reservation import Accounts
-from streamguard.cli.commands.askers import begun, ended_with, local_asker, worker_pool, workers_of
+from streamguard.cli.commands.askers import (
+    STREAM,
+    batch_lane,
+    begun,
+    ended_with,
+    lane_of,
+    local_asker,
+    seconds_of,
+    worker_pool,
+    workers_of,
+)
 from streamguard.cli.commands.exits import Exit
 from streamguard.cli.commands.hosts import Allowed, Place, named
 from streamguard.engine.clock import backend_clock
@@ -26,6 +33,7 @@ from streamguard.engine.runtime import Runtime
 from streamguard.errors import JobError, Problem
 from streamguard.jobs.amount import Amount, parse_amount
 from streamguard.jobs.asking import Asker
+from streamguard.jobs.batches.log import BatchLog
 from streamguard.jobs.job import Job
 from streamguard.jobs.jobfile import JobBudget, JobFile, read_job
 from streamguard.jobs.opening import JobSpec
@@ -34,6 +42,7 @@ from streamguard.jobs.progress.progress import Progress, how, summary_text
 from streamguard.jobs.progress.summary import Carried, Summary, Tally
 from streamguard.jobs.report.timeline import timeline
 from streamguard.jobs.runner import STOP_ON, Runner, most_rows
+from streamguard.jobs.signals import Signals
 from streamguard.jobs.store.results import About
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES, Rules
 from streamguard.jobs.workers.collecting import rare_collections
@@ -51,10 +60,10 @@ MOST_CONCURRENT = 1000
 DRAIN = 10.0
 """Seconds that what runs may still take after a signal: most answers end sooner, and are paid for already."""
 
-LEAVING = 1.0
-"""Seconds after which a job that was told to abort what runs is left for good. Closing takes a tenth of that."""
-
-KEPT_OPTIONS = ("base_url", "max_event_bytes", "concurrency", "workers", "fail_on", "stop_on", "partials", "drain")
+KEPT_OPTIONS = (
+    *("base_url", "max_event_bytes", "concurrency", "workers", "fail_on", "stop_on", "partials", "drain"),
+    *("lane", "deadline"),
+)
 """What a retry does as the run before it did."""
 
 
@@ -69,6 +78,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int | Literal["auto"] = AUTO
     workers: str | int | None = None
     """Processes that make the calls, or `auto`; `None` for this one."""
+    lane: str = STREAM
+    """`stream`, or `batch`: Message Batches first, streams for what is left."""
+    deadline: float | None = None
+    """Seconds after which batches are canceled; `None` for as long as they take."""
     fail_on: str | None = None
     stop_on: int = STOP_ON
     partials: bool = False
@@ -97,6 +110,8 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     concurrency: int | Literal["auto"] | None = None
     workers: str | None = None
+    lane: str | None = None
+    deadline: str | None = None
     fail_on: str | None = None
     stop_on: int | None = None
     drain: float | None = None
@@ -169,6 +184,8 @@ def order(flags: Flags) -> tuple[JobSpec, Options]:
         max_event_bytes=pick("max_event_bytes"),
         concurrency=pick("concurrency", default=AUTO),
         workers=pick("workers"),
+        lane=lane_of(pick("lane", default=STREAM)),
+        deadline=seconds_of(pick("deadline"), "--deadline"),
         fail_on=None if fail_on is None else str(fail_on).replace(" ", ""),
         partials=pick("partials") in (True, "keep"),
         as_json=flags.as_json,
@@ -247,7 +264,7 @@ def execute(spec: JobSpec, options: Options) -> int:
             return _dry_run(job, options)
         job.journal.say(options={name: getattr(options, name) for name in KEPT_OPTIONS})
         # With nothing left to do no key is needed, and the SDK not loaded.
-        client = client or (make_client(base_url) if job.todo else nullcontext())
+        client = client or (make_client(base_url) if job.todo or BatchLog(job.journal).open() else nullcontext())
         with rare_collections():
             outcome = anyio.run(_run, job, client, options, workers, backend_options={"use_uvloop": has_uvloop()})
     finally:
@@ -277,7 +294,7 @@ def _places(places: Iterable[Place], options: Options) -> list[str]:
 def _dry_run(job: Job, options: Options) -> int:
     from streamguard.jobs.report.forecast import forecast, forecast_text
 
-    found = forecast(job)
+    found = forecast(job, options.lane)
     if options.as_json:
         text = json.dumps(msgspec.to_builtins(found), indent=2)
     else:
@@ -348,8 +365,9 @@ async def _run(job: Job, client: Any, options: Options, workers: int) -> _Ran:
         ended=ended,
         stop_on=options.stop_on,
         endpoint=_endpoint(client),
+        lane=batch_lane(job, client, options.lane, options.deadline, tally=tally, runtime=runtime, say=progress.say),
     )
-    signals = _Signals(runner, progress, options.drain)
+    signals = Signals(runner, progress, options.drain)
     for notice in job.notices:
         progress.say(notice)
     _trace_before(job, progress, options.trace)
@@ -420,47 +438,6 @@ def _trace_before(job: Job, progress: Progress, key: str | None) -> None:
             progress.say(f"--show-row: row {key!r} is not asked in this run")
         else:
             _tell(progress, line, job.journal.detail(key))
-
-
-class _Signals:
-    """SIGINT and SIGTERM: the first ends the job in order, the second at once."""
-
-    def __init__(self, runner: Runner, progress: Progress, drain: float) -> None:
-        self.first: int | None = None
-        self._runner = runner
-        self._progress = progress
-        self._drain = drain
-        self._aborting = False
-
-    async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        """Listen until cancelled."""
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
-            task_status.started()
-            async with anyio.create_task_group() as tasks:
-                async for number in received:
-                    if self._aborting:
-                        self._leave(number)
-                    name = signal.Signals(number).name
-                    if self.first is None and self._drain > 0:
-                        self._progress.say(
-                            f"{name}: no row begins any more, what runs has {self._drain:g} s; once more to abort it"
-                        )
-                        self._runner.interrupt(name, self._drain)
-                    else:
-                        self._aborting = True
-                        self._progress.say(f"{name}: aborting what runs; once more to leave at once")
-                        self._runner.interrupt(name)
-                        tasks.start_soon(self._leave_soon, number)
-                    self.first = self.first or int(number)
-
-    async def _leave_soon(self, number: int) -> None:
-        await anyio.sleep(LEAVING)
-        self._leave(number)
-
-    def _leave(self, number: int) -> None:
-        # Every row that ended is in the journal, whole; the next run makes the rest of it.
-        self._progress.close()
-        os._exit(128 + number)
 
 
 def _end(job: Job, ran: _Ran, fail_on: Amount, options: Options) -> int:

@@ -95,7 +95,7 @@ def check(
 
     :param needs: JSON Pointers of the values, which are the function's arguments in this order. With `*`, which stands
         for any name or index, the function is called once for each item.
-    :param reason: why an attempt was aborted, under a prefix of one's own (`house.total`) or `check.`.
+    :param reason: why an attempt was aborted, under a prefix of your own (`house.total`) or `check.`.
     :param missing: what to do where a value is absent or null: do not call the function (`skip`, the default), trip
         (`reject`), or call it with `None` (`call`).
     :param mode: `observe` records a trip and does not act on it; `None` is the policy's mode.

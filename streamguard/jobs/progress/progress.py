@@ -138,6 +138,8 @@ def _parts(tally: Tally) -> Iterator[str]:
         yield money(tally.cost)
     if tally.running:
         yield f"{tally.running} running"
+    if (batches := tally.batches) is not None:
+        yield f"{batches.rows:,} in {batches.batches:,} batch{'' if batches.batches == 1 else 'es'}"
     if (wait := tally.cooling()) >= 1:
         yield f"nothing is sent for {duration(wait)}: the provider refuses"
     if tally.retries:
@@ -192,6 +194,7 @@ def state(tally: Tally) -> dict[str, Any]:
         "rows": tally.wanted,
         "done": tally.done,
         "running": tally.running,
+        "batches": None if (batches := tally.batches) is None else msgspec.structs.asdict(batches),
         "cooling_seconds": tally.cooling(),
         "succeeded": tally.succeeded.total(),
         "failed": dict(tally.failed.most_common()),

@@ -83,6 +83,13 @@ class BudgetState(msgspec.Struct, frozen=True):
     cap: int
 
 
+class BatchProgress(msgspec.Struct, frozen=True):
+    """What is in batches whose results are still to come."""
+
+    batches: int
+    rows: int
+
+
 class Example(msgspec.Struct, frozen=True):
     """A row that failed or is marked, as an example of its reason."""
 
@@ -162,6 +169,8 @@ class Tally:
         """Seconds for which nothing is sent after refusals; set by whoever has the runtime."""
         self.paces: Callable[[], Mapping[str, PaceView]] = dict
         """What each pace comes to, by its pool of models; set by whoever has the runtime."""
+        self.batches: BatchProgress | None = None
+        """What is in batches whose results are still to come; `None` for nothing."""
         self.waited = 0.0
         """Seconds that rows waited for the provider's limits, all together."""
         self.limits = LimitsLog()
@@ -202,6 +211,13 @@ class Tally:
         """A row's process died: what it took is unknown. The row still runs."""
         self.output_tokens.add(None, None)
         self.cost.add(None, None)
+
+    def returned(self, came: Ended) -> None:
+        """A row's answer in a batch was no good: it is asked again."""
+        self.attempts += came.spent.attempts
+        self.retries[came.reason or "unknown"] += 1
+        self.output_tokens.add(*came.spent.tokens)
+        self.cost.add(*came.spent.cost)
 
     def began(self) -> None:
         """A row was taken up."""

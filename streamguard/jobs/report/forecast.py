@@ -10,6 +10,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from itertools import islice
 
 import msgspec
@@ -17,6 +18,8 @@ import msgspec
 from streamguard.budgets.forecast import BudgetForecast, forecast_budgets, forecast_lines
 from streamguard.budgets.upper_bound import Bound, bound
 from streamguard.events import Usage
+from streamguard.jobs.batches.lane import NOT_BATCHED
+from streamguard.jobs.batches.prices import SHARE
 from streamguard.jobs.input.input import Input, RowRequest
 from streamguard.jobs.job import Job
 from streamguard.jobs.progress.summary import Reservoir
@@ -53,6 +56,12 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     typical_output_tokens: int | None
     """The median of earlier answers of this job."""
     cost_usd: tuple[float, float] | None
+    batch_cost_usd: tuple[float, float] | None
+    """The same with every row in a Message Batch that takes it, and no bad answer."""
+    unbatched: int
+    """Rows that no batch takes."""
+    lane: str
+    """The lane that the run would take: `stream` or `batch`."""
     worst_cost_usd: float | None
     """If every row takes every attempt that the policy allows, and each costs the most that its request can."""
     attempts: int
@@ -73,9 +82,10 @@ class _Answer(msgspec.Struct):
     result: Head.Result
 
 
-def forecast(job: Job) -> Forecast:
+def forecast(job: Job, lane: str = "stream") -> Forecast:
     """What a run of the job would be.
 
+    :param lane: `stream` or `batch`.
     :raises JobError: the input changed meanwhile.
     """
     book, scale = PriceBook(job.policy.prices), TokenScale()
@@ -84,6 +94,7 @@ def forecast(job: Job) -> Forecast:
     low_cost = high_cost = worst = 0
     models: Counter[str] = Counter()
     unpriced: dict[str, None] = {}
+    batch_low = batch_high = unbatched = 0
     unbounded = False
     prefixes, prices = PrefixFinder(), dict[str, Price | None]()
     for item in job.requests():
@@ -101,8 +112,13 @@ def forecast(job: Job) -> Forecast:
         if price is None:
             unpriced[model] = None
             continue
-        low_cost += cost(price, Usage(input_tokens=tokens[0], output_tokens=least)) or 0
-        high_cost += worst_case(price, tokens[1], most, caching="no")
+        low = cost(price, Usage(input_tokens=tokens[0], output_tokens=least)) or 0
+        high = worst_case(price, tokens[1], most, caching="no")
+        low_cost, high_cost = low_cost + low, high_cost + high
+        if alone := bool(NOT_BATCHED & item.params.keys()):
+            unbatched += 1
+        half = Decimal(1) if alone else SHARE
+        batch_low, batch_high = batch_low + math.floor(low * half), batch_high + math.ceil(high * half)
         bounds = bound(request, price)
         if isinstance(bounds, Bound):
             worst += (bounds.micro_usd or 0) * job.policy.retry.attempts
@@ -119,6 +135,9 @@ def forecast(job: Job) -> Forecast:
         output_tokens=(low_out, high_out),
         typical_output_tokens=typical,
         cost_usd=None if unpriced else (low_cost / 1e6, high_cost / 1e6),
+        batch_cost_usd=None if unpriced else (batch_low / 1e6, batch_high / 1e6),
+        unbatched=unbatched,
+        lane=lane,
         worst_cost_usd=None if unpriced or unbounded else worst / 1e6,
         attempts=job.policy.retry.attempts,
         unpriced=tuple(unpriced),
@@ -195,6 +214,8 @@ def _lines(found: Forecast) -> Iterator[tuple[str, str]]:
     if found.cost_usd is not None:
         low, high = found.cost_usd
         yield "cost", f"≈ ${low:,.4f} to ${high:,.4f}, one attempt a row"
+    if found.batch_cost_usd is not None and found.cost_usd is not None:
+        yield "lane", _lanes(found, found.cost_usd, found.batch_cost_usd)
     if found.unpriced:
         yield "cost", f"unknown: no price for {', '.join(found.unpriced)}; give prices: in the policy"
     if found.worst_cost_usd is not None:
@@ -206,6 +227,18 @@ def _lines(found: Forecast) -> Iterator[tuple[str, str]]:
         yield "faster", found.shared_prefix.text
     for budget in found.budgets:
         yield from forecast_lines(budget)
+
+
+def _lanes(found: Forecast, streams: tuple[float, float], batches: tuple[float, float]) -> str:
+    """Which lane the run takes, and what the other one would cost."""
+    priced = f"≈ ${batches[0]:,.4f} to ${batches[1]:,.4f}"
+    but = f" but for {found.unbatched:,} rows that no batch takes" if found.unbatched else ""
+    if found.lane == "batch":
+        return (
+            f"batch, since --lane says so: {priced}{but}, at half the price and within 24 hours; what a batch answers "
+            f"badly is streamed at the full price. Streams alone: ≈ ${streams[0]:,.4f} to ${streams[1]:,.4f}, at once"
+        )
+    return f"stream, since no lane is set: at once. With --lane batch {priced}{but}: half the price, within 24 hours"
 
 
 def _of(counts: dict[str, int]) -> str:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from streamguard.jobs.batches.log import Batch, BatchLog
 from streamguard.jobs.store.journal import Journal
 from streamguard.jobs.store.journal_records import RunInfo, believed
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES
@@ -43,6 +44,21 @@ class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
     """`[low, high]`, without an upper end if some of it is unknown."""
 
 
+class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One Message Batch of the job."""
+
+    id: str | None
+    """The provider's; `None` if it was never named."""
+    state: str
+    """`noted`: perhaps submitted. `sent`: the provider has it. `taken`: every result is in the journal. `refused`: it
+    was not taken. `gone`: the provider does not know it any more."""
+    rows: int
+    since: str
+    """When it was submitted: UTC, as ISO 8601."""
+    counts: dict[str, int]
+    """What the provider last said of its requests."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A job."""
 
@@ -68,6 +84,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: tuple[float, float | None]
     """`[low, high]` of all runs."""
     runs: tuple[RunStatus, ...]
+    batches: tuple[BatchStatus, ...] = ()
 
 
 def look(journal: Journal, out: str) -> Status:
@@ -107,6 +124,17 @@ def _look(journal: Journal, out: str) -> Status:
         output_tokens=_total((run.output_tokens for run in runs), 0),
         cost_usd=_total((run.cost_usd for run in runs), 0.0),
         runs=tuple(runs),
+        batches=tuple(map(_batch, BatchLog(journal).all())),
+    )
+
+
+def _batch(batch: Batch) -> BatchStatus:
+    return BatchStatus(
+        id=batch.id,
+        state=batch.state,
+        rows=len(batch.members),
+        since=datetime.fromtimestamp(batch.noted, UTC).isoformat(timespec="seconds"),
+        counts={name: count for name, count in batch.counts.items() if count},
     )
 
 
@@ -186,6 +214,9 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     yield "attempts", f"{status.attempts:,}"
     yield "tokens", f"{_span(status.output_tokens, '{:,}')} of output"
     yield "cost", _span(status.cost_usd, "${:,.4f}")
+    for batch in status.batches:
+        counts = "".join(f", {name} {count:,}" for name, count in batch.counts.items())
+        yield "batch", f"{batch.id or 'without a name'}: {_BATCHES[batch.state]}, {batch.rows:,} rows{counts}"
     for run in status.runs:
         took = "" if run.seconds is None else f" after {run.seconds:,.0f} s"
         lost = f", {run.lost:,} rows lost under way" if run.lost else ""
@@ -193,6 +224,14 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
         money = _span(run.cost_usd, "${:,.4f}")
         yield f"run {run.number}", f"{run.began}: {how}, {run.asked:,} of {run.todo:,} rows{lost}, {money}"
 
+
+_BATCHES = {
+    "noted": "perhaps submitted; the next run finds out",
+    "sent": "under way at the provider; run again to take its results",
+    "taken": "its results are taken",
+    "refused": "not taken by the provider",
+    "gone": "the provider does not know it any more",
+}
 
 _STATES = {
     "none": "never run",

@@ -68,7 +68,15 @@ CREATE TABLE samples (
 CREATE INDEX records_by_outcome ON records (type, reason);
 """
 
-FORMAT = Format(application_id=APPLICATION_ID, version=VERSION, tables=_SCHEMA)
+BATCHES = """
+CREATE TABLE IF NOT EXISTS batches (
+    token TEXT PRIMARY KEY, run INTEGER NOT NULL, state TEXT NOT NULL, id TEXT, members BLOB NOT NULL,
+    holds TEXT NOT NULL, noted REAL NOT NULL, counts TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+"""Of jobs that used the batch lane: made with the first batch."""
+
+FORMAT = Format(application_id=APPLICATION_ID, version=VERSION, tables=_SCHEMA, optional=BATCHES)
 
 _FINISH = """
 INSERT OR REPLACE INTO records (key, run, type, reason, fingerprint, failures, began, ended, line, detail)
@@ -80,7 +88,7 @@ VALUES (
 """
 _BEGIN = "INSERT OR REPLACE INTO flight VALUES (?, ?, ?)"
 _SPEND = """
-UPDATE runs SET asked = asked + 1, attempts = attempts + ?,
+UPDATE runs SET asked = asked + ?, attempts = attempts + ?,
     tokens_low = tokens_low + ?, tokens_high = tokens_high + ?, tokens_unknown = tokens_unknown + ?,
     cost_low = cost_low + ?, cost_high = cost_high + ?, cost_unknown = cost_unknown + ? WHERE number = ?
 """
@@ -138,7 +146,7 @@ class Journal:
         """What is known of these rows. A few hundred at a time."""
         wanted = list(keys)
         marks = ",".join("?" * len(wanted))
-        found = self._rows(
+        found = self.rows(
             f"SELECT key, type, reason, fingerprint, failures FROM records WHERE key IN ({marks})",  # noqa: S608
             *wanted,
         )
@@ -146,7 +154,7 @@ class Journal:
 
     def crashes(self) -> dict[str, int]:
         """Rows that were under way when a run was killed, and how often."""
-        return dict(self._rows("SELECT key, count FROM crashes"))
+        return dict(self.rows("SELECT key, count FROM crashes"))
 
     def count(self) -> int:
         """Rows with a result."""
@@ -155,12 +163,12 @@ class Journal:
 
     def counts(self) -> dict[tuple[str, str | None], int]:
         """Rows with a result, by type and reason."""
-        found = self._rows("SELECT type, reason, count(*) FROM records GROUP BY 1, 2 ORDER BY 3 DESC, 2")
+        found = self.rows("SELECT type, reason, count(*) FROM records GROUP BY 1, 2 ORDER BY 3 DESC, 2")
         return {(kind, reason): count for kind, reason, count in found}
 
     def dead(self, after: int) -> list[str]:
         """Rows that failed for a reason of their own in so many runs, or that so many process deaths are laid to."""
-        found = self._rows(
+        found = self.rows(
             "SELECT key FROM records LEFT JOIN crashes USING (key) "
             "WHERE type = 'errored' AND (failures >= ? OR count >= ?) ORDER BY seq",
             after,
@@ -170,7 +178,7 @@ class Journal:
 
     def in_flight(self) -> list[str]:
         """Rows that are noted as under way."""
-        return [key for (key,) in self._rows("SELECT key FROM flight ORDER BY began")]
+        return [key for (key,) in self.rows("SELECT key FROM flight ORDER BY began")]
 
     def lines(self, before: int | None = None) -> Iterator[tuple[str, bytes]]:
         """Every row's key and line, in the order in which they ended.
@@ -178,7 +186,7 @@ class Journal:
         :param before: those that ended before this run only.
         """
         most = before if before is not None else _ALL
-        yield from self._rows("SELECT key, line FROM records WHERE run < ? ORDER BY seq", most)
+        yield from self.rows("SELECT key, line FROM records WHERE run < ? ORDER BY seq", most)
 
     def line(self, key: str) -> bytes | None:
         """One row's line."""
@@ -187,7 +195,7 @@ class Journal:
 
     def details(self) -> Iterator[tuple[str, float | None, float | None, bytes, bytes | None]]:
         """Every row's key, when it began and ended (Unix seconds), its line, and what only the journal has of it."""
-        yield from self._rows("SELECT key, began, ended, line, detail FROM records ORDER BY seq")
+        yield from self.rows("SELECT key, began, ended, line, detail FROM records ORDER BY seq")
 
     def detail(self, key: str) -> bytes | None:
         """What only the journal has of one row."""
@@ -196,13 +204,17 @@ class Journal:
 
     def runs(self) -> list[RunInfo]:
         """Every run, the first one first."""
-        return [RunInfo(*row) for row in self._rows(f"SELECT {_RUN} FROM runs ORDER BY number")]  # noqa: S608  ours
+        return [RunInfo(*row) for row in self.rows(f"SELECT {_RUN} FROM runs ORDER BY number")]  # noqa: S608  ours
 
     def samples(self) -> Iterator[Sample]:
         """The states of all runs, in order."""
-        yield from (Sample(*row) for row in self._rows("SELECT * FROM samples ORDER BY rowid"))
+        yield from (Sample(*row) for row in self.rows("SELECT * FROM samples ORDER BY rowid"))
 
-    def _rows(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+    def rows(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """Read rows of a table.
+
+        :raises JournalError: it could not be read.
+        """
         try:
             with as_sqlite_errors():
                 yield from self._db.execute(sql, values)
@@ -210,7 +222,7 @@ class Journal:
             raise JournalError(str(self.path), error, "read") from error
 
     def _one(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
-        return next(self._rows(sql, *values), None)
+        return next(self.rows(sql, *values), None)
 
     def copy_to(self, other: Journal) -> None:
         """Make another journal say what this one says."""
@@ -223,7 +235,7 @@ class Journal:
 
     def say(self, **about: Any) -> None:
         """Note something about the job as a whole."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             for name, value in about.items():
                 db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, msgspec.json.encode(value).decode()))
 
@@ -232,7 +244,7 @@ class Journal:
 
         Only for whoever has the output's lock: else they may be running.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             flying = db.execute("SELECT key, run FROM flight").fetchall()
             for key, run in flying:
                 db.execute("INSERT INTO crashes VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1", (key,))
@@ -243,7 +255,7 @@ class Journal:
 
     def start(self, rows: int, todo: int) -> None:
         """A run begins."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             found = db.execute(
                 "INSERT INTO runs (pid, host, began, rows, todo) VALUES (?, ?, ?, ?, ?) RETURNING number",
                 (os.getpid(), socket.gethostname(), self._clock(), rows, todo),
@@ -253,7 +265,7 @@ class Journal:
 
     def begin(self, key: str) -> None:
         """A row is about to be asked."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(_BEGIN, (key, self.run, self._clock()))
 
     def died(self, key: str) -> int:
@@ -261,7 +273,7 @@ class Journal:
 
         The row stays noted as under way: it is asked again.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             found = db.execute(
                 "INSERT INTO crashes VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count", (key,)
             ).fetchall()
@@ -271,7 +283,7 @@ class Journal:
 
     def put_back(self, key: str) -> None:
         """It was not asked after all."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("DELETE FROM flight WHERE key = ?", (key,))
 
     def finish(
@@ -286,40 +298,42 @@ class Journal:
         failed: bool = False,
         detail: bytes | None = None,
         begin: str | None = None,
+        done: bool = True,
     ) -> None:
         """A row ended: its line, once and for all, in the place of an earlier one.
 
         :param begin: the row that is about to be asked next, noted in the same step.
         :param spent: `None` if it was not this run that asked.
         :param failed: whether it failed for a reason of its own.
+        :param done: whether this run is done with the row.
         :raises JournalError: it could not be written.
         """
         values = {"key": key, "run": self.run, "type": type, "reason": reason, "fingerprint": fingerprint}
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(_FINISH, {**values, "failed": failed, "ended": self._clock(), "line": line, "detail": detail})
             db.execute("DELETE FROM flight WHERE key = ?", (key,))
             if spent is not None:
                 if self._suspects:
                     db.execute("DELETE FROM crashes WHERE key = ?", (key,))
-                db.execute(_SPEND, (spent.attempts, *_sum(spent.tokens), *_sum(spent.cost), self.run))
+                db.execute(_SPEND, (done, spent.attempts, *_sum(spent.tokens), *_sum(spent.cost), self.run))
             if begin is not None:
                 db.execute(_BEGIN, (begin, self.run, self._clock()))
 
     def forgive(self, keys: Iterable[str]) -> None:
         """Forget how often these rows failed or crashed: they get all their chances again."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             for key in keys:
                 db.execute("UPDATE records SET failures = 0 WHERE key = ?", (key,))
                 db.execute("DELETE FROM crashes WHERE key = ?", (key,))
 
     def sample(self, sample: Sample) -> None:
         """Note the state of the run."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(sample))
 
     def thin_samples(self) -> None:
         """Forget every other state of the run, since there are many."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "DELETE FROM samples WHERE rowid IN (SELECT id FROM (SELECT rowid AS id, row_number() OVER"
                 " (ORDER BY rowid) AS place FROM samples WHERE run = ?) WHERE place % 2 = 0)",
@@ -329,7 +343,7 @@ class Journal:
     def end(self, how: How, summary: Mapping[str, Any] | None = None) -> None:
         """The run is over."""
         text = None if summary is None else msgspec.json.encode(summary).decode()
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "UPDATE runs SET ended = ?, how = ?, summary = ? WHERE number = ?",
                 (self._clock(), how, text, self.run),
@@ -349,7 +363,11 @@ class Journal:
             raise JournalError(str(self.path), error) from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One step that is whole or absent.
+
+        :raises JournalError: it could not be written.
+        """
         with transaction(self._db, lambda error: JournalError(str(self.path), error)) as db:
             yield db
 

@@ -48,6 +48,7 @@ class Head(msgspec.Struct):
         """Ours."""
 
         fingerprint: str | None = None
+        batch: str | None = None
         marked: list[dict[str, Any]] = []
 
     custom_id: str

@@ -35,6 +35,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the provider's whole message is written out."""
     text: bool = False
     """Whether an answer without a document is written as its text."""
+    batch: str | None = None
+    """The provider's id of the batch that the answer came in; `None` for a call."""
 
 
 def result_line(custom_id: str, came: Outcome | CallError, about: About, fingerprint: str) -> bytes:
@@ -54,6 +56,7 @@ def result_line(custom_id: str, came: Outcome | CallError, about: About, fingerp
         "ms": round(record.seconds * 1000),
         "policy": about.policy,
         "fingerprint": fingerprint,
+        **({} if about.batch is None else {"batch": about.batch}),
     }
     line = {"custom_id": custom_id, "result": _result(came, about), "streamguard": own}
     return dumps(line).encode("ascii") + b"\n"
@@ -140,6 +143,7 @@ def _attempt(attempt: AttemptRecord, about: About) -> dict[str, Any]:
         "first_token_seconds": _seconds(times.first_token),
         "seconds": _seconds(times.end),
         "decision": _decision(attempt.decision),
+        **({} if attempt.hint is None else {"hint": attempt.hint}),
         **text,
     }
 
@@ -155,6 +159,7 @@ def _decision(decision: Decision | None) -> dict[str, Any] | None:
         "wait_seconds": _seconds(decision.wait),
         "patch": None if decision.patch is None else dict(decision.patch),
         "why": decision.why,
+        **({} if decision.hint is None else {"hint": decision.hint}),
         **where,
     }
 

@@ -306,7 +306,7 @@ def signalled(monkeypatch, drain: float, *numbers: signal.Signals) -> list[objec
     import anyio
     import anyio.lowlevel
 
-    from streamguard.cli.commands.run import _Signals
+    from streamguard.jobs.signals import Signals
 
     done: list[object] = []
 
@@ -329,7 +329,7 @@ def signalled(monkeypatch, drain: float, *numbers: signal.Signals) -> list[objec
         raise Left
 
     monkeypatch.setattr(os, "_exit", leave)
-    signals = _Signals(Runner(), Progress(), drain)
+    signals = Signals(Runner(), Progress(), drain)
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:

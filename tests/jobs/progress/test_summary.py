@@ -165,6 +165,7 @@ def test_the_state_for_machines() -> None:
         "rows": 10,
         "done": 6,
         "running": 1,
+        "batches": None,
         "cooling_seconds": 0.0,
         "succeeded": 3,
         "failed": {"provider.overloaded": 1},
