@@ -23,6 +23,8 @@ from streamguard.testing.oracle.reading import Said
 Path = tuple[str, ...]
 _PART = regex.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\],:]|[^\s{}\[\],:"]++', regex.DOTALL)
 _NUMBER = regex.compile(r"-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?")
+_DIGITS = 4300
+"""Digits of a whole number that Python reads; a policy allows fewer."""
 _LITERALS = {"true": True, "false": False, "null": None}
 
 
@@ -312,7 +314,7 @@ def _function(check: Any) -> _Rule:
 
 def _as_written(number: str) -> int | Decimal:
     """A number as functions get it."""
-    return int(number) if number.lstrip("-").isdigit() else Decimal(number)
+    return int(number) if number.lstrip("-").isdigit() and len(number) <= _DIGITS else Decimal(number)
 
 
 def _result(waiting: Any) -> Any:
