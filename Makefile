@@ -100,6 +100,10 @@ docs: $(STAMP) ## write the generated pages and pictures anew
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.picture
 
+changelog: $(STAMP) ## what the next release would say, from changelog.d
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/towncrier build --draft --version NEXT
+
 site: $(STAMP) ## the documentation as a site in build/site; fails on a link that leads nowhere
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/python -m tools.site
@@ -107,4 +111,4 @@ site: $(STAMP) ## the documentation as a site in build/site; fails on a link tha
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: schedulers site docs cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
+.PHONY: changelog schedulers site docs cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
