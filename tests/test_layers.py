@@ -71,7 +71,8 @@ MAY_IMPORT: dict[str, str] = {
     "replay": "terminal request verdict events usage outcome errors files pricing pricing.book guards retry policy adapters.sse"
     " adapters.anthropic",
     "jobs": "redaction request terminal verdict events usage outcome pace.limits pace errors files files.sqlite_file files.reading"
-    " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic",
+    " files.python_names files.schema_file pricing pricing.book models guards retry budgets budgets.upper_bound budgets.spec policy policy.file source engine"
+    " adapters.anthropic",
     "batch": "redaction outcome errors usage files files.sqlite_file budgets budgets.upper_bound budgets.spec policy"
     " source engine adapters.anthropic api jobs",
     "testing": "request verdict events usage pace.limits errors files source adapters.sse adapters.anthropic",

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 from bench.mutants.billing import value
 from streamguard.engine import dispatch
-from streamguard.engine.pacing import call_pace, local, shared
-from streamguard.jobs import asking
+from streamguard.engine.pacing import call_breaker, call_pace, local, shared
+from streamguard.jobs import asking, runner
+from streamguard.jobs.admission import Holds
 from streamguard.pace import blind, pace, sharing
 from streamguard.pace.limits import Limit
 from streamguard.pace.pace import Pace
+from streamguard.retry import breaker
+from streamguard.retry.breaker import Breaker
 
 PURE = ("tests/pace/test_pace.py",)
 BLIND = ("tests/pace/test_blind.py",)
 SHARED = ("tests/pace/test_sharing.py",)
+CALL_BREAKER = ("tests/engine/pacing/test_call_breaker.py",)
 CALLS = ("tests/engine/pacing/test_call_pace.py",)
 
 value("pace: what is left does not count", Limit, "share_left", 1.0, by=PURE)
@@ -44,6 +48,20 @@ value("engine: first tokens are not told", call_pace.CallPace, "began", lambda s
 value("engine: silence is no queue", call_pace, "SILENT", frozenset(), by=CALLS)
 value("engine: waiters are not woken", local.LocalPacer, "report", lambda self, report, **told: None, by=CALLS)
 value("jobs: rows begin long before their turns", asking, "AHEAD", 10**6, by=("tests/jobs/test_pace.py",))
+
+BREAKER = ("tests/retry/test_breaker.py",)
+OUTAGE = ("tests/jobs/test_outage.py",)
+value("breaker: no share opens it", Breaker, "_mostly", lambda self: False, by=BREAKER)
+value("breaker: refusals count in a row", breaker, "REFUSING", frozenset(), by=BREAKER)
+value("breaker: everything speaks of an outage", breaker, "DOWN", ("*",), by=BREAKER)
+value("breaker: pauses do not grow", breaker, "SLOWER", 1.0, by=BREAKER)
+value("breaker: looks that end are kept", Breaker, "left", lambda self, probe: None, by=BREAKER)
+value("breaker: calls wait for nothing", call_breaker.CallBreaker, "enter", lambda *args, **how: _nothing(), by=OUTAGE)
+value("breaker: nobody goes elsewhere", call_breaker, "elsewhere", lambda retry, reason: None, by=OUTAGE)
+value("breaker: unused looks are kept", call_breaker.CallBreaker, "leave", lambda self: None, by=CALL_BREAKER)
+value("hold: rows begin while it is open", Holds, "waits", lambda self, down, key, now: False, by=OUTAGE)
+value("hold: no row begins to look", Holds, "waits", lambda self, down, key, now: key in down, by=OUTAGE)
+value("hold: no outage is too long", runner, "HOLD_LOOK", 1e9, by=OUTAGE)
 
 
 async def _nothing() -> None:

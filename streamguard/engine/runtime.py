@@ -17,6 +17,7 @@ from typing import Protocol
 from streamguard.budgets.reservation import Accounts
 from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import backend_clock
+from streamguard.engine.pacing.line import CommonClock
 from streamguard.engine.pacing.local import LocalPacer, Pacer
 from streamguard.engine.pacing.shared import SharedPacer
 from streamguard.engine.snapshot import CallSnapshot
@@ -30,6 +31,7 @@ from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import PriceSpec
 from streamguard.pricing.tokens import Calibration
+from streamguard.retry.breaker import Breaker, BreakerSpec, BreakerView
 from streamguard.retry.cooldown import Cooldown
 from streamguard.retry.quota import Quota, RetryQuota
 
@@ -114,6 +116,9 @@ class Runtime:
         self._quotas: dict[Quota, RetryQuota] = {}
         self._cooldowns: dict[tuple[str | None, str | None], Cooldown] = {}
         self._pacers: dict[tuple[PaceSpec, str, str | None], Pacer] = {}
+        self.common_clock = CommonClock()
+        """Where moments of all event loops are brought to, for what breakers know."""
+        self._breakers: dict[tuple[BreakerSpec, str | None, str | None], Breaker] = {}
         self._hedges: dict[tuple[HedgeSpec, str | None, str | None], Hedges] = {}
         self._pace_stores: dict[str, PaceStore] = {}
 
@@ -198,6 +203,46 @@ class Runtime:
             self._hedges.pop(next(iter(self._hedges)), None)
         self._hedges[key] = hedges
         return hedges
+
+    def breaker(self, spec: BreakerSpec, model: str | None, base_url: str | None = None) -> Breaker:
+        """Return the breaker of all calls that ask this model, at the source's own endpoint or at another.
+
+        The `MOST_KEPT` that were asked for last are kept, as cool-downs are.
+
+        :param spec: the policy's `breaker`.
+        """
+        key = (spec, model, base_url)
+        breaker = self._breakers.pop(key, None) or Breaker(spec)
+        if len(self._breakers) >= MOST_KEPT:
+            self._breakers.pop(next(iter(self._breakers)), None)
+        self._breakers[key] = breaker
+        return breaker
+
+    def breaker_states(self) -> dict[str, int]:
+        """Return how many breakers are closed, and how many are not: what those ask is down."""
+        is_open = sum(not breaker.closed for breaker in list(self._breakers.values()))
+        return {"closed": len(self._breakers) - is_open, "open": is_open}
+
+    def down(self, now: float) -> list[BreakerView]:
+        """Return what is down of that which had answered before, longest first.
+
+        :param now: on the running backend's clock, in seconds.
+        """
+        at = self.common_clock.moment(now)
+        found = [
+            BreakerView(
+                model=model,
+                base_url=base_url,
+                reason=breaker.state.reason,
+                seconds=at - breaker.state.opened_at,
+                next_look=breaker.wait(at),
+                looking=breaker.looking(at),
+                waiting=breaker.waiting,
+            )
+            for (_, model, base_url), breaker in list(self._breakers.items())
+            if breaker.state.alive and not breaker.closed
+        ]
+        return sorted(found, key=lambda view: -view.seconds)
 
     def _new_pacer(self, spec: PaceSpec, pool: str, base_url: str | None) -> Pacer:
         if spec.shared is None:
