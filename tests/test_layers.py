@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, str] = {
     "budgets.upper_bound": "request usage pricing budgets.known_options",
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
     "budgets.spec": "errors events usage pricing guards budgets.upper_bound",
-    "pace": "files guards pace.limits",
+    "pace": "files guards pace.limits retry",
     "policy": "pace redaction request verdict errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models guards policy",

@@ -273,7 +273,7 @@ class Call:
         self._delivery, going_on = running.delivery, self._continuation
         source = going_on.source(self._source) if going_on else self._source
         self.running = running
-        if self._dispatch.probing:
+        if self._dispatch.breaker.probing:
             self._feedback.give_back()  # a look costs no retry
         self._feedback.sent()
         if number == 1 and self._sent is not None:

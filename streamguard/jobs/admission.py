@@ -5,11 +5,15 @@ In charge of setting rows aside, no more than `MOST_ASIDE` of them. What a row w
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping
-from typing import Final, Literal, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Literal
+
+import msgspec
 
 from streamguard.jobs.input.input import RowRequest
+from streamguard.pace.warmup import Prefix, prefixes
 from streamguard.retry.breaker import BreakerView
 
 MOST_ASIDE: Final = 256
@@ -22,11 +26,12 @@ ONE_LOOKS: Final = 1.0
 """Seconds between two rows that begin in order to look whether an endpoint is back."""
 
 
-class Waits(Protocol):
-    """Says what a row has to wait for."""
+class Kind(msgspec.Struct, frozen=True):
+    """What rows have in common that wait together."""
 
-    def __call__(self, key: Hashable) -> bool:
-        """Return whether rows of this kind wait."""
+    model: str | None
+    shared: tuple[Prefix, ...]
+    """The prefixes that the provider caches."""
 
 
 class Admission:
@@ -36,10 +41,10 @@ class Admission:
     :param waits: whether rows of a key wait.
     """
 
-    def __init__(self, rows: Iterator[RowRequest], waits: Waits) -> None:
+    def __init__(self, rows: Iterator[RowRequest], waits: Callable[[Kind], bool]) -> None:
         self._rows = rows
         self._waits = waits
-        self._aside: dict[Hashable, deque[RowRequest]] = {}
+        self._aside: dict[Kind, deque[RowRequest]] = {}
         self._count = 0
 
     def take(self) -> RowRequest | Literal["later"] | None:
@@ -55,7 +60,7 @@ class Admission:
                     del self._aside[key]
                 return row
         while self._count < MOST_ASIDE and (request := next(self._rows, None)) is not None:
-            key = _key(request)
+            key = _kind(request)
             if key not in self._aside and not self._waits(key):
                 return request
             self._aside.setdefault(key, deque()).append(request)
@@ -63,30 +68,29 @@ class Admission:
         return "later" if self._count else None
 
 
-def _key(request: RowRequest) -> Hashable:
-    """What rows have in common that wait together: the model."""
+def _kind(request: RowRequest) -> Kind:
     model = request.params.get("model")
-    return model if isinstance(model, str) else None
+    return Kind(model if isinstance(model, str) else None, prefixes(request.params))
 
 
 class Holds:
     """Whether rows of a model wait, because their endpoint is down: then one at a time begins, to look."""
 
     def __init__(self) -> None:
-        self._let: dict[Hashable, float] = {}
+        self._let: dict[str | None, float] = {}
 
-    def waits(self, down: Mapping[str | None, BreakerView], key: Hashable, now: float) -> bool:
+    def waits(self, down: Mapping[str | None, BreakerView], model: str | None, now: float) -> bool:
         """Return whether a row waits. If it does not, it is counted as the one that looks.
 
         :param down: what is down, by model.
-        :param key: the row's model.
+        :param model: the row's.
         """
-        view = down.get(key) if isinstance(key, str | None) else None
+        view = down.get(model)
         if view is None:
-            self._let.pop(key, None)
+            self._let.pop(model, None)
             return False
-        late = now - self._let.get(key, -ONE_LOOKS) < ONE_LOOKS
+        late = now - self._let.get(model, -math.inf) < ONE_LOOKS
         if view.next_look > 0 or view.looking or view.waiting or late:
             return True
-        self._let[key] = now
+        self._let[model] = now
         return False

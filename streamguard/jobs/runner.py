@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Literal
@@ -26,7 +26,7 @@ import msgspec
 from streamguard.budgets.ledger import Balance, LedgerError, LedgerLost
 from streamguard.budgets.spec import BudgetSpec, Scope
 from streamguard.engine.runtime import Runtime
-from streamguard.jobs.admission import LOOK_EVERY, Admission, Holds
+from streamguard.jobs.admission import LOOK_EVERY, Admission, Holds, Kind
 from streamguard.jobs.asking import Asker, Denial, Ended
 from streamguard.jobs.batches.lane import BatchLane, LaneStopped
 from streamguard.jobs.input.input import RowRequest
@@ -272,10 +272,11 @@ class Runner:
         if suspects:
             await self._work(Admission(self._admit(chain(suspects, requests), None), self._waits))
 
-    def _waits(self, key: Hashable) -> bool:
-        """Whether rows of a model wait: their endpoint is down."""
+    def _waits(self, kind: Kind) -> bool:
+        """Whether rows wait: their endpoint is down, or another row writes the prefix that they share."""
         now = self._tally.clock()
-        return self._holds.waits(self._asker.down(now), key, now)
+        down = self._holds.waits(self._asker.down(now), kind.model, now)
+        return down or (bool(kind.shared) and self._asker.warming(kind.shared))
 
     def _admit(self, requests: Iterator[RowRequest], suspects: list[RowRequest] | None) -> Iterator[RowRequest]:
         """The rows that may begin, until the job ends."""

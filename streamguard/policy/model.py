@@ -89,6 +89,9 @@ class Policy(Spec):
     """How fast requests are sent. `null`: as fast as calls come, and jobs eight at a time."""
     breaker: BreakerSpec | None = BreakerSpec()
     """When an endpoint counts as down. `null`: every call finds that out by itself."""
+    warm_up: bool = True
+    """Whether one row of a job goes first, of those that share a prefix with `cache_control`: the others read it from
+    the provider's cache instead of writing it again."""
     hedge: HedgeSpec | None = None
     """A second request for calls whose output is late. Off by default: it is paid for."""
     prices: Prices = Prices()
@@ -114,6 +117,7 @@ class Policy(Spec):
             budgets: Sequence[BudgetSpec] = (),
             pace: PaceSpec | None = ...,
             breaker: BreakerSpec | None = ...,
+            warm_up: bool = True,
             hedge: HedgeSpec | None = None,
             prices: Mapping[str, Any] = ...,
         ) -> None: ...

@@ -47,9 +47,11 @@ class KeyedRuntime(Runtime):
         """The cool-down of all calls that ask this model with the running request's key."""
         return super().cooldown(model, KEY.get() or base_url)
 
-    def breaker(self, spec: BreakerSpec, model: str | None, base_url: str | None = None) -> Breaker:
+    def breaker(
+        self, spec: BreakerSpec, model: str | None, base_url: str | None = None, *, pace: PaceSpec | None = None
+    ) -> Breaker:
         """The breaker of all calls that ask this model with the running request's key: nobody breaks it for others."""
-        return super().breaker(spec, model, KEY.get() or base_url)
+        return super().breaker(spec, model, KEY.get() or base_url, pace=pace)
 
     def pacer(self, spec: PaceSpec, model: str | None, base_url: str | None = None) -> Pacer:
         """The pace of all calls that ask this model with the running request's key: limits belong to its account."""

@@ -46,7 +46,8 @@ SLOWER: Final = 1.5
 """How much longer the pause is after a look in vain."""
 
 PROBE_LEASE: Final = 30.0
-"""Seconds after which a look counts as given up whose program is not heard of any more."""
+"""Seconds that a look may wait for its turn before it is sent. With its own clocks, after that it counts as given up:
+its program died."""
 
 State = Literal["closed", "open", "half_open"]
 Speaks = Literal["answer", "down", "nothing"]
@@ -215,10 +216,20 @@ class Breaker:
         state.row += not refused
         if state.row < self.spec.after and not self._mostly():
             return False
-        state.reason, state.opened_at = reason, now
-        state.pause = min(self.spec.first, self.spec.most)
-        state.until = now + state.pause
+        self.open(reason, now)
         return True
+
+    def open(self, reason: str, now: float, *, alive: bool = False) -> None:
+        """Open it, unless it is open.
+
+        :param alive: whether the endpoint is known to have answered before.
+        """
+        state = self.state
+        state.alive = state.alive or alive
+        if self.closed:
+            state.reason, state.opened_at = reason, now
+            state.pause = min(self.spec.first, self.spec.most)
+            state.until = now + state.pause
 
     def left(self, probe: int) -> None:
         """A look ended without a word: another attempt may look."""

@@ -15,14 +15,18 @@ import anyio
 
 from streamguard.engine.attempt import RunningAttempt, interrupt_trip
 from streamguard.engine.clock import CallClock
+from streamguard.engine.pacing.shared_breaker import SharedBreaker
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.telemetry import BreakerClosed, BreakerOpened, BreakerProbed
 from streamguard.events import Failed
 from streamguard.policy.model import Policy
 from streamguard.request import Request
-from streamguard.retry.breaker import Breaker, speaks
+from streamguard.retry.breaker import PROBE_LEASE, Breaker, Passage, speaks
 from streamguard.retry.rules import elsewhere
 from streamguard.verdict import Decision, Trip
+
+NO_CLOCK: Final = 600.0
+"""Seconds that a look may take where no clock of the policy bounds its first token."""
 
 LOOK_AGAIN: Final = 1.0
 """Seconds after which whoever waits looks again at the latest: another call may have found the endpoint back."""
@@ -35,7 +39,8 @@ class CallBreaker:
     """
 
     def __init__(self, policy: Policy, runtime: Runtime, clock: CallClock, about: Mapping[str, Any]) -> None:
-        self._spec, self._retry = policy.breaker, policy.retry
+        self._spec, self._retry, self._pace = policy.breaker, policy.retry, policy.pace
+        self._patience = (policy.timeouts.first_token or NO_CLOCK) + PROBE_LEASE
         self._runtime = runtime
         self._clock = clock
         self._about = about
@@ -57,17 +62,14 @@ class CallBreaker:
         if self._spec is None or self._probe:
             return None
         clock, self._place = self._clock, (request.model if request else None, base_url)
-        self._breaker = breaker = self._runtime.breaker(self._spec, *self._place)
+        self._breaker = breaker = self._runtime.breaker(self._spec, *self._place, pace=self._pace)
         deadline = clock.deadline if clock.deadline < math.inf else clock.now() + self._spec.most
         while True:
             now = self._now()
             other = elsewhere(self._retry, breaker.state.reason) if first and not breaker.closed else None
             if other is not None and self._down_at(other, now):
                 other = None
-            # What never answered in this process may as well be a wrong address: every call finds out by itself.
-            if other is None and not breaker.state.alive:
-                return None
-            passage = breaker.enter(now)
+            passage = await self._ask(breaker, now)
             if passage.given:
                 if passage.probe:
                     self._probe = passage.probe
@@ -76,6 +78,9 @@ class CallBreaker:
             if other is not None:
                 self.rerouted = other
                 return other
+            # What never answered may as well be a wrong address: every call finds out by itself.
+            if not breaker.state.alive:
+                return None
             if not unbegun and clock.now() + passage.wait >= deadline:
                 message = (
                     f"not sent: {self._named} is down for {now - breaker.state.opened_at:.0f} s "
@@ -94,6 +99,12 @@ class CallBreaker:
                 clock.leave_out(clock.now() - since)
             if clock.interrupted is not None:
                 return interrupt_trip(clock.interrupted)
+
+    async def _ask(self, breaker: Breaker, now: float) -> Passage:
+        """Whether the attempt may be sent, as this program knows or as all programs of a store do."""
+        if not isinstance(breaker, SharedBreaker):
+            return breaker.enter(now)
+        return await breaker.ask(now, self._runtime.cooldown(*self._place), lease=self._patience)
 
     def beside(self, clock: CallClock) -> CallBreaker:
         """Return the same for a second request beside, which is no look."""
@@ -160,6 +171,11 @@ class CallBreaker:
                 self._tell(BreakerOpened, reason=reason, next_look=breaker.state.pause)
         else:
             self.leave()
+
+    async def tell(self) -> None:
+        """Tell other programs what was found, where they share a store."""
+        if isinstance(self._breaker, SharedBreaker):
+            await self._breaker.tell(self._now(), self._runtime.cooldown(*self._place))
 
     @property
     def _named(self) -> str:

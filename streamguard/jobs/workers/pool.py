@@ -48,6 +48,7 @@ from streamguard.jobs.workers.frames import (
     Sent,
     Withdraw,
 )
+from streamguard.pace.warmup import Prefix
 from streamguard.retry.breaker import BreakerView
 
 STARTS: Final = 3
@@ -227,6 +228,10 @@ class WorkerPool:
             longest = max(child.down[model].seconds + now - child.told_at for child in children)
             found[model] = msgspec.structs.replace(view, seconds=longest, next_look=max(0.0, view.next_look - ago))
         return found
+
+    def warming(self, shared: Sequence[Prefix]) -> bool:  # noqa: ARG002  each process warms up by itself
+        """See `Asker.warming`: nothing waits here."""
+        return False
 
     def cooling(self, now: float) -> float:  # noqa: ARG002  clocks of the processes
         """See `Asker.cooling`: as the processes said last."""
