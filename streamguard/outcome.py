@@ -106,6 +106,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """1-based."""
     patch: Mapping[str, Any] | None = None
     """What was changed in the original request for it."""
+    hint: str | None = None
+    """What its request said of the answer before, at the end of the last user message."""
     model: str | None = None
     """The model asked for, after the patch."""
     ended: Trip | Failed | None = None

@@ -152,6 +152,22 @@ class Request:
         """Return the request of another body, with the same betas and to the same endpoint."""
         return self._with(copy.deepcopy(dict(body)))
 
+    def with_note(self, text: str) -> Request | None:
+        """Return the request with a text block at the very end of the last user message; `None` if it has none.
+
+        What was there before is the same, so that what a provider has cached of it stays of use.
+        """
+        messages = self.body.get("messages")
+        turns = list(messages) if isinstance(messages, list | tuple) else []
+        users = [at for at, turn in enumerate(turns) if isinstance(turn, Mapping) and turn.get("role") == "user"]
+        content = turns[users[-1]].get("content") if users else None
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}] if content else []
+        if not isinstance(content, list | tuple):
+            return None
+        turns[users[-1]] = {**turns[users[-1]], "content": [*content, {"type": "text", "text": text}]}
+        return self._with({**self.body, "messages": turns})
+
     def to(self, base_url: str | None) -> Request:
         """Return the same request to another endpoint; itself, if that is `None`."""
         if base_url is None:

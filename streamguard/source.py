@@ -151,6 +151,7 @@ def check_source(source: Source, policy: Policy, deliver: Deliver = "committed")
         patched = [i for i, rule in enumerate(policy.retry.rules) if rule.patch]
         needs = [
             *(f"retry.rules[{i}].patch" for i in patched[:1]),
+            *[f"retry.rules[{i}].hint" for i, rule in enumerate(policy.retry.rules) if rule.hint][:1],
             *(["budgets"] if policy.budgets else []),
             *(["hedge"] if policy.hedge else []),
             *(["json.schema: request"] if policy.json_document and policy.json_document.schema_ == "request" else []),

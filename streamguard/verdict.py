@@ -166,6 +166,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds to wait before the next attempt."""
     patch: Mapping[str, Any] | None = None
     """What changes in the original request for the next attempt."""
+    hint: str | None = None
+    """What the next request says of the last answer, if the rule has a hint."""
     base_url: str | None = None
     """Where the next attempt goes, if not to the source's own endpoint."""
     budget_left: Mapping[str, int] = {}

@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, str] = {
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
     "budgets.spec": "errors events usage pricing guards budgets.upper_bound",
     "pace": "files guards pace.limits retry",
-    "policy": "pace redaction request verdict errors files pricing models guards retry budgets.spec",
+    "policy": "pace redaction request verdict events errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models guards policy",
     "policy.given": "errors files policy policy.file",
@@ -159,6 +159,7 @@ CLOCKS = {
     "budgets.stores.redis": "until when a server may run what it was sent, and when it was last looked at",
     "budgets.stores.sqlite": "leases, windows of days, and the wait for a locked file",
     "engine.runtime": "when a shared pace is told its last reports",
+    "files.sqlite_file": "how long it has waited for other processes",
     "pace.stores.redis": "the server's clock between its answers",
     "pace.stores.sqlite": "the clock of one machine",
     "pricing.book": "which of a model's prices is today's",

@@ -24,7 +24,7 @@ from streamguard.adapters.anthropic.source import messages
 from streamguard.batch.claims import Claims
 from streamguard.batch.columns import cells
 from streamguard.batch.journal import open_journal
-from streamguard.batch.journal.contract import JournalLost
+from streamguard.batch.journal.contract import JournalEmptied, JournalLost
 from streamguard.batch.setup import Requests, Setup, Unusable
 from streamguard.batch.work import Came, Work
 from streamguard.budgets.reservation import Accounts
@@ -44,9 +44,15 @@ END_LIMIT: Final = 5.0
 
 
 class Core:
-    """A running loop. Made by `core_of`."""
+    """A running loop. Made by `core_of`.
 
-    def __init__(self, setup: Setup) -> None:
+    :param owner: the name of the process in the row journal; one of its own, if `None`.
+    """
+
+    def __init__(self, setup: Setup, owner: str | None = None) -> None:
+        self.owner = owner
+        self.lost: JournalLost | None = None
+        """The row journal could not be reached, and nothing is asked here any more."""
         self._setup = setup
         self._requests = Requests(setup)
         self._about = About(
@@ -78,18 +84,25 @@ class Core:
         """Ask for a row; the future has the cells of the added columns. To cancel it interrupts the call.
 
         :raises ConfigError: the row has no key.
+        :raises JournalLost: the row journal could not be reached.
         """
         key = self._requests.key(row)
+        if self._portal is None and self.lost is not None:
+            raise self.lost
         assert self._portal is not None
         return self._portal.start_task_soon(self._one, key, row)
 
-    def stop(self) -> None:
-        """End the loop. What runs is interrupted and put back."""
+    def stop(self, *, interrupt: bool = True) -> bool:
+        """End the loop; returns whether it has ended.
+
+        :param interrupt: whether what runs is interrupted and put back; else its end is waited for.
+        """
         portal, self._portal = self._portal, None
         if portal is not None:
-            portal.start_task_soon(portal.stop, True)
+            portal.start_task_soon(portal.stop, interrupt)
         if threading.current_thread() is not self._thread:
             self._thread.join(END_LIMIT)
+        return not self._thread.is_alive()
 
     async def _one(self, key: str, row: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -125,7 +138,8 @@ class Core:
             if setup.journal is not None:
                 journal = await anyio.to_thread.run_sync(open_journal, setup.journal, setup.job or "")
                 stack.callback(journal.close)
-                claims = Claims(journal, lease=setup.lease, lost=self._lost)
+                claims = Claims(journal, lease=setup.lease, lost=self._lost, owner=self.owner)
+                self.owner = claims.owner
             self._work = Work(asker, claims, concurrency=setup.concurrency, stops=self._stops)
             async with anyio.create_task_group() as tasks:
                 if claims is not None:
@@ -140,6 +154,7 @@ class Core:
                 tasks.cancel_scope.cancel()
 
     def _lost(self, error: JournalLost) -> None:
+        self.lost = error
         self._work.lost(error)
 
     def _stops(self, denial: Denial) -> bool:
@@ -161,9 +176,13 @@ class _Cores:
         with self._lock:
             if self._pid != os.getpid():  # after a fork there are objects without their threads
                 self._cores, self._pid = {}, os.getpid()
-            core = self._cores.get(setup.name)
+            core, owner = self._cores.get(setup.name), None
+            if core is not None and core.lost is not None and not isinstance(core.lost, JournalEmptied):
+                # Its calls were interrupted. Once they are over, the rows that it had are this process's still: an
+                # outage of the journal is nobody's death.
+                owner, core = (core.owner if core.stop(interrupt=False) else None), None
             if core is None or not core.alive:
-                core = Core(setup)
+                core = Core(setup, owner)
                 core.start()
                 self._cores[setup.name] = core
             return core

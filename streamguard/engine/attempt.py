@@ -70,6 +70,8 @@ class RunningAttempt:
         """Why it was aborted or failed, if it was."""
         self.waited = Waited()
         """What it waited for before it was sent."""
+        self.hint: str | None = None
+        """What its request says of the answer before."""
         self.max_tokens_knob: str | None = None
         """What lowered the request's `max_tokens`, if something did."""
         self.hedge: Literal["won", "lost"] | None = None

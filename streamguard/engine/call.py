@@ -112,11 +112,13 @@ class Call:
         about, waits = {"call": self.id, **self.about}, {"patient": patient, "shared": shared}
         self._dispatch = Dispatch(policy, self._runtime, self.clock, source, about, **waits)
         self._feedback = Feedback(None if policy.retry.quota is None else self._runtime.quota(policy.retry.quota))
-        self._deciding = Deciding(policy, self._runtime, self.clock, self._feedback, self._records)
+        self._deciding = Deciding(policy, self._runtime, self.clock, self._feedback, self._records, source.request)
         self._delivery = Delivery(self._deliver, keep=keep)
         self.failure: CallError | None = None
         self._ending = False  # whether all of the answer was handed out, and only the socket's end is still to come
         self._patched: Request | None = None
+        self._hint: str | None = None
+        """What the request of the attempt says of the answer before."""
         self._recorder = Recorder(self._runtime, policy, self.clock)
         parts = (self._runtime, self.clock, self._dispatch, self._feedback, self._recorder, self._records)
         self._hedging = Hedging(*parts, make=self._attempt, open_=self._open, took=self._go_on_with)
@@ -323,7 +325,9 @@ class Call:
         self._patched = original
         if original is not None and decision is not None:
             patched = original.patched(decision.patch) if decision.patch else original
-            self._patched = patched.to(decision.base_url)
+            hinted = patched.with_note(decision.hint) if decision.hint else None
+            self._hint = decision.hint if hinted else None
+            self._patched = (hinted or patched).to(decision.base_url)
         if self._patched is not None and self._continuation is not None:
             self._patched = self._continuation.request(self._patched)
         return self._patched
@@ -341,6 +345,7 @@ class Call:
         delivery = Delivery(self._deliver, keep=self._keep, after=going_on if self._shown else None)
         running = RunningAttempt(number, permit.request, panel, delivery, clock)
         running.waited, running.max_tokens_knob = permit.waited, permit.max_tokens_knob
+        running.hint = self._hint
         return running
 
     def _context(self, number: int, permit: Permit) -> AttemptContext:
@@ -416,7 +421,9 @@ class Call:
         resumes = decision.rule is not None and self.policy.retry.rules[decision.rule].resume == "continue"
         self._continuation, self._shown = (rest if resumes else None), shown
         self._follow(
-            self._recorder.record(running, end, patch=self._patch, decision=decision, charged=charged), end, decision
+            self._recorder.record(running, end, patch=self._patch, decision=decision, charged=charged),
+            end,
+            decision,
         )
 
     async def _unsent(self, number: int, end: Trip | Failed) -> None:

@@ -13,6 +13,7 @@ from streamguard.engine.clock import CallClock
 from streamguard.engine.runtime import Runtime
 from streamguard.events import Failed
 from streamguard.outcome import AttemptRecord
+from streamguard.policy.hinting import next_hint
 from streamguard.policy.model import Policy
 from streamguard.request import Request
 from streamguard.retry.cooldown import COOLING, Cooldown
@@ -25,11 +26,19 @@ class Deciding:
     """The decisions of one call.
 
     :param records: the attempts so far; the call's own list.
+    :param original: the request as the caller made it.
     """
 
     def __init__(
-        self, policy: Policy, runtime: Runtime, clock: CallClock, feedback: Feedback, records: list[AttemptRecord]
+        self,
+        policy: Policy,
+        runtime: Runtime,
+        clock: CallClock,
+        feedback: Feedback,
+        records: list[AttemptRecord],
+        original: Request | None,
     ) -> None:
+        self._original = original
         self._policy = policy
         self._runtime = runtime
         self._clock = clock
@@ -66,7 +75,8 @@ class Deciding:
             state = msgspec.structs.replace(state, cooldown=cooldown.left(now))
         decision = decide(self._policy.retry, end, msgspec.structs.replace(state, resumable=resumable))
         self._feedback.decided(end, decision, cooldown, sent=sent, now=now)
-        return msgspec.structs.replace(decision, budget_left=left) if left else decision
+        hint = next_hint(self._policy, decision, end, self._original)
+        return msgspec.structs.replace(decision, budget_left=left, hint=hint) if left or hint else decision
 
     def follow(self, decision: Decision) -> None:
         """The call does as decided."""

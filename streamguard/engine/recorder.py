@@ -66,6 +66,7 @@ class Recorder:
         return AttemptRecord(
             number=running.number,
             patch=patch,
+            hint=running.hint,
             model=model,
             ended=end,
             completed=completed,

@@ -117,8 +117,9 @@ def _aborted(r: AttemptAborted) -> tuple[str, str, dict[str, Any]]:
 
 
 def _scheduled(r: RetryScheduled) -> tuple[str, str, dict[str, Any]]:
-    fields = {"attempt": r.attempt, "reason": r.decision.reason, "rule": r.decision.rule, "wait": r.decision.wait}
-    return "info", "retry_scheduled", fields
+    decision = r.decision
+    fields = {"attempt": r.attempt, "reason": decision.reason, "rule": decision.rule, "wait": decision.wait}
+    return "info", "retry_scheduled", {**fields, "hint": decision.hint}
 
 
 def _gave_up(r: CallGaveUp) -> tuple[str, str, dict[str, Any]]:

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
@@ -23,6 +24,9 @@ import msgspec
 SMALLEST = 512
 """Bytes of the smallest SQLite database. SQLite takes a shorter file for empty and writes over it."""
 
+
+BETWEEN_TRIES = 0.01
+"""Seconds between two tries of what SQLite does not wait for."""
 
 COPIES = 5
 """Times that a file is copied which changes meanwhile."""
@@ -164,6 +168,28 @@ def _states(path: Path) -> list[tuple[int, int] | None]:
         else:
             found.append((status.st_size, status.st_mtime_ns))
     return found
+
+
+def keep_log(db: sqlite3.Connection, timeout: float, pause: Callable[[float], None] = time.sleep) -> None:
+    """Give a file a write-ahead log, also where others do the same at this moment.
+
+    SQLite does not wait for others in this one place: two processes would hold a lock that the other wants. So this
+    tries again.
+
+    :param timeout: seconds to wait for others.
+    :param pause: sleeps between two tries.
+    :raises sqlite3.OperationalError: others still have the file, or it cannot be written.
+    """
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL").fetchall()
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() >= until:
+                raise
+            pause(BETWEEN_TRIES)
+        else:
+            return
 
 
 def claim(db: sqlite3.Connection, kind: Format) -> None:

@@ -318,6 +318,8 @@ def _opaque(policy: Policy) -> Iterator[Finding]:
     for index, rule in enumerate(policy.retry.rules):
         if rule.patch:
             yield Finding("error", ("retry", "rules", index, "patch"), "an opaque source has no request to patch")
+        if rule.hint:
+            yield Finding("error", ("retry", "rules", index, "hint"), "an opaque source has no request to add to")
     if policy.budgets:
         yield Finding("error", ("budgets",), "an opaque source has no request whose cost could be bounded")
     if policy.hedge is not None:

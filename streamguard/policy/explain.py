@@ -190,6 +190,8 @@ def _how(rule: Rule, attempts: int) -> str:
         parts.append("then the answer is kept and marked")
     if rule.base_url:
         parts.append(f"from {rule.base_url}")
+    if rule.hint:
+        parts.append(f'with the hint "{rule.hint}"')
     if rule.patch:
         parts.append("with " + ", ".join(_patch(key, value) for key, value in rule.patch.items()))
     return ", ".join(parts)

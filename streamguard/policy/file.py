@@ -336,7 +336,9 @@ class _Reading:
         except ValidationError as mistake:
             in_checks = list(_in_checks(merged.data))
             found = mistakes(mistake.errors(include_url=False), merged.data, _schema())
-            for one in [*(one for one in found if one.offset is None), *in_checks]:
+            # Of expressions it knows less than `in_checks`, which sees the schema.
+            known = [one for one in found if one.offset is None or one.path[0] != "checks"]
+            for one in [*known, *in_checks]:
                 self.problems.append(self.placed(one, merged.positions, merged.data))
             for finding in unknown_reasons(_patterns(merged.data), _own_reasons(merged.data)):
                 self.add(Mistake(finding.path, finding.problem), merged.positions)

@@ -21,13 +21,14 @@ from streamguard.guards.base import AttemptContext
 from streamguard.guards.closing import Closing
 from streamguard.guards.grounding.source import Given, SourceTexts
 from streamguard.guards.panel import Panel
+from streamguard.policy.hinting import next_hint
 from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import Price
 from streamguard.pricing.tokens import TokenScale
 from streamguard.replay.recording import Recording
 from streamguard.request import Request
-from streamguard.retry.rules import RetryState, accepted
+from streamguard.retry.rules import RetryState, accepted, decide
 from streamguard.verdict import Completed, Enough, Trip, Where
 
 SCALE: Final = TokenScale()
@@ -71,6 +72,8 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """The reason in a sentence."""
     observed: tuple[ObservedTrip, ...] = ()
     """Trips of guards in `mode: observe`, in order."""
+    hint: str | None = None
+    """What the next request would say of the answer, if the rule that asks again has a hint."""
     marked: tuple[ObservedTrip, ...] = ()
     """What is wrong with an answer that the policy would keep at the first attempt (`accept: marked`)."""
 
@@ -130,6 +133,7 @@ def replay(
             event=None if at is None else where.event,
             keyword=where.keyword,
             message=verdict.message,
+            hint=next_hint(policy, decide(policy.retry, verdict, first), verdict, request),
         )
     if isinstance(verdict, Failed):
         # What failed is an event, too, though no guard was asked about it.

@@ -16,11 +16,14 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from streamguard.events import Failed
 from streamguard.files.frozen_json import JsonObject
+from streamguard.files.mistakes import LOCATED
 from streamguard.guards.base import Spec
 from streamguard.guards.knobs import Items
+from streamguard.retry.hints import MAX_HINT, mistakes, not_the_answers
 from streamguard.retry.quota import Quota, is_outage
 from streamguard.verdict import REASONS, Decision, Trip
 
@@ -98,6 +101,10 @@ class Rule(Spec):
     and `json.ungrounded`: the document is whole and valid, but what it says may be wrong, perhaps in the source."""
     patch: JsonObject | None = None
     """What to change in the original request: see `Request.patched`."""
+    hint: Annotated[str, Field(min_length=1, max_length=MAX_HINT)] | None = None
+    """What the next request says of the last answer, in a text block after everything else in the last user message:
+    such as `The last answer was rejected: {reason} at {pointer}: {message}`. Also `{expected}`. Words of ours alone,
+    never text of the answer; of the latest answer alone."""
     resume: Literal["restart", "continue"] = "restart"
     """`continue`: go on with prose that the line cut, from where it broke, instead of beginning again. The joined
     answer is two samples of the model's. For `transport.*` only; what cannot be continued begins again."""
@@ -120,6 +127,19 @@ class Rule(Spec):
             raise ValueError(
                 f"accept: marked keeps a document that is whole and valid: let the rule be about check.* and "
                 f"{UNGROUNDED} alone, not about {', '.join(wrong)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _hints_at_what_a_model_can_mend(self) -> Rule:
+        if self.hint is None:
+            return self
+        if found := list(mistakes(self.hint)):
+            raise PydanticCustomError(LOCATED, "a hint that cannot be written", {"mistakes": found})
+        if wrong := not_the_answers(self.when):
+            raise ValueError(
+                "hint tells the model what was wrong with its answer, and of clocks, the line and the provider it can "
+                f"repair nothing: leave it out of the rule about {', '.join(wrong)}"
             )
         return self
 

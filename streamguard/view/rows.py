@@ -162,6 +162,7 @@ def attempt(record: AttemptRecord, blocks: Iterable[Kept]) -> dict[str, Any]:
         "stop_reason": record.stop_reason,
         "request_id": record.request_id,
         "patch": None if not record.patch else {name: str(value)[:LABEL] for name, value in record.patch.items()},
+        "hint": record.hint,
         "tokens": usage(record.usage),
         "cost": money(record.cost),
         "saved": record.saved_tokens,

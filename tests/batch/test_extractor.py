@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import anyio
 import pytest
 import trio
 
-from streamguard.batch import Extractor, Stopped
+from streamguard.batch import Extractor, JournalLost, Stopped, core
+from streamguard.batch.claims import Claims
 from streamguard.batch.columns import ADDED
 from streamguard.batch.core import NAME
+from streamguard.batch.journal.contract import JournalEmptied
+from streamguard.batch.journal.sqlite import SqliteJournal
 from streamguard.errors import ConfigError
 from tests.batch.batches import POLICY, extractor, provider, request, rows
 
@@ -208,6 +212,42 @@ def test_a_journal_keeps_successes_and_own_faults(tmp_path) -> None:
         assert server.asked == {"row 1": 1, "bad 2": 2, "row 3": 1}
         with pytest.raises(ConfigError, match="another request"):
             list(extract.rows([{"id": 0, "text": "row 100"}]))
+
+
+def test_a_journal_that_is_back_is_used_again_and_its_outages_are_no_deaths(tmp_path, monkeypatch) -> None:
+    """Each use in an outage says so; the next one goes on, and no row is given up for it."""
+    outages, finish = 4, SqliteJournal.finish
+
+    def failing(self: SqliteJournal, results: Any) -> Any:
+        nonlocal outages
+        outages -= 1
+        if outages >= 0:
+            raise JournalLost("no answer")
+        return finish(self, results)
+
+    monkeypatch.setattr(SqliteJournal, "finish", failing)
+    monkeypatch.setattr(core, "Claims", partial(Claims, patience=0.0))
+    options = {"journal": f"sqlite:{tmp_path / 'rows'}", "job": "j"}
+    with provider() as server, extractor(server.base_url, **options) as extract:
+        for _ in range(4):
+            with pytest.raises(JournalLost, match="no answer"):
+                list(extract.rows(rows("row 1")))
+        assert [(row["output"], row["asked"]) for row in extract.rows(rows("row 1"))] == [('{"n":1}', True)]
+        assert server.asked == {"row 1": 5}
+        assert [thread.name for thread in threading.enumerate()].count(NAME) == 1
+
+
+def test_a_journal_that_was_emptied_is_not_begun_anew(tmp_path) -> None:
+    """What was paid for would be paid again: the work stops, however often it is tried."""
+    path = tmp_path / "rows"
+    with provider() as server, extractor(server.base_url, journal=f"sqlite:{path}", job="j") as extract:
+        assert [row["output"] for row in extract.rows(rows("row 1"))] == ['{"n":1}']
+        for name in ("rows", "rows-wal", "rows-shm"):
+            (tmp_path / name).unlink(missing_ok=True)
+        for _ in range(2):
+            with pytest.raises(JournalEmptied, match="removed or replaced"):
+                list(extract.rows(rows("row 1")))
+        assert server.asked == {"row 1": 1}
 
 
 def test_a_row_that_stands_twice_is_asked_once(tmp_path) -> None:

@@ -240,3 +240,25 @@ def test_a_stream_that_is_open_already() -> None:
     assert [mark.reason for mark in anyio.run(main, WRONG).marked] == ["check.line", "check.total"]
     with pytest.raises(GaveUp, match=r"json\.malformed"):
         anyio.run(main, WRONG.replace(":", ";"))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_checks_that_are_functions(asynchronous: bool) -> None:
+    """Plain or async, with a reason of the house's own; one that raises is no mark."""
+
+    def judge(total: Any) -> bool:
+        return bool(total < 4)
+
+    async def judge_later(total: Any) -> bool:
+        await anyio.lowlevel.checkpoint()
+        return judge(total)
+
+    checked = streamguard.check(needs=["/total"], reason="house.total")(judge_later if asynchronous else judge)
+    rules = [Rule(when="house.*", max_uses=1, accept="marked")]
+    policy = Policy(json=JsonDocument(), checks=[checked], retry=Retry(attempts=2, rules=rules))
+    outcome = run(source(WRONG, WRONG), policy)
+    assert (outcome.completed, outcome.value, outcome.reasons) == ("whole", json.loads(WRONG), ("house.total",))
+    assert [mark.reason for mark in outcome.marked] == ["house.total"]
+    with pytest.raises(GaveUp) as gave_up:
+        run(source('{"total": []}'), policy)
+    assert gave_up.value.reason == "guard.failed"

@@ -19,6 +19,7 @@ from streamguard.files.sqlite_file import (
     copied,
     is_busy,
     is_no_database,
+    keep_log,
     open_to_read,
     transaction,
 )
@@ -58,6 +59,25 @@ def test_files_of_others(tmp_path: Path, other: Format, what: str, version: int)
         check_owner(db, other)
     db.close()
     assert (caught.value.what, caught.value.version) == (what, version)
+
+
+def test_a_log_is_made_while_others_have_the_file(tmp_path: Path) -> None:
+    """SQLite itself would refuse at once; with nobody's end the refusal is raised."""
+    path = tmp_path / "db"
+    with closing(opened(path)) as other, closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            keep_log(db, 0.0)
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                other.execute("COMMIT")
+
+        keep_log(db, 60.0, pause)
+        assert len(pauses) == 3
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_paths(tmp_path: Path) -> None:

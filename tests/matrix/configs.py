@@ -42,7 +42,8 @@ RULES = (
     Rule(when=("stop.max_tokens",), max_uses=1, patch={"max_tokens": {"multiply": 2, "max": 4096}}),
     Rule(when=("provider.spend_limit", "stop.refusal"), give_up=True),
     Rule(when=("provider.*", "transport.connect"), wait=Backoff(initial=0.5, max=20), respect_retry_after=True),
-    Rule(when=("json.*", "repetition.*", "timeout.*", "transport.*", "stop.*"), wait=2.0),
+    Rule(when=("json.*", "repetition.*", "stop.*"), wait=2.0, hint="The last answer was rejected: {reason}"),
+    Rule(when=("timeout.*", "transport.*"), wait=2.0),
 )
 
 

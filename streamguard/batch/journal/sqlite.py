@@ -27,7 +27,7 @@ from streamguard.batch.journal.contract import (
     Other,
     Result,
 )
-from streamguard.files.sqlite_file import ForeignFile, Format, check_path, claim, transaction
+from streamguard.files.sqlite_file import ForeignFile, Format, check_path, claim, keep_log, transaction
 
 WAIT = 10.0
 """Seconds to wait for other processes that write."""
@@ -92,7 +92,7 @@ class SqliteJournal:
         except (sqlite3.Error, OSError) as error:
             raise JournalRefused(f"{path}: cannot be opened: {error}") from error
         try:
-            self._db.execute("PRAGMA journal_mode = WAL").fetchall()
+            keep_log(self._db, WAIT)
             self._db.execute("PRAGMA synchronous = NORMAL")
             claim(self._db, FORMAT)
         except ForeignFile as error:

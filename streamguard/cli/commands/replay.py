@@ -176,7 +176,7 @@ def _verdict(one: Replayed) -> str:
 
 def _why(one: Replayed) -> str:
     if one.message is not None:
-        return one.message
+        return one.message + ("" if one.hint is None else f"; asked again with the hint: {one.hint}")
     return "; ".join(
         [*(f"marked {mark.reason}" for mark in one.marked), *(f"observed {seen.reason}" for seen in one.observed)]
     )

@@ -69,6 +69,8 @@ def _span(pair: list[Any], digits: int | None = None) -> str:
 def _attempt(attempt: Mapping[str, Any], at: float, shown: Excerpt | None) -> Iterator[str]:
     patch = f", patch {json.dumps(attempt['patch'])}" if attempt.get("patch") else ""
     yield f"{_time(at)}attempt {attempt['number']}: {attempt.get('model') or 'unknown model'}{patch}"
+    if attempt.get("hint"):
+        yield f"{_NO_TIME}with the hint: {attempt['hint']}"
     first = attempt.get("first_token_seconds")
     if first is not None:
         yield f"{_time(at + first)}first token"

@@ -143,6 +143,7 @@ def _attempt(attempt: AttemptRecord, about: About) -> dict[str, Any]:
         "first_token_seconds": _seconds(times.first_token),
         "seconds": _seconds(times.end),
         "decision": _decision(attempt.decision),
+        **({} if attempt.hint is None else {"hint": attempt.hint}),
         **text,
     }
 
@@ -158,6 +159,7 @@ def _decision(decision: Decision | None) -> dict[str, Any] | None:
         "wait_seconds": _seconds(decision.wait),
         "patch": None if decision.patch is None else dict(decision.patch),
         "why": decision.why,
+        **({} if decision.hint is None else {"hint": decision.hint}),
         **where,
     }
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from streamguard.files.sqlite_file import ForeignFile, Format, check_path, claim, transaction
+from streamguard.files.sqlite_file import ForeignFile, Format, check_path, claim, keep_log, transaction
 from streamguard.pace.reports import Report
 from streamguard.pace.sharing import Ask, SharedState, Step, take_step
 from streamguard.pace.state import Knobs
@@ -58,7 +58,7 @@ class SqlitePaceStore:
         try:
             check_path(path)
             self._db = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL").fetchall()
+            keep_log(self._db, BUSY)
             self._db.execute("PRAGMA synchronous = OFF")
             claim(self._db, FORMAT)
         except ForeignFile as error:

@@ -12,6 +12,8 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+import regex
+
 from streamguard.testing.oracle.attempt import Attempt
 from streamguard.testing.oracle.causes import Cause
 from streamguard.testing.steps import Item
@@ -85,12 +87,14 @@ class Expectation:
         self._cooled = 0.0
         used: list[int] = []
         began = (0.0, 0.0)
-        request, patch = self._request, None
+        request, patch, hint = self._request, None, None
         for number, made in enumerate(record.attempts, 1):
             if made.number != number:
                 wrong.append(f"attempt {number} says it is attempt {made.number}")
             if made.patch != patch:
                 wrong.append(f"attempt {number} was asked with the patch {made.patch}, by the rules {patch}")
+            if getattr(made.ended, "sent", True) and made.hint != hint:
+                wrong.append(f"attempt {number} was asked with the hint {made.hint!r}, by the rules {hint!r}")
             reason = None if made.ended is None else made.ended.reason
             if reason is not None and self._held_back(made, began[1]):
                 return wrong + _raised(error, reason)
@@ -127,7 +131,7 @@ class Expectation:
             if step is None:
                 return wrong + _raised(error, reason)
             used.append(step.rule)
-            patch, request = step.patch, _patched(self._request, step.patch)
+            patch, request, hint = step.patch, _patched(self._request, step.patch), _hint(self._policy, step, reason)
             began = (ended[0] + step.wait[0], ended[1] + step.wait[1] + self._turn(number, reason))
         wrong.append("no attempt was made")
         return wrong
@@ -290,6 +294,17 @@ def _raised(error: BaseException | None, reason: str) -> list[str]:
     if type(error).__name__ != wanted or getattr(error, "reason", None) != reason:
         return [f"raised {type(error).__name__} for {getattr(error, 'reason', None)}; {reason} is a {wanted}"]
     return []
+
+
+def _hint(policy: Any, step: _Again, reason: str) -> str | None:
+    """What the rule adds to the next request.
+
+    :raises ValueError: it says more than this oracle knows.
+    """
+    template = policy.retry.rules[step.rule].hint
+    if template is not None and set(regex.findall(r"\{\w*\}", template)) - {"{reason}"}:
+        raise ValueError("the oracle knows hints of the reason alone")
+    return None if template is None else str(template.replace("{reason}", reason))
 
 
 def _patched(request: Mapping[str, Any], patch: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -522,6 +522,7 @@ function fillEnded(node, attempt) {
   const spent = `${between(attempt.tokens.output, counted)} output tokens${attempt.tokens.exact ? "" : ", estimated"}`;
   line([...times, spent, between(attempt.cost, money), attempt.saved !== undefined && `≈ ${counted(attempt.saved)} tokens saved`].filter(Boolean).join(" · "));
   if (attempt.patch) line(`asked with ${Object.entries(attempt.patch).map(([name, value]) => `${name}: ${value}`).join(", ")}`);
+  if (attempt.hint) line(`asked with the hint: ${attempt.hint}`);
   if (attempt.decision) line(`then: ${attempt.decision.action.replace("_", " ")}${attempt.decision.wait ? ` after ${seconds(attempt.decision.wait)}` : ""} (${attempt.decision.why})`);
   for (const mark of attempt.marked ?? []) line(`marked: ${mark.reason}: ${mark.message}`, "message");
   for (const seen of attempt.observed) line(`observed, not acted on: ${seen.reason}: ${seen.message}`);

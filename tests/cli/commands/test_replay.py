@@ -61,6 +61,7 @@ def test_json_is_one_object_a_recording(sg) -> None:
         "keyword": None,
         "message": None,
         "observed": [],
+        "hint": None,
         "marked": [],
     }
     assert dead == {
@@ -76,6 +77,7 @@ def test_json_is_one_object_a_recording(sg) -> None:
         "keyword": "enum",
         "message": WHY,
         "observed": [],
+        "hint": None,
         "marked": [],
     }
 
