@@ -119,14 +119,21 @@ class _Answer:
         self._seconds = seconds
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Event]]:
-        yield [Started(id="m", model="m", usage=Usage(input_tokens=10)), BlockStarted(0, "text")]
-        yield [Delta(0, "text", "An")]
+        first, last = answer_of(10, 4)
+        yield first
         await anyio.sleep(self._seconds)
-        used = Usage(input_tokens=10, output_tokens=4)
-        yield [Delta(0, "text", " answer."), BlockStopped(0), Metered(used, "end_turn"), Stopped("end_turn")]
+        yield last
 
     def message(self) -> None:
         """None: nobody asks."""
+
+
+def answer_of(input_tokens: int, output_tokens: int) -> tuple[list[Event], list[Event]]:
+    """The first and the last events of an answer."""
+    used = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+    started = Started(id="m", model="m", usage=Usage(input_tokens=input_tokens))
+    first: list[Event] = [started, BlockStarted(0, "text"), Delta(0, "text", "An")]
+    return first, [Delta(0, "text", " answer."), BlockStopped(0), Metered(used, "end_turn"), Stopped("end_turn")]
 
 
 def run(folder: Path, fails: Fails, *, breaker: bool, elsewhere: bool, seed: int) -> Counts:

@@ -111,7 +111,7 @@ class SharedBreaker(Breaker):
     ) -> Look | None:
         """Look into the store; `None` while it is away."""
         told, self._told = self._told, []
-        nobody_waits = threading.Event()
+        nobody_waits, started = threading.Event(), threading.Event()
         cooling = cooldown.left(now)
 
         def verb(shared: SharedState, at: float) -> Look:
@@ -119,6 +119,7 @@ class SharedBreaker(Breaker):
             return take_look(shared, self.spec, at, told=told, asks=asks, lease=lease, **how)  # type: ignore[arg-type]
 
         def errand() -> Look:
+            started.set()
             look = self._store.change(self._key, verb)
             if nobody_waits.is_set() and look.passage is not None and look.passage.probe:
                 self._tell(Told("left", probe=look.passage.probe))
@@ -134,6 +135,8 @@ class SharedBreaker(Breaker):
                 finally:
                     if look is None:
                         nobody_waits.set()
+            if not started.is_set():  # given up before a thread was free
+                self._told = [*told, *self._told]
         except PaceLost as error:
             self._told = [*told, *self._told]
             _log.debug("the store of the breaker is away: %s", error)
