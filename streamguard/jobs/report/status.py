@@ -18,6 +18,7 @@ from streamguard.jobs.store.journal import Journal
 from streamguard.jobs.store.journal_records import RunInfo, believed
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES
 from streamguard.terminal import aligned
+from streamguard.verdict import REASONS
 
 N = TypeVar("N", int, float)
 
@@ -203,6 +204,8 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     if status.failed:
         listed = ", ".join(f"{reason} {count:,}" for reason, count in status.failed.items())
         yield "failed", f"{sum(status.failed.values()):,} ({listed})"
+        if known := [reason for reason in status.failed if reason in REASONS]:
+            yield "what to do", f"streamguard reason {known[0]}"
     if status.dead:
         yield "dead", f"{status.dead:,} of them failed too often and are not asked again, but by streamguard retry"
     if status.canceled:
