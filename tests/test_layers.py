@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, str] = {
     "budgets.upper_bound": "request usage pricing budgets.known_options",
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
     "budgets.spec": "errors events usage pricing guards budgets.upper_bound",
-    "pace": "files guards pace.limits",
+    "pace": "files guards pace.limits retry",
     "policy": "pace redaction request verdict events errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models guards policy",
@@ -70,8 +70,10 @@ MAY_IMPORT: dict[str, str] = {
     "view": "http request verdict events usage outcome errors files pricing guards budgets policy engine relay",
     "replay": "terminal request verdict events usage outcome errors files pricing pricing.book guards retry policy adapters.sse"
     " adapters.anthropic",
+    "calibration": "request events errors guards policy adapters.sse adapters.anthropic replay",
     "jobs": "redaction request terminal verdict events usage outcome pace.limits pace errors files files.sqlite_file files.reading"
-    " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic",
+    " files.python_names files.schema_file pricing pricing.book models guards retry budgets budgets.upper_bound budgets.spec policy policy.file source engine"
+    " adapters.anthropic",
     "batch": "redaction outcome errors usage files files.sqlite_file budgets budgets.upper_bound budgets.spec policy"
     " source engine adapters.anthropic api jobs",
     "testing": "request verdict events usage pace.limits errors files source adapters.sse adapters.anthropic",
@@ -80,7 +82,7 @@ MAY_IMPORT: dict[str, str] = {
     " budgets.known_options budgets.upper_bound budgets.spec policy policy.file source engine adapters.sse adapters.anthropic"
     " view adapters.aws",
     "cli": "redaction terminal verdict usage errors files files.reading files.schema_file files.sqlite_file pricing viability guards budgets"
-    " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay demo view proxy",
+    " budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic jobs replay calibration demo view proxy",
     "__main__": "cli errors files",
     "__init__": "verdict events usage outcome errors conversation guards retry pricing budgets.spec policy policy.file"
     " source engine adapters.anthropic api sync relay",
@@ -165,7 +167,7 @@ CLOCKS = {
 }
 """Modules below the doors that read a clock, and which. Doors (jobs, proxy, view, relay, cli, demo, testing) may."""
 
-DOORS = ("batch", "jobs", "http", "proxy", "view", "relay", "replay", "cli", "demo", "testing")
+DOORS = ("batch", "calibration", "jobs", "http", "proxy", "view", "relay", "replay", "cli", "demo", "testing")
 
 MAX_LINES = 500
 MAX_FILES = 16

@@ -6,7 +6,7 @@ may be slow, find nobody, or have its answer lost; and what hangs in the server 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -111,11 +111,14 @@ class SimPacer(SharedPacer):
         return self._thread
 
 
-async def in_thread(errand: Callable[[], Any], *, limiter: _Thread, abandon_on_cancel: bool) -> Any:
+async def in_thread(errand: Any, *, limiter: _Thread, abandon_on_cancel: bool) -> Any:
     """Stands in for `anyio.to_thread.run_sync`: done beside, whoever waits."""
     assert abandon_on_cancel
     await limiter.free.acquire()
     done, found = anyio.Event(), []
+    # A real thread has begun now, and blocks in the store; here the way to the store comes before the errand.
+    cells = dict(zip(errand.__code__.co_freevars, errand.__closure__ or (), strict=True))
+    cells["started"].cell_contents.set()
 
     async def run() -> None:
         node, world, dice = limiter.node, limiter.node.world, limiter.node.world.dice

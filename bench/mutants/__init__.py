@@ -1,6 +1,6 @@
 """Mutants of the package: each guard, rule and clean-up switched off, to see whether the tests notice."""
 
-from bench.mutants import billing, checks, engine, grounding, guards, hints, marked, pace, servers, wire
+from bench.mutants import billing, checks, engine, grounding, guards, hedging, hints, marked, pace, servers, wire
 from bench.mutants.registry import MUTANTS, NOTICED_BY
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "engine",
     "grounding",
     "guards",
+    "hedging",
     "hints",
     "marked",
     "pace",

@@ -20,6 +20,7 @@ from streamguard.budgets import known_options, reservation, spec, upper_bound
 from streamguard.budgets.spec import Billed, Lost, NotBilled, Settlement
 from streamguard.budgets.stores.memory import MemoryStore
 from streamguard.engine import dispatch
+from streamguard.engine.streams import evidence
 from streamguard.guards import metering, transcript
 from streamguard.pricing import bill, input_upper, price
 from streamguard.pricing.book import PriceBook
@@ -242,24 +243,24 @@ def _free() -> Any:
 
 @mutant("settlement: an aborted answer is what was seen of it, at the least", by=CELLS)
 def _seen() -> Any:
-    original = dispatch.output_upper
+    original = evidence.output_upper
 
     def seen(made: Any, request: Any, scale: Any, silent: float = 0.0) -> Any:
         found = original(made, request, msgspec.structs.replace(scale, high=scale.low), 0.0)
         return None if found is None else found - spec.ABORT_LAG_TOKENS
 
-    return patch.object(dispatch, "output_upper", seen)
+    return patch.object(evidence, "output_upper", seen)
 
 
 @mutant("settlement: an aborted request was read in part", by=CELLS)
 def _read() -> Any:
-    original = dispatch.input_upper
+    original = evidence.input_upper
 
     def read(*args: Any) -> Any:
         found = original(*args)
         return None if found is None else msgspec.structs.replace(found, tokens=math.ceil(found.tokens / 8))
 
-    return patch.object(dispatch, "input_upper", read)
+    return patch.object(evidence, "input_upper", read)
 
 
 @mutant(
@@ -287,10 +288,10 @@ def _half() -> Any:
 
 @mutant("settlement: every end is a refusal", by=CELLS)
 def _refusals() -> Any:
-    original = dispatch.Dispatch._evidence
+    original = dispatch.evidence
 
-    def evidence(self: Any, running: Any) -> Any:
-        found = original(self, running)
-        return found if type(found) is Billed else NotBilled()
+    def found(*known: Any) -> Any:
+        made = original(*known)
+        return made if type(made) is Billed else NotBilled()
 
-    return patch.object(dispatch.Dispatch, "_evidence", evidence)
+    return patch.object(dispatch, "evidence", found)

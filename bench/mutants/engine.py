@@ -15,6 +15,7 @@ from streamguard.adapters.anthropic import events as wire_events
 from streamguard.adapters.anthropic import failures
 from streamguard.adapters.anthropic import stream as wire_stream
 from streamguard.budgets.spec import NotBilled
+from streamguard.engine import dispatch
 from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.call import Call
 from streamguard.engine.clock import CallClock
@@ -31,22 +32,22 @@ from streamguard.retry.quota import RetryQuota
 
 @mutant("retry: as often as it likes")
 def _attempts() -> Any:
-    from streamguard.engine import call
+    from streamguard.engine import deciding
     from streamguard.retry import rules
 
     original = rules.decide
     return patch.object(
-        call, "decide", lambda rules, ended, at: original(rules.model_copy(update={"attempts": 99}), ended, at)
+        deciding, "decide", lambda rules, ended, at: original(rules.model_copy(update={"attempts": 99}), ended, at)
     )
 
 
 @mutant("retry: rules may be used for ever")
 def _used() -> Any:
-    from streamguard.engine import call
+    from streamguard.engine import deciding
     from streamguard.retry import rules
 
     original = rules.decide
-    return patch.object(call, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, used=())))
+    return patch.object(deciding, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, used=())))
 
 
 @mutant("retry: what is never retried is")
@@ -58,20 +59,24 @@ def _never() -> Any:
 
 @mutant("retry: after output was shown")
 def _shown() -> Any:
-    from streamguard.engine import call
+    from streamguard.engine import deciding
     from streamguard.retry import rules
 
     original = rules.decide
-    return patch.object(call, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, delivered=False)))
+    return patch.object(
+        deciding, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, delivered=False))
+    )
 
 
 @mutant("retry: a wait that does not fit is waited for")
 def _unfit() -> Any:
-    from streamguard.engine import call
+    from streamguard.engine import deciding
     from streamguard.retry import rules
 
     original = rules.decide
-    return patch.object(call, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, deadline=math.inf)))
+    return patch.object(
+        deciding, "decide", lambda r, e, at: original(r, e, msgspec.structs.replace(at, deadline=math.inf))
+    )
 
 
 @mutant("retry: retry-after is not honoured")
@@ -115,13 +120,13 @@ def _unreserved() -> Any:
 
 @mutant("budgets: aborts are free")
 def _free() -> Any:
-    original = Dispatch._evidence
+    original = dispatch.evidence
 
-    def evidence(self: Any, running: Any) -> Any:
-        found = original(self, running)
+    def evidence(*known: Any) -> Any:
+        found = original(*known)
         return found if type(found).__name__ == "Billed" else NotBilled()
 
-    return patch.object(Dispatch, "_evidence", evidence)
+    return patch.object(dispatch, "evidence", evidence)
 
 
 @mutant("the runtime forgets no call")

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from streamguard.cli.budget import budget
+from streamguard.cli.calibrate import calibrate
 from streamguard.cli.options import (
     AllowHost,
     AllowImports,
@@ -373,6 +374,7 @@ def replay(
 
 
 app.command("proxy")(proxy)
+app.command("calibrate")(calibrate)
 app.command("reason")(reason)
 
 

@@ -18,9 +18,10 @@ from streamguard.engine.runtime import Runtime
 from streamguard.errors import CallError, StreamguardError
 from streamguard.events import BlockStarted, BlockStopped, Delta, Event, Ping, Restarted, Started
 from streamguard.outcome import CallRecord, Outcome
+from streamguard.pace.hedge import LOST
 from streamguard.policy.model import Policy
 from streamguard.testing.faults import Fault
-from streamguard.testing.oracle import Door, Expectation
+from streamguard.testing.oracle import Door, Expectation, RacedExpectation
 from streamguard.testing.play import Chunk
 from streamguard.testing.record import Exchange
 from streamguard.testing.scripted import Script
@@ -92,6 +93,10 @@ class Surface(NamedTuple):
     adapt: Callable[[Policy], Policy] = lambda policy: policy
     """What a policy must be to be usable there."""
     fits: Callable[[Fault, Config], bool] = lambda fault, config: True
+    races: bool = False
+    """Whether two requests of a call may be under way at once."""
+    swaps: bool = False
+    """Whether a passing fault meets the second request instead of the first."""
 
 
 class Cell(NamedTuple):
@@ -113,6 +118,8 @@ class Cell(NamedTuple):
         script = self.fault.script(self.config.shape, times=self.times[1], event_bytes=EVENT_BYTES)
         if self.surface.sockets and self.chunk[1] == "byte":
             script = Script(tuple((gather(128), *items) for items in script.attempts))
+        if self.surface.swaps and len(script.attempts) > 1:
+            script = Script((script.attempts[1], script.attempts[0], *script.attempts[1:]))
         policy = self.surface.adapt(self.config.policy)
         return Question(script, policy, self.config.request, self.chunk[1])
 
@@ -128,7 +135,8 @@ async def violations(cell: Cell) -> list[str]:
 
 def expectation(question: Question, surface: Surface) -> Expectation:
     """What the oracle makes of a question."""
-    return Expectation(
+    kind = RacedExpectation if surface.races else Expectation
+    return kind(
         question.script,
         question.policy,
         question.request,
@@ -167,10 +175,15 @@ def _bounded(question: Question, seen: Seen, record: CallRecord) -> Iterator[str
         yield f"I2: lag {record.lag}"
 
 
+def _sent(record: CallRecord) -> list[Any]:
+    """The attempts that were sent, in the order in which they were."""
+    return sorted((one for one in record.attempts if getattr(one.ended, "sent", True)), key=lambda one: one.number)
+
+
 def _amplified(question: Question, seen: Seen, record: CallRecord) -> Iterator[str]:
     if len(seen.exchanges) > question.policy.retry.attempts:
         yield f"I9: {len(seen.exchanges)} requests; retry.attempts is {question.policy.retry.attempts}"
-    sent = [one for one in record.attempts if getattr(one.ended, "sent", True)]
+    sent = _sent(record)
     if len(seen.exchanges) != len(sent):
         yield f"I9: {len(seen.exchanges)} requests for {len(sent)} attempts"
     for made, exchange in zip(sent, seen.exchanges, strict=False):
@@ -198,11 +211,15 @@ def _with_hint(messages: Sequence[Any], hint: str) -> list[Any]:
 
 def _usage(surface: Surface, seen: Seen, record: CallRecord) -> Iterator[str]:
     """The truth lies in every attempt's interval (I1), and in that of all together."""
-    sent = [one for one in record.attempts if getattr(one.ended, "sent", True)]
+    sent = _sent(record)
     for made, exchange in zip(sent, seen.exchanges, strict=False):
         bill, low, high = exchange.bill, made.usage.low, made.usage.high
         word = REFUSED_BY_TYPE.get(exchange.status or 0)
-        refused = exchange.status in REFUSED or (word is not None and getattr(made.ended, "type", None) == word)
+        # Who lost a race had hung up before it could hear of a refusal.
+        heard = getattr(made.ended, "reason", None) != LOST
+        refused = heard and (
+            exchange.status in REFUSED or (word is not None and getattr(made.ended, "type", None) == word)
+        )
         if refused and (high.input_tokens, high.output_tokens) != (0, 0):
             yield f"I1: attempt {made.number} was refused, and {high} is told"
         output = bill.output_tokens if made.usage.exact else _made(exchange)

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from streamguard.budgets.spec import BudgetSpec
 from streamguard.guards.caps import Caps
+from streamguard.guards.checks.custom import check
+from streamguard.guards.checks.spec import Check
 from streamguard.guards.completion import Completion
 from streamguard.guards.content import Content
 from streamguard.guards.document.guard import JsonDocument
@@ -38,6 +40,24 @@ SOURCE = "Extract the record: number 7, an invoice for a pen and for ink."
 WORDS = Content(reason="content.words", pattern="here is|hope that|sure!", flags=("ignore_case",))
 TOKEN_CAPS = Caps(characters=2400, output_tokens=300, thinking_tokens=200, tool_calls=1, events=120)
 MONEY_CAPS = Caps(characters=400, tool_calls=1, events=400, cost_usd="0.004")
+
+
+@check(needs=["/id", "/kind"], reason="house.invoice")
+async def invoice(number: Any, kind: Any) -> bool:
+    """Awaited: an invoice with a whole number."""
+    return type(number) is int and kind == "invoice"
+
+
+@check(needs=["/lines"], reason="house.lines")
+def some(lines: Any) -> str | None:
+    """A record has lines."""
+    return None if lines else "no lines"
+
+
+KIND = Check(reason="check.kind", that='doc.kind == "invoice" or doc.id < 7')
+ITEM = Check(reason="check.item", at="/lines/*", that='not startswith(it, "item 17")')
+COUNT = Check(reason="check.count", that="len(doc.lines) > 0")
+EACH = Check(reason="check.each", that='all(l != "item 17: 289 pieces" for l in doc.lines)')
 RULES = (
     Rule(when=("stop.max_tokens",), max_uses=1, patch={"max_tokens": {"multiply": 2, "max": 4096}}),
     Rule(when=("provider.spend_limit", "stop.refusal"), give_up=True),
@@ -90,6 +110,7 @@ def configs() -> dict[str, Config]:
         "timeouts": Timeouts(total=TOTAL),
         "completion": Completion(),
         "json": JsonDocument(schema="request", trailing="cut", fence="strip"),
+        "checks": [EACH],
         "content": (WORDS,),
         "repetition": Repetition(),
         "caps": MONEY_CAPS,
@@ -99,15 +120,19 @@ def configs() -> dict[str, Config]:
         "off": ("text", _own()),
         "completion": ("text", _own(completion=Completion())),
         "clocks": ("text", _own(timeouts=Timeouts(total=TOTAL))),
-        "json": ("text", _own(json=JsonDocument(grounded=[Grounded(at="/lines/*", ignore=())]), retry=MARKED)),
+        "json": (
+            "text",
+            _own(json=JsonDocument(grounded=[Grounded(at="/lines/*", ignore=())]), checks=[invoice], retry=MARKED),
+        ),
         "caps": ("text", _own(caps=TOKEN_CAPS)),
         "content": ("text", _own(content=(WORDS,))),
         "repetition": ("tool", _own(repetition=Repetition())),
-        "schema+completion": ("text", _own(json=schema, completion=Completion())),
+        "schema+completion": ("text", _own(json=schema, completion=Completion(), checks=[KIND, ITEM, some])),
         "tool+repetition": (
             "tool",
             _own(
                 json=JsonDocument(where=f"tool:{faults.TOOL}", schema="request"),
+                checks=[COUNT],
                 repetition=Repetition(),
                 completion=Completion(),
             ),

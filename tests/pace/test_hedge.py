@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamguard import PolicyError
-from streamguard.pace.hedge import FIRST, WINDOW, Hedges, HedgeSpec
+from streamguard.pace.hedge import Hedges, HedgeSpec
 from streamguard.pace.limits import Limit, Limits
 
 
-def known(first_tokens: list[float] | None = None, calls: int = WINDOW, **fields: float) -> Hedges:
+def known(first_tokens: list[float] | None = None, calls: int = 200, **fields: float) -> Hedges:
     """What is known after so many calls and these first tokens."""
     hedges = Hedges(HedgeSpec(**fields))
     for _ in range(calls):
         hedges.began()
-    for seconds in [1.0] * FIRST if first_tokens is None else first_tokens:
+    for seconds in [1.0] * 64 if first_tokens is None else first_tokens:
         hedges.first_token(seconds)
     return hedges
 
@@ -73,18 +73,19 @@ def test_never(bring_about: Callable[[Hedges], object], said, why) -> None:
 
 def test_nothing_is_asked_twice_within_the_first_answers() -> None:
     """63 first tokens are too few, 64 are enough."""
-    assert known([1.0] * (FIRST - 1)).never(cooling=False) == "answers"
-    assert known([1.0] * FIRST).never(cooling=False) is None
+    assert known([1.0] * 63).never(cooling=False) == "answers"
+    assert known([1.0] * 64).never(cooling=False) is None
 
 
 def test_what_stays_slow_becomes_usual() -> None:
     """A provider that is slower for good is asked twice again: the usual median grows by 2 % with 64 answers."""
     hedges = known()
-    for _ in range(FIRST * 45):
+    for _ in range(64 * 45):
         hedges.first_token(2.2)
     assert hedges.never(cooling=False) is None
 
 
+@example([False] * 600 + [True] * 100, 0.05)
 @given(st.lists(st.booleans(), min_size=1, max_size=900), st.sampled_from([0.01, 0.05, 0.29, 0.5]))
 def test_any_200_calls_have_no_more_than_their_share(wanted, spend) -> None:
     """Whenever calls want a second request, no 200 of them in a row have more than `spend` of them, nor do the first."""
@@ -98,7 +99,7 @@ def test_any_200_calls_have_no_more_than_their_share(wanted, spend) -> None:
         else:
             sent.append(0)
     for end in range(1, len(sent) + 1):
-        window = sent[max(0, end - WINDOW) : end]
+        window = sent[max(0, end - 200) : end]
         assert sum(window) <= spend * len(window) + 1e-9
 
 

@@ -1,4 +1,4 @@
-"""`docs/proxy.md` says what is so."""
+"""`docs/proxy.md` and the two pages beside it say what is so."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamguard.proxy.config import ProxyConfig
 from streamguard.proxy.configfile import read_config
 from tests.data import ROOT
 
-TEXT = (ROOT / "docs" / "proxy.md").read_text()
+TEXT = "\n".join((ROOT / "docs" / name).read_text() for name in ("proxy.md", "proxy-config.md", "proxy-security.md"))
 
 
 def test_every_refusal_stands_with_its_status() -> None:

@@ -22,6 +22,7 @@ from streamguard.policy.model import Policy
 from streamguard.replay import Replayed, recordings, replay
 from streamguard.replay.recording import MOST_BYTES
 from streamguard.terminal import print_result, printable, put, silence
+from streamguard.verdict import REASONS
 
 PLAIN_WIDTH = 160
 """Columns of a table that goes to no terminal."""
@@ -203,6 +204,8 @@ def sums(judged: Sequence[Replayed]) -> Iterator[str]:
     observed = Counter(seen.reason for one in judged for seen in one.observed)
     if observed:
         yield f"observed only: {_listed(observed)}"
+    if known := [reason for reason, _ in (ended + observed).most_common() if reason in REASONS]:
+        yield f"what to do: streamguard reason {known[0]}"
 
 
 def _by(counts: Counter[str]) -> str:

@@ -11,5 +11,6 @@ from streamguard.testing.oracle.attempt import Attempt
 from streamguard.testing.oracle.call import Door, Expectation
 from streamguard.testing.oracle.causes import Cause, Moment
 from streamguard.testing.oracle.documents import Documents
+from streamguard.testing.oracle.race import RacedExpectation
 
-__all__ = ["Attempt", "Cause", "Documents", "Door", "Expectation", "Moment"]
+__all__ = ["Attempt", "Cause", "Documents", "Door", "Expectation", "Moment", "RacedExpectation"]

@@ -16,6 +16,7 @@ from typing import Any
 import regex
 
 from streamguard.testing.oracle.causes import NEVER, RANKS, Cause, Moment
+from streamguard.testing.oracle.checked import check_causes
 from streamguard.testing.oracle.clocks import SERVER_TOOLS, THINKING, Clocks
 from streamguard.testing.oracle.documents import Documents, is_object, is_unfinished
 from streamguard.testing.oracle.protocol import Protocol
@@ -311,6 +312,7 @@ class Attempt:
         texts = _growing(tuple(said.about[2] for said in deltas))
         own = [text for said, text in zip(deltas, texts, strict=True) if end is None or said.number < end.number]
         whole = own[-1] if own else empty
+        self._causes += check_causes(self._policy, documents, deltas, own)
         done = _first(texts, lambda text: documents.document(text) is not None) if documents.cuts else None
         if done is not None and documents.accepts(texts[done]):
             self._add("accepted", self._ends(deltas[done]), deltas[done], accepted=True)

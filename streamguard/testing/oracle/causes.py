@@ -8,8 +8,8 @@ from typing import NamedTuple
 from streamguard.testing.oracle.reading import Answer
 
 NEVER = math.inf
-RANKS = ("failed", "completion", "json", "content", "repetition", "caps", "clocks", "accepted")
-"""Who speaks first about the same event."""
+RANKS = ("failed", "completion", "json", "checks", "content", "repetition", "caps", "clocks", "asked", "accepted")
+"""Who speaks first about the same event. `asked` are checks that are awaited."""
 
 
 class Moment(NamedTuple):

@@ -88,6 +88,10 @@ class Documents:
         match = self._wide.match(text) or _loose(self._fenced).match(text)
         return None if match is None else str(match.group("doc"))
 
+    def behind_fence(self, text: str) -> str:
+        """The beginning of a text from where its document begins."""
+        return _unframed(text) if self._fenced else text
+
     def accepts(self, text: str) -> bool:
         """Whether a whole text is all right."""
         try:

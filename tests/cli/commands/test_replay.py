@@ -89,10 +89,11 @@ def test_the_table(sg) -> None:
     lines = [line.split() for line in out.splitlines()]
     assert lines[0] == ["recording", "verdict", "at", "byte", "≈", "tokens", "after", "why"]
     assert lines[2][:4] == ["dead.sse", "json.schema", "13", str(AFTER)]
-    assert lines[-4] == ["good.sse", "whole", "0"]
+    assert lines[-5] == ["good.sse", "whole", "0"]
     assert out.endswith(
         "\n\n2 recordings: 1 stand (whole 1), 1 end (json.schema 1)\n"
         f"≈ {AFTER} of 12 output tokens ({AFTER / 12:.0%}) came after the reason to end\n"
+        "what to do: streamguard reason json.schema\n"
     )
 
 
@@ -129,7 +130,9 @@ def test_observed_trips_are_summed_up(sg) -> None:
     code, out, _ = sg("-p", "p.yaml", "--schema", "s.json", "good.sse", "dead.sse")
     assert code == 0
     assert "not claimed" in out
-    assert out.endswith("2 recordings: 2 stand (whole 1, not claimed 1), 0 end\nobserved only: json.schema 1\n")
+    assert out.endswith(
+        "2 recordings: 2 stand (whole 1, not claimed 1), 0 end\nobserved only: json.schema 1\nwhat to do: streamguard reason json.schema\n"
+    )
 
 
 BAD = [

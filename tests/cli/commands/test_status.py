@@ -31,7 +31,8 @@ def test_for_people_and_for_machines(job, capfd) -> None:
     """The same figures, as a table and as JSON."""
     code, out, err = ask(capfd, "out.jsonl")
     assert (code, err) == (0, "")
-    assert "   failed  1 (json.schema 1)\n" in out
+    assert "    failed  1 (json.schema 1)\n" in out
+    assert "what to do  streamguard reason json.schema\n" in out
     code, out, err = ask(capfd, "out.jsonl", "--json")
     found = json.loads(out)
     assert (code, found["state"], found["succeeded"], found["failed"]) == (0, "finished", 1, {"json.schema": 1})

@@ -177,11 +177,12 @@ def test_how_a_job_stands(tmp_path) -> None:
     assert (status.not_asked, status.dead, status.in_flight, len(status.runs)) == (0, 0, (), 1)
     assert status.attempts == 10
     lines = status_text(status).splitlines()
-    assert lines[1:5] == [
-        "    state  finished",
-        "     rows  6",
-        "succeeded  4",
-        "   failed  2 (json.schema 2)",
+    assert lines[1:6] == [
+        "     state  finished",
+        "      rows  6",
+        " succeeded  4",
+        "    failed  2 (json.schema 2)",
+        "what to do  streamguard reason json.schema",
     ]
 
 
