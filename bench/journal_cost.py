@@ -1,7 +1,7 @@
-"""What a row costs in each row journal: `python -m bench.journal_cost [--rows N]`. Real servers, one and four processes.
+"""What a row costs in each row journal: `python -m bench.journal_cost [--rows N]`. Real servers, one process and four.
 
-A row is one `claim` and one `finish`, in groups of as many as come together under load: of 1 (a quiet process) and of 8.
-Given are milliseconds from the start to the end of a row's two verbs, and of CPU in this process, per row; medians of
+A row is one `claim` and one `finish`, in groups of as many as come together under load: 1 (a quiet process) and 8.
+Given are milliseconds of the two verbs, and of CPU in this process, each divided by the rows of a group; medians of
 three runs. Servers keep what they are told: SQLite's log, `appendfsync everysec`, and PostgreSQL's `fsync`.
 """
 
