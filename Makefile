@@ -46,7 +46,7 @@ prefix-report: $(STAMP) ## how exact, safe, early and dear the dead prefixes are
 demo: $(STAMP) ## the same job without and with guards; no key, no download, half a minute
 	$(BIN)/python -m streamguard demo
 
-experiment: $(STAMP) ## is streaming worth it when a machine reads the answer? five ways, four mixes
+experiment: $(STAMP) ## is streaming worth it when a machine reads the answer? five ways, five mixes
 	$(BIN)/python -m bench.experiment --html experiment.html
 
 clients: $(STAMP) ## the proxy under real clients: the TypeScript SDK (npm), curl, fetch, PHP

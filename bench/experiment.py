@@ -8,7 +8,12 @@ The same seeded documents and failures are asked for in five ways:
 * `syntax`: streamguard without a schema, and the schema judged at the end;
 * `schema`: streamguard with the schema.
 
-Three mixes of failures, and sixty recorded answers of a small model with their own timing. Time is simulated, so
+Where answers are valid and wrong, also in two more:
+
+* `grounded`: values that must stand in the invoice (`json.grounded`);
+* `meaning`: these, and checks of sums.
+
+Mixes of failures, and sixty recorded answers of a small model with their own timing. Time is simulated, so
 latencies are the provider's; what a client costs is measured apart, with the provider in a process of its own and no
 waits. Tokens and money are the provider's count. The table goes to standard output, `--html FILE` writes the plot.
 """
@@ -59,6 +64,10 @@ class Asked(NamedTuple):
 
     id: str
     request: dict[str, Any]
+    text: str = ""
+    """The document's own text."""
+    record: Mapping[str, Any] | None = None
+    """The right answer, if it is known."""
 
 
 class Case(NamedTuple):
@@ -68,9 +77,10 @@ class Case(NamedTuple):
     schema: Mapping[str, Any]
     asked: Sequence[Asked]
     script_for: Callable[[Exchange], Script]
+    ways: Sequence[str]
 
 
-def _invoices(name: str, mix: Mix, count: int) -> Case:
+def _invoices(name: str, mix: Mix, count: int, ways: Sequence[str]) -> Case:
     made = invoices.documents(count, SEED)
     by_prompt = {invoices.prompt(document): document for document in made}
     scripts: dict[str, Script] = {}
@@ -82,8 +92,8 @@ def _invoices(name: str, mix: Mix, count: int) -> Case:
             scripts[document.id] = Script.of(*(attempt(document, number, SEED, mix) for number in numbers))
         return scripts[document.id]
 
-    asked = [Asked(document.id, params(document, MODEL, MAX_TOKENS)) for document in made]
-    return Case(name, invoices.SCHEMA, asked, choose)
+    asked = [Asked(one.id, params(one, MODEL, MAX_TOKENS), one.text, one.record) for one in made]
+    return Case(name, invoices.SCHEMA, asked, choose, ways)
 
 
 def _recorded(count: int) -> Case | None:
@@ -113,7 +123,7 @@ def _recorded(count: int) -> Case | None:
         Asked(str(n), {"model": MODEL, "max_tokens": 400, "messages": [{"role": "user", "content": f"document {n}"}]})
         for n in range(count)
     ]
-    return Case("recorded", schema, requests, choose)
+    return Case("recorded", schema, requests, choose, _ways())
 
 
 def _timed(body: bytes, chunks: Sequence[tuple[float, int]]) -> Script:
@@ -135,34 +145,36 @@ def _timed(body: bytes, chunks: Sequence[tuple[float, int]]) -> Script:
     return Script.of(items)
 
 
-# The five ways. Each asks for one document until its answer is valid, and says whether it is.
+# The ways. Each asks for one document until its answer is valid, and gives the value; `None` if none is.
 
-Ask = Callable[[dict[str, Any]], Awaitable[bool]]
+Ask = Callable[[Asked], Awaitable[Any]]
 
 
 def _text(message: Any) -> str:
     return "".join(block.text for block in message.content if block.type == "text")
 
 
-def _valid(text: str, validator: Any) -> bool:
+def _valid(text: str, validator: Any) -> Any:
+    """The value of a text; `None` if it is not valid."""
     try:
-        return bool(validator.is_valid(json.loads(text)))
+        value = json.loads(text)
     except ValueError:
-        return False
+        return None
+    return value if validator.is_valid(value) else None
 
 
 def plain(client: Any, schema: Mapping[str, Any]) -> Ask:
     validator = jsonschema.Draft202012Validator(schema)
 
-    async def ask(request: dict[str, Any]) -> bool:
+    async def ask(asked: Asked) -> Any:
         for _ in range(TRIES):
             try:
-                message = await client.messages.create(**request)
+                message = await client.messages.create(**asked.request)
             except Exception:  # whatever an SDK and its HTTP client raise: such code tries again
                 continue
-            if _valid(_text(message), validator):
-                return True
-        return False
+            if (value := _valid(_text(message), validator)) is not None:
+                return value
+        return None
 
     return ask
 
@@ -170,18 +182,18 @@ def plain(client: Any, schema: Mapping[str, Any]) -> Ask:
 def streamed(client: Any, schema: Mapping[str, Any]) -> Ask:
     validator = jsonschema.Draft202012Validator(schema)
 
-    async def ask(request: dict[str, Any]) -> bool:
+    async def ask(asked: Asked) -> Any:
         for _ in range(TRIES):
             try:
-                async with client.messages.stream(**request) as stream:
+                async with client.messages.stream(**asked.request) as stream:
                     async for _event in stream:
                         pass
                     message = await stream.get_final_message()
             except Exception:  # as above
                 continue
-            if _valid(_text(message), validator):
-                return True
-        return False
+            if (value := _valid(_text(message), validator)) is not None:
+                return value
+        return None
 
     return ask
 
@@ -203,12 +215,12 @@ def with_instructor(client: Any, schema: Mapping[str, Any]) -> Ask:
     logging.getLogger("instructor").disabled = True
     patched = instructor.from_anthropic(client, mode=instructor.Mode.ANTHROPIC_JSON)
 
-    async def ask(request: dict[str, Any]) -> bool:
+    async def ask(asked: Asked) -> Any:
         try:
-            await patched.messages.create(**request, response_model=Answer, max_retries=TRIES - 1)
+            made = await patched.messages.create(**asked.request, response_model=Answer, max_retries=TRIES - 1)
         except Exception:  # as above
-            return False
-        return True
+            return None
+        return made.root
 
     return ask
 
@@ -217,38 +229,54 @@ def syntax(client: Any, schema: Mapping[str, Any]) -> Ask:
     runtime, validator = Runtime(jitter=random.Random(SEED).random), jsonschema.Draft202012Validator(schema)
     policy = loads_policy("extends: streamguard:extraction\n")
 
-    async def ask(request: dict[str, Any]) -> bool:
+    async def ask(asked: Asked) -> Any:
         left = TRIES
         while left:
-            source = streamguard.messages(client, **request)
+            source = streamguard.messages(client, **asked.request)
             retry = policy.retry.model_copy(update={"attempts": left})
             try:
                 outcome = await streamguard.run(
                     source, policy=policy.model_copy(update={"retry": retry}), runtime=runtime
                 )
             except CallError:
-                return False
+                return None
             if validator.is_valid(outcome.value):
-                return True
+                return outcome.value
             left -= len(outcome.attempts)
-        return False
+        return None
 
     return ask
 
 
-def with_schema(client: Any, schema: Mapping[str, Any]) -> Ask:
+def with_schema(client: Any, schema: Mapping[str, Any], more: str = "") -> Ask:
     runtime = Runtime(jitter=random.Random(SEED).random)
-    text = f"extends: streamguard:extraction\nretry: {{attempts: {TRIES}}}\njson: {{schema: {json.dumps(schema)}}}\n"
-    policy = loads_policy(text)
+    text = (
+        f"extends: streamguard:extraction\nretry: {{attempts: {TRIES}}}\njson: {{schema: {json.dumps(schema)}{more}\n"
+    )
+    policy = loads_policy(text if more else text.rstrip() + "}\n")
 
-    async def ask(request: dict[str, Any]) -> bool:
+    async def ask(asked: Asked) -> Any:
+        source = streamguard.messages(client, **asked.request)
         try:
-            await streamguard.run(streamguard.messages(client, **request), policy=policy, runtime=runtime)
+            return (await streamguard.run(source, policy=policy, runtime=runtime, source_text=asked.text)).value
         except CallError:
-            return False
-        return True
+            return None
 
     return ask
+
+
+GROUNDED = """, grounded: [{at: /number, edges: word}, {at: /supplier}, {at: /issued, as: date}, {at: "/lines/*/what"},
+ {at: "/lines/*/price", as: number}, {at: /total, as: number}, {at: /note}]}"""
+CHECKS = """
+checks: [{reason: check.total, that: abs(doc.total - sum(l.quantity * l.price for l in doc.lines)) < 0.005}]"""
+
+
+def grounded(client: Any, schema: Mapping[str, Any]) -> Ask:
+    return with_schema(client, schema, GROUNDED)
+
+
+def meaning(client: Any, schema: Mapping[str, Any]) -> Ask:
+    return with_schema(client, schema, GROUNDED + CHECKS)
 
 
 WAYS: dict[str, Callable[[Any, Mapping[str, Any]], Ask]] = {
@@ -257,7 +285,12 @@ WAYS: dict[str, Callable[[Any, Mapping[str, Any]], Ask]] = {
     "instructor": with_instructor,
     "syntax": syntax,
     "schema": with_schema,
+    "grounded": grounded,
+    "meaning": meaning,
 }
+OWN = ("syntax", "schema", "grounded", "meaning")
+WRONG = ("plain", "schema", "grounded", "meaning")
+"""The ways in which what is valid and wrong is asked for: the others find no more than these."""
 
 
 class Result(NamedTuple):
@@ -266,6 +299,7 @@ class Result(NamedTuple):
     way: str
     documents: int
     valid: float
+    right: float | None
     requests: int
     tokens: int
     usd: float | None
@@ -274,15 +308,16 @@ class Result(NamedTuple):
     seconds: float
 
 
-async def _all(ask: Ask, asked: Sequence[Asked]) -> tuple[set[str], list[float], float]:
-    clock, valid, seconds = backend_clock(), set(), []
+async def _all(ask: Ask, asked: Sequence[Asked]) -> tuple[dict[str, Any], list[float], float]:
+    clock, seconds = backend_clock(), []
+    valid: dict[str, Any] = {}
     todo, began = iter(asked), backend_clock()()
 
     async def work() -> None:
         for one in todo:
             start = clock()
-            if await ask(one.request):
-                valid.add(one.id)
+            if (value := await ask(one)) is not None:
+                valid[one.id] = value
                 seconds.append(clock() - start)
 
     async with anyio.create_task_group() as group:
@@ -295,7 +330,7 @@ def _client(url: str, way: str) -> Any:
     import anthropic
 
     # The SDK's own defaults for the ways that rest on them.
-    options: dict[str, Any] = {"max_retries": 0} if way in ("syntax", "schema") else {}
+    options: dict[str, Any] = {"max_retries": 0} if way in OWN else {}
     http = anthropic.DefaultAsyncHttpxClient(verify=False)
     return anthropic.AsyncAnthropic(api_key="none", base_url=url, http_client=http, **options)
 
@@ -315,6 +350,7 @@ def latencies(case: Case, way: str) -> Result:
             way,
             len(case.asked),
             len(valid) / len(case.asked),
+            _right(case, valid),
             len(bills),
             sum(bill.output_tokens for bill in bills),
             sum(known) / 1e6 if len(known) == len(money) else None,
@@ -326,12 +362,19 @@ def latencies(case: Case, way: str) -> Result:
     return run_virtual(main, grace=GRACE)
 
 
+def _right(case: Case, valid: Mapping[str, Any]) -> float | None:
+    """The share of documents whose answer is the right one; `None` where nobody knows it."""
+    if any(one.record is None for one in case.asked):
+        return None
+    return sum(valid.get(one.id) == one.record for one in case.asked) / len(case.asked)
+
+
 def client_cpu(answers: int, deltas: int) -> dict[str, float]:
     """CPU milliseconds of the client for a good answer, with the provider in a process of its own and without waits.
     The ways take turns."""
     text = json.dumps({"a": "word " * deltas})
     made = ScriptedServer([status(), *_good(text)])
-    request = {"model": MODEL, "max_tokens": 9999, "messages": [{"role": "user", "content": "x"}]}
+    asked = Asked("x", {"model": MODEL, "max_tokens": 9999, "messages": [{"role": "user", "content": "x"}]})
     spent: dict[str, list[float]] = {way: [] for way in _ways()}
 
     async def main(url: str) -> None:
@@ -339,12 +382,12 @@ def client_cpu(answers: int, deltas: int) -> dict[str, float]:
         clients = {way: _client(url, way) for way in spent}
         asks = {way: WAYS[way](client, schema) for way, client in clients.items()}
         for way in spent:
-            await asks[way](request)
+            await asks[way](asked)
         order = list(spent) * answers
         random.Random(SEED).shuffle(order)
         for way in order:
             began = time.process_time()
-            await asks[way](request)
+            await asks[way](asked)
             spent[way].append((time.process_time() - began) * 1000)
         for client in clients.values():
             await client.close()
@@ -362,15 +405,17 @@ def _good(text: str) -> list[Any]:
 
 def _ways() -> list[str]:
     there = importlib.util.find_spec("instructor") is not None
-    return [way for way in WAYS if way != "instructor" or there]
+    return [way for way in WAYS if way not in ("grounded", "meaning") and (way != "instructor" or there)]
 
 
 def _cases(count: int) -> list[Case]:
     quiet = {"bad_service": False}
+    usual = _ways()
     cases = [
-        _invoices("bad 0 %", Mix(bad_answers=0.0, **quiet), count),
-        _invoices("bad 2 %", Mix(bad_answers=0.02, **quiet), count),
-        _invoices("bad 16 %, service faults", Mix(), count),
+        _invoices("bad 0 %", Mix(bad_answers=0.0, **quiet), count, usual),
+        _invoices("bad 2 %", Mix(bad_answers=0.02, **quiet), count, usual),
+        _invoices("bad 16 %, service faults", Mix(), count, usual),
+        _invoices("valid but wrong 16 %", Mix(bad_answers=0.0, wrong_values=0.16, **quiet), 5 * count, WRONG),
     ]
     try:
         recorded = _recorded(count // 2)
@@ -384,21 +429,28 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--documents", type=int, default=DOCUMENTS)
     options.add_argument("--html", type=Path)
+    options.add_argument("--case", help="only the cases whose name has this")
     given = options.parse_args()
     if "instructor" not in _ways():
         print("instructor is not installed, so that way is left out\n")
     found: dict[str, list[Result]] = {}
     for case in _cases(given.documents):
+        if given.case and given.case not in case.name:
+            continue
         print(f"{case.name}: {len(case.asked)} documents, {CONCURRENCY} at a time, up to {TRIES} tries; simulated time")
-        print(f"  {'way':<11}{'valid':>8}{'requests':>10}{'tokens':>9}{'USD':>9}{'p50 s':>8}{'p99 s':>9}{'all s':>8}")
-        for way in _ways():
+        heads = f"{'way':<11}{'valid':>8}{'right':>8}{'requests':>10}{'tokens':>9}{'USD':>9}{'p50 s':>8}{'p99 s':>9}"
+        print(f"  {heads}{'all s':>8}")
+        for way in case.ways:
             result = latencies(case, way)
             found.setdefault(case.name, []).append(result)
             usd = "-" if result.usd is None else f"{result.usd:.4f}"
+            right = "-" if result.right is None else f"{result.right:.1%}"
             print(
-                f"  {way:<11}{result.valid:>8.1%}{result.requests:>10}{result.tokens:>9}{usd:>9}"
+                f"  {way:<11}{result.valid:>8.1%}{right:>8}{result.requests:>10}{result.tokens:>9}{usd:>9}"
                 f"{result.p50:>8.1f}{result.p99:>9.1f}{result.seconds:>8.0f}"
             )
+    if given.case:
+        return
     print("\nclient CPU for one good answer, ms (median; no waits, deltas of five characters, each sent by itself)")
     cpu = {deltas: client_cpu(30, deltas) for deltas in (30, 300)}
     for deltas, costs in cpu.items():

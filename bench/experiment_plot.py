@@ -68,10 +68,16 @@ def _bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _table(name: str, results: Sequence[Any]) -> str:
-    head = "".join(f"<th>{title}</th>" for title in ("way", "valid", "requests", "tokens", "USD", "p50 s", "p99 s"))
+    head = "".join(
+        f"<th>{title}</th>" for title in ("way", "valid", "right", "requests", "tokens", "USD", "p50 s", "p99 s")
+    )
     rows = "".join(
-        f"<tr><td>{escape(one.way)}</td><td>{one.valid:.1%}</td><td>{one.requests}</td><td>{one.tokens:,}</td>"
+        f"<tr><td>{escape(one.way)}</td><td>{one.valid:.1%}</td><td>{_share(one.right)}</td><td>{one.requests}</td><td>{one.tokens:,}</td>"
         f"<td>{'-' if one.usd is None else f'{one.usd:.4f}'}</td><td>{one.p50:.1f}</td><td>{one.p99:.1f}</td></tr>"
         for one in results
     )
     return f"<h2>{escape(name)}</h2><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _share(right: float | None) -> str:
+    return "-" if right is None else f"{right:.1%}"

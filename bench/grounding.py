@@ -1,16 +1,14 @@
-"""`python -m bench.grounding [cost|numbers|invented|mix]`: what grounded values cost, and what they catch.
+"""`python -m bench.grounding [cost|numbers|invented]`: what grounded values cost, and what they catch.
 
 * `cost`: microseconds of CPU for four characters of a value, and milliseconds to put a source into its form.
 * `numbers`: invoices in five formats; right amounts refused, wrong ones refused.
 * `invented`: the demo's invoices, answered rightly and with one value made up; what is caught, and how much of the
   answer is read by then.
-* `mix`: the demo's invoices, one answer in six valid but wrong; by schema alone, and with grounded values.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import random
 import time
 from collections import Counter
@@ -19,6 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 from streamguard.demo.documents import SCHEMA, answer, documents
+from streamguard.demo.wrong_values import WRONG, wrong
 from streamguard.events import Delta, Stopped
 from streamguard.files.frozen_json import FrozenJson
 from streamguard.guards.base import AttemptContext
@@ -148,16 +147,8 @@ ENTRIES = (
     Grounded(at="/total", as_="number"),
     Grounded(at="/note"),
 )
-INVENTED = {
-    "supplier": "another company",
-    "number": "a digit of the number",
-    "issued": "another day",
-    "what": "a line's text",
-    "price": "a line's price",
-    "total": "the total",
-    "note": "a note where there is none",
-    "swapped": "two lines' prices swapped",
-}
+INVENTED = [kind for kind in WRONG if kind not in ("a line's quantity", "a line left out", "another category")]
+"""What is about a value that may be grounded."""
 
 
 def invented(right: int) -> None:
@@ -173,11 +164,11 @@ def invented(right: int) -> None:
     print(f"{refused} of {right:,} right answers refused")
     print("one value made up             valid  ended   of the answer read by then")
     schema_only = JsonDocument(schema=FrozenJson(SCHEMA))
-    for kind, title in INVENTED.items():
+    for kind in INVENTED:
         valid = ended = 0
         read = []
         for turn, document in enumerate(documents(1_000, 6)):
-            made_up = _made_up(document.record, kind, random.Random(f"invented/{kind}/{turn}"))
+            made_up = wrong(document.record, kind, random.Random(f"invented/{kind}/{turn}"))
             if made_up is None:
                 continue
             text = answer(made_up)
@@ -188,64 +179,7 @@ def invented(right: int) -> None:
                 ended += 1
                 read.append(share)
         share = f"{100 * sum(read) / len(read):5.0f} %" if read else "    -"
-        print(f"{title:28} {valid:6,} {100 * ended / valid:5.1f} %   {share}")
-
-
-def mix(count: int = 2_000) -> None:
-    """Print what comes of documents of whose answers one in six is valid and has one wrong value.
-
-    Args:
-        count: Documents.
-    """
-    ways = {
-        "schema": JsonDocument(schema=FrozenJson(SCHEMA)),
-        "schema, grounded": JsonDocument(schema=FrozenJson(SCHEMA), grounded=ENTRIES),
-    }
-    print("way                 right   requests  ≈ tokens")
-    for way, section in ways.items():
-        right = requests = 0
-        tokens = 0.0
-        for turn, document in enumerate(documents(count, 7)):
-            for attempt in range(3):
-                rng = random.Random(f"mix/{turn}/{attempt}")
-                record = None
-                if rng.random() < 1 / 6:
-                    record = _made_up(document.record, rng.choice(list(INVENTED)), rng)
-                text = answer(record or document.record)
-                trip, share = _read(section, document.text, text, 12)
-                requests += 1
-                tokens += share * len(text) / 4
-                if trip is None:
-                    right += record is None
-                    break
-        print(f"{way:18} {100 * right / count:5.1f} % {requests:9,} {tokens:9,.0f}")
-
-
-def _made_up(record: Any, kind: str, rng: random.Random) -> Any:
-    """The record with one value that its invoice does not have; `None` if it has none of the kind."""
-    changed = copy.deepcopy(record)
-    line = rng.choice(changed["lines"])
-    if kind == "supplier":
-        changed["supplier"] = rng.choice(("Acme Corporation", "Globex AG", "Initech Ltd", "Umbra SA"))
-    elif kind == "number":
-        changed["number"] = f"{record['number'][:-1]}{(int(record['number'][-1]) + rng.randint(1, 9)) % 10}"
-    elif kind == "issued":
-        day = (int(record["issued"][-2:]) + rng.randint(0, 26)) % 28 + 1
-        changed["issued"] = f"{record['issued'][:-2]}{day:02}"
-    elif kind == "what":
-        line["what"] = rng.choice(("garden chairs", "coffee beans 1 kg", "annual audit", "hotel breakfast"))
-    elif kind == "price":
-        line["price"] = round(line["price"] + rng.randint(1, 900) / 100, 2)
-    elif kind == "total":
-        changed["total"] = round(record["total"] + rng.choice((-1, 1)) * rng.randint(1, 999) / 100, 2)
-    elif kind == "note":
-        changed["note"] = "Delivered in good condition." if record["note"] is None else None
-        if changed["note"] is None:
-            return None
-    else:
-        first, second = rng.sample(changed["lines"], 2)
-        first["price"], second["price"] = second["price"], first["price"]
-    return changed
+        print(f"{kind:28} {valid:6,} {100 * ended / valid:5.1f} %   {share}")
 
 
 def _read(section: JsonDocument, source: str, text: str, size: int) -> tuple[Trip | None, float]:
@@ -260,8 +194,8 @@ def _read(section: JsonDocument, source: str, text: str, size: int) -> tuple[Tri
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.grounding", description=__doc__)
-    parser.add_argument("what", nargs="*", help="cost, numbers, invented, mix; all of them by default")
+    parser.add_argument("what", nargs="*", help="cost, numbers, invented; all of them by default")
     parser.add_argument("--right", type=int, default=100_000, help="right answers of `invented` [default: 100,000]")
     options = parser.parse_args()
-    for what in options.what or ("cost", "numbers", "invented", "mix"):
-        {"cost": cost, "numbers": numbers, "invented": lambda: invented(options.right), "mix": mix}[what]()
+    for what in options.what or ("cost", "numbers", "invented"):
+        {"cost": cost, "numbers": numbers, "invented": lambda: invented(options.right)}[what]()

@@ -81,6 +81,7 @@ async def run(
     outcome.value.total
     ```
 
+    :param source: what is asked, from `messages(client, …)`; a source of your own; `testing.script(…)`.
     :param policy: a `Policy`, or the name of one: `streamguard:NAME`, or the path of a policy file.
     :param output: the type of the answer's document: a Pydantic model class, or anything that `pydantic.TypeAdapter`
         takes. `outcome.value` is then an instance of it. Left out: plain JSON data, as the policy says.
@@ -311,6 +312,7 @@ def stream(
         async for event in events: ...
     ```
 
+    :param source: what is asked, as in `run`.
     :param policy: a `Policy`, or the name of one.
     :param output: the type of the answer's document, as in `run`.
     :param deliver: instead of the policy's.

@@ -91,6 +91,10 @@ class Waited(msgspec.Struct, frozen=True, kw_only=True):
     """For its turn in the pace: the provider's limits."""
     cooldown: float = 0.0
     """For the end of a cool-down after a refusal."""
+    breaker: float = 0.0
+    """For an endpoint that was down."""
+    warm_up: float = 0.0
+    """For the row that writes the prefix it shares into the provider's cache."""
     budget: float = 0.0
     """For room in budgets, and for their ledgers."""
 

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, str] = {
     "budgets.upper_bound": "request usage pricing budgets.known_options",
     "budgets.max_tokens": "request pricing guards budgets.upper_bound",
     "budgets.spec": "errors events usage pricing guards budgets.upper_bound",
-    "pace": "files guards pace.limits",
+    "pace": "files guards pace.limits retry",
     "policy": "pace redaction request verdict events errors files pricing models guards retry budgets.spec",
     # what reads files, prices of the day and ledgers
     "policy.file": "errors files files.reading files.python_names files.schema_file models guards policy",
@@ -72,7 +72,8 @@ MAY_IMPORT: dict[str, str] = {
     " adapters.anthropic",
     "calibration": "request events errors guards policy adapters.sse adapters.anthropic replay",
     "jobs": "redaction request terminal verdict events usage outcome pace.limits pace errors files files.sqlite_file files.reading"
-    " files.python_names files.schema_file pricing pricing.book models guards budgets budgets.upper_bound budgets.spec policy policy.file source engine adapters.anthropic",
+    " files.python_names files.schema_file pricing pricing.book models guards retry budgets budgets.upper_bound budgets.spec policy policy.file source engine"
+    " adapters.anthropic",
     "batch": "redaction outcome errors usage files files.sqlite_file budgets budgets.upper_bound budgets.spec policy"
     " source engine adapters.anthropic api jobs",
     "testing": "request verdict events usage pace.limits errors files source adapters.sse adapters.anthropic",

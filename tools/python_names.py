@@ -107,7 +107,7 @@ def members(found: griffe.Class) -> Iterator[str]:
         if isinstance(one, griffe.Function):
             bound = "staticmethod" not in one.labels
             yield from (
-                f"#### `{found.name}.{name}`",
+                f"### `{found.name}.{name}`",
                 "",
                 "```python",
                 signature(name, one, bound),
@@ -128,7 +128,7 @@ def typed(attribute: griffe.Attribute) -> str:
 def described(name: str, found: griffe.Object | griffe.Alias) -> Iterator[str]:
     """One public name: a heading, and everything about it."""
     one = target(found)
-    yield from (f"### `{name}`", "")
+    yield from (f"## `{name}`", "")
     if isinstance(one, griffe.Function):
         yield from ("```python", signature(name, one, bound=False), "```", "", *prose(one))
     elif isinstance(one, griffe.Class):

@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from streamguard.demo.documents import CATEGORIES, CURRENCIES, Document, answer, prompt
+from streamguard.demo.wrong_values import WRONG, wrong
 from streamguard.testing import wire
 from streamguard.testing.record import Exchange
 from streamguard.testing.scripted import Script
@@ -56,6 +57,8 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
 
     bad_answers: float = BAD_ANSWERS
     """Share of all attempts whose answer is bad."""
+    wrong_values: float = 0.0
+    """Share of the other attempts whose answer is valid and wrong: see `wrong_values`."""
     bad_service: bool = True
     """Whether attempts are refused, stall and break off."""
 
@@ -187,10 +190,15 @@ ANSWER_FAULTS: Final[Mapping[str, tuple[int, Damage]]] = {
 """What is wrong with bad answers, how often it was among the recorded streams, and how it is done."""
 
 
-def spoken(record: Record, source: random.Random, bad_answers: float = BAD_ANSWERS) -> Spoken:
+def spoken(
+    record: Record, source: random.Random, bad_answers: float = BAD_ANSWERS, wrong_values: float = 0.0
+) -> Spoken:
     """What the model says about a document this time."""
     if source.random() >= bad_answers:
-        return Spoken(answer(record))
+        made = None
+        if wrong_values and source.random() < wrong_values:
+            made = wrong(record, source.choice(list(WRONG)), source)
+        return Spoken(answer(record if made is None else made))
     damages = [damage for _, damage in ANSWER_FAULTS.values()]
     return source.choices(damages, [count for count, _ in ANSWER_FAULTS.values()])[0](record, source)
 
@@ -200,7 +208,7 @@ def attempt(document: Document, number: int, seed: int, mix: Mix = USUAL) -> lis
     source = random.Random(f"{seed}/{document.id}/{number}")  # noqa: S311
     if (refusal := bad_service(source)) is not None and mix.bad_service:
         return refusal
-    said = spoken(document.record, source, mix.bad_answers)
+    said = spoken(document.record, source, mix.bad_answers, mix.wrong_values)
     tokens = said.tokens
     asked = math.ceil(len(prompt(document)) / CHARACTERS_PER_TOKEN)
     seconds = source.lognormvariate(math.log(FIRST_TOKEN[0]), FIRST_TOKEN[1])

@@ -248,11 +248,14 @@ class Call:
     async def _start(self) -> list[Event]:
         number = len(self._records) + 1
         self._ending = False
-        if number == 1:
+        if number == 1 and self._deciding.last is None:
             self._runtime.calls[self.id] = self
             self._feedback.begin()
         try:
             permit = await self._dispatch.clear(self._request(), self._deciding.last)
+            if isinstance(permit, Decision):
+                self._deciding.follow(permit)
+                return []
             if not isinstance(permit, Permit):
                 await self._unsent(number, permit)
                 return []
@@ -272,6 +275,8 @@ class Call:
         self._delivery, going_on = running.delivery, self._continuation
         source = going_on.source(self._source) if going_on else self._source
         self.running = running
+        if self._dispatch.breaker.probing:
+            self._feedback.give_back()  # a look costs no retry
         self._feedback.sent()
         if number == 1 and self._sent is not None:
             self._sent()

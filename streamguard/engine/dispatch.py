@@ -24,7 +24,9 @@ from streamguard.budgets.upper_bound import Unbounded
 from streamguard.engine.attempt import RunningAttempt, interrupt_trip, total_trip
 from streamguard.engine.clock import CallClock
 from streamguard.engine.failures import denied_trip, lost_trip
+from streamguard.engine.pacing.call_breaker import CallBreaker
 from streamguard.engine.pacing.call_pace import SILENT, CallPace
+from streamguard.engine.pacing.call_warmup import CallWarmUp
 from streamguard.engine.runtime import Runtime
 from streamguard.engine.streams.evidence import evidence, output_tokens
 from streamguard.engine.telemetry import BudgetDenied, LimitsSeen
@@ -96,65 +98,86 @@ class Dispatch:
         self._shared = shared
         self._account: CallAccount | None = None
         self._pace = CallPace(policy.pace, runtime, clock, patient=patient)
+        self.breaker = CallBreaker(policy, runtime, clock, about)
+        self._warm_up = CallWarmUp(runtime, clock, on=patient and policy.warm_up)
         self.hedges: Hedges | None = None
         """What is known of first tokens where the attempt goes; `None` without hedging."""
         self._times_first = True
         """Whether first tokens are noted: not those of second requests."""
         self._noted: RunningAttempt | None = None
         """The attempt whose first token was told."""
-        self._waited = {"pace": 0.0, "cooldown": 0.0, "budget": 0.0}
+        self._waited = {"pace": 0.0, "cooldown": 0.0, "breaker": 0.0, "warm_up": 0.0, "budget": 0.0}
         self.denied: Denied | None = None
         """The denial that ended the call, if one did."""
 
-    async def clear(self, request: Request | None, after: Decision | None) -> Permit | Trip | Failed:
+    async def clear(self, request: Request | None, after: Decision | None) -> Permit | Trip | Failed | Decision:
         """Wait as decided and in turn, and reserve. What comes back instead of a permit ended the attempt unsent.
 
+        :returns: a decision where the first attempt is to be made elsewhere, as it says: follow it, and clear again.
         :raises LedgerError: the ledger refuses to be used as the policy says.
         :raises ValueError: a budget is per a label that the call does not have.
         """
         clock = self._clock
         self._waited = dict.fromkeys(self._waited, 0.0)
-        if after is not None and after.wait > 0:
+        if after is not None and after.wait > 0 and after is not self.breaker.rerouted:
             await clock.sleep(after.wait)
         self.hedges = self._runtime.hedges(self._policy.hedge, *_place(request, after))
         if self.hedges is not None and after is None:
             self.hedges.began()
         ended = await self._in_turn(request, after)
         if ended is not None:
-            self._pace.give_back()
+            self._give_back()
             return ended
         since = clock.now()
         answer = await self._within_budgets(request, after)
         self._waited["budget"] = clock.now() - since
         if isinstance(answer, Permit):
             return msgspec.structs.replace(answer, waited=Waited(**self._waited))
-        self._pace.give_back()
+        self._give_back()
         return answer
 
-    async def _in_turn(self, request: Request | None, after: Decision | None) -> Trip | Failed | None:
-        """Wait while an operator paused, while all calls cool down, and for a turn in the pace."""
+    def _give_back(self) -> None:
+        """Nothing is sent: give back the turn, and the look."""
+        self._pace.give_back()
+        self.breaker.leave()
+        self._warm_up.leave()
+
+    def _unbegun(self, after: Decision | None) -> bool:
+        """Whether the call is one of a job that has sent nothing yet: then a wait is none of its time."""
+        return self._patient and (after is None or after is self.breaker.rerouted)
+
+    async def _in_turn(self, request: Request | None, after: Decision | None) -> Trip | Failed | Decision | None:
+        """Wait while an operator paused, while all calls cool down, while the endpoint is down, and for a turn."""
         clock, base_url = self._clock, after.base_url if after else None
         cooldown = self._runtime.cooldown(request.model if request else None, base_url)
         while True:
-            ended: Trip | Failed | None = self._ended() or await self._unpaused()
+            ended: Trip | Failed | Decision | None = self._ended() or await self._unpaused()
             if ended is None:
                 since = clock.now()
                 ended = await self._turn(cooldown)
                 self._waited["cooldown"] += clock.now() - since
             if ended is None:
-                ended = await self._paced(request, base_url, unbegun=self._patient and after is None)
+                since, unbegun = clock.now(), self._unbegun(after)
+                ended = await self.breaker.enter(request, base_url, first=after is None, unbegun=unbegun)
+                self._waited["breaker"] += clock.now() - since
+            if ended is None:
+                ended = await self._paced(request, base_url, unbegun=self._unbegun(after))
             # Somebody may have paused, or been refused, while this attempt waited for its turn.
-            if ended is not None or (self._runtime.paused is None and cooldown.left(clock.now()) <= 0):
+            calm = self._runtime.paused is None and cooldown.left(clock.now()) <= 0
+            if ended is not None or (calm and self.breaker.passes):
                 return ended
-            self._pace.give_back()
+            self._give_back()
 
     async def _paced(self, request: Request | None, base_url: str | None, *, unbegun: bool) -> Trip | None:
-        """Wait for a turn in the pace.
+        """Wait for the row that writes the prefix of this one, and for a turn in the pace.
 
         :param unbegun: whether the call is one of a job that has sent nothing yet: then the wait is none of its time.
         """
         clock, since = self._clock, self._clock.now()
         with clock.until(math.inf if unbegun else clock.deadline):
+            await self._warm_up.enter(request)
+            self._waited["warm_up"] += (now := clock.now()) - since
+            self._waited["pace"] += since - now
             await self._pace.take_turn(request, base_url)
         waited = clock.now() - since
         self._waited["pace"] += waited
@@ -172,7 +195,7 @@ class Dispatch:
             return Permit(request=request, max_tokens_knob=knob)
         answer: Permit | Trip | None = None
         # A patient call that has sent nothing yet waits for room as if it had not begun.
-        unbegun, since = self._patient and after is None, clock.now()
+        unbegun, since = self._unbegun(after), clock.now()
         deadline = math.inf if unbegun else clock.deadline
         with clock.until(clock.deadline):
             answer = await self._opened()
@@ -329,6 +352,8 @@ class Dispatch:
     def _began(self, running: RunningAttempt) -> None:
         """Tell of the first token."""
         self._pace.began(running)
+        self.breaker.answered()
+        self._warm_up.began(running.began)
         self._note(running)
 
     def _note(self, running: RunningAttempt) -> None:
@@ -360,7 +385,7 @@ class Dispatch:
             return "answers"
         model, base_url = _place(request, after)
         calm = self._runtime.cooldown(model, base_url).calm(self._clock.now()) and self._runtime.paused is None
-        return self.hedges.never(cooling=not calm, spent=spent)
+        return self.hedges.never(cooling=not calm, broken=not self.breaker.closed, spent=spent)
 
     def beside(self, clock: CallClock) -> Dispatch:
         """Return the way of a second request, with a turn of its own. Its first token is no measure of a first one.
@@ -370,12 +395,15 @@ class Dispatch:
         other = copy.copy(self)
         other._clock, other._times_first = clock, False  # noqa: SLF001  a copy of its own kind
         other._pace = CallPace(self._policy.pace, self._runtime, clock, patient=self._patient)  # noqa: SLF001
+        other.breaker = self.breaker.beside(clock)
+        other._warm_up = CallWarmUp(self._runtime, clock, on=False)  # noqa: SLF001
         return other
 
     def take_over(self, other: Dispatch) -> None:
         """Go on with the turn of a second request; one's own has been reported."""
-        self._pace = other._pace
+        self._pace, self.breaker = other._pace, other.breaker
         self._pace.keep_time_by(self._clock)
+        self.breaker.keep_time_by(self._clock)
 
     def spend_second(self) -> None:
         """A second request is about to be sent."""
@@ -432,7 +460,7 @@ class Dispatch:
 
     async def release(self, reservation: Reservation | None) -> None:
         """Give back what an attempt has that was never sent: what was reserved for it, and its turn."""
-        self._pace.give_back()
+        self._give_back()
         if reservation is not None:
             await self._settled(reservation, NotBilled())
 
@@ -441,6 +469,9 @@ class Dispatch:
         back: its lease turns the hold uncertain, and the next admission fails closed."""
         self._note(running)
         self._pace.ended(running, output_tokens(running, self._runtime))
+        self.breaker.ended(running)
+        await self.breaker.tell()
+        self._warm_up.leave()
         if reservation is None:
             return ()
         return await self._settled(reservation, evidence(running, self._runtime, self._policy, self._clock.now()))

@@ -17,8 +17,10 @@ from typing import Protocol
 from streamguard.budgets.reservation import Accounts
 from streamguard.engine.attempt import RunningAttempt
 from streamguard.engine.clock import backend_clock
+from streamguard.engine.pacing.line import CommonClock, Lines
 from streamguard.engine.pacing.local import LocalPacer, Pacer
 from streamguard.engine.pacing.shared import SharedPacer
+from streamguard.engine.pacing.shared_breaker import SharedBreaker
 from streamguard.engine.snapshot import CallSnapshot
 from streamguard.engine.telemetry import Hook, Record, emit
 from streamguard.pace.hedge import Hedges, HedgeSpec
@@ -26,10 +28,12 @@ from streamguard.pace.pace import PaceView
 from streamguard.pace.spec import PaceSpec
 from streamguard.pace.stores import open_pace_store
 from streamguard.pace.stores.base import PaceStore
+from streamguard.pace.warmup import Prefix, WarmUps
 from streamguard.policy.model import Policy
 from streamguard.pricing.book import PriceBook
 from streamguard.pricing.price import PriceSpec
 from streamguard.pricing.tokens import Calibration
+from streamguard.retry.breaker import Breaker, BreakerSpec, BreakerView
 from streamguard.retry.cooldown import Cooldown
 from streamguard.retry.quota import Quota, RetryQuota
 
@@ -114,6 +118,13 @@ class Runtime:
         self._quotas: dict[Quota, RetryQuota] = {}
         self._cooldowns: dict[tuple[str | None, str | None], Cooldown] = {}
         self._pacers: dict[tuple[PaceSpec, str, str | None], Pacer] = {}
+        self.common_clock = CommonClock()
+        """Where moments of all event loops are brought to, for what breakers know."""
+        self.warm_ups = WarmUps()
+        """What is known of the prefixes that the rows of a job share."""
+        self.warming = Lines()
+        """Where rows wait for the row that writes their prefix."""
+        self._breakers: dict[tuple[BreakerSpec, str | None, str | None], Breaker] = {}
         self._hedges: dict[tuple[HedgeSpec, str | None, str | None], Hedges] = {}
         self._pace_stores: dict[str, PaceStore] = {}
 
@@ -199,12 +210,72 @@ class Runtime:
         self._hedges[key] = hedges
         return hedges
 
+    def breaker(
+        self, spec: BreakerSpec, model: str | None, base_url: str | None = None, *, pace: PaceSpec | None = None
+    ) -> Breaker:
+        """Return the breaker of all calls that ask this model, at the source's own endpoint or at another.
+
+        The `MOST_KEPT` that were asked for last are kept, as cool-downs are.
+
+        :param spec: the policy's `breaker`.
+        :param model: the model's name.
+        :param base_url: the other endpoint that a rule names; `None` for the source's own.
+        :param pace: the policy's `pace`: where it is shared, the breaker is shared as well.
+        :raises PaceError: the store of a shared pace cannot be used as the policy names it.
+        """
+        key = (spec, model, base_url)
+        breaker = self._breakers.pop(key, None)
+        if breaker is None and pace is not None and pace.shared is not None:
+            name = f"breaker/{pace.account}/{base_url or ''}/{model or ''}"
+            breaker = SharedBreaker(spec, self._pace_store(pace.shared), name)
+        breaker = breaker or Breaker(spec)
+        if len(self._breakers) >= MOST_KEPT:
+            self._breakers.pop(next(iter(self._breakers)), None)
+        self._breakers[key] = breaker
+        return breaker
+
+    def row_waits(self, shared: Sequence[Prefix]) -> bool:
+        """Return whether a row with these prefixes would wait for another row; if not, count it as about to go.
+
+        :param shared: what the row marks with `cache_control`.
+        """
+        return self.warm_ups.expected(shared, self.common_clock.moment(backend_clock()()))
+
+    def breaker_states(self) -> dict[str, int]:
+        """Return how many breakers are closed, and how many are not: what those ask is down."""
+        is_open = sum(not breaker.closed for breaker in list(self._breakers.values()))
+        return {"closed": len(self._breakers) - is_open, "open": is_open}
+
+    def down(self, now: float) -> list[BreakerView]:
+        """Return what is down of that which had answered before, longest first.
+
+        :param now: on the running backend's clock, in seconds.
+        """
+        at = self.common_clock.moment(now)
+        found = [
+            BreakerView(
+                model=model,
+                base_url=base_url,
+                reason=breaker.state.reason,
+                seconds=at - breaker.state.opened_at,
+                next_look=breaker.wait(at),
+                looking=breaker.looking(at),
+                waiting=breaker.waiting,
+            )
+            for (_, model, base_url), breaker in list(self._breakers.items())
+            if breaker.state.alive and not breaker.closed
+        ]
+        return sorted(found, key=lambda view: -view.seconds)
+
     def _new_pacer(self, spec: PaceSpec, pool: str, base_url: str | None) -> Pacer:
         if spec.shared is None:
             return LocalPacer(spec.knobs())
-        if spec.shared not in self._pace_stores:
-            self._pace_stores[spec.shared] = open_pace_store(spec.shared)
-        return SharedPacer(self._pace_stores[spec.shared], f"{spec.account}/{base_url or ''}/{pool}", spec)
+        return SharedPacer(self._pace_store(spec.shared), f"{spec.account}/{base_url or ''}/{pool}", spec)
+
+    def _pace_store(self, address: str) -> PaceStore:
+        if address not in self._pace_stores:
+            self._pace_stores[address] = open_pace_store(address)
+        return self._pace_stores[address]
 
     def paces(self, now: float) -> dict[str, PaceView]:
         """Return what each pace comes to, by its pool of models.

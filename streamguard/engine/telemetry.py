@@ -109,6 +109,38 @@ class Hedged(Record, frozen=True, kw_only=True):
     """Seconds from the first request to the second."""
 
 
+class BreakerOpened(Record, frozen=True, kw_only=True):
+    """An endpoint counts as down: nothing is sent there but one request at a time that looks."""
+
+    model: str | None
+    base_url: str | None
+    """`None` for the source's own."""
+    reason: str
+    """Of the attempt that opened the breaker."""
+    next_look: float
+    """Seconds until the first look."""
+
+
+class BreakerProbed(Record, frozen=True, kw_only=True):
+    """A request is about to be sent that looks whether an endpoint is back."""
+
+    model: str | None
+    base_url: str | None
+    number: int
+    """The look's number, from 1."""
+    seconds: float
+    """Since the breaker opened."""
+
+
+class BreakerClosed(Record, frozen=True, kw_only=True):
+    """An endpoint that was down answers again."""
+
+    model: str | None
+    base_url: str | None
+    seconds: float
+    """Since the breaker opened."""
+
+
 def without_content(record: Record) -> Record:
     """Return a record without what an answer said: no text, value or message, no words and pointers of a trip.
 

@@ -8,6 +8,9 @@ from typing import Any
 from streamguard.engine.telemetry import (
     AttemptAborted,
     AttemptStarted,
+    BreakerClosed,
+    BreakerOpened,
+    BreakerProbed,
     BudgetDenied,
     CallCompleted,
     CallGaveUp,
@@ -149,10 +152,27 @@ def _hedged(r: Hedged) -> tuple[str, str, dict[str, Any]]:
     return "info", "hedged", {"attempt": r.attempt, "why": r.why, "result": r.result, "after": round(r.after, 3)}
 
 
+def _opened(r: BreakerOpened) -> tuple[str, str, dict[str, Any]]:
+    place = {"model": r.model, "base_url": r.base_url}
+    return "warning", "breaker_opened", {**place, "reason": r.reason, "next_look": r.next_look}
+
+
+def _probed(r: BreakerProbed) -> tuple[str, str, dict[str, Any]]:
+    place = {"model": r.model, "base_url": r.base_url}
+    return "info", "breaker_probed", {**place, "number": r.number, "seconds": round(r.seconds, 3)}
+
+
+def _closed(r: BreakerClosed) -> tuple[str, str, dict[str, Any]]:
+    return "info", "breaker_closed", {"model": r.model, "base_url": r.base_url, "seconds": round(r.seconds, 3)}
+
+
 _RENDER: dict[type, Any] = {
     AttemptStarted: _started,
     LimitsSeen: _limits,
     Hedged: _hedged,
+    BreakerOpened: _opened,
+    BreakerProbed: _probed,
+    BreakerClosed: _closed,
     AttemptAborted: _aborted,
     RetryScheduled: _scheduled,
     CallGaveUp: _gave_up,

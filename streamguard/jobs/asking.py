@@ -6,7 +6,7 @@ another process. It does not know journal, output or other rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -20,8 +20,11 @@ from streamguard.jobs.report.excerpt import excerpts
 from streamguard.jobs.store.journal_records import Spent
 from streamguard.jobs.store.results import About, outcome_of, result_line
 from streamguard.outcome import CallRecord, Outcome
+from streamguard.pace.warmup import Prefix
 from streamguard.policy.model import Policy
 from streamguard.request import Request
+from streamguard.retry.breaker import BreakerView
+from streamguard.retry.rules import elsewhere
 from streamguard.source import Source
 from streamguard.usage import UsageRange
 from streamguard.verdict import Trip
@@ -90,6 +93,15 @@ class Asker(Protocol):
     def interrupt(self, by: str) -> None:
         """Interrupt every call that runs, as soon as possible."""
 
+    def down(self, now: float) -> Mapping[str | None, BreakerView]:
+        """Return the models whose endpoint is down, and that no rule asks elsewhere.
+
+        :param now: on the running backend's clock, in seconds.
+        """
+
+    def warming(self, shared: Sequence[Prefix]) -> bool:
+        """Return whether a row with these prefixes waits for another row's answer to begin."""
+
     def cooling(self, now: float) -> float:
         """Return for how many seconds the provider is to be left alone.
 
@@ -143,6 +155,16 @@ class LocalAsker:
         self._ending = (self._ending[0], by)
         for call in self._running:
             call.interrupt(by)
+
+    def down(self, now: float) -> Mapping[str | None, BreakerView]:
+        """See `Asker.down`."""
+        retry = self._policy.retry
+        found = (view for view in self._runtime.down(now) if view.base_url is None)
+        return {view.model: view for view in found if elsewhere(retry, view.reason) is None}
+
+    def warming(self, shared: Sequence[Prefix]) -> bool:
+        """See `Asker.warming`."""
+        return self._policy.warm_up and self._runtime.row_waits(shared)
 
     def cooling(self, now: float) -> float:
         """See `Asker.cooling`."""

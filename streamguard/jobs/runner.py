@@ -26,6 +26,7 @@ import msgspec
 from streamguard.budgets.ledger import Balance, LedgerError, LedgerLost
 from streamguard.budgets.spec import BudgetSpec, Scope
 from streamguard.engine.runtime import Runtime
+from streamguard.jobs.admission import LOOK_EVERY, Admission, Holds, Kind
 from streamguard.jobs.asking import Asker, Denial, Ended
 from streamguard.jobs.batches.lane import BatchLane, LaneStopped
 from streamguard.jobs.input.input import RowRequest
@@ -47,6 +48,9 @@ SAMPLE_EVERY = 0.1
 """Seconds between notes of the run's state, doubled whenever there are `SAMPLES` of them."""
 
 SAMPLES = 600
+
+HOLD_LOOK = 1.0
+"""Seconds between looks for how long an outage lasts."""
 
 STOP_ON = 20
 """Rows in a row that fail by the provider's or the line's fault, until the job stops, by default."""
@@ -159,6 +163,11 @@ class Runner:
         self._drain = anyio.Event()
         self._drain_until, self._drained_by = math.inf, ""
         self._failure: Exception | None = None
+        self._looks = anyio.Lock()
+        """Held by the worker that looks whether a row may begin."""
+        self._over = anyio.Event()
+        """No more rows begin."""
+        self._holds = Holds()
         self._denied: Denial | None = None
         """The first denial that stopped the job."""
 
@@ -178,6 +187,7 @@ class Runner:
                 background.start_soon(self._sync)
                 background.start_soon(self._note_states)
                 background.start_soon(self._drained)
+                background.start_soon(self._watch_hold)
                 await self._ask_in_batches()
                 await self._ask_all()
                 background.cancel_scope.cancel()
@@ -212,6 +222,7 @@ class Runner:
     def _stop(self, stop: Stop) -> None:
         if self.stopped is None or stop.kind == "signal":
             self.stopped = stop
+        self._over.set()
         if stop.kind == "signal":
             self._lane_scope.cancel()
         self._asker.withdraw(stop.kind)  # what waits for its turn or for room: its row has not begun
@@ -224,6 +235,7 @@ class Runner:
         """Something that no row is to blame for: the run cannot go on."""
         if self._failure is None:
             self._failure = error
+        self._over.set()
         self._abort("an error of the job")
 
     async def _open_ledgers(self) -> None:
@@ -253,15 +265,21 @@ class Runner:
         """Every row, so many at a time; then, one by one, those that are suspected of having killed the process."""
         requests = self._job.requests()
         suspects: list[RowRequest] = []
-        unsuspected = self._admit(requests, suspects)
+        unsuspected = Admission(self._admit(requests, suspects), self._waits)
         async with anyio.create_task_group() as workers:
             for _ in range(min(self._concurrency, self._job.todo)):
                 workers.start_soon(self._work, unsuspected)
         if suspects:
-            await self._work(self._admit(chain(suspects, requests), None))
+            await self._work(Admission(self._admit(chain(suspects, requests), None), self._waits))
+
+    def _waits(self, kind: Kind) -> bool:
+        """Whether rows wait: their endpoint is down, or another row writes the prefix that they share."""
+        now = self._tally.clock()
+        down = self._holds.waits(self._asker.down(now), kind.model, now)
+        return down or (bool(kind.shared) and self._asker.warming(kind.shared))
 
     def _admit(self, requests: Iterator[RowRequest], suspects: list[RowRequest] | None) -> Iterator[RowRequest]:
-        """Shared by all workers: each row goes to one of them."""
+        """The rows that may begin, until the job ends."""
         while self.stopped is None and self._failure is None:
             request = next(requests, None)
             if request is None:
@@ -271,7 +289,7 @@ class Runner:
                 return
             yield request
 
-    async def _work(self, requests: Iterator[RowRequest]) -> None:
+    async def _work(self, requests: Admission) -> None:
         """Ask one row after the other. What ends and what begins is journaled in one step, where the next may begin."""
         try:
             while (request := await self._first(requests)) is not None:
@@ -286,21 +304,28 @@ class Runner:
         except Exception as error:
             self._fail(error)
 
-    async def _first(self, requests: Iterator[RowRequest]) -> RowRequest | None:
+    async def _first(self, requests: Admission) -> RowRequest | None:
         """Wait until a row may begin, and begin it; `None` if none is left."""
-        if self._begin is not None:
-            await self._begin.acquire()
-        request: RowRequest | None = None
-        try:
-            request = next(requests, None)
-            if request is not None:
-                self._job.journal.begin(request.entry.custom_id)
-        finally:
-            if request is None and self._begin is not None:
-                self._begin.release()
-        return request
+        async with self._looks:  # one worker looks for all of them
+            while not self._over.is_set():
+                if self._begin is not None:
+                    await self._begin.acquire()
+                taken: RowRequest | Literal["later"] | None = None
+                try:
+                    taken = requests.take()
+                    if isinstance(taken, RowRequest):
+                        self._job.journal.begin(taken.entry.custom_id)
+                        return taken
+                finally:
+                    if not isinstance(taken, RowRequest) and self._begin is not None:
+                        self._begin.release()
+                if taken is None:
+                    return None
+                with anyio.move_on_after(LOOK_EVERY):
+                    await self._over.wait()
+        return None
 
-    def _took(self, request: RowRequest, came: Ended, requests: Iterator[RowRequest]) -> RowRequest | None:
+    def _took(self, request: RowRequest, came: Ended, requests: Admission) -> RowRequest | None:
         """Write a row's result, see what it means for the others, and begin the next row, if there is one."""
         back = self._interrupted is not None or (came.type == "canceled" and self.stopped is not None)
         if came.denied is not None:
@@ -334,6 +359,8 @@ class Runner:
         if came.reason is None or not came.reason.startswith(OUTAGE):
             self._failing.clear()
             return
+        if self._tally.succeeded and self._asker.down(self._tally.clock()):
+            return  # the hold of the breaker bounds an outage, and rows do not begin meanwhile
         self._failing.append(came.reason)
         latest = self._failing[-FUTILE_ON:]
         # Once it has answered in this run, the same failure may pass.
@@ -343,7 +370,7 @@ class Runner:
             why = f"{len(self._failing)} rows in a row failed by the provider or the line (stop_on), the last: "
             self._stop(Stop("failing", f"{why}{came.message}{self._asked}"))
 
-    def _next(self, requests: Iterator[RowRequest]) -> tuple[RowRequest | None, Exception | None]:
+    def _next(self, requests: Admission) -> tuple[RowRequest | None, Exception | None]:
         """The next row, if it may begin at once; what is wrong with it is no reason to lose the one that ended."""
         if self._begin is not None:
             try:
@@ -352,7 +379,8 @@ class Runner:
                 return None, None
         request: RowRequest | None = None
         try:
-            request = next(requests, None)
+            taken = requests.take()
+            request = taken if isinstance(taken, RowRequest) else None
         except Exception as error:
             return None, error
         finally:
@@ -419,6 +447,18 @@ class Runner:
                 continue
             self._abort(self._drained_by)
             return
+
+    async def _watch_hold(self) -> None:
+        """Stop the job where an outage lasts for too long."""
+        breaker = self._job.policy.breaker
+        while breaker is not None and self.stopped is None:
+            await anyio.sleep(HOLD_LOOK)
+            views = self._asker.down(self._tally.clock()).values()
+            longest = max(views, key=lambda view: view.seconds, default=None)
+            self._tally.looked(longest, HOLD_LOOK)
+            if longest is not None and longest.seconds > breaker.hold:
+                why = f"{self._endpoint or 'the endpoint'} is down for longer than {breaker.hold:g} s (breaker.hold)"
+                self._stop(Stop("failing", why))
 
     async def _sync(self) -> None:
         while True:

@@ -66,6 +66,7 @@ class Worker:
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
         self._happened = Happened()
+        self._was_down = False
         self._view = False
         self._records: list[bytes] = []
         self._asker: LocalAsker
@@ -172,8 +173,11 @@ class Worker:
 
     def _tell(self) -> None:
         happened = self._happened
-        if happened.attempts or happened.retries or happened.first_tokens or happened.limits:
-            happened.cooling = self._runtime.cooling(backend_clock()())
+        now = backend_clock()()
+        happened.down = list(self._asker.down(now).values())
+        news = happened.attempts or happened.retries or happened.first_tokens or happened.limits
+        if news or happened.down or self._was_down:
+            happened.cooling, self._was_down = self._runtime.cooling(now), bool(happened.down)
             self._frames.send(happened)
             self._happened = Happened(retries={}, first_tokens=[], limits=[])
 

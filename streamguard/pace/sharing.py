@@ -15,6 +15,7 @@ import msgspec
 from streamguard.pace.pace import Pace
 from streamguard.pace.reports import Report
 from streamguard.pace.state import NEVER, Knobs, PaceState, Turn
+from streamguard.retry.breaker import BreakerState
 
 LOOK: Final = 0.25
 """Seconds until a program asks again for a place that others have: what ends elsewhere wakes nobody here."""
@@ -48,6 +49,9 @@ class SharedState(msgspec.Struct, array_like=True):
 
     pace: PaceState = msgspec.field(default_factory=PaceState)
     programs: dict[str, Program] = msgspec.field(default_factory=dict)
+    breaker: BreakerState = msgspec.field(default_factory=BreakerState)
+    cool_until: float = NEVER
+    cool_reason: str = ""
 
 
 class Step(msgspec.Struct, frozen=True):

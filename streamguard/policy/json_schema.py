@@ -23,7 +23,7 @@ OFF = "off"
 """In a file, the word for no such section and no such limit; `null` does as well."""
 NO_SECTIONS = frozenset({"version", "extends", "mode", "deliver"})
 """Keys whose values are words: there, `off` is a mistake like any other."""
-SWITCHED = frozenset({"pace"})
+SWITCHED = frozenset({"pace", "breaker"})
 """Sections that are on by default, and that `off` turns off: for them, it is a value."""
 
 EXTENDS = {

@@ -28,6 +28,7 @@ from streamguard.models.model import OutputType
 from streamguard.pace.hedge import HedgeSpec
 from streamguard.pace.spec import PaceSpec
 from streamguard.pricing.price import Prices
+from streamguard.retry.breaker import BreakerSpec
 from streamguard.retry.rules import UNGROUNDED, Retry
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class Policy(Spec):
     budgets: Items[BudgetSpec] = ()
     pace: PaceSpec | None = PaceSpec()
     """How fast requests are sent. `null`: as fast as calls come, and jobs eight at a time."""
+    breaker: BreakerSpec | None = BreakerSpec()
+    """When an endpoint counts as down. `null`: every call finds that out by itself."""
+    warm_up: bool = True
+    """Whether one row of a job goes first, of those that share a prefix with `cache_control`: the others read it from
+    the provider's cache instead of writing it again."""
     hedge: HedgeSpec | None = None
     """A second request for calls whose output is late. Off by default: it is paid for."""
     prices: Prices = Prices()
@@ -110,6 +116,8 @@ class Policy(Spec):
             retry: Retry = ...,
             budgets: Sequence[BudgetSpec] = (),
             pace: PaceSpec | None = ...,
+            breaker: BreakerSpec | None = ...,
+            warm_up: bool = True,
             hedge: HedgeSpec | None = None,
             prices: Mapping[str, Any] = ...,
         ) -> None: ...

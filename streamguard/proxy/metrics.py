@@ -49,6 +49,10 @@ class _Paces(Collector):
         yield left
         inflight = sum(view.inflight for view in views)
         yield GaugeMetricFamily("streamguard_pace_inflight", "Turns given and not over.", value=inflight)
+        state = GaugeMetricFamily("streamguard_breaker_state", "Breakers in each state.", labels=["state"])
+        for state_name, count in self._runtime.breaker_states().items():
+            state.add_metric([state_name], count)
+        yield state
 
 
 _NAMED: Final = frozenset({*(status.value for status in http.HTTPStatus), 529})

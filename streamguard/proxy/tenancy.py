@@ -16,6 +16,7 @@ from streamguard.engine.pacing.local import Pacer
 from streamguard.engine.runtime import Runtime
 from streamguard.pace.spec import PaceSpec
 from streamguard.proxy.headers import CREDENTIALS
+from streamguard.retry.breaker import Breaker, BreakerSpec
 from streamguard.retry.cooldown import Cooldown
 from streamguard.retry.quota import Quota, RetryQuota
 
@@ -45,6 +46,12 @@ class KeyedRuntime(Runtime):
     def cooldown(self, model: str | None, base_url: str | None = None) -> Cooldown:
         """The cool-down of all calls that ask this model with the running request's key."""
         return super().cooldown(model, KEY.get() or base_url)
+
+    def breaker(
+        self, spec: BreakerSpec, model: str | None, base_url: str | None = None, *, pace: PaceSpec | None = None
+    ) -> Breaker:
+        """The breaker of all calls that ask this model with the running request's key: nobody breaks it for others."""
+        return super().breaker(spec, model, KEY.get() or base_url, pace=pace)
 
     def pacer(self, spec: PaceSpec, model: str | None, base_url: str | None = None) -> Pacer:
         """The pace of all calls that ask this model with the running request's key: limits belong to its account."""

@@ -87,6 +87,16 @@ class Cooldown:
         self.reason, self.since, self._slots = reason, now, 0
         self.until = max(self.until, now + pause)
 
+    def heard(self, reason: str, until: float, now: float) -> None:
+        """Another program was refused: wait as long as it does.
+
+        :param until: before which it sends nothing.
+        """
+        if until > max(self.until, now):
+            self.reason, self.since, self.until = reason, now, until
+            self._slots = 0
+            self.round += 1
+
     def answered(self, *, sent: float) -> None:
         """An attempt was answered: the provider takes requests again."""
         self._refused.append(False)

@@ -110,7 +110,7 @@ def written(template: str, trip: Trip, names: Iterable[str], schemas: Sequence[M
         "expected": lambda: _expected(trip, schemas),
     }
     text = _BRACES.sub(lambda found: found[0][0] if found[1] is None else values[found[1]](), template)
-    return _cut(" ".join(text.split()), MAX_HINT)
+    return _cut(text.strip(), MAX_HINT)
 
 
 def words(texts: Iterable[str | None]) -> frozenset[str]:

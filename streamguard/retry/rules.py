@@ -280,6 +280,22 @@ def decide(retry: Retry, ended: Trip | Failed, at: RetryState) -> Decision:
     )
 
 
+def elsewhere(retry: Retry, reason: str) -> Decision | None:
+    """Decide where a call's first attempt goes, while the endpoint is down that it would ask: to where its rule goes.
+
+    :param reason: why the endpoint counts as down.
+    :returns: `None` where no rule for that reason names another endpoint or model.
+    """
+    index = retry.rule_for(reason)
+    if index is None or retry.attempts < 2:
+        return None
+    rule = retry.rules[index]
+    if not rule.elsewhere or rule.max_uses == 0:
+        return None
+    why = f"retry.rules[{index}]: the endpoint is down ({reason}), so the first attempt goes elsewhere at once"
+    return Decision(action="retry", reason=reason, why=why, rule=index, patch=rule.patch, base_url=rule.base_url)
+
+
 def accepted(retry: Retry, trip: Trip, at: RetryState) -> Decision | None:
     """Decide whether the answer is kept although it tripped, since its rule would not ask again.
 

@@ -22,6 +22,8 @@ from streamguard.engine.snapshot import CallSnapshot, blocks
 from streamguard.engine.telemetry import (
     AttemptAborted,
     AttemptStarted,
+    BreakerClosed,
+    BreakerOpened,
     BudgetDenied,
     CallCompleted,
     CallGaveUp,
@@ -108,6 +110,8 @@ class Board:
         self._reasons: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
         self._explained: tuple[Policy, list[list[str]]] | None = None
+        self._down: dict[tuple[str, str], tuple[str, float]] = {}
+        """What is down, by model and endpoint: why, and since when."""
         self._hook = self._take
         runtime.hooks = (*runtime.hooks, self._hook)
 
@@ -132,6 +136,10 @@ class Board:
                 if (entry := self._entry(record.call)) is not None:
                     wait = record.decision.wait
                     entry.retry = (now() + wait, wait)
+            case BreakerOpened():
+                self._down[record.model or "", record.base_url or ""] = (record.reason, now())
+            case BreakerClosed():
+                self._down.pop((record.model or "", record.base_url or ""), None)
             case BudgetDenied():
                 self._entry(record.call)
             case CallCompleted():
@@ -215,6 +223,10 @@ class Board:
         shown = list(calls.values())[:MOST_RUNNING]
         return {
             "paused": self.runtime.paused,
+            "down": [
+                {"model": model, "base_url": base_url, "reason": reason, "since": since}
+                for (model, base_url), (reason, since) in self._down.items()
+            ],
             "running": {call.id: self._row(call) for call in shown},
             "hidden": len(calls) - len(shown),
             "finished": {name: over.row for name, over in self._over.items()},

@@ -100,8 +100,8 @@ def test_it_is_short() -> None:
 
 
 def test_braces_of_its_own() -> None:
-    """Doubled ones are one; line breaks are blanks."""
-    assert written("{{{reason}}}\n twice", trip("json.depth"), (), []) == "{json.depth} twice"
+    """Doubled ones are one; lines stay lines."""
+    assert written("{{{reason}}}\ntwice\n", trip("json.depth"), (), []) == "{json.depth}\ntwice"
 
 
 @pytest.mark.parametrize(

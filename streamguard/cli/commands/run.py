@@ -356,6 +356,7 @@ async def _run(job: Job, client: Any, options: Options, workers: int) -> _Ran:
     tally.paces = lambda: runtime.paces(tally.clock())
     asker = _asker(job, client, options, workers, tally, runtime)
     tally.cooling = lambda: asker.cooling(tally.clock())
+    tally.endpoint = _endpoint(client)
     runner = Runner(
         job,
         asker,

@@ -139,10 +139,11 @@ class SharedPacer:
         if now < self._away_until:
             return None
         sent = [self._reports.popleft() for _ in range(len(self._reports))]
-        nobody_waits = threading.Event()
+        nobody_waits, started = threading.Event(), threading.Event()
 
         def errand() -> Step:
             """Ask the store, in a thread if it blocks. What comes after everybody left the next step puts right."""
+            started.set()
             try:
                 step = self._store.step(
                     self._key, self._knobs, program=self._program, heard_at=now, reports=sent, ask=ask
@@ -165,6 +166,8 @@ class SharedPacer:
                     finally:
                         if step is None:
                             nobody_waits.set()
+                if not started.is_set():  # given up before a thread was free: nothing was told
+                    self._reports.extendleft(reversed(sent))
         except PaceLost as error:
             _log.debug("the store of the pace is away: %s", error)
         if step is None:

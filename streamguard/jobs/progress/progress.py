@@ -18,6 +18,7 @@ import msgspec
 from streamguard.jobs.progress.summary import BudgetState, Interval, Summary, Tally
 from streamguard.pace.limits import WORDS, LimitName
 from streamguard.pace.pace import PaceView
+from streamguard.retry.breaker import BreakerView
 from streamguard.terminal import aligned, packed, printable, put
 from streamguard.verdict import REASONS
 
@@ -140,7 +141,9 @@ def _parts(tally: Tally) -> Iterator[str]:
         yield f"{tally.running} running"
     if (batches := tally.batches) is not None:
         yield f"{batches.rows:,} in {batches.batches:,} batch{'' if batches.batches == 1 else 'es'}"
-    if (wait := tally.cooling()) >= 1:
+    if tally.down is not None:
+        yield _held(tally.down, tally.endpoint)
+    elif (wait := tally.cooling()) >= 1:
         yield f"nothing is sent for {duration(wait)}: the provider refuses"
     if tally.retries:
         yield f"{tally.retries.total():,} retried"
@@ -155,6 +158,21 @@ def _parts(tally: Tally) -> Iterator[str]:
         yield money(tally.cost)
     if tally.recent_first_tokens:
         yield f"first token {statistics.median(tally.recent_first_tokens):.2g} s"
+
+
+def _held(down: BreakerView, endpoint: str | None) -> str:
+    """What is down, and when somebody looks."""
+    where = endpoint or "the endpoint"
+    look = "looking now" if down.looking or down.next_look <= 0 else f"next look in {duration(down.next_look)}"
+    return f"held: {where} is down for {duration(down.seconds)}, {look}"
+
+
+def _why_held(tally: Tally) -> dict[str, Any] | None:
+    """Why no rows begin, for machines; `None` if they do."""
+    if (down := tally.down) is not None:
+        plain = {"model": down.model, "reason": down.reason, "down_seconds": down.seconds, "seconds": down.next_look}
+        return {"why": "breaker", "endpoint": tally.endpoint, **plain}
+    return {"why": "cooldown", "seconds": wait} if (wait := tally.cooling()) > 0 else None
 
 
 def _allowed(pace: PaceView | None) -> str:
@@ -196,6 +214,7 @@ def state(tally: Tally) -> dict[str, Any]:
         "running": tally.running,
         "batches": None if (batches := tally.batches) is None else msgspec.structs.asdict(batches),
         "cooling_seconds": tally.cooling(),
+        "held": _why_held(tally),
         "succeeded": tally.succeeded.total(),
         "failed": dict(tally.failed.most_common()),
         "marked": dict(tally.marked.most_common()),
@@ -292,6 +311,9 @@ def summary_rows(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "limits", f"{pace.allowed_per_second * 60:,.0f} rows a minute allowed{waited}"
         if summary.waited_for_limits_seconds > summary.seconds:
             yield "faster", ADVICE[pace.limit]
+    if summary.outages:
+        times = "once" if summary.outages == 1 else f"{summary.outages:,} times"
+        yield "down", f"{times}, {duration(summary.outage_seconds)}: no rows began meanwhile"
     if summary.lag_seconds > 0.05:
         yield "lag", f"a timer was {summary.lag_seconds:.2f} s late: this machine was too busy"
     for reason, example in summary.examples.items():

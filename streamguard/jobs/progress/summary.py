@@ -20,6 +20,7 @@ from streamguard.jobs.asking import Ended
 from streamguard.jobs.report.limits_seen import LimitsLog
 from streamguard.outcome import AttemptRecord
 from streamguard.pace.pace import PaceView
+from streamguard.retry.breaker import BreakerView
 
 LAST_ROWS = 0.75
 """Of the slowest row's time: what the last rows take once no other is left to begin, on average."""
@@ -167,6 +168,12 @@ class Tally:
         self.recent_first_tokens: deque[float] = deque(maxlen=RECENT)
         self.cooling: Callable[[], float] = lambda: 0.0
         """Seconds for which nothing is sent after refusals; set by whoever has the runtime."""
+        self.down: BreakerView | None = None
+        """What is down for the longest, if rows are held for it; as of the runner's last look."""
+        self.endpoint: str | None = None
+        """The URL that is asked."""
+        self.outages = 0
+        self.outage_seconds = 0.0
         self.paces: Callable[[], Mapping[str, PaceView]] = dict
         """What each pace comes to, by its pool of models; set by whoever has the runtime."""
         self.batches: BatchProgress | None = None
@@ -198,6 +205,17 @@ class Tally:
         if attempt.times.first_token is not None:
             self.first_tokens.append(attempt.times.first_token)
             self.recent_first_tokens.append(attempt.times.first_token)
+
+    def looked(self, down: BreakerView | None, seconds: float) -> None:
+        """The runner looked whether rows are held.
+
+        :param down: what is down for the longest.
+        :param seconds: since its last look.
+        """
+        if down is not None:
+            self.outages += self.down is None
+            self.outage_seconds += seconds
+        self.down = down
 
     def happened(self, attempts: int, retries: Mapping[str, int], first_tokens: Sequence[float]) -> None:
         """The same of calls in another process, some at a time."""
@@ -329,6 +347,8 @@ class Tally:
             lag_seconds=self.lag,
             waited_for_limits_seconds=round(self.waited, 3),
             pace=self.pace,
+            outages=self.outages,
+            outage_seconds=round(self.outage_seconds, 3),
             stopped=stopped,
         )
 
@@ -397,6 +417,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that rows waited for the provider's limits, all together. The waits were before the rows, not in them."""
     pace: PaceView | None = None
     """What the limits allowed in the end; `None` without a pace, or where nobody can tell."""
+    outages: int = 0
+    """Times that the endpoint was down, so that rows were held."""
+    outage_seconds: float = 0.0
+    """≈ How long, all together."""
     marked: dict[str, int] = {}
     """Rows that succeeded and are marked with what is wrong with them, by the first reason of each."""
     stopped: Any = None

@@ -14,6 +14,7 @@ import anyio.abc
 import msgspec
 
 from streamguard.jobs.asking import Ended
+from streamguard.retry.breaker import BreakerView
 
 LENGTH: Final = 4
 """Bytes of a frame's length."""
@@ -104,6 +105,8 @@ class Happened(msgspec.Struct, tag=True):
     """Seconds."""
     cooling: float = 0.0
     """Seconds for which the provider is to be left alone."""
+    down: list[BreakerView] = []
+    """What is down and asked nowhere else. With something in it, it is told again and again."""
     limits: list[bytes] = []
     """Rate limits that answers stated, pickled."""
 

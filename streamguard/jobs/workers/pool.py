@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import pickle
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import anyio
 import anyio.abc
 import anyio.to_thread
+import msgspec
 
 from streamguard.budgets.ledger import LedgerError
 from streamguard.engine.snapshot import CallSnapshot
@@ -46,6 +48,8 @@ from streamguard.jobs.workers.frames import (
     Sent,
     Withdraw,
 )
+from streamguard.pace.warmup import Prefix
+from streamguard.retry.breaker import BreakerView
 
 STARTS: Final = 3
 """Times in a row that a process is started again without a row that ended in between."""
@@ -100,6 +104,16 @@ class _Child:
         """Starts without a row that ended."""
         self.process: subprocess.Popen[bytes] | None = None
         self.cooling = 0.0
+        self.down: dict[str | None, BreakerView] = {}
+        """What it said last that is down, by model."""
+        self.told_at = 0.0
+        """When it said so."""
+
+    def wait(self, model: str | None) -> tuple[bool, float]:
+        """Return for how long a row of this model would wait here: whether it would, and the seconds to the next
+        look."""
+        view = self.down.get(model)
+        return (False, 0.0) if view is None else (True, math.inf if view.looking else view.next_look - self.told_at)
 
 
 class WorkerPool:
@@ -160,7 +174,7 @@ class WorkerPool:
         data = None if request.row is None else json.dumps(request.row).encode()
         while True:
             row = _Row(entry.custom_id, sent)
-            child = await self._child(row, alone=deaths >= ALONE_FROM)
+            child = await self._child(row, request.params.get("model"), alone=deaths >= ALONE_FROM)
             if child is None or child.frames is None:
                 return Ended(line=b"", type="canceled", unsent=True, message=self._ending or "")
             number = next(self._numbers)
@@ -204,6 +218,21 @@ class WorkerPool:
         if frames is not None:
             frames.send(Interrupt(by, call))
 
+    def down(self, now: float) -> Mapping[str | None, BreakerView]:
+        """See `Asker.down`: what is down for every process, as the one knows that may look first."""
+        children = [child for child in self._children if child.frames is not None]
+        found: dict[str | None, BreakerView] = {}
+        for model in set.intersection(*(set(child.down) for child in children)) if children else ():
+            first = min(children, key=lambda child: child.wait(model))
+            view, ago = first.down[model], max(0.0, now - first.told_at)
+            longest = max(child.down[model].seconds + now - child.told_at for child in children)
+            found[model] = msgspec.structs.replace(view, seconds=longest, next_look=max(0.0, view.next_look - ago))
+        return found
+
+    def warming(self, shared: Sequence[Prefix]) -> bool:  # noqa: ARG002  each process warms up by itself
+        """See `Asker.warming`: nothing waits here."""
+        return False
+
     def cooling(self, now: float) -> float:  # noqa: ARG002  clocks of the processes
         """See `Asker.cooling`: as the processes said last."""
         return max((child.cooling for child in self._children), default=0.0)
@@ -219,9 +248,10 @@ class WorkerPool:
 
     # Who asks
 
-    async def _child(self, row: _Row, *, alone: bool) -> _Child | None:
+    async def _child(self, row: _Row, model: str | None, *, alone: bool) -> _Child | None:
         """Wait for a process with room; `None` if no more rows are asked.
 
+        :param model: the row's: a process for which it is down is asked last.
         :param alone: whether the row wants the process to itself.
         """
         while True:
@@ -240,9 +270,9 @@ class WorkerPool:
                     if not mine.rows:
                         return mine
             else:
-                free = max((child for child in ready if child.alone is None), key=_room, default=None)
-                if free is not None and _room(free) > 0:
-                    return free
+                roomy = [child for child in ready if child.alone is None and _room(child) > 0]
+                if roomy:
+                    return min(roomy, key=lambda child: (child.wait(model), -_room(child)))
             await self._change()
 
     async def _change(self) -> None:
@@ -319,7 +349,8 @@ class WorkerPool:
                 if (row := child.rows.get(message.number)) is not None and row.sent is not None:
                     row.sent()
             case Happened():
-                child.cooling = message.cooling
+                child.cooling, child.told_at = message.cooling, anyio.current_time()
+                child.down = {view.model: view for view in message.down}
                 self._listener.happened(message)
             case Ready():
                 child.frames = frames
@@ -336,7 +367,7 @@ class WorkerPool:
 
     def _leave(self, child: _Child) -> None:
         """The process is gone, and with it the calls that it made."""
-        child.frames, child.alone = None, None
+        child.frames, child.alone, child.down = None, None, {}
         self._listener.seen(child.number, (), ())
         for row in list(child.rows.values()):
             row.over.set()

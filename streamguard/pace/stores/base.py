@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from streamguard.errors import ConfigError, StreamguardError
 from streamguard.pace.reports import Report
-from streamguard.pace.sharing import Ask, Step
+from streamguard.pace.sharing import Ask, SharedState, Step
 from streamguard.pace.state import Knobs
+
+T = TypeVar("T")
 
 
 class PaceLost(StreamguardError):
@@ -38,6 +40,13 @@ class PaceStore(Protocol):
         """Take one step, in one transaction; see `take_step`.
 
         :param key: of account, endpoint and pool.
+        :raises PaceLost: the store cannot be reached.
+        """
+
+    def change(self, key: str, verb: Callable[[SharedState, float], T]) -> T:
+        """Change a state in one transaction, and return what the verb does.
+
+        :param verb: is given the state and the store's clock. It may be called again, on a fresher state.
         :raises PaceLost: the store cannot be reached.
         """
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from streamguard.pace.reports import Report
 from streamguard.pace.sharing import Ask, SharedState, Step, take_step
 from streamguard.pace.state import Knobs
+from streamguard.pace.stores.base import T
 
 
 class MemoryPaceStore:
@@ -34,9 +35,13 @@ class MemoryPaceStore:
         ask: Ask | None,
     ) -> Step:
         """See `PaceStore.step`."""
+        how = {"program": program, "heard_at": heard_at, "reports": reports, "ask": ask}
+        return self.change(key, lambda state, now: take_step(state, knobs, now, **how))  # type: ignore[arg-type]
+
+    def change(self, key: str, verb: Callable[[SharedState, float], T]) -> T:
+        """See `PaceStore.change`."""
         with self._lock:
-            state = self.states.setdefault(key, SharedState())
-            return take_step(state, knobs, self._clock(), program=program, heard_at=heard_at, reports=reports, ask=ask)
+            return verb(self.states.setdefault(key, SharedState()), self._clock())
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -21,9 +21,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from streamguard.pace.reports import Report
-from streamguard.pace.sharing import Ask, Step, take_step
+from streamguard.pace.sharing import Ask, SharedState, Step, take_step
 from streamguard.pace.state import Knobs
-from streamguard.pace.stores.base import PaceError, PaceLost
+from streamguard.pace.stores.base import PaceError, PaceLost, T
 from streamguard.pace.stores.sqlite import decoded
 from streamguard.redaction import bare_address, redacted
 
@@ -96,6 +96,11 @@ class RedisPaceStore:
         ask: Ask | None,
     ) -> Step:
         """See `PaceStore.step`."""
+        how = {"program": program, "heard_at": heard_at, "reports": reports, "ask": ask}
+        return self.change(key, lambda state, now: take_step(state, knobs, now, **how))  # type: ignore[arg-type]
+
+    def change(self, key: str, verb: Callable[[SharedState, float], T]) -> T:
+        """See `PaceStore.change`."""
         full = f"{{streamguard:pace:{self._name}:{key}}}"
         kept = self._last.get(key, b"")
         try:
@@ -105,13 +110,13 @@ class RedisPaceStore:
             for _ in range(TRIES):
                 state = decoded(kept or None)
                 now = time.monotonic() + self._offset if self._clock is None else self._clock()
-                step = take_step(state, knobs, now, program=program, heard_at=heard_at, reports=reports, ask=ask)
+                result = verb(state, now)
                 fresh = msgspec.msgpack.encode(state)
                 done, found, server = self._swapped(full, kept, fresh)
                 self._offset = server - time.monotonic()
                 self._last[key] = kept = fresh if done else found
                 if done:
-                    return step
+                    return result
         except RedisError as error:
             self._last.pop(key, None)
             raise PaceLost(f"{self._where}: {type(error).__name__}: {redacted(str(error), 300)}") from error

@@ -20,7 +20,7 @@ from streamguard.files.sqlite_file import ForeignFile, Format, check_path, claim
 from streamguard.pace.reports import Report
 from streamguard.pace.sharing import Ask, SharedState, Step, take_step
 from streamguard.pace.state import Knobs
-from streamguard.pace.stores.base import PaceError, PaceLost
+from streamguard.pace.stores.base import PaceError, PaceLost, T
 
 FORMAT: Final = Format(
     application_id=0x53675061,  # `SgPa`
@@ -77,12 +77,17 @@ class SqlitePaceStore:
         ask: Ask | None,
     ) -> Step:
         """See `PaceStore.step`."""
+        how = {"program": program, "heard_at": heard_at, "reports": reports, "ask": ask}
+        return self.change(key, lambda state, now: take_step(state, knobs, now, **how))  # type: ignore[arg-type]
+
+    def change(self, key: str, verb: Callable[[SharedState, float], T]) -> T:
+        """See `PaceStore.change`."""
         with self._lock, transaction(self._db, self._lost) as db:
             row = db.execute("SELECT state FROM paces WHERE key = ?", (key,)).fetchone()
             state = decoded(None if row is None else row[0])
-            step = take_step(state, knobs, self._clock(), program=program, heard_at=heard_at, reports=reports, ask=ask)
+            found = verb(state, self._clock())
             db.execute("INSERT OR REPLACE INTO paces VALUES (?, ?)", (key, _encode(state)))
-        return step
+        return found
 
     def _lost(self, error: sqlite3.Error) -> PaceLost:
         return PaceLost(f"{self._path}: {error}")

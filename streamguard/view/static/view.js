@@ -384,6 +384,9 @@ function drawBar() {
   say($("pause"), paused ? "Resume admission" : "Pause admission");
   $("paused").hidden = !paused;
   say($("paused"), paused ? `ReservationQueue is paused by ${state.paused}: what runs goes on, nothing new is sent.` : "");
+  const down = (state.down ?? []).map((one) => `${one.model || "the model"}${one.base_url ? ` at ${one.base_url}` : ""} since ${new Date(one.since * 1000).toLocaleTimeString()} (${one.reason})`);
+  $("down").hidden = !down.length;
+  say($("down"), down.length ? `Down: ${down.join(", ")}. One request at a time looks whether it is back.` : "");
   document.title = sums.running ? `${sums.running} running · streamguard` : "streamguard · live";
 }
 

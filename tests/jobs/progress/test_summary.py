@@ -29,6 +29,7 @@ from streamguard.jobs.store.results import About
 from streamguard.outcome import AttemptRecord, CallRecord, Cost, Outcome, Times
 from streamguard.pace.pace import PaceView
 from streamguard.policy.model import Policy
+from streamguard.retry.breaker import BreakerView
 from streamguard.testing import run_virtual
 from streamguard.usage import UsageRange
 from streamguard.verdict import Decision, Trip
@@ -167,6 +168,7 @@ def test_the_state_for_machines() -> None:
         "running": 1,
         "batches": None,
         "cooling_seconds": 0.0,
+        "held": None,
         "succeeded": 3,
         "failed": {"provider.overloaded": 1},
         "marked": {},
@@ -219,6 +221,32 @@ def test_a_cool_down_is_said() -> None:
     tally.cooling = lambda: 42.3
     assert " running · nothing is sent for 42 s: the provider refuses · " in line(tally)
     assert state(tally)["cooling_seconds"] == 42.3
+
+
+DOWN = BreakerView(model="m", base_url=None, reason="transport.connect", seconds=42.0, next_look=12.0)
+
+
+def test_a_held_job_says_what_is_down() -> None:
+    """Which endpoint, for how long, and when somebody looks; for machines the reason, too; a line in the summary."""
+    tally, _ = tallied()
+    tally.endpoint = "https://one.example"
+    for second in range(42):
+        tally.looked(msgspec.structs.replace(DOWN, seconds=float(second)), 1.0)
+    tally.looked(DOWN, 1.0)
+    assert " · held: https://one.example is down for 42 s, next look in 12 s · " in line(tally)
+    assert state(tally)["held"] == {
+        "why": "breaker",
+        "endpoint": "https://one.example",
+        "model": "m",
+        "reason": "transport.connect",
+        "down_seconds": 42.0,
+        "seconds": 12.0,
+    }
+    tally.looked(msgspec.structs.replace(DOWN, looking=True, next_look=0.0), 1.0)
+    assert "is down for 42 s, looking now" in line(tally)
+    tally.looked(None, 1.0)
+    assert "held" not in line(tally)
+    assert ("down", "once, 44 s: no rows began meanwhile") in list(summary_rows(tally.summary()))
 
 
 def test_the_time_left_is_no_shorter_than_the_limits_allow() -> None:
