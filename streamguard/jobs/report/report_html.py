@@ -70,6 +70,7 @@ def page(report: Report, *, now: datetime | None = None) -> str:
             f'<p class="sub">{_safe(" · ".join([*_about(report), made]))}</p>',
             f'<div class="tiles">{"".join(_tiles(report))}</div>',
             f'<div class="grid">{"".join(_charts(report))}</div>',
+            *_drift(report),
             *_limits(report),
             *_runs(report),
             *_marked(report),
@@ -208,6 +209,13 @@ def _timeline(run: int, samples: Sequence[Sample]) -> str:
     drawn = svg.timeline(points, f"Rows under way in run {run}", shaded, marks)
     words = "Rows under way." + (" Shaded: the provider was left alone after a refusal." if shaded else "")
     return _chart(f"Run {run}: concurrency", drawn, words)
+
+
+def _drift(report: Report) -> Iterator[str]:
+    """How the last run differs from earlier ones."""
+    if report.status.drift:
+        yield "<h2>The last run differs from earlier ones</h2>"
+        yield f"<ul>{''.join(f'<li>{_safe(one)}</li>' for one in report.status.drift)}</ul>"
 
 
 def _limits(report: Report) -> Iterator[str]:

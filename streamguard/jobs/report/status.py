@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from streamguard.jobs.batches.log import Batch, BatchLog
+from streamguard.jobs.report.drift import drift
 from streamguard.jobs.store.journal import Journal
 from streamguard.jobs.store.journal_records import RunInfo, believed
 from streamguard.jobs.store.resume import MAX_ROW_FAILURES
@@ -86,6 +87,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """`[low, high]` of all runs."""
     runs: tuple[RunStatus, ...]
     batches: tuple[BatchStatus, ...] = ()
+    drift: tuple[str, ...] = ()
+    """How the last run differs from earlier ones, in sentences that name the test."""
 
 
 def look(journal: Journal, out: str) -> Status:
@@ -126,6 +129,7 @@ def _look(journal: Journal, out: str) -> Status:
         cost_usd=_total((run.cost_usd for run in runs), 0.0),
         runs=tuple(runs),
         batches=tuple(map(_batch, BatchLog(journal).all())),
+        drift=tuple(drift(journal)),
     )
 
 
@@ -217,6 +221,8 @@ def _lines(status: Status) -> Iterator[tuple[str, str]]:
     yield "attempts", f"{status.attempts:,}"
     yield "tokens", f"{_span(status.output_tokens, '{:,}')} of output"
     yield "cost", _span(status.cost_usd, "${:,.4f}")
+    for difference in status.drift:
+        yield "differs", difference
     for batch in status.batches:
         counts = "".join(f", {name} {count:,}" for name, count in batch.counts.items())
         yield "batch", f"{batch.id or 'without a name'}: {_BATCHES[batch.state]}, {batch.rows:,} rows{counts}"
