@@ -5,7 +5,7 @@ dead or silent, and every call would find that out by itself, ten seconds or a m
 
 * **closed**: requests go. `after` attempts in a row without a sign of life open it, or `share` of the last `of`.
   Refusals for overload count in the share alone: a cool-down sees them, and half of them is no outage.
-* **open**: nothing is sent for `first` seconds, half as long again after each look that finds nothing, up to `most`.
+* **open**: nothing is sent for `first` seconds, half as long again after each look in vain, `most` at the most.
 * **half open**: one attempt at a time looks. Any answer closes it.
 
 An answer is output, or an error that only a living provider says: a 429, a wrong key, a request that it rejects. What
@@ -43,7 +43,7 @@ REFUSING: Final = frozenset({"provider.overloaded"})
 """Those of them that a cool-down sees, too."""
 
 SLOWER: Final = 1.5
-"""How much longer the pause is after a look that found nothing."""
+"""How much longer the pause is after a look in vain."""
 
 PROBE_LEASE: Final = 30.0
 """Seconds that a look may wait for its turn before it is sent. With its own clocks, after that it counts as given up:
@@ -63,7 +63,7 @@ class BreakerSpec(Spec):
     of: Annotated[int, Field(ge=2, le=1000)] = 20
     """The last attempts that count for the share."""
     first: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 5.0
-    """Seconds until the first look; half as long again after each look that finds nothing."""
+    """Seconds until the first look; half as long again after each look that fails."""
     most: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 30.0
     """Seconds between two looks, at most."""
     hold: Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)] = 1800.0
