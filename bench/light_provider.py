@@ -49,7 +49,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %
 
 def deltas(number: bytes, by: int, count: int) -> bytes:
     """The answer's text in so many pieces."""
-    text = f'{{"n": {number.decode()}, "by": {by}}}' + " " * max(0, count - 3)
+    text = f'{{"n": {int(number)}, "by": {by}}}' + " " * max(0, count - 3)
     size = max(1, len(text) // max(1, count))
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
     return b"".join(

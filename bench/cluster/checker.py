@@ -12,7 +12,14 @@ from streamguard.jobs.store.resume import ALONE_FROM, MAX_ROW_FAILURES, POISON
 
 def violations(history: History) -> list[str]:
     """Return every rule that was broken, in words."""
-    return [*_ends(history), *_money(history), *_rows(history), *_claims(history), *_processes(history)]
+    return [
+        *_ends(history),
+        *_money(history),
+        *_rows(history),
+        *_claims(history),
+        *_processes(history),
+        *_pace(history),
+    ]
 
 
 def _ends(history: History) -> Iterator[str]:
@@ -180,3 +187,54 @@ def _patience(history: History) -> Iterator[str]:
                 away[event.node] += LEASE
             case "raised" if event.value == "JournalLost" and away[event.node] + away["all"] < LEASE / 2:
                 yield f"{event.node} gave the journal up, which was away for {away[event.node] + away['all']} s"
+
+
+def _pace(history: History) -> Iterator[str]:
+    """Turns: each is somebody's who lives, and nobody waits for one longer than the limits and troubles explain."""
+    world, away, refused, kinds = history.world, 0.0, 0, set[str]()
+    own: dict[str, float] = {}
+    for event in world.log:
+        match event.kind:
+            case "paced" if (
+                not own.update({event.node: event.value[2]}) and abs(event.value[0] - event.value[1]) > 0.01
+            ):
+                yield f"{event.value[0]:g} turns are out, of which programs have {event.value[1]:g}"
+                return
+            case "hang" if event.node == "pace":
+                away += event.value
+                kinds.add("away")
+            case "cut" if event.key == "pace":
+                away += event.value
+                kinds.add("away")
+            case "paused":
+                away += event.value
+                kinds.add("paused")
+            case "step" | "emptied" | "failover":
+                away += MOST_STEP
+                kinds.add(event.kind)
+            case "refused":
+                refused += 1
+            case "flushed" if own.get(event.node, 0.0) > 0.01 and not kinds & {"away", "paused", "emptied", "failover"}:
+                yield f"{event.node} is over, and has {own[event.node]:g} turns out"
+            case "turn" if event.value[1] and not kinds & {"away", "paused"}:
+                yield f"{event.node} went on alone although the pace's store answered"
+            case "turn" if event.value[0] > away + longest_wait(history):
+                yield f"{event.node} waited {event.value[0]:.0f} s for a turn"
+                return
+    calm = not kinds and not any(event.kind == "killed" for event in world.log)
+    if calm and world.provider is not None and world.provider.states_limits and refused:
+        yield f"{refused} requests were refused although the limits were stated and nothing went wrong"
+    left = [event.value for event in world.log if event.kind == "paced" and event.node == "last"]
+    if left and not history.stuck and left[-1][0] > 0.01:
+        yield f"{left[-1][0]:g} turns are out although everybody is gone"
+
+
+def longest_wait(history: History) -> float:
+    """Seconds for which a call may wait for its turn where nothing goes wrong: the line before it, at the slowest."""
+    provider = history.world.provider
+    line = 3 * (history.concurrency + 2)
+    return 60.0 + line * (10.0 if provider is None or provider.per_minute is None else 600.0 / provider.per_minute)
+
+
+MOST_STEP = 240.0
+"""Seconds by which clocks step, or for which what was known of the limits is wrong."""

@@ -8,17 +8,24 @@ from typing import Any
 import anyio
 import msgspec
 
+from bench.cluster.pacing import SimClock, SimPacer, provider_of, simulated_threads
 from bench.cluster.world import BOUND, HOLD_LEASE, SCOPE, Node, SimClaims, SimLedger, World
 from streamguard.batch.journal.contract import JournalLost
 from streamguard.batch.work import Stopped, Work
 from streamguard.budgets.ledger import Hold, LedgerLost
 from streamguard.budgets.queue import ReservationQueue
 from streamguard.budgets.spec import Settlement
+from streamguard.engine.pacing.local import GivenTurn
 from streamguard.errors import StreamguardError
 from streamguard.jobs.asking import Denial, Ended
 from streamguard.jobs.input.input import RowRequest
 from streamguard.jobs.input.plan import Entry
+from streamguard.pace.reports import Began, Refused, Returned, Seen, Settled
+from streamguard.pace.sharing import Ask
 from streamguard.testing import run_virtual
+
+TRIES = 6
+"""Attempts of a call that the provider refuses."""
 
 HORIZON = 20_000.0
 """Virtual seconds after which somebody waits for ever."""
@@ -48,6 +55,7 @@ class SimAsker:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._queue = ReservationQueue(SimLedger(node))
+        self.pacer = None if node.world.provider is None else SimPacer(node)
         self.interrupted = False
 
     async def ask(self, request: RowRequest, sent: Any = None) -> Ended:  # noqa: ARG002
@@ -55,28 +63,46 @@ class SimAsker:
         node.running.add(key)
         world.note("asking", node.name, key, len(node.running))
         try:
-            try:
-                answer = await self._queue.reserve(
-                    {SCOPE: BOUND}, own_until=HORIZON, held_until=HORIZON, lease=HOLD_LEASE
-                )
-            except LedgerLost:
-                return Ended(line=b"", type="errored", reason="budget.lost", unsent=True)
-            if not isinstance(answer, Hold):
-                return Ended(
-                    line=b"",
-                    type="errored",
-                    reason="budget.denied",
-                    denied=Denial(scope=SCOPE, asked=BOUND),
-                    unsent=True,
-                )
-            world.note("held", node.name, key, ("", BOUND))
-            return await self._send(key, answer)
+            for _ in range(TRIES):
+                came = await self._attempt(key)
+                if came is not None:
+                    return came
+                await anyio.sleep(world.dice.choice((0.5, 5.0, 20.0)))
+            return Ended(line=b"", type="errored", reason="provider.overloaded")
         finally:
             node.running.discard(key)
 
-    async def _send(self, key: str, hold: Hold) -> Ended:
+    async def _attempt(self, key: str) -> Ended | None:
+        """One attempt; `None` if the provider refuses it."""
+        node, world = self._node, self._node.world
+        turn = await self._turn(key)
+        try:
+            answer = await self._queue.reserve({SCOPE: BOUND}, own_until=HORIZON, held_until=HORIZON, lease=HOLD_LEASE)
+        except LedgerLost:
+            self._report(turn, Returned)
+            return Ended(line=b"", type="errored", reason="budget.lost", unsent=True)
+        if not isinstance(answer, Hold):
+            self._report(turn, Returned)
+            denied = Denial(scope=SCOPE, asked=BOUND)
+            return Ended(line=b"", type="errored", reason="budget.denied", denied=denied, unsent=True)
+        world.note("held", node.name, key, ("", BOUND))
+        return await self._send(key, answer, turn)
+
+    async def _turn(self, key: str) -> GivenTurn | None:
+        world, began = self._node.world, anyio.current_time()
+        if self.pacer is None:
+            return None
+        turn = await self.pacer.turn(SimClock(), Ask(input_tokens=10.0, max_tokens=100.0, patient=True))  # type: ignore[arg-type]
+        world.note("turn", self._node.name, key, (anyio.current_time() - began, turn.alone))
+        return turn
+
+    def _report(self, turn: GivenTurn | None, kind: type[Any], **said: Any) -> None:
+        if turn is not None and self.pacer is not None:
+            self.pacer.report(kind(at=anyio.current_time(), cost=turn.cost, **said), alone=turn.alone)
+
+    async def _send(self, key: str, hold: Hold, turn: GivenTurn | None) -> Ended | None:
         node, world, dice = self._node, self._node.world, self._node.world.dice
-        cost, settlement = dice.randrange(BOUND + 1), Settlement(0, BOUND)
+        cost, settlement, ended = dice.randrange(BOUND + 1), Settlement(0, BOUND), False
         try:
             await node.awake()
             if not node.alive or self.interrupted:
@@ -84,13 +110,27 @@ class SimAsker:
                 return Ended(line=b"", type="canceled", unsent=True)
             if anyio.current_time() >= hold.heartbeat_due:
                 await self._queue.ledger.heartbeat(hold)  # a process that was stopped looks before it sends
+            sent, served = anyio.current_time(), True
+            if turn is not None and self.pacer is not None:
+                served, limits = world.provider.admit()
+                if limits is not None:
+                    self.pacer.report(Seen(at=sent, limits=limits), alone=turn.alone)
+            if not served:
+                ended, settlement = True, Settlement(0)
+                world.note("refused", node.name, key)
+                self._report(turn, Refused, sent=sent, limited=limits is not None)
+                return None
             world.note("sent", node.name, key, ("", cost))
-            for _ in range(dice.randrange(1, 4)):
-                await anyio.sleep(dice.choice((0.1, 1.0, 8.0)))
+            for first in (True, *(False,) * dice.randrange(3)):
+                await self._served(dice.choice((0.1, 1.0, 8.0)), paced=turn is not None)
                 await node.awake()
+                if first:
+                    seconds = anyio.current_time() - sent
+                    self._report(turn, Began, sent=sent, seconds=seconds, guessed=0.0, counted=-1.0)
                 if anyio.current_time() >= hold.heartbeat_due:
                     await self._queue.ledger.heartbeat(hold)
-            settlement = Settlement(cost)
+            settlement, ended = Settlement(cost), True
+            self._report(turn, Settled, output=10.0, seconds=anyio.current_time() - sent)
             how = dice.random()
             line = f"{key} by {node.name} {len(world.log)}\n".encode()
             reason = None if how < 0.8 else "json.schema" if how < 0.9 else "provider.overloaded"
@@ -99,12 +139,26 @@ class SimAsker:
         except LedgerLost:
             return Ended(line=b"", type="errored", reason="budget.lost")
         finally:
+            if not ended:
+                self._report(turn, Returned)
             try:
                 until = anyio.current_time() + 5.0
                 await self._queue.settle(hold, {SCOPE: settlement}, until=until)
                 world.note("settled", node.name, key, settlement.settled)
             except LedgerLost:
                 world.note("unsettled", node.name, key)
+
+    async def _served(self, seconds: float, *, paced: bool) -> None:
+        """The provider works on a call for so long."""
+        if not paced:
+            await anyio.sleep(seconds)
+            return
+        provider = self._node.world.provider
+        provider.busy += 1
+        try:
+            await anyio.sleep(seconds)
+        finally:
+            provider.busy -= 1
 
     def withdraw(self, by: str) -> None:
         """Nobody withdraws here."""
@@ -145,6 +199,9 @@ async def process(world: World, node: Node, rows: list[str], concurrency: int) -
         if node.alive:
             with anyio.move_on_after(5):
                 await claims.leave()
+        if node.alive and asker.pacer is not None:
+            await asker.pacer.flush(anyio.current_time())
+            world.note("flushed", node.name)
         beside.cancel_scope.cancel()
     for error in errors:
         if isinstance(error, Stopped):
@@ -176,7 +233,7 @@ async def trouble(history: History, nodes: dict[int, Node]) -> None:
     for _ in range(dice.randrange(1, 9)):
         await anyio.sleep(dice.choice((0.0, 0.05, 0.5, 3.0, 12.0)) * dice.random())
         node = nodes[dice.choice(sorted(nodes))] if nodes else None
-        which = dice.choice(("journal", "ledger"))
+        which = dice.choice(("journal", "ledger", *(("pace",) if world.provider is not None else ())))
         match dice.choice(("kill", "kill", "pause", "cut", "hang", "step", "empty", "failover")):
             case "kill" if node is not None:
                 node.alive = False
@@ -213,7 +270,7 @@ async def play(history: History) -> None:
                 for number in range(dice.randrange(1, 4)):
                     some = [key for key in history.rows if dice.random() < 0.7]
                     tasks.start_soon(worker, history, number, some, nodes)
-            world.hangs = {"journal": 0.0, "ledger": 0.0}
+            world.hangs = {"journal": 0.0, "ledger": 0.0, "pace": 0.0}
             await anyio.sleep(300)
             world.money.sweep()
             last = Node(world, "last")
@@ -229,8 +286,12 @@ async def play(history: History) -> None:
 def history(seed: int) -> History:
     """Play the history of a seed."""
     dice = random.Random(seed)
-    rows = [f"r{n}" for n in range(dice.randrange(2, 9))]
+    paced = dice.random() < 0.5
+    rows = [f"r{n}" for n in range(dice.randrange(2, 25 if paced else 9))]
     cap = dice.choice((4, 8, 100)) * BOUND
-    made = History(seed=seed, world=World(dice, cap), concurrency=dice.randrange(1, 4), rows=rows)
-    run_virtual(play, made, within=2 * HORIZON)
+    made = History(seed=seed, world=World(dice, cap), concurrency=dice.randrange(1, 7 if paced else 4), rows=rows)
+    if paced:
+        made.world.provider = provider_of(made.world)
+    with simulated_threads():
+        run_virtual(play, made, within=2 * HORIZON)
     return made

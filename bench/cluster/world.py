@@ -26,6 +26,7 @@ from streamguard.batch.journal.memory import MemoryJournal
 from streamguard.budgets.ledger import Ledger, LedgerLost
 from streamguard.budgets.spec import Scope
 from streamguard.budgets.stores.memory import MemoryStore
+from streamguard.pace.stores.memory import MemoryPaceStore
 
 LEASE = 30.0
 HOLD_LEASE = 60.0
@@ -63,7 +64,10 @@ class World:
         self.rows = MemoryJournal(clock=self.clock)
         self.money = MemoryStore(clock=self.clock)
         self.money.configure([Scope(key=SCOPE, unit="micro_usd", cap=cap)])
-        self.hangs: dict[str, float] = {"journal": 0.0, "ledger": 0.0}
+        self.paces = MemoryPaceStore(clock=self.clock)
+        self.provider: Any = None
+        """A `pacing.Limited`, in histories with a pace."""
+        self.hangs: dict[str, float] = {"journal": 0.0, "ledger": 0.0, "pace": 0.0}
         self.epochs = {"journal": 0, "ledger": 0}
         self.ended: float | None = None
         """When the history was over: the clock stands."""
@@ -89,11 +93,13 @@ class World:
 
     def empty(self, which: str) -> None:
         """A store comes back with nothing."""
-        self.epochs[which] += 1
         self.note("emptied", which)
+        self.epochs[which] = self.epochs.get(which, 0) + 1
         if which == "journal":
             self.forgot_rows |= set(self.rows.rows)
             self.rows.rows, self.rows.owners = {}, {}
+        elif which == "pace":
+            self.paces.states.clear()
         else:
             self.lost_money += self.cap
             self.money = MemoryStore(clock=self.clock)
@@ -109,6 +115,10 @@ class World:
                 if before is None or (before.line, before.owner, before.deaths) != (row.line, row.owner, row.deaths):
                     self.forgot_rows.add(key)
             self.rows.rows, self.rows.owners = rows, owners
+        elif which == "pace":
+            states = copy.deepcopy(self.paces.states)
+            await anyio.sleep(1.0)
+            self.paces.states = states
         else:
             before = copy.deepcopy((self.money._rows, self.money._accounts))
             taken = self.money.balance(SCOPE).taken

@@ -35,6 +35,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: float | None
     patient: bool
     """Whether the call is one of a job."""
+    out: float | None = None
+    """The store's turns that the program has out, by its own count; `None` if it does not say. A turn whose answer was
+    lost is out for the store alone."""
 
 
 class Program(msgspec.Struct, array_like=True):
@@ -52,6 +55,11 @@ class SharedState(msgspec.Struct, array_like=True):
     breaker: BreakerState = msgspec.field(default_factory=BreakerState)
     cool_until: float = NEVER
     cool_reason: str = ""
+
+    @property
+    def out(self) -> float:
+        """Turns that programs have out."""
+        return sum(program.inflight for program in self.programs.values())
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -89,20 +97,25 @@ def take_step(
             continue
         if other.seen_at < now - SEEN_LATELY:
             del state.programs[name]
-        elif other.seen_at < now - DEAD_AFTER and other.inflight:
-            state.pace.inflight = max(0.0, state.pace.inflight - other.inflight)
+        elif other.seen_at < now - DEAD_AFTER:
             other.inflight = 0.0
     own = state.programs.setdefault(program, Program(now))
     own.seen_at = now
-    before = state.pace.inflight
+    # What is out is what programs have out: else the turns of a program that was forgotten would be out for ever, and
+    # a program that only slept would end those of others.
+    before = state.pace.inflight = state.out
     for report in reports:
         report.tell(pace, now, heard_at - report.at)
+    own.inflight = max(0.0, own.inflight + state.pace.inflight - before)
+    if ask is not None and ask.out is not None:
+        own.inflight = ask.out
+    state.pace.inflight = state.out
     turn: Turn | None = None
     if ask is not None:
         turn = pace.turn(now, input_tokens=ask.input_tokens, max_tokens=ask.max_tokens, patient=ask.patient)
+        own.inflight += turn.given
         if turn.wait == math.inf:
             turn = Turn(given=False, wait=LOOK, why=turn.why)
-    own.inflight = max(0.0, own.inflight + state.pace.inflight - before)
     return Step(turn, len(state.programs), now, state.pace)
 
 

@@ -63,9 +63,9 @@ class BreakerSpec(Spec):
     of: Annotated[int, Field(ge=2, le=1000)] = 20
     """The last attempts that count for the share."""
     first: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 5.0
-    """Seconds until the first look; half as long again after each look in vain."""
+    """Seconds until the first look; half as long again after each look that fails."""
     most: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 30.0
-    """Seconds between two looks at the most."""
+    """Seconds between two looks, at most."""
     hold: Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)] = 1800.0
     """Seconds that a job waits for the end of an outage, before it stops as with `stop_on`. It goes on when run
     again."""

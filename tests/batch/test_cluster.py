@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bench.cluster import pace_plants  # noqa: F401  registers its own
 from bench.cluster.checker import violations
 from bench.cluster.history import history
 from bench.cluster.plants import found_by
@@ -20,6 +21,10 @@ QUICK = (
     "claims: a claim that nobody waits for is kept",
     "work: asks before it claims",
     "work: one call too many at a time",
+    "pace: what a forgotten program had out stays out",
+    "pace: reports are lost",
+    "pace: turns are not charged",
+    "pace: a hundredth of the rate",
 )
 """Planted mistakes that few histories show; `python -m bench.cluster --plants` looks for all."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from streamguard.engine.clock import CallClock
 from streamguard.engine.pacing.shared import LATE, LEFT_ALONE, MISSES, SharedPacer
 from streamguard.pace.limits import Limit, Limits
 from streamguard.pace.reports import Began, Late, Refused, Report, Returned, Seen, Settled
-from streamguard.pace.sharing import DEAD_AFTER, LOOK, Ask, SharedState, Step, take_step
+from streamguard.pace.sharing import DEAD_AFTER, LOOK, SEEN_LATELY, Ask, SharedState, Step, take_step
 from streamguard.pace.spec import PaceSpec
 from streamguard.pace.state import Cost
 from streamguard.pace.stores import open_pace_store
@@ -125,6 +126,42 @@ def test_a_program_that_dies_leaves_nothing_in_flight() -> None:
     step(state, DEAD_AFTER + 1, "alive", ask=None)
     assert state.pace.inflight == 1
     assert step(state, 100.0, "alive", ask=None).programs == 1
+
+
+def test_a_program_that_is_forgotten_leaves_nothing_in_flight() -> None:
+    """Also where nobody looked between its death and its being forgotten: its places would be taken for ever."""
+    state = SharedState()
+    for _ in range(3):
+        step(state, 0.0, "a")
+    assert step(state, 2 * SEEN_LATELY, "b").programs == 1
+    assert (state.pace.inflight, list(state.programs)) == (1.0, ["b"])
+
+
+def test_a_program_that_slept_ends_nobody_elses_turns() -> None:
+    """What it had out was given up meanwhile, so its late reports take nothing from what others have out."""
+    state = SharedState()
+    step(state, 0.0, "a")
+    for _ in range(2):
+        step(state, DEAD_AFTER + 1, "b")
+    assert state.pace.inflight == 2.0
+    late = Settled(at=DEAD_AFTER + 2, cost=(1.0, 0.0, 0.0, 0.0), output=5, seconds=1)
+    step(state, DEAD_AFTER + 2, "a", late, ask=None)
+    assert {name: one.inflight for name, one in state.programs.items()} == {"a": 0.0, "b": 2.0}
+    assert state.pace.inflight == 2.0
+
+
+def test_a_turn_whose_answer_was_lost_is_out_no_longer_than_to_the_next_question() -> None:
+    """A program that lives says what it has out: else a job with one place would wait for itself, for ever."""
+    state = SharedState()
+    step(state, 0.0, "a")
+    state.pace.places = 1.0
+    lost = step(state, 0.0, "b").turn
+    assert lost is not None
+    assert not lost.given
+    again = step(state, 1.0, "a", ask=msgspec.structs.replace(ASK, out=0.0)).turn
+    assert again is not None
+    assert again.given
+    assert (state.pace.inflight, state.programs["a"].inflight) == (1.0, 1.0)
 
 
 def test_places_are_shared() -> None:

@@ -15,6 +15,7 @@ from streamguard.policy.model import Policy
 from streamguard.retry.rules import Retry, Rule
 from streamguard.testing import faults, run_virtual
 from streamguard.testing.oracle import Documents, Expectation
+from streamguard.verdict import Trip
 from streamguard.viability import compile_schema
 from tests.data import ROOT
 
@@ -89,6 +90,8 @@ LIES = {
         r, usage=msgspec.structs.replace(r.attempts[1].usage, low=_more(r), high=_more(r))
     ),
     "a patch": lambda r: _last(r, patch={"max_tokens": 1}),
+    "a hint": lambda r: _last(r, hint="The last answer was rejected"),
+    "a mark": lambda r: msgspec.structs.replace(r, marked=(Trip(reason="json.ungrounded", message=""),)),
     "one attempt less": lambda r: msgspec.structs.replace(r, attempts=r.attempts[:1]),
     "one attempt more": lambda r: msgspec.structs.replace(r, attempts=(*r.attempts, r.attempts[1])),
     "another number": lambda r: _last(r, number=3),

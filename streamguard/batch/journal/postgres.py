@@ -55,8 +55,12 @@ ON CONFLICT (owner) DO UPDATE SET until = EXCLUDED.until
 
 _EPOCH = "SELECT epoch FROM sg_journal WHERE epoch = %s"
 
+_SOON = "set_config('synchronous_commit', 'off', true) = 'off'"
+"""Lets this transaction's commit not wait for the disk: a claim that a crash of the server forgets is a row that is
+asked again, and it is under way then anyway. Results wait."""
+
 _CLAIM = f"""
-WITH known AS ({_EPOCH}), leased AS ({_LEASE} RETURNING 1)
+WITH known AS ({_EPOCH} AND {_SOON}), leased AS ({_LEASE} RETURNING 1)
 INSERT INTO sg_rows AS r (job, key, fingerprint, owner)
 SELECT %s, key, fingerprint, %s FROM unnest(%s::text[], %s::text[]) AS asked (key, fingerprint), known ORDER BY key
 ON CONFLICT (job, key) DO UPDATE SET

@@ -59,6 +59,8 @@ class SharedPacer:
         self._reports: deque[Report] = deque(maxlen=MOST_REPORTS)
         """With moments on the common clock."""
         self._inflight = 0
+        self._out = 0
+        """Those of them that the store gave."""
         self._last: tuple[Step, float] | None = None
         """The latest step, and when it was heard."""
         self._misses = 0
@@ -75,7 +77,7 @@ class SharedPacer:
                 step = await self._step(self._clock.moment(clock.now()), ask)
                 if step is None or step.turn is None:
                     given = await self._alone.turn(clock, ask)
-                    self._count(1)
+                    self._count(1, alone=True)
                     return msgspec.structs.replace(given, alone=True)
                 if step.turn.given:
                     break
@@ -96,15 +98,16 @@ class SharedPacer:
         if not alone:
             self._reports.append(report.shifted(self._clock.moment(report.at) - report.at))
         if report.ends:
-            self._count(-1)
+            self._count(-1, alone=alone)
             if not alone and self._misses:  # the store gave the turn, and one's own pace counts it now
                 state = self._alone.pace.state
                 state.inflight = max(0.0, state.inflight - 1)
             self._lines.here.wake()
 
-    def _count(self, more: int) -> None:
+    def _count(self, more: int, *, alone: bool = False) -> None:
         with self._guard:
             self._inflight += more
+            self._out += 0 if alone else more
 
     def view(self, now: float) -> PaceView:
         """See `Pacer.view`."""
@@ -139,6 +142,8 @@ class SharedPacer:
         if now < self._away_until:
             return None
         sent = [self._reports.popleft() for _ in range(len(self._reports))]
+        if ask is not None:
+            ask = msgspec.structs.replace(ask, out=float(self._out))
         nobody_waits, started = threading.Event(), threading.Event()
 
         def errand() -> Step:

@@ -40,6 +40,7 @@ CASES = [
     Case("count(l for l in doc.lines if has(l.amount)) == len(doc.lines)", ("/lines",)),
     Case("0 <= days(date(doc.due), date(doc.date)) <= 366", ("/due", "/date")),
     Case("doc.lines[0].amount <= doc.total", ("/lines/0/amount", "/total")),
+    Case('doc.lines[0].amount > 1 or doc.address.city == "Rome"', ("/lines/0/amount", "/address/city")),
     Case("doc.lines[doc.n].amount <= doc.total", ("/lines", "/n", "/total")),
     Case("any(l.amount > doc.total for l in doc.lines) == False", ("/lines", "/total")),
     Case("distinct(l.sku for l in doc.lines)", ("/lines",)),
@@ -193,3 +194,16 @@ def test_of_a_repeated_name_the_last_value_counts() -> None:
     given = policy(CASES[2], duplicate_names="allow")
     assert verdict(given, list('{"total": -1, "total": 1}')) is None
     assert verdict(given, list('{"total": 1, "total": -1}')) == ("false", -1)
+
+
+def test_another_member_that_closes_says_nothing() -> None:
+    """What one member lacks is no word on another one that is still to come."""
+    text = '{"lines": [{"amount": 0}], "address": {"city": "Bonn"}}'
+    case = Case('doc.lines[0].amount > 1 or doc.address.city == "Rome"', ())
+    assert verdict(policy(case), list(text)) == ("false", text.index("}}"))
+
+
+def test_a_condition_is_true_or_false() -> None:
+    """Nothing else counts as one."""
+    assert verdict(policy(Case("doc.paid", ())), list('{"paid": true}')) is None
+    assert verdict(policy(Case("doc.paid", ())), list('{"paid": "yes"}')) == ("failed", 14)
