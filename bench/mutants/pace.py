@@ -55,14 +55,21 @@ value("engine: waiters are not woken", local.LocalPacer, "report", lambda self, 
 value("jobs: rows begin long before their turns", asking, "AHEAD", 10**6, by=("tests/jobs/test_pace.py",))
 
 BREAKER = ("tests/retry/test_breaker.py",)
-OUTAGE = ("tests/jobs/test_outage.py",)
+LOOKS = ("tests/jobs/test_outage.py::test_rows_begin_to_look_alone",)
+LONG = ("tests/jobs/test_outage.py::test_an_outage_longer_than_the_hold_ends_the_job",)
 value("breaker: no share opens it", Breaker, "_mostly", lambda self: False, by=BREAKER)
 value("breaker: refusals count in a row", breaker, "REFUSING", frozenset(), by=BREAKER)
 value("breaker: everything speaks of an outage", breaker, "DOWN", ("*",), by=BREAKER)
 value("breaker: pauses do not grow", breaker, "SLOWER", 1.0, by=BREAKER)
 value("breaker: looks that end are kept", Breaker, "left", lambda self, probe: None, by=BREAKER)
-value("breaker: calls wait for nothing", call_breaker.CallBreaker, "enter", lambda *args, **how: _nothing(), by=OUTAGE)
-value("breaker: nobody goes elsewhere", call_breaker, "elsewhere", lambda retry, reason: None, by=OUTAGE)
+value(
+    "breaker: calls wait for nothing",
+    call_breaker.CallBreaker,
+    "enter",
+    lambda *args, **how: _nothing(),
+    by=CALL_BREAKER,
+)
+value("breaker: nobody goes elsewhere", call_breaker, "elsewhere", lambda retry, reason: None, by=CALL_BREAKER)
 value("breaker: unused looks are kept", call_breaker.CallBreaker, "leave", lambda self: None, by=CALL_BREAKER)
 value("breaker: another program's find is not heard", shared_breaker, "mirrored", lambda *args: None, by=SHARED_BREAKER)
 value("breaker: a cool-down stays one's own", Cooldown, "heard", lambda self, *args: None, by=SHARED_BREAKER)
@@ -73,9 +80,9 @@ value("warm-up: a failure releases nobody", WarmUps, "left", lambda self, row: N
 value("warm-up: answers are not heard", WarmUps, "began", lambda self, *args: None, by=WARM_UP)
 value("warm-up: a prefix is cached for ever", warmup, "SPARE", -1e12, by=WARM_UP)
 value("warm-up: nobody leaves", call_warmup.CallWarmUp, "leave", lambda self: None, by=CALL_WARM_UP)
-value("hold: rows begin while it is open", Holds, "waits", lambda self, down, model, now: False, by=OUTAGE)
-value("hold: no row begins to look", Holds, "waits", lambda self, down, model, now: model in down, by=OUTAGE)
-value("hold: no outage is too long", runner, "HOLD_LOOK", 1e9, by=OUTAGE)
+value("hold: rows begin while it is open", Holds, "waits", lambda self, down, model, now: False, by=LOOKS)
+value("hold: no row begins to look", Holds, "waits", lambda self, down, model, now: model in down, by=LOOKS)
+value("hold: no outage is too long", runner, "HOLD_LOOK", 1e9, by=LONG)
 
 
 async def _nothing() -> None:

@@ -68,6 +68,9 @@ BLOCK_KINDS: dict[str, BlockKind] = {
 """The provider's block types; every other one is `other`."""
 
 
+MOST_EMPTY: Final = 10_000
+"""Pieces without text that are kept of one stream. They are part of no message, and no model sends a hundred."""
+
 END_MARK: Final = "[DONE]"
 """OpenAI's end of a stream, which servers of theirs send behind `message_stop`, or in its place."""
 
@@ -82,13 +85,26 @@ _Append = Callable[[Event], None]
 class Translator:
     """Translates one stream. After a `Failed` it says nothing more."""
 
-    __slots__ = ("_done", "_inputs", "_mended", "_over", "_passed_over", "_seen", "_stop_reason", "ended", "kept")
+    __slots__ = (
+        "_done",
+        "_empty",
+        "_inputs",
+        "_mended",
+        "_over",
+        "_passed_over",
+        "_seen",
+        "_stop_reason",
+        "ended",
+        "kept",
+    )
 
     def __init__(self) -> None:
         # The initial input of open tool blocks that have not sent a piece of JSON yet.
         self._inputs: dict[int, str] = {}
         self._stop_reason: str | None = None
         self._seen = 0
+        # Pieces of output without text so far.
+        self._empty = 0
         # Whether the message's own end has come, and whether OpenAI's has.
         self._over = self._done = False
         # What to keep of the last frame instead of its data, if that lacks what the event was made of.
@@ -153,6 +169,10 @@ class Translator:
                         continue
                 else:
                     append(Other(str(delta.__struct_config__.tag), wire.index))
+                if len(events) == before:
+                    self._empty += 1
+                    if self._empty > MOST_EMPTY:
+                        continue
             elif type(wire) is PingWire:
                 append(Ping())
                 continue

@@ -25,6 +25,7 @@ from streamguard.events import (
     Stopped,
     Usage,
 )
+from streamguard.testing import wire as frames
 from tests.data import path
 
 SAMPLES = {
@@ -369,3 +370,15 @@ def test_no_frame_breaks_the_reader(frames: list[tuple[bytes, bytes]]) -> None:
     message = assembled([start, *(data for _, data in frames)])
     assert message is not None
     assert isinstance(message["content"], list)
+
+
+def test_pieces_without_text_do_not_fill_the_memory() -> None:
+    """The first ten thousand are kept, for those who pass events on; a flood of them is not."""
+    translator = Translator()
+    empty = frames.text_delta("")
+    start = Decoder().feed(frames.message_start() + frames.block_start())
+    translator.translate(start)
+    before = len(translator.kept)
+    for _ in range(13):
+        translator.translate(Decoder().feed(empty * 1000))
+    assert len(translator.kept) - before == 10_000

@@ -16,7 +16,7 @@ import pytest
 
 from streamguard.adapters.anthropic.events import Translator
 from streamguard.adapters.anthropic.source import AnthropicSource, messages, sdk_events
-from streamguard.adapters.anthropic.stream import SdkStream, _message
+from streamguard.adapters.anthropic.stream import SdkStream, sdk_message
 from streamguard.adapters.sse.decoder import Decoder
 from streamguard.adapters.sse.read_ahead import IN_A_ROW
 from streamguard.events import Event, Failed, Ping
@@ -158,7 +158,7 @@ def test_the_message_is_what_the_sdks_construct_makes(changed: dict[str, Any], b
             return type(model), {name: told(value) for name, value in model}
         return [told(one) for one in model] if isinstance(model, list) else model
 
-    ours, theirs = _message(body, beta=beta), kind.construct(**body)
+    ours, theirs = sdk_message(body, beta=beta), kind.construct(**body)
     assert told(ours) == told(theirs)
     assert ours == theirs
     assert ours.to_dict(warnings=False) == theirs.to_dict(warnings=False)

@@ -21,6 +21,7 @@ from streamguard.jobs.store.resume import POISON
 from streamguard.jobs.workers import pool as pool_module
 from streamguard.jobs.workers.frames import Begin, Happened
 from streamguard.jobs.workers.pool import STARTS, WorkerPool
+from streamguard.retry.breaker import BreakerView
 
 SPEAKER = """
 import os, socket, sys, threading, time, msgspec
@@ -140,6 +141,39 @@ async def all_of(pool: WorkerPool, keys: list[str], *, at_once: int, most: list[
         for _ in range(at_once):
             tasks.start_soon(work)
     return found
+
+
+def down(seconds: float, next_look: float, **more: bool) -> Happened:
+    """What a process says whose endpoint is down."""
+    said = {"model": "m", "base_url": None, "reason": "transport.connect", "seconds": seconds, **more}
+    return Happened(down=[BreakerView(next_look=next_look, **said)])  # type: ignore[arg-type]
+
+
+def test_what_is_down_for_every_process_is_down(speakers) -> None:
+    """The parent holds rows once no process has its endpoint up; before that they go where it is, then where somebody
+    may look first."""
+
+    async def body(pool: WorkerPool, listener: Listener) -> list[Any]:
+        while any(child.frames is None for child in pool._children):  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+        first, second = pool._children
+        frames = [child.frames for child in (first, second) if child.frames is not None]
+        now, seen = anyio.current_time(), [pool.down(anyio.current_time())]
+        pool._take(first, frames[0], down(40.0, 7.0))
+        seen.append(pool.down(now))
+        assert min((first, second), key=lambda child: child.wait("m")) is second
+        pool._take(second, frames[1], down(20.0, 3.0))
+        seen.append(pool.down(now))
+        assert min((first, second), key=lambda child: child.wait("m")) is second
+        pool._take(second, frames[1], Happened())
+        seen.append(pool.down(now))
+        return seen
+
+    none, one, both, again = run(body)
+    assert (none, one, again) == ({}, {}, {})
+    assert list(both) == ["m"]
+    assert both["m"].seconds == pytest.approx(40.0, abs=1.0)
+    assert both["m"].next_look == pytest.approx(3.0, abs=1.0)
 
 
 def test_rows_are_shared_out(speakers) -> None:
