@@ -87,6 +87,11 @@ cluster: $(STAMP) ## ten thousand histories of a cluster under faults, then plan
 	$(BIN)/python -m bench.cluster --histories 10000
 	$(BIN)/python -m bench.cluster --plants --histories 600
 
+engines: $(STAMP) ## the examples of engines (Dask), in a virtual environment of their own
+	$(PYTHON) -m venv build/engines
+	build/engines/bin/pip install --quiet --disable-pip-version-check dask pandas pyarrow -e .
+	build/engines/bin/python -m bench.engines
+
 fuzz: $(STAMP) ## a million mutated inputs, then coverage-guided ones where atheris can be installed
 	$(BIN)/python -m bench.fuzz
 	-$(BIN)/pip install --quiet --disable-pip-version-check atheris
@@ -111,4 +116,4 @@ site: $(STAMP) ## the documentation as a site in build/site; fails on a link tha
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
-.PHONY: changelog schedulers site docs cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
+.PHONY: engines changelog schedulers site docs cluster client-table newest servers real matrix fuzz reliability-report clients experiment prefix-report help install test lint check format bench demo clean
