@@ -20,7 +20,7 @@ real: $(STAMP) ## what tests of real clients, models and the site need: the Type
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	-npm install --silent --no-audit --no-fund --prefix build/clients @anthropic-ai/sdk
 	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
-	-$(PYTHON) -m venv build/migrate && build/migrate/bin/pip install --quiet --disable-pip-version-check instructor litellm
+	-$(PYTHON) -m venv build/migrate && build/migrate/bin/pip install --quiet --disable-pip-version-check instructor anthropic litellm
 	-mkdir -p build/promtool && cd build/promtool && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
 
 test: $(STAMP) ## all tests, with branch coverage

@@ -24,7 +24,7 @@ ALONE_FROM = 2
 NOT_ITS_FAULT = (
     *("provider.overloaded", "provider.rate_limited", "provider.api_error", "provider.timeout", "provider.billing"),
     *("provider.spend_limit", "provider.authentication", "provider.permission", "provider.not_found", "transport.*"),
-    *("timeout.connect", "timeout.first_token", "timeout.alive", "budget.*", "operator.*"),
+    *("timeout.connect", "timeout.first_token", "timeout.alive", "budget.*", "operator.*", "hedge.*"),
 )
 """Reasons that say nothing about the row: however often they come, it is asked again."""
 

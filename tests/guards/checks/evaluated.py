@@ -43,7 +43,7 @@ class Items:
         return len(self._items)
 
     def __getitem__(self, at: Any) -> Any:
-        if isinstance(at, str):
+        if isinstance(at, str | Truth):
             raise Missing
         return wrapped(self._items[int(at)]) if -len(self._items) <= at < len(self._items) else wrapped(None)
 
