@@ -193,7 +193,11 @@ def _panel(name: str) -> Panel:
 
 
 def _typed(verdict: Trip | Enough) -> None:
-    if isinstance(verdict, Trip) and verdict.reason not in REASONS and not verdict.reason.startswith(("content.", "check.")):
+    if (
+        isinstance(verdict, Trip)
+        and verdict.reason not in REASONS
+        and not verdict.reason.startswith(("content.", "check."))
+    ):
         raise Found(f"a trip called {verdict.reason}")
 
 
