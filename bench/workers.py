@@ -21,7 +21,7 @@ import msgspec
 
 from bench.light_provider import LightProvider, light_provider
 
-CALLS = 400
+CALLS = 800
 DELAY = 0.25
 
 POLICY = """
@@ -88,7 +88,7 @@ def one_run(folder: Path, provider: LightProvider, workers: int, rows: int) -> F
 def main() -> None:
     """Run pairs and print medians."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=8000)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--deltas", type=int, default=2)
     said = parser.parse_args()
