@@ -51,6 +51,9 @@ class Lease:
         # Taken once: `pop` is atomic, and a finalizer may not wait for a lock.
         self._held = [True]
         self._under_way: Future[Any] | None = None
+        # The function may begin, and another thread hear of it, before its future is noted here. Of a signal's
+        # handler the same thread may come again.
+        self._noting = threading.RLock()
 
     def run(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run an asynchronous function in the loop, and wait for its result.
@@ -68,8 +71,9 @@ class Lease:
             finally:
                 ended.set()
 
-        future = self._running.portal.start_task_soon(work)
-        self._under_way = future
+        with self._noting:
+            future = self._running.portal.start_task_soon(work)
+            self._under_way = future
         try:
             return future.result()
         except BaseException:
@@ -83,7 +87,9 @@ class Lease:
 
     def cancel(self) -> None:
         """Cancel what another thread waits for, if any does."""
-        if (future := self._under_way) is not None:
+        with self._noting:
+            future = self._under_way
+        if future is not None:
             future.cancel()
 
     def release(self, last: Callable[[], Coroutine[Any, Any, object]] | None = None) -> None:
