@@ -76,13 +76,15 @@ def calibrate(
             complain(problems)
             return Exit.INPUT
         fitted = fit(answers, rate, headroom=headroom, seed=seed)
-        saved = {} if not fitted.knobs else _saved(fitted, kept)
+        saved = _saved(fitted, kept) if fitted.knobs and kept else {}
         if as_json:
             import json
 
             print_result(json.dumps({**msgspec.to_builtins(fitted), "saved_tokens": saved}, indent=2) + "\n")
         else:
-            print_result("\n".join(_text(fitted, answers, found.policy, saved, columns(sys.stdout))) + "\n")
+            total = sum(one.tokens for one in answers if one.name in kept)
+            text = _text(fitted, answers, found.policy, saved, total, columns(sys.stdout))
+            print_result("\n".join(text) + "\n")
         return Exit.OK if fitted.knobs else Exit.FAILED
 
     finish(context, body)
@@ -161,8 +163,18 @@ def _with(policy: Policy, limits: Mapping[str, float]) -> Policy:
 
 
 def _text(
-    fitted: Fit, answers: Sequence[Measured], policy: Policy, saved: Mapping[str, int], width: int | None
+    fitted: Fit,
+    answers: Sequence[Measured],
+    policy: Policy,
+    saved: Mapping[str, int],
+    total: int,
+    width: int | None,
 ) -> Iterator[str]:
+    """The text for people.
+
+    :param saved: tokens that limits would have saved; empty where no stream of a bad answer is there to tell.
+    :param total: tokens of the bad answers that have streams.
+    """
     from streamguard.terminal import aligned
 
     bad = Counter(one.reason for one in answers if not one.good)
@@ -181,11 +193,14 @@ def _text(
     rows.append(("checked", f"{fitted.ended_checked:,} of {fitted.checked:,} good answers ended by any"))
     yield aligned(rows, width)
     yield ""
-    total = sum(one.tokens for one in answers if not one.good)
     for one in fitted.knobs:
         now = _now(policy, one.knob)
         ended = f"would have ended {one.ended_checked:,} of {fitted.checked:,} good answers"
-        gain = "" if one.knob == "max_tokens" else f", saves {saved[one.knob]:,} of {total:,} tokens of bad ones"
+        gain = (
+            ""
+            if one.knob not in saved or one.knob == "max_tokens"
+            else f", saves {saved[one.knob]:,} of {total:,} tokens of bad ones"
+        )
         yield f"{one.knob}: {_number(one.value)}    # was {now}; {ended}{gain}"
     if saved:
         yield f"# all together save {saved['all']:,} of {total:,} tokens of bad answers"

@@ -77,6 +77,8 @@ def test_outputs_of_jobs_have_first_tokens_times_and_lengths(tmp_path, capfd) ->
     assert set(values) == {"timeouts.first_token", "timeouts.attempt", "max_tokens"}
     assert 2.6 <= values["timeouts.first_token"] <= 3.0
     assert values["max_tokens"] == 100
+    assert found["saved_tokens"] == {}
+    assert "saves" not in command(capfd, str(tmp_path / "out.jsonl"), "--false-aborts", "10%")[1]
 
 
 @pytest.mark.parametrize(
