@@ -101,8 +101,6 @@ class Hedged(Record, frozen=True, kw_only=True):
 
     attempt: int
     """The number of the second request."""
-    why: Literal["late", "tail"]
-    """`late`: no output came in time. `tail`: the call was among the last of a job."""
     result: Literal["won", "lost"]
     """Whether its answer was used."""
     after: float

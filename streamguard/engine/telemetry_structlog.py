@@ -149,7 +149,7 @@ def _denied(r: BudgetDenied) -> tuple[str, str, dict[str, Any]]:
 
 
 def _hedged(r: Hedged) -> tuple[str, str, dict[str, Any]]:
-    return "info", "hedged", {"attempt": r.attempt, "why": r.why, "result": r.result, "after": round(r.after, 3)}
+    return "info", "hedged", {"attempt": r.attempt, "result": r.result, "after": round(r.after, 3)}
 
 
 def _opened(r: BreakerOpened) -> tuple[str, str, dict[str, Any]]:

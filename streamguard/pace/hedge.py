@@ -65,8 +65,6 @@ class HedgeSpec(Spec):
     """The least delay, in medians of the last first tokens."""
     spend: Annotated[float, Field(gt=0, le=0.5, allow_inf_nan=False)] = 0.05
     """The most second requests, as a share of any 200 calls."""
-    tail: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = 0.02
-    """For a job's last rows: the share of its output tokens that second requests may take; 0 for none."""
 
 
 class Hedges:

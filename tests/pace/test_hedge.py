@@ -111,7 +111,7 @@ def test_what_was_not_sent_is_given_back() -> None:
     assert hedges.never(cooling=False) is None
 
 
-@pytest.mark.parametrize("fields", [{"at": 1.0}, {"medians": 0.5}, {"spend": 0.0}, {"tail": 0.6}, {"spent": 0.1}])
+@pytest.mark.parametrize("fields", [{"at": 1.0}, {"medians": 0.5}, {"spend": 0.0}, {"spent": 0.1}])
 def test_mistakes_are_refused(fields) -> None:
     """Values out of their bounds, and unknown keys, are typed errors."""
     with pytest.raises(PolicyError):

@@ -141,4 +141,4 @@ class Hedging:
             self._dispatch.take_over(second.dispatch)
             self._took(running, second.reservation)
         after, about = running.began - first.running.began, self._dispatch.about
-        self._runtime.emit(Hedged(attempt=running.number, why="late", result=result, after=after, **about))
+        self._runtime.emit(Hedged(attempt=running.number, result=result, after=after, **about))
